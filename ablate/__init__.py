@@ -1,0 +1,1 @@
+"""ablate: what in the training data made a retriever follow instructions?"""

@@ -1,0 +1,566 @@
+"""What an experiment is: frozen values, a strict build from plain dictionaries, differences, and the id chain.
+
+`RunConfig = recipe + seed + runtime`. Everything in `Recipe` may change a number and is hashed; nothing in `Runtime`
+does and none of it is hashed. Which is which is decided by this structure alone. Two kinds of values are replaced in
+the hash by what they point to: a `Location` by the digest of its content, and factors at their no-op by nothing.
+
+    mix_id   = H(source with its revision, active factors, budget, seed)
+    train_id = H(mix_id, model with its revision, train, seed)
+    eval_id  = H(train_id, evaluation)
+    arm_id   = H(recipe)                                                    no seed: runs of one arm share it
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NewType, TypeVar, Union
+
+from ablate.factors import Factors, Range, Share, active, check_coherent
+from ablate.records import UserError
+from ablate.rules import Rule
+
+T = TypeVar("T")
+
+Location = NewType("Location", str)
+"""A place (folder, file or hub id): ids hold the revision of its content instead."""
+
+Label = NewType("Label", str)
+"""A name for people: never part of an id."""
+
+Count = Annotated[int, Range(1, math.inf)]
+Positive = Annotated[float, Range(1e-12, math.inf)]
+NotNegative = Annotated[float, Range(0.0, math.inf)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldSource:
+    """The generated world (`ablate.data.world`)."""
+
+    kind: Literal["world"]
+    seed: int
+    """Seed of the corpus itself; the run's seed chooses rows from it."""
+    documents: Annotated[int, Range(600, 10_000_000)]
+    skew: Annotated[float, Range(0.5, 1.0)]
+    """How often the original instruction of a row asks for the usual side of its constraint."""
+    shortcut: Share
+    """How strongly a style of writing goes with being the positive in original rows."""
+    rows: Literal["complete", "all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BeirSource:
+    """A folder in BEIR's layout, with instructions as variants of queries (`ablate.data.beir`)."""
+
+    kind: Literal["beir"]
+    path: Location
+    seed: int
+    """Seed of the pairing of passages into rows and of the side that each row asks for."""
+    train_split: str
+    skew: Share
+    """How often the original instruction of a row is the first-named of its two complementary variants."""
+    reversals: tuple[tuple[str, str], ...] | None
+    """Pairs of variants that are each other's complement; null: found from the labels."""
+    rows: Literal["complete", "all"]
+    """`complete`: only base rows that have an instruction, a complement and an instruction negative, so that every
+    arm draws from the same rows. `all`: every row; a factor that a row cannot take is an error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RulesSource:
+    """A BEIR folder whose instructions are made from the metadata of its documents by rules (`ablate.data.rules`)."""
+
+    kind: Literal["rules"]
+    path: Location
+    seed: int
+    """Seed of the pairing of passages into rows, of the side that each row asks for, and of wordings."""
+    train_split: str
+    skew: Share
+    """How often the original instruction of a row asks for documents that satisfy the rule."""
+    minimum: Count
+    """Documents that each side of a rule needs for a query to be used."""
+    rules: tuple[Rule, ...]
+    rows: Literal["complete", "all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedSource:
+    """Rows in a published format, from files or the hub (`ablate.data.published`); no evaluation sets of their own."""
+
+    kind: Literal["published"]
+    format: Literal["promptriever", "tevatron", "infir"]
+    path: Location | None
+    """A file or folder of .jsonl, .jsonl.gz or .parquet; null: from the hub."""
+    repo: Location | None
+    hub_revision: str | None
+    """Commit of the hub repository."""
+    subset: str | None
+    split: str
+    records: Literal["instructed", "plain", "all"]
+    """Promptriever's rows only: which of the two forms of a row are read."""
+    min_positive_score: Share | None
+    """A positive of an instructed row whose judge score is not above this is dropped; null keeps all."""
+    max_negative_score: Share | None
+    """An instruction negative whose judge score is above this is dropped; null keeps all."""
+    other_queries: bool
+    """InF-IR only: the poisoned query with its own document as one more row."""
+    passage_ids: Literal["docid", "docid_and_text"]
+    rows: Literal["complete", "all"]
+
+
+Source = WorldSource | BeirSource | RulesSource | PublishedSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class Miner:
+    """Hard negatives for rows that have none, from a ranking of the corpus for the query (`ablate.data.mining`)."""
+
+    kind: Literal["bm25", "dense"]
+    """dense: inner products of the untouched backbone of this recipe."""
+    count: Count
+    """Hard negatives per query."""
+    depth: Count
+    """Ranks that are looked at."""
+    skip: Annotated[int, Range(0, math.inf)]
+    """Ranks that are passed over first: the top of a ranking holds relevant documents that nobody judged."""
+    near_duplicate: Share
+    """Jaccard similarity of word 5-shingles from which a document counts as a copy of a relevant one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What is held equal across arms."""
+
+    unit: Literal["groups", "pairs", "tokens", "queries"]
+    """groups: training rows; pairs: a query with one of its passages; tokens: of queries as posed and passages, as
+    the arm's own tokenizer and template count them, to within half a percent; queries: unique base queries."""
+    limit: Count | None
+    """How many units; null: everything the source has (an unmatched arm)."""
+    fill: Literal["fewer_queries", "repeat"]
+    """fewer_queries: rows that a factor adds displace base queries, and a limit beyond the source is an error.
+    repeat: rows are gone through again until the limit is reached."""
+    negatives_per_group: Count
+    """Passages beside the positive in every group, whatever their kind."""
+
+    def used(self, card: Mapping[str, Any]) -> int:
+        """Return how much of this budget's unit a mix uses, by its card."""
+        names = {"groups": "groups", "pairs": "pairs", "tokens": "tokens", "queries": "unique_queries"}
+        return int(card[names[self.unit]])
+
+    def is_matched(self, card: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+        """Return whether two mixes use equally much: exactly, or to one percent in tokens (each misses by half)."""
+        one, two = self.used(card), self.used(other)
+        return abs(one - two) <= (0.01 * max(one, two) if self.unit == "tokens" else 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """Low-rank adapters on a frozen backbone (peft)."""
+
+    rank: Count
+    alpha: Positive
+    dropout: Share
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyModel:
+    """A small BERT made from a config, with a WordPiece tokenizer trained on the source: for fast tests."""
+
+    vocabulary: Annotated[int, Range(100, 100_000)]
+    hidden: Count
+    layers: Count
+    heads: Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The bi-encoder: backbone, and how a text becomes a vector."""
+
+    name: Label
+    path: Location | None
+    """Local directory or hub id; null: the weights inside the installed package (`embedded`) or `tiny`."""
+    hub_revision: str | None
+    """Commit of the hub repository; needed for a hub id, so that the same name means the same weights."""
+    tiny: TinyModel | None
+    lora: Lora | None
+    pooling: Literal["mean", "cls", "last"]
+    normalise: bool
+    query_prefix: str
+    passage_prefix: str
+    separator: str
+    """Between query and instruction, and nowhere else."""
+    order: Literal["query_first", "instruction_first"]
+    append_eos: bool
+    """End every text with the tokenizer's end-of-text token, as RepLLaMA and Promptriever do for last-token pooling."""
+    query_length: Annotated[int, Range(4, 32_768)]
+    """Tokens of query with instruction, special tokens included."""
+    passage_length: Annotated[int, Range(4, 32_768)]
+    dropout: Share
+    """Of the backbone in training; 0 is a modelling choice that makes training faster and is the same in all arms."""
+    trust_remote_code: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How the encoder is trained on a mix."""
+
+    epochs: Count
+    batch_size: Annotated[int, Range(2, 65_536)]
+    """Groups per optimiser step."""
+    learning_rate: Positive
+    weight_decay: NotNegative
+    schedule: Literal["linear", "cosine", "constant"]
+    warmup: Share
+    """Share of all steps in which the learning rate rises linearly from zero."""
+    clip_norm: Positive
+    temperature: Positive
+    in_batch_negatives: bool
+    """Whether passages of other groups in the batch are negatives (those known to answer the query never are)."""
+    precision: Literal["auto", "fp32", "bf16"]
+    """auto becomes bf16 where the processor multiplies it natively (CUDA, Intel AMX) and fp32 elsewhere, before
+    any id is taken."""
+    sub_batch: Count
+    """Texts per forward pass inside a step; does not change the loss, only the last bits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """On what and how a model is measured; always in fp32."""
+
+    source: Source | None
+    """Where the evaluation sets are from; null: the source that is trained on."""
+    sets: tuple[str, ...]
+    """Names of evaluation sets of that source, such as `test`."""
+    depth: Count
+    """Documents kept per ranking."""
+    batch_size: Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that may change a number; an arm."""
+
+    source: Source
+    miner: Miner | None
+    """null: the hard negatives that the source has."""
+    factors: Factors
+    budget: Budget
+    model: ModelConfig
+    train: TrainConfig
+    evaluation: EvaluationConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackerConfig:
+    """Where runs are logged beside the local ledger."""
+
+    kind: Literal["none", "wandb_offline", "wandb"]
+    project: str
+    entity: str | None
+    log_model: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """What changes no number: places, devices, displays."""
+
+    results: str
+    device: Literal["auto", "cpu", "cuda"]
+    threads: Count | None
+    """Processor threads; null: all cores. Sums may differ in their last bits between numbers of threads."""
+    label: str
+    """Name of the arm, from the experiment file."""
+    baseline: str | None
+    """Arm whose recipe is shown beside this one at the start of a run."""
+    study: str
+    checkpoint_every: Count
+    """Steps between checkpoints."""
+    dev_set: str | None
+    """Evaluation set that is measured during training, for the eye alone; never one of `evaluation.sets`."""
+    dev_every: Count
+    """Steps between measurements on the dev set."""
+    progress: bool
+    tracker: TrackerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One run: a recipe, a seed, and how to run it here."""
+
+    recipe: Recipe
+    seed: Annotated[int, Range(0, 2**63 - 1)]
+    runtime: Runtime
+
+
+def build_run(values: Mapping[str, Any]) -> RunConfig:
+    """Build a RunConfig from the flat dictionary of the command line (recipe parts, `seed` and `runtime` side by side).
+
+    Raises UserError with the dotted path, the value and what is allowed.
+    """
+    recipe_names = [field.name for field in dataclasses.fields(Recipe)]
+    known = [*recipe_names, "seed", "runtime"]
+    _refuse_unknown(values, known, "")
+    for name in known:
+        if values.get(name) is None and name != "miner":
+            raise UserError(f"{name} is not set (null); every run needs it" + (": seed=0" if name == "seed" else ""))
+    run = RunConfig(
+        recipe=build(Recipe, {name: values[name] for name in recipe_names}),
+        seed=_build(_hints(RunConfig)["seed"], values["seed"], "seed"),
+        runtime=build(Runtime, values["runtime"], "runtime"),
+    )
+    check_coherent(run.recipe.factors)
+    if run.runtime.dev_set in run.recipe.evaluation.sets:
+        raise UserError(
+            f"runtime.dev_set={run.runtime.dev_set!r} is one of evaluation.sets={list(run.recipe.evaluation.sets)}; "
+            f"what is watched in training must not be what is reported: set runtime.dev_set=null or name another set"
+        )
+    return run
+
+
+def build(cls: type[T], values: Any, path: str = "") -> T:
+    """Build a frozen dataclass from plain values; strict, recursive.
+
+    Raises UserError for an unknown or missing key, a wrong type or a value out of range, with the dotted path.
+    """
+    if not isinstance(values, Mapping):
+        raise UserError(f"{path or cls.__name__}={values!r} must be a group of keys: {_names(cls)}")
+    _refuse_unknown(values, _names(cls), path)
+    hints = _hints(cls)
+    arguments = {}
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        where = f"{path}.{field.name}" if path else field.name
+        if field.name in values:
+            arguments[field.name] = _build(hints[field.name], values[field.name], where)
+        elif field.default is dataclasses.MISSING:
+            raise UserError(f"{where} is missing; give it a value ({_describe(hints[field.name])})")
+    return cls(**arguments)
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls, include_extras=True)
+
+
+def _names(cls: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls)]
+
+
+def _refuse_unknown(values: Mapping[str, Any], known: list[str], path: str) -> None:
+    for name in values:
+        if name not in known:
+            where = f"{path}.{name}" if path else str(name)
+            raise UserError(f"unknown key {where}; known here: {', '.join(known)}")
+
+
+def _build(hint: Any, value: Any, path: str) -> Any:
+    described, limits = _describe(hint), list[Range]()
+    if typing.get_origin(hint) is Annotated:
+        hint, *extras = typing.get_args(hint)
+        limits = [extra for extra in extras if isinstance(extra, Range)]
+    if isinstance(hint, NewType):
+        hint = hint.__supertype__
+    origin = typing.get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return _build_union(typing.get_args(hint), value, path)
+    if origin is Literal:
+        if value not in typing.get_args(hint) or isinstance(value, bool):
+            raise UserError(f"{path}={value!r} is not known; allowed: {_describe(hint)}")
+        return value
+    if origin is tuple:
+        return _build_tuple(typing.get_args(hint), value, path)
+    if dataclasses.is_dataclass(hint):
+        return build(hint, value, path)  # type: ignore[arg-type]
+    return _build_scalar(hint, value, path, limits, described)
+
+
+def _build_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
+    if value is None:
+        if type(None) in options:
+            return None
+        raise UserError(f"{path} is not set (null); allowed: {' or '.join(_describe(option) for option in options)}")
+    options = tuple(option for option in options if option is not type(None))
+    if len(options) == 1:
+        return _build(options[0], value, path)
+    kinds = {typing.get_args(_hints(option)["kind"])[0]: option for option in options}
+    kind = value.get("kind") if isinstance(value, Mapping) else None
+    if kind not in kinds:
+        raise UserError(f"{path}.kind={kind!r} is not known; allowed: {', '.join(kinds)}")
+    return build(kinds[kind], value, path)
+
+
+def _build_tuple(items: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
+    if isinstance(value, str) or not isinstance(value, (list, tuple)):
+        raise UserError(f"{path}={value!r} must be a list, like [{_describe(items[0])}, …]")
+    if len(items) == 2 and items[1] is Ellipsis:
+        return tuple(_build(items[0], item, f"{path}[{index}]") for index, item in enumerate(value))
+    if len(value) != len(items):
+        raise UserError(f"{path}={value!r} must have {len(items)} entries")
+    both = enumerate(zip(items, value, strict=True))
+    return tuple(_build(hint, item, f"{path}[{index}]") for index, (hint, item) in both)
+
+
+def _build_scalar(hint: Any, value: Any, path: str, limits: list[Range], described: str) -> Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not hint:
+        raise UserError(f"{path}={value!r} has the wrong type ({type(value).__name__}); it takes {described}")
+    if hint is float and not math.isfinite(value):
+        raise UserError(f"{path}={value!r} must be a finite number")
+    for low, high in limits:
+        if not low <= value <= high:
+            raise UserError(f"{path}={value!r} is out of range; allowed: {low:g} to {high:g}")
+    return value
+
+
+WORDS: dict[Any, str] = {
+    int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"
+}  # fmt: skip
+
+
+def _describe(hint: Any) -> str:
+    if typing.get_origin(hint) is Annotated:
+        base, *extras = typing.get_args(hint)
+        limits = ", ".join(f"{extra.low:g} to {extra.high:g}" for extra in extras if isinstance(extra, Range))
+        return f"{_describe(base)}, {limits}" if limits else _describe(base)
+    if isinstance(hint, NewType):
+        return "text"
+    if typing.get_origin(hint) is Literal:
+        return ", ".join(str(option) for option in typing.get_args(hint))
+    if typing.get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(_describe(option) for option in typing.get_args(hint))
+    return WORDS.get(hint) or str(getattr(hint, "__name__", hint))
+
+
+def plain(value: Any) -> Any:
+    """Return a dataclass as plain dictionaries and lists, ready for JSON or YAML."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    return value
+
+
+def flatten(value: Any, path: str = "") -> dict[str, Any]:
+    """Return nested dictionaries as one dictionary with dotted keys; lists are values."""
+    if isinstance(value, Mapping):
+        return {
+            key: leaf
+            for name, item in value.items()
+            for key, leaf in flatten(item, f"{path}.{name}" if path else str(name)).items()
+        }
+    return {path: value}
+
+
+def diff(a: Any, b: Any) -> dict[str, tuple[Any, Any]]:
+    """Return the dotted keys in which two recipes differ, with the value of each; absent values are None."""
+    left, right = flatten(plain(a)), flatten(plain(b))
+    return {
+        key: (left.get(key), right.get(key))
+        for key in dict.fromkeys([*left, *right])
+        if left.get(key) != right.get(key)
+    }
+
+
+def digest(value: Any) -> str:
+    """Return the id of a plain value: 16 hex digits of SHA-256 over its canonical JSON."""
+    text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Revisions:
+    """What the places of a recipe hold: content revisions that stand in ids for paths."""
+
+    source: str
+    model: str
+    miner: str = ""
+    """Of the miner with what it ranks by; empty without one."""
+    evaluation: str = ""
+    """Of the source of the evaluation sets; empty when it is the one that is trained on."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The ids of a run, each beside the full value that it is the digest of."""
+
+    mix: dict[str, Any]
+    train: dict[str, Any]
+    evaluation: dict[str, Any]
+    untouched: dict[str, Any]
+    arm: dict[str, Any]
+
+    @property
+    def mix_id(self) -> str:
+        """Id of the training mix."""
+        return digest(self.mix)
+
+    @property
+    def train_id(self) -> str:
+        """Id of the trained model."""
+        return digest(self.train)
+
+    @property
+    def eval_id(self) -> str:
+        """Id of the trained model's scores."""
+        return digest(self.evaluation)
+
+    @property
+    def untouched_id(self) -> str:
+        """Id of the scores of the backbone before any training, shared by all arms on the same evaluation."""
+        return digest(self.untouched)
+
+    @property
+    def arm_id(self) -> str:
+        """Id of the recipe without its seed."""
+        return digest(self.arm)
+
+
+def identify(recipe: Recipe, seed: int, revisions: Revisions) -> Identity:
+    """Return the id chain of a run; two spellings of one configuration give the same ids."""
+    source = _by_revision(recipe.source, revisions.source)
+    model = _by_revision(recipe.model, revisions.model)
+    factors, budget = active(recipe.factors), plain(recipe.budget)
+    evaluation = plain(recipe.evaluation)
+    if recipe.evaluation.source is not None:
+        evaluation["source"] = _by_revision(recipe.evaluation.source, revisions.evaluation)
+    mix = {"stage": "mix", "source": source, "factors": factors, "budget": budget, "seed": seed}
+    if recipe.miner is not None:
+        mix["miner"] = {**plain(recipe.miner), "revision": revisions.miner}
+    if recipe.budget.unit == "tokens":  # counted by the model's tokenizer and template
+        mix["model"] = model
+    train = {"stage": "train", "mix": digest(mix), "model": model, "train": plain(recipe.train), "seed": seed}
+    test_beds = {**evaluation, "source": evaluation["source"] or source}
+    untouched: dict[str, Any] = {"stage": "untouched", "model": model, "evaluation": test_beds}
+    if recipe.model.tiny is not None:  # its weights are drawn, not loaded
+        untouched["seed"] = seed
+    return Identity(
+        mix=mix,
+        train=train,
+        evaluation={"stage": "evaluation", "train": digest(train), "evaluation": evaluation},
+        untouched=untouched,
+        arm={
+            "stage": "arm",
+            "source": source,
+            "miner": plain(recipe.miner),
+            "factors": factors,
+            "budget": budget,
+            "model": model,
+            "train": plain(recipe.train),
+            "evaluation": evaluation,
+        },
+    )
+
+
+def _by_revision(part: Any, revision: str) -> dict[str, Any]:
+    """Return a part of the recipe without labels and places, and with the revision of the content they point to."""
+    hints = _hints(type(part))
+    left_out = {name for name, hint in hints.items() if {Location, Label} & {hint, *typing.get_args(hint)}}
+    return {name: value for name, value in plain(part).items() if name not in left_out} | {"revision": revision}

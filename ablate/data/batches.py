@@ -1,0 +1,289 @@
+"""From training groups to batches: tokens once per text, whole base rows per batch, and who is whose negative.
+
+Shapes: Q groups of a batch (one query each), P unique passages of a batch, N texts, L tokens of the longest of them,
+T tokens of all texts together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from ablate.randomness import key
+from ablate.records import TrainingGroup, UserError
+
+IntArray = NDArray[np.int32]
+K = TypeVar("K", bound=Hashable)
+Query = tuple[str, str]
+"""A query and its instruction; the instruction is empty for a plain query."""
+
+CACHE_CHUNK = 1024
+"""Texts handed to the tokenizer at once."""
+
+
+class Tokenised(NamedTuple):
+    """Token ids of some texts, special tokens included, and how many of the texts were cut."""
+
+    ids: list[IntArray]
+    num_truncated: int
+
+
+class TokenCache(Generic[K]):
+    """Tokens of each unique text, held in one int32 array; a text is tokenised once per run."""
+
+    def __init__(self, keys: Iterable[K], tokenise: Callable[[list[K]], Tokenised]) -> None:
+        """Tokenise every distinct key; `tokenise` turns a list of keys into their tokens."""
+        unique = list(dict.fromkeys(keys))
+        self._row: dict[K, int] = {text: row for row, text in enumerate(unique)}
+        self.num_truncated = 0
+        parts: list[IntArray] = []
+        lengths: list[int] = []
+        for start in range(0, len(unique), CACHE_CHUNK):
+            tokenised = tokenise(unique[start : start + CACHE_CHUNK])
+            self.num_truncated += tokenised.num_truncated
+            lengths.extend(len(ids) for ids in tokenised.ids)
+            parts.append(np.concatenate(tokenised.ids).astype(np.int32, copy=False))
+        self._ids_T: IntArray = np.concatenate(parts) if parts else np.empty(0, np.int32)
+        self._ends_N = np.cumsum([0, *lengths], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def __getitem__(self, text: K) -> IntArray:
+        row = self._row[text]
+        return self._ids_T[self._ends_N[row] : self._ends_N[row + 1]]
+
+
+class Relations(NamedTuple):
+    """Who is whose positive and negative in a batch."""
+
+    doc_ids: tuple[str, ...]
+    """P, each once."""
+    positive_QP: torch.Tensor
+    candidate_QP: torch.Tensor
+    """Positives and negatives; False: the passage takes no part in this row's loss (its label is unknown)."""
+
+
+def relations(groups: Sequence[TrainingGroup], in_batch_negatives: bool) -> Relations:
+    """Return the unique passages of the groups and the relation of each to each group.
+
+    A row's positives are positive, its listed negatives are negative. Any other passage of the batch is a negative
+    only with `in_batch_negatives`, and never if it is known to answer the row's query or is a passage of another row
+    of the same query: its label under this row's instruction is unknown then.
+    """
+    columns: dict[str, int] = {}
+    for group in groups:
+        for doc_id in (*group.positives, *group.negatives):
+            columns.setdefault(doc_id, len(columns))
+    of_query: dict[str, set[int]] = {}
+    for group in groups:
+        of_query.setdefault(group.query_id, set()).update(columns[d] for d in (*group.positives, *group.negatives))
+    positive = np.zeros((len(groups), len(columns)), dtype=bool)
+    candidate = np.full((len(groups), len(columns)), in_batch_negatives)
+    for row, group in enumerate(groups):
+        assert group.positives, f"group {group.group_id} has no positive"
+        assert not set(group.positives) & set(group.negatives), f"a positive of {group.group_id} is its negative too"
+        candidate[row, list(of_query[group.query_id])] = False
+        candidate[row, [columns[doc_id] for doc_id in group.answers if doc_id in columns]] = False
+        own = [columns[doc_id] for doc_id in group.positives]
+        positive[row, own] = True
+        candidate[row, own] = True
+        candidate[row, [columns[doc_id] for doc_id in group.negatives]] = True
+    return Relations(tuple(columns), torch.from_numpy(positive), torch.from_numpy(candidate))
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What one optimiser step sees."""
+
+    group_ids: tuple[str, ...]
+    doc_ids: tuple[str, ...]
+    query_tokens: tuple[IntArray, ...]
+    """Q arrays of their own lengths."""
+    passage_tokens: tuple[IntArray, ...]
+    """P arrays, in the order of `doc_ids`."""
+    positive_QP: torch.Tensor
+    candidate_QP: torch.Tensor
+
+    @property
+    def texts(self) -> tuple[IntArray, ...]:
+        """Tokens of all queries, then of all passages."""
+        return self.query_tokens + self.passage_tokens
+
+    @property
+    def num_tokens(self) -> int:
+        """Real tokens, without padding."""
+        return sum(map(len, self.texts))
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the batch with its relations on a device; tokens move with their sub-batches."""
+        return Batch(
+            self.group_ids,
+            self.doc_ids,
+            self.query_tokens,
+            self.passage_tokens,
+            self.positive_QP.to(device, non_blocking=True),
+            self.candidate_QP.to(device, non_blocking=True),
+        )
+
+
+def collate(
+    groups: Sequence[TrainingGroup],
+    queries: Mapping[Query, IntArray] | TokenCache[Query],
+    passages: Mapping[str, IntArray] | TokenCache[str],
+    in_batch_negatives: bool,
+) -> Batch:
+    """Return the batch of some groups: each unique passage once, and the relation matrix (see `relations`)."""
+    doc_ids, positive_QP, candidate_QP = relations(groups, in_batch_negatives)
+    return Batch(
+        group_ids=tuple(group.group_id for group in groups),
+        doc_ids=doc_ids,
+        query_tokens=tuple(queries[group.query, group.instruction] for group in groups),
+        passage_tokens=tuple(passages[doc_id] for doc_id in doc_ids),
+        positive_QP=positive_QP,
+        candidate_QP=candidate_QP,
+    )
+
+
+class SubBatch(NamedTuple):
+    """Some texts of like length, padded on the right."""
+
+    ids_NL: torch.Tensor
+    mask_NL: torch.Tensor
+    """1 for a real token, 0 for padding."""
+    rows: NDArray[np.int64]
+    """Where in the list of all texts each one stood."""
+
+
+def sub_batches(texts: Sequence[IntArray], size: int, pad_id: int) -> Iterator[SubBatch]:
+    """Yield the texts in sub-batches of at most `size`, longest first, so that hardly any padding is computed."""
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    order = np.argsort(-lengths, kind="stable")
+    for start in range(0, len(order), size):
+        rows = order[start : start + size]
+        ids = np.full((len(rows), int(lengths[rows[0]])), pad_id, np.int64)
+        for place, row in enumerate(rows):
+            ids[place, : lengths[row]] = texts[row]
+        mask = np.arange(ids.shape[1])[None, :] < lengths[rows][:, None]
+        yield SubBatch(torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64)), rows)
+
+
+def base_row(group_id: str) -> str:
+    """Return what a group shares with its twins: its id up to the last `/`."""
+    return group_id.rpartition("/")[0] or group_id
+
+
+def plan_epoch(group_ids: Sequence[str], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Return the batches of an epoch as lists of indices into `group_ids`; a function of its arguments alone.
+
+    A base row (a group and its twins) is never split. Base rows come in the order of a keyed draw on their id, so
+    mixes that share rows go through them in the same relative order. There are always ceil(n / batch_size) batches
+    and each but the last holds batch_size groups: a base row that does not fit is passed over for the next one that
+    does and goes first in the next batch. Only where none fits (twins alone and an odd batch_size) a place stays
+    open, and the next batch takes one group more.
+    """
+    units: dict[str, list[int]] = {}
+    for index, group_id in enumerate(group_ids):
+        units.setdefault(base_row(group_id), []).append(index)
+    ordered = sorted(units, key=lambda unit: (key(seed, "order", epoch, unit), unit))
+    waiting: dict[int, deque[tuple[int, list[int]]]] = {}  # by size, each in the order drawn
+    for place, unit in enumerate(ordered):
+        waiting.setdefault(len(units[unit]), deque()).append((place, units[unit]))
+    batches: list[list[int]] = []
+    num_placed = 0
+    for number in range(1, math.ceil(len(group_ids) / batch_size) + 1):
+        batch: list[int] = []
+        room = number * batch_size - num_placed
+        while fitting := [size for size, queue in waiting.items() if queue and size <= room]:
+            size = min(fitting, key=lambda size: waiting[size][0][0])
+            batch.extend(waiting[size].popleft()[1])
+            room -= size
+        num_placed += len(batch)
+        batches.append(batch)
+    assert num_placed == len(group_ids)
+    return batches
+
+
+class TrainingSteps(Dataset[Batch]):
+    """All optimiser steps of a training, in order: item `step` is a pure function of the mix, the seed and the step.
+
+    So a training that is resumed at step k reads the items from k on and sees what it would have seen.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[TrainingGroup],
+        queries: TokenCache[Query],
+        passages: TokenCache[str],
+        *,
+        batch_size: int,
+        epochs: int,
+        seed: int,
+        in_batch_negatives: bool,
+    ) -> None:
+        """Keep the groups and their tokens; raises UserError when there are no groups or an id comes twice."""
+        if not groups:
+            raise UserError("the training mix has no groups; raise budget.limit or choose a source with training rows")
+        self._ids = [group.group_id for group in groups]
+        if len(set(self._ids)) < len(self._ids):
+            twice = Counter(self._ids).most_common(1)[0][0]
+            raise UserError(f"group id {twice!r} stands twice in the training mix; ids must be unique")
+        self._groups, self._queries, self._passages = groups, queries, passages
+        self._batch_size, self._seed, self._in_batch_negatives = batch_size, seed, in_batch_negatives
+        self.per_epoch = math.ceil(len(groups) / batch_size)
+        self._num_steps = self.per_epoch * epochs
+        self._plan: tuple[int, list[list[int]]] | None = None
+
+    def __len__(self) -> int:
+        return self._num_steps
+
+    def __getitem__(self, step: int) -> Batch:
+        epoch, place = divmod(step, self.per_epoch)
+        if self._plan is None or self._plan[0] != epoch:
+            self._plan = (epoch, plan_epoch(self._ids, self._batch_size, self._seed, epoch))
+        groups = [self._groups[index] for index in self._plan[1][place]]
+        return collate(groups, self._queries, self._passages, self._in_batch_negatives)
+
+
+def prepare_steps(
+    groups: Sequence[TrainingGroup],
+    tokenise_queries: Callable[[list[Query]], Tokenised],
+    tokenise_passages: Callable[[list[str]], Tokenised],
+    *,
+    batch_size: int,
+    epochs: int,
+    seed: int,
+    in_batch_negatives: bool,
+) -> tuple[TrainingSteps, dict[str, int]]:
+    """Tokenise a mix once and return its steps, with the counts of texts that were cut to their length.
+
+    `tokenise_passages` takes document ids. The counts are `queries`, `passages`, `truncated_queries` and
+    `truncated_passages`, all of unique texts.
+    """
+    queries = TokenCache(((group.query, group.instruction) for group in groups), tokenise_queries)
+    doc_ids = (doc_id for group in groups for doc_id in (*group.positives, *group.negatives))
+    passages = TokenCache(doc_ids, tokenise_passages)
+    steps = TrainingSteps(
+        groups,
+        queries,
+        passages,
+        batch_size=batch_size,
+        epochs=epochs,
+        seed=seed,
+        in_batch_negatives=in_batch_negatives,
+    )
+    counts = {
+        "queries": len(queries),
+        "passages": len(passages),
+        "truncated_queries": queries.num_truncated,
+        "truncated_passages": passages.num_truncated,
+    }
+    return steps, counts

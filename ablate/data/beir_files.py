@@ -1,0 +1,327 @@
+"""Reading of a BEIR folder: corpus, queries with their variants, and labels; everything checked, errors with line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ablate.records import Passage, UserError
+
+PLAIN, BROAD = "plain", "og"
+
+
+class Query(NamedTuple):
+    query_id: str
+    base_id: str
+    variant: str
+    text: str
+    instruction: str
+    split: str | None
+
+
+class _Qrels(NamedTuple):
+    """One labels file, as lines of (line number, columns)."""
+
+    name: str
+    split: str | None
+    lines: list[tuple[int, list[str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Everything in qrels/, by split."""
+
+    grades: dict[str, dict[str, dict[str, int]]]
+    """split -> query_id -> doc_id -> grade"""
+    changed: dict[str, dict[str, list[str]]]
+    """split -> query_id of an instructed query -> documents of its diff file; empty lists say that the file exists."""
+    pairs: dict[str, list[tuple[str, str, str, str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class BeirFiles:
+    """What the files of a folder hold."""
+
+    documents: dict[str, Passage]
+    queries: dict[str, Query]
+    by_base: dict[str, dict[str, Query]]
+    """base_id -> variant -> query, in the order of queries.jsonl"""
+    variants: tuple[str, ...]
+    """Of queries with an instruction, in order of appearance."""
+    labels: Labels
+    revision: str
+    """SHA-256 over names and bytes of corpus.jsonl, queries.jsonl and qrels/*.tsv."""
+
+
+def read_folder(folder: Path) -> BeirFiles:
+    """Read and check a BEIR folder; raises UserError, with file and line, for whatever is missing or broken."""
+    hashed = hashlib.sha256()
+    documents = _read_corpus(folder, hashed)
+    queries = _read_queries(folder, hashed)
+    by_base: dict[str, dict[str, Query]] = {}
+    for query in queries.values():
+        variants = by_base.setdefault(query.base_id, {})
+        if query.variant in variants:
+            raise UserError(
+                f"{folder / 'queries.jsonl'}: queries {variants[query.variant].query_id!r} and {query.query_id!r} are "
+                f"both variant {query.variant!r} of {query.base_id!r}; rename one variant"
+            )
+        variants[query.variant] = query
+    names = tuple(dict.fromkeys(query.variant for query in queries.values() if query.instruction))
+    labels = _LabelReader(folder, documents, queries, by_base, names).read(hashed)
+    return BeirFiles(documents, queries, by_base, names, labels, hashed.hexdigest())
+
+
+def bases_of(
+    by_base: Mapping[str, Mapping[str, Query]], split: str, grades: Mapping[str, Mapping[str, Mapping[str, int]]]
+) -> Iterator[str]:
+    """Yield the base queries of a split: those that say so, and those with a label in it."""
+    for base_id, variants in by_base.items():
+        if any(query.split == split or query.query_id in grades[split] for query in variants.values()):
+            yield base_id
+
+
+class _LabelReader:
+    def __init__(
+        self,
+        folder: Path,
+        documents: Mapping[str, Passage],
+        queries: Mapping[str, Query],
+        by_base: Mapping[str, Mapping[str, Query]],
+        variants: tuple[str, ...],
+    ) -> None:
+        self._folder, self._documents, self._queries = folder, documents, queries
+        self._by_base, self._variants = by_base, variants
+        self._labels = Labels({}, {}, {})
+
+    def read(self, hashed: Any) -> Labels:
+        """Return the labels of all files in qrels/; adds their names and bytes to the hash."""
+        folder = self._folder / "qrels"
+        if not folder.is_dir():
+            raise UserError(
+                f"{folder} is missing; a BEIR folder has one labels file per split in it, like qrels/test.tsv"
+            )
+        later: list[tuple[str, _Qrels]] = []
+        splits = dict.fromkeys(query.split for query in self._queries.values() if query.split)
+        for path in sorted(folder.glob("*.tsv")):
+            kind, variant, split = self._parse_name(path.stem, tuple(splits))
+            columns = 4 if kind == "pairs" else 3
+            file = _Qrels(f"{path}", split, list(_read_tsv(path, columns, hashed)))
+            if kind == "grades" and split is not None:
+                self._add_grades(file)
+            else:
+                later.append((kind if kind != "changed" else f"changed:{variant}", file))
+        for kind, file in sorted(later, key=lambda item: item[0] != "grades"):
+            if kind == "grades":
+                self._add_grades(file)
+            elif kind == "pairs":
+                self._add_pairs(file)
+            else:
+                self._add_changed(file, kind.removeprefix("changed:"))
+        grades = self._labels.grades
+        order = dict.fromkeys([*(split for split in splits if split in grades), *grades])
+        return Labels({split: grades[split] for split in order}, self._labels.changed, self._labels.pairs)
+
+    def _parse_name(self, stem: str, splits: tuple[str, ...]) -> tuple[str, str, str | None]:
+        """Return kind of labels, variant and split of a labels file; no split: that of its queries."""
+        if stem in splits:
+            return "grades", PLAIN, stem
+        if stem == "pairs" or stem.startswith("pairs_"):
+            return "pairs", "", stem.removeprefix("pairs").removeprefix("_") or None
+        kind = "changed" if stem.startswith("diff_") else "grades"
+        rest = stem.removeprefix("diff_")
+        for variant in sorted(self._variants, key=len, reverse=True):
+            if rest == variant or rest.startswith(f"{variant}_"):
+                return kind, variant, rest.removeprefix(variant).removeprefix("_") or None
+        if kind == "changed":
+            known = ", ".join(self._variants) or "none"
+            raise UserError(
+                f"{self._folder / 'qrels' / stem}.tsv is for no known variant; variants of queries: {known}"
+            )
+        return "grades", PLAIN, stem
+
+    def _splits_of(self, query: Query, split: str | None) -> list[str]:
+        if split is not None:
+            return [split]
+        family = self._by_base[query.base_id].values()
+        named = [one.split for one in family if one.split]
+        judged = [name for name, grades in self._labels.grades.items() if any(one.query_id in grades for one in family)]
+        return list(dict.fromkeys([*named, *judged]))
+
+    def _add_grades(self, file: _Qrels) -> None:
+        if file.split is not None:
+            self._labels.grades.setdefault(file.split, {})
+        for number, (query_id, doc_id, score) in file.lines:
+            where = f"{file.name}:{number}"
+            query, grade = self._known_query(query_id, where), _grade(score, where)
+            self._check_document(doc_id, where)
+            splits = self._splits_of(query, file.split)
+            if not splits:
+                raise UserError(
+                    f"{where}: query {query_id!r} belongs to no split; give it metadata.split, or name the file "
+                    f"{Path(file.name).stem}_<split>.tsv"
+                )
+            for split in splits:
+                grades = self._labels.grades.setdefault(split, {}).setdefault(query_id, {})
+                if grades.setdefault(doc_id, grade) != grade:
+                    raise UserError(
+                        f"{where}: query {query_id!r} and document {doc_id!r} have score {grade} here and "
+                        f"{grades[doc_id]} before; keep one"
+                    )
+
+    def _add_changed(self, file: _Qrels, variant: str) -> None:
+        for split in [file.split] if file.split else list(self._labels.grades):
+            listed = self._labels.changed.setdefault(split, {})
+            known = bases_of(self._by_base, split, self._labels.grades) if split in self._labels.grades else ()
+            for base_id in known:
+                if variant in self._by_base[base_id]:
+                    listed.setdefault(self._by_base[base_id][variant].query_id, [])
+        for number, (query_id, doc_id, score) in file.lines:
+            where = f"{file.name}:{number}"
+            _grade(score, where)
+            self._check_document(doc_id, where)
+            base_id = self._known_query(query_id, where).base_id
+            target = self._by_base[base_id].get(variant)
+            if target is None:
+                raise UserError(f"{where}: query {base_id!r} has no variant {variant!r}; add it to queries.jsonl")
+            for split in self._splits_of(target, file.split):
+                self._labels.changed.setdefault(split, {}).setdefault(target.query_id, []).append(doc_id)
+
+    def _add_pairs(self, file: _Qrels) -> None:
+        for number, (first, second, first_doc, second_doc) in file.lines:
+            where = f"{file.name}:{number}"
+            query = self._known_query(first, where)
+            self._known_query(second, where)
+            self._check_document(first_doc, where)
+            self._check_document(second_doc, where)
+            for split in self._splits_of(query, file.split):
+                self._labels.pairs.setdefault(split, []).append((first, second, first_doc, second_doc))
+
+    def _known_query(self, query_id: str, where: str) -> Query:
+        if query_id not in self._queries:
+            raise UserError(f"{where}: query {query_id!r} is not in queries.jsonl; add it there or drop the line")
+        return self._queries[query_id]
+
+    def _check_document(self, doc_id: str, where: str) -> None:
+        if doc_id not in self._documents:
+            raise UserError(f"{where}: document {doc_id!r} is not in corpus.jsonl; add it there or drop the line")
+
+
+def _read_lines(path: Path, hashed: Any) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a file that are not blank, with their numbers, and add its name and bytes to a hash."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); a BEIR folder has it") from error
+    hashed.update(f"{path.name}\0{len(data)}\0".encode() + data)
+    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{path}:{number}: not UTF-8 (byte {error.start + 1}); convert the file to UTF-8"
+            ) from error
+        if text.strip():
+            yield number, text.rstrip("\r")
+
+
+def _read_objects(path: Path, hashed: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield where it stands, the id and the object of every line of a JSON lines file."""
+    seen: dict[str, int] = {}
+    for number, line in _read_lines(path, hashed):
+        where = f"{path}:{number}"
+        try:
+            found = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{where}: not JSON ({error}); every line is one JSON object") from error
+        if not isinstance(found, dict):
+            raise UserError(f'{where}: a {type(found).__name__} instead of a JSON object; write {{"_id": …}}')
+        for name in ("_id", "text"):
+            if name not in found:
+                raise UserError(f"{where}: `{name}` is missing; every line needs `_id` and `text`")
+        found_id = found["_id"]
+        if not isinstance(found_id, (str, int)) or isinstance(found_id, bool) or not str(found_id).strip():
+            raise UserError(f"{where}: `_id` is {found_id!r}; it must be a text that is not empty")
+        found_id = str(found_id)
+        if found_id in seen:
+            raise UserError(f"{where}: `_id` {found_id!r} is also in line {seen[found_id]}; ids must be unique")
+        seen[found_id] = number
+        yield where, found_id, found
+
+
+def _text(found: dict[str, Any], name: str, where: str) -> str:
+    value = found.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise UserError(f"{where}: `{name}` is {value!r}; it must be a text")
+    return value.strip()
+
+
+def _read_corpus(folder: Path, hashed: Any) -> dict[str, Passage]:
+    path = folder / "corpus.jsonl"
+    documents: dict[str, Passage] = {}
+    for where, doc_id, found in _read_objects(path, hashed):
+        passage = Passage(doc_id, _text(found, "text", where), _text(found, "title", where))
+        if not passage.text and not passage.title:
+            raise UserError(f"{where}: document {doc_id!r} has neither text nor title; drop it or give it one")
+        documents[doc_id] = passage
+    if not documents:
+        raise UserError(f"{path} is empty; it needs at least one document")
+    return documents
+
+
+def _read_queries(folder: Path, hashed: Any) -> dict[str, Query]:
+    path = folder / "queries.jsonl"
+    objects = {query_id: (where, found) for where, query_id, found in _read_objects(path, hashed)}
+    queries: dict[str, Query] = {}
+    for query_id, (where, found) in objects.items():
+        text, instruction = _text(found, "text", where), _text(found, "instruction", where)
+        metadata = found.get("metadata") or {}
+        if not isinstance(metadata, dict):
+            raise UserError(f"{where}: `metadata` is {metadata!r}; it must be an object")
+        if not text:
+            raise UserError(f"{where}: query {query_id!r} has no text; drop it or give it one")
+        base_id, variant = query_id, BROAD if instruction else PLAIN
+        head, _, tail = query_id.rpartition("-")
+        if instruction and head in objects and tail:
+            base_id, variant = head, tail
+        base_id = _text(metadata, "base", where) or base_id
+        variant = _text(metadata, "variant", where) or variant
+        if bool(instruction) != (variant != PLAIN):
+            has = "an" if instruction else "no"
+            raise UserError(
+                f"{where}: query {query_id!r} is variant {variant!r} and has {has} instruction; `{PLAIN}` is the "
+                "variant of queries without one, and every other variant needs one"
+            )
+        queries[query_id] = Query(
+            query_id, base_id, variant, text, instruction, _text(metadata, "split", where) or None
+        )
+    if not queries:
+        raise UserError(f"{path} is empty; it needs at least one query")
+    return queries
+
+
+def _read_tsv(path: Path, num_columns: int, hashed: Any) -> Iterator[tuple[int, list[str]]]:
+    """Yield the lines of a labels file with their numbers, without its header."""
+    for number, line in _read_lines(path, hashed):
+        columns = line.split("\t")
+        if number == 1 and columns[0].endswith("query-id"):
+            continue
+        if len(columns) != num_columns:
+            raise UserError(
+                f"{path}:{number}: {len(columns)} columns instead of {num_columns}, separated by tabs; write "
+                + ("query-id, corpus-id, score" if num_columns == 3 else "two query ids and two corpus ids")
+            )
+        yield number, [column.strip() for column in columns]
+
+
+def _grade(score: str, where: str) -> int:
+    try:
+        return int(score)
+    except ValueError:
+        raise UserError(f"{where}: score {score!r} is not a whole number; write a grade like 0 or 1") from None

@@ -1,0 +1,280 @@
+"""From the rows of a source to a training mix: eligible rows, seed-fixed order, stages, budget, card.
+
+    rows of the source -> eligible -> order (a permutation fixed by the seed) -> first drafts -> STAGES -> budget -> mix
+
+The order does not depend on the factors and the budget takes a prefix of it, so the base queries of two arms of one
+seed are nested. Two passes over the source keep memory proportional to the budget, not to the source.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import hashlib
+import itertools
+import json
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ablate.config import Budget, Recipe, plain
+from ablate.data.sources import RowSource
+from ablate.factors import Draft, Factors, apply_stages, fields_read, first_draft
+from ablate.randomness import key
+from ablate.records import Passage, SourceRow, TrainingGroup, UserError
+
+COMPLETE_FIELDS = ("positives", "instruction", "reversed_instruction", "instruction_negatives")
+"""What a row must have so that every shipped arm can use it."""
+
+GROUPS_FILE, PASSAGES_FILE = "groups.jsonl.gz", "passages.jsonl.gz"
+
+
+@dataclass(frozen=True)
+class Mix:
+    """A built training set: groups in order, the passages they name, and the card of counts."""
+
+    groups: tuple[TrainingGroup, ...]
+    passages: dict[str, Passage]
+    card: dict[str, Any]
+
+
+TokensOf = Callable[[Sequence[TrainingGroup], Mapping[str, Passage]], list[int]]
+"""Counts the tokens of groups by the tokenizer and template of a model."""
+
+TOKEN_TOLERANCE = 0.005
+"""How far a budget in tokens may be missed, as a share: groups are whole."""
+
+
+def build_mix(source: RowSource, recipe: Recipe, seed: int, tokens_of: TokensOf | None = None) -> Mix:
+    """Build the mix of a recipe for a seed; a budget in tokens needs `tokens_of`.
+
+    Raises UserError when rows lack what a factor needs or the budget is larger than the source.
+    """
+    budget, factors = recipe.budget, recipe.factors
+    required = COMPLETE_FIELDS if recipe.source.rows == "complete" else ("positives",)
+    order = RowOrder(source, required, seed, most=_most_rows(budget))
+    if order.num_eligible == 0:
+        raise UserError(
+            f"the mix is empty: none of the {order.num_rows} rows of the source has all of {', '.join(required)}; "
+            f"set source.rows=all to use rows that lack some, with factors that do not need them"
+        )
+    if budget.unit == "tokens" and budget.limit is not None:
+        assert tokens_of is not None, "a budget in tokens needs a tokenizer"
+        groups = _within_tokens(budget, budget.limit, order, factors, seed, source, tokens_of)
+    else:
+        groups = tuple(_within(budget, order, factors, seed))
+    passages = _passages(source, groups)
+    counts = card(groups, passages, order)
+    if budget.unit == "tokens" and tokens_of is not None:
+        counts["tokens"] = sum(tokens_of(groups, passages))
+    return Mix(groups, passages, counts)
+
+
+def _passages(source: RowSource, groups: Iterable[TrainingGroup]) -> dict[str, Passage]:
+    wanted = dict.fromkeys(doc_id for group in groups for doc_id in (*group.positives, *group.negatives))
+    return {passage.doc_id: passage for passage in source.passages(wanted)}
+
+
+class RowOrder:
+    """The eligible rows of a source in the order of a permutation of its base queries that the seed alone fixes.
+
+    Rows of one query stand together. Only the first `most` rows are held.
+    """
+
+    def __init__(self, source: RowSource, required: Iterable[str], seed: int, most: int | None) -> None:
+        self.num_rows = 0
+        self.lacking: Counter[str] = Counter()
+        """How many rows were left out because a field is empty."""
+        required = tuple(required)
+        query_keys, row_keys, at = array("Q"), array("Q"), array("Q")  # 24 bytes a row
+        for index, row in enumerate(source.rows()):
+            self.num_rows += 1
+            missing = [name for name in required if not getattr(row, name)]
+            self.lacking.update(missing)
+            if not missing:
+                query_keys.append(key(seed, "query order", row.query_id))
+                row_keys.append(key(seed, "row order", row.row_id))
+                at.append(index)
+        ranked = np.lexsort((np.frombuffer(row_keys, np.uint64), np.frombuffer(query_keys, np.uint64)))[:most]
+        self.num_eligible = len(at)
+        wanted = {at[position]: rank for rank, position in enumerate(ranked)}
+        self.rows: list[SourceRow] = [row for _, row in sorted(
+            ((wanted[index], row) for index, row in enumerate(source.rows()) if index in wanted),
+            key=lambda item: item[0],
+        )]
+
+
+def _most_rows(budget: Budget) -> int | None:
+    """Return how many base rows a budget can take at most: every base row yields at least one group."""
+    if budget.limit is None or budget.unit == "queries":
+        return None
+    if budget.unit == "groups":
+        return budget.limit
+    return budget.limit // (1 + budget.negatives_per_group) + 1  # pairs; and every passage has a token at least
+
+
+def _groups(rows: list[SourceRow], budget: Budget, factors: Factors, seed: int) -> Iterator[Draft]:
+    """Yield the drafts of rows after all stages; raises UserError when one lacks what its factors need."""
+    _check_rows(rows, factors)
+    drafts = (first_draft(row, budget.negatives_per_group) for row in rows)
+    for draft in apply_stages(drafts, factors, seed):
+        if len(draft.group.negatives) != budget.negatives_per_group:
+            _refuse_short(draft.group, rows, budget, factors)
+        yield draft
+
+
+def _check_rows(rows: list[SourceRow], factors: Factors) -> None:
+    for name in fields_read(factors):
+        lacking = [row.row_id for row in rows if not getattr(row, name)]
+        if lacking:
+            raise UserError(
+                f"{len(lacking)} of {len(rows)} rows of the source have no {name} (first: {lacking[0]}), which the "
+                f"factors of this arm need; set source.rows=complete, or choose an arm without them"
+            )
+
+
+def _refuse_short(group: TrainingGroup, rows: list[SourceRow], budget: Budget, factors: Factors) -> None:
+    need = budget.negatives_per_group - len(group.instruction_negatives)
+    lacking = sum(1 for row in rows if len(row.hard_negatives) < need)
+    raise UserError(
+        f"group {group.group_id} has {len(group.negatives)} negatives instead of "
+        f"budget.negatives_per_group={budget.negatives_per_group}: {lacking} of {len(rows)} rows of the source have "
+        f"fewer than {need} hard negatives; lower budget.negatives_per_group, raise factors.instruction_negatives "
+        f"(now {factors.instruction_negatives}), or use a source with hard negatives"
+    )
+
+
+def _within(budget: Budget, order: RowOrder, factors: Factors, seed: int) -> Iterator[TrainingGroup]:
+    """Yield groups until the budget is used up; raises UserError when the source ends first and may not repeat."""
+    size = 1 + budget.negatives_per_group
+    if budget.unit == "pairs" and budget.limit is not None and budget.limit % size:
+        raise UserError(
+            f"budget.limit={budget.limit} pairs is not a whole number of groups of {size} passages; "
+            f"use {budget.limit // size * size} or {(budget.limit // size + 1) * size}"
+        )
+    used, queries = 0, set[str]()
+    for _, group, _, is_counted in _rounds(budget, order, factors, seed):
+        if is_counted:
+            queries.add(group.query_id)
+            after = {"groups": used + 1, "pairs": used + size, "queries": len(queries)}.get(budget.unit, 0)
+            if budget.limit is not None and after > budget.limit:
+                return
+            used = after
+        yield group
+    if budget.limit is not None and used != budget.limit:
+        raise _too_small(budget, order, used)
+
+
+def _rounds(budget: Budget, order: RowOrder, factors: Factors, seed: int) -> Iterator[Draft]:
+    """Yield the drafts of all rows; again and again, under new ids, where the budget is filled by repeating."""
+    repeats = budget.limit is not None and budget.fill == "repeat" and budget.unit != "queries"
+    for round_number in itertools.count() if repeats else range(1):
+        for draft in _groups(order.rows, budget, factors, seed):
+            yield draft if round_number == 0 else draft._replace(group=_again(draft.group, round_number))
+
+
+def _too_small(budget: Budget, order: RowOrder, used: int) -> UserError:
+    remedy = "" if budget.unit == "queries" else ", or set budget.fill=repeat"
+    return UserError(
+        f"budget.limit={budget.limit} {budget.unit} is more than the source gives to this arm ({used}, from "
+        f"{order.num_eligible} rows); lower budget.limit, enlarge the source{remedy}"
+    )
+
+
+def _within_tokens(
+    budget: Budget,
+    limit: int,
+    order: RowOrder,
+    factors: Factors,
+    seed: int,
+    source: RowSource,
+    tokens_of: TokensOf,
+) -> tuple[TrainingGroup, ...]:
+    """Return the groups whose tokens come closest to the limit; raises UserError when that is not close enough."""
+    wanted = 64
+    while True:
+        drafts = list(itertools.islice(_rounds(budget, order, factors, seed), wanted))
+        groups = [draft.group for draft in drafts]
+        counted = [draft.is_counted for draft in drafts]
+        sums = np.cumsum(np.array(tokens_of(groups, _passages(source, groups))) * counted)
+        if sums[-1] > limit or len(drafts) < wanted:
+            break
+        wanted = max(2 * wanted, int(1.1 * wanted * limit / sums[-1]))
+    closest = int(np.argmin(np.abs(sums - limit)))
+    if abs(sums[closest] - limit) > TOKEN_TOLERANCE * limit:
+        if sums[-1] < limit:
+            raise _too_small(budget, order, int(sums[-1]))
+        raise UserError(
+            f"budget.limit={limit} tokens cannot be met to within {TOKEN_TOLERANCE:.1%} by whole groups (closest: "
+            f"{sums[closest]} in {closest + 1} groups); raise it"
+        )
+    end = closest + 1
+    while end < len(drafts) and not counted[end]:  # the last row keeps the twins that come on top
+        end += 1
+    return tuple(groups[:end])
+
+
+def _again(group: TrainingGroup, round_number: int) -> TrainingGroup:
+    """Return a repeated group under an id of its own that keeps its twin beside it."""
+    row, _, view = group.group_id.rpartition("/")
+    return dataclasses.replace(group, group_id=f"{row}~{round_number}/{view}")
+
+
+def card(groups: tuple[TrainingGroup, ...], passages: dict[str, Passage], order: RowOrder) -> dict[str, Any]:
+    """Return all totals of a mix that do not depend on a tokenizer, whatever the unit of its budget."""
+    views = Counter(group.view for group in groups)
+    return {
+        "groups": len(groups),
+        "pairs": sum(len(group.positives) + len(group.negatives) for group in groups),
+        "base_rows": len({group.group_id.rpartition("/")[0] for group in groups}),
+        "unique_queries": len({group.query_id for group in groups}),
+        "unique_passages": len(passages),
+        "views": {view: views[view] for view in ("plain", "original", "reversed")},
+        "hard_negatives": sum(len(group.hard_negatives) for group in groups),
+        "instruction_negatives": sum(len(group.instruction_negatives) for group in groups),
+        "rows_in_source": order.num_rows,
+        "rows_eligible": order.num_eligible,
+        "rows_lacking": dict(order.lacking),
+    }
+
+
+def write_mix(folder: Path, mix: Mix) -> tuple[str, ...]:
+    """Write a mix into a folder (gzipped JSON lines) and return the file names; the same mix gives the same bytes."""
+    _write_lines(folder / GROUPS_FILE, (plain(group) for group in mix.groups))
+    _write_lines(folder / PASSAGES_FILE, (passage._asdict() for passage in mix.passages.values()))
+    return GROUPS_FILE, PASSAGES_FILE
+
+
+def read_mix(folder: Path, counts: dict[str, Any]) -> Mix:
+    """Read back what `write_mix` wrote; `counts` is the card in its manifest."""
+    groups = []
+    for values in _read_lines(folder / GROUPS_FILE):
+        lists = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        groups.append(TrainingGroup(**lists))
+    passages = {values["doc_id"]: Passage(**values) for values in _read_lines(folder / PASSAGES_FILE)}
+    return Mix(tuple(groups), passages, counts)
+
+
+def content_digest(groups: Iterable[TrainingGroup]) -> str:
+    """Return the digest of what is trained on, so that two recipes with the same mix can be told."""
+    summary = hashlib.sha256()
+    for group in groups:
+        summary.update(json.dumps(plain(group), sort_keys=True).encode())
+    return summary.hexdigest()
+
+
+def _write_lines(path: Path, records: Iterable[Any]) -> None:
+    with open(path, "wb") as raw, gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0, compresslevel=6) as file:
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+
+
+def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)

@@ -1,0 +1,80 @@
+"""Where rows and evaluation sets come from: one small interface, and the dictionary of its implementations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from ablate.config import BeirSource, PublishedSource, RulesSource, Source, WorldSource
+from ablate.records import EvaluationSet, Passage, SourceRow
+
+
+class RowSource(Protocol):
+    """A corpus with base rows to train on and evaluation sets to measure on."""
+
+    @property
+    def revision(self) -> str:
+        """What ids hold for the content: it changes whenever a byte that is read could change."""
+
+    @property
+    def evaluation_names(self) -> tuple[str, ...]:
+        """Names that `evaluation_set` takes."""
+
+    def rows(self) -> Iterator[SourceRow]:
+        """Yield all base rows, in a fixed order."""
+
+    def passages(self, doc_ids: Iterable[str]) -> Iterator[Passage]:
+        """Yield the training passages of these ids, in the order asked; raises UserError for an unknown id."""
+
+    def documents(self) -> Iterator[Passage]:
+        """Yield the whole corpus, in a fixed order and in bounded memory."""
+
+    def evaluation_set(self, name: str) -> EvaluationSet:
+        """Return an evaluation set by its name; raises UserError for an unknown one."""
+
+
+def open_source(source: Source, sets: tuple[str, ...]) -> RowSource:
+    """Return the source that a recipe names, with these evaluation sets; raises UserError when files are broken."""
+    if isinstance(source, WorldSource):
+        from ablate.data.world import World
+
+        return World(seed=source.seed, documents=source.documents, skew=source.skew, shortcut=source.shortcut)
+    if isinstance(source, RulesSource):
+        from ablate.data.rules import RuleSource
+
+        return RuleSource(
+            path=source.path,
+            rules=source.rules,
+            train_split=source.train_split,
+            evaluation_splits=sets,
+            skew=source.skew,
+            seed=source.seed,
+            minimum=source.minimum,
+        )
+    if isinstance(source, PublishedSource):
+        from ablate.data.published import open_published
+
+        return open_published(
+            format=source.format,
+            path=source.path,
+            repo=source.repo,
+            revision=source.hub_revision,
+            subset=source.subset,
+            split=source.split,
+            records=source.records,
+            min_positive_score=source.min_positive_score,
+            max_negative_score=source.max_negative_score,
+            other_queries=source.other_queries,
+            passage_ids=source.passage_ids,
+        )
+    assert isinstance(source, BeirSource)
+    from ablate.data.beir import BeirFolder
+
+    return BeirFolder(
+        path=source.path,
+        train_split=source.train_split,
+        evaluation_splits=sets,
+        skew=source.skew,
+        seed=source.seed,
+        reversals=source.reversals,
+    )

@@ -1,0 +1,98 @@
+"""What a run says on standard output: what it is, its mix, its training, its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ablate.config import Recipe, diff
+from ablate.results import Manifest
+from ablate.stages import Run
+
+if TYPE_CHECKING:
+    from ablate.evaluation.protocol import Evaluation
+
+
+COLLAPSE_MARGIN = 0.005
+"""How far nDCG@10 under a changed instruction may lie below the untouched backbone's before a positive p-MRR is called
+a collapse: half of the last digit that papers print."""
+
+
+def show_run(run: Run, compared_with: Recipe | None) -> None:
+    """Print the run's name and ids, and in which keys its recipe differs from the baseline arm's."""
+    config, identity = run.config, run.identity
+    print(f"{run.title}: mix {identity.mix_id} -> train {identity.train_id} -> evaluation {identity.eval_id}")
+    name = config.runtime.baseline
+    if compared_with is None:
+        print("no baseline arm is named (runtime.baseline)")
+        return
+    differences = diff(_settled(compared_with, config.recipe), config.recipe)
+    if not differences:
+        print(f"the same recipe as the baseline arm {name}")
+    for key, (theirs, ours) in differences.items():
+        print(f"differs from {name} in {key}: {theirs} -> {ours}")
+
+
+def _settled(theirs: Recipe, ours: Recipe) -> Recipe:
+    """Return a recipe with the precision that this machine settles `auto` to."""
+    import dataclasses
+
+    if theirs.train.precision != "auto":
+        return theirs
+    return dataclasses.replace(theirs, train=dataclasses.replace(theirs.train, precision=ours.train.precision))
+
+
+def show_card(run: Run, manifest: Manifest) -> None:
+    """Print the totals of the mix, whatever the unit of its budget."""
+    budget, counts = run.config.recipe.budget, manifest.counts
+    limit = "no limit" if budget.limit is None else f"{budget.limit:,} {budget.unit}"
+    print(f"\nmix ({limit}, fill {budget.fill}): {_place(run, manifest)}")
+    print(
+        f"  {counts['groups']:,} groups, {counts['pairs']:,} pairs, {counts['base_rows']:,} base rows, "
+        f"{counts['unique_queries']:,} unique queries, {counts['unique_passages']:,} unique passages"
+    )
+    views = ", ".join(f"{name} {number:,}" for name, number in counts["views"].items() if number)
+    print(
+        f"  views: {views}; negatives: hard {counts['hard_negatives']:,}, instruction "
+        f"{counts['instruction_negatives']:,}; source: {counts['rows_in_source']:,} rows, "
+        f"{counts['rows_eligible']:,} eligible{_lacking(counts['rows_lacking'])}"
+    )
+
+
+def _lacking(rows: Mapping[str, int]) -> str:
+    return " (" + ", ".join(f"{number:,} without {name}" for name, number in rows.items()) + ")" if rows else ""
+
+
+def show_training(run: Run, manifest: Manifest) -> None:
+    """Print what the training cost."""
+    counts, cost = manifest.counts, manifest.cost
+    print(f"\ntraining: {_place(run, manifest)}")
+    print("  " + ", ".join(f"{_words(name)} {_figure(value)}" for name, value in {**counts, **cost}.items()))
+
+
+def show_scores(run: Run, scores: Evaluation, untouched: Evaluation) -> None:
+    """Print each condition with the trained model beside the untouched backbone, warnings first."""
+    from ablate.evaluation.protocol import compare, format_table
+
+    print()
+    for warning in scores.warnings:
+        print(f"warning: {warning}")
+    print(format_table(compare(scores, untouched, margin=COLLAPSE_MARGIN)))
+    identity, store = run.identity, run.store
+    print(f"\nmodel   {store.folder('train', identity.train_id)}")
+    print(f"scores  {store.folder('evaluation', identity.eval_id)}  (scores.parquet, rankings/, notes.json)")
+
+
+def _place(run: Run, manifest: Manifest) -> str:
+    folder = run.store.folder(manifest.kind, manifest.id)
+    return f"{folder}  [{manifest.started} to {manifest.finished[11:]}]"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _figure(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

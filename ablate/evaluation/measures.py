@@ -1,0 +1,459 @@
+"""What every measure computes, as pure functions of rankings and judgments with one value per unit.
+
+Gaps are treated in one way throughout and every affected unit is listed: a judged query without a ranking (or with an
+empty one) scores 0 and stays in the mean; so does a query whose judgments are all zero or negative; a ranking without
+judgments is ignored; p-MRR, SICR and WISE compare rankings, so a unit that lacks one of them is skipped.
+
+Sources: trec_eval (nDCG, AP, recall), FollowIR (arXiv:2403.15246) for p-MRR, InstructIR (arXiv:2402.14334) for
+Robustness@k, InfoSearch (arXiv:2410.23841) for SICR and WISE, NevIR (arXiv:2305.07614) for pairwise accuracy.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pytrec_eval
+
+from ablate.evaluation.rankings import Ranking
+from ablate.records import UserError
+
+Qrels = Mapping[str, Mapping[str, int]]
+"""query_id -> document id -> grade; grades of zero and below are not relevant."""
+Rankings = Mapping[str, Ranking]
+
+MISSING = "judged query without a ranking"
+EMPTY = "judged query with an empty ranking"
+UNJUDGED = "ranked query without judgments"
+NO_POSITIVE = "judged query without a relevant document"
+SKIPPED = "skipped: without one of the rankings"
+NOTHING_CHANGED = "no changed document"
+NO_PAIR = "opposites without a document pair"
+
+P_MRR = "p-MRR"
+SICR = "SICR"
+SICR_CODE = "SICR(code)"
+WISE = "WISE"
+WISE_CODE = "WISE(code)"
+PAIRWISE_ACCURACY = "pairwise accuracy"
+ONE_SIDED_RATE = "one-sided rate"
+SATISFYING_OVER_VIOLATING = "satisfying over violating"
+
+_QUERY_FAMILIES = {"nDCG": "ndcg_cut", "RR": "recip_rank", "AP": "map_cut", "recall": "recall"}
+_WITHOUT_CUTOFF = (
+    P_MRR,
+    SICR,
+    SICR_CODE,
+    WISE,
+    WISE_CODE,
+    PAIRWISE_ACCURACY,
+    ONE_SIDED_RATE,
+    SATISFYING_OVER_VIOLATING,
+)
+KNOWN_MEASURES = (*(f"{family}@k" for family in _QUERY_FAMILIES), "Robustness@k", *_WITHOUT_CUTOFF)
+
+
+class Measure(NamedTuple):
+    """A measure taken apart: `nDCG@10` is family `nDCG` with cut-off 10."""
+
+    family: str
+    cutoff: int | None
+
+
+def parse(name: str) -> Measure:
+    """Return the parts of a measure's name; raises UserError with the known names for any other."""
+    match = re.fullmatch(r"(nDCG|RR|AP|recall|Robustness)@([1-9][0-9]*)", name)
+    if match:
+        return Measure(match[1], int(match[2]))
+    if name in _WITHOUT_CUTOFF:
+        return Measure(name, None)
+    raise UserError(f"measure {name!r} is not known; known are {', '.join(KNOWN_MEASURES)} (k = 1, 2, …)")
+
+
+def mean_name(name: str) -> str:
+    """Return what the mean of a measure is called: the mean of RR@10 is MRR@10, that of AP@1000 is MAP@1000."""
+    family, cutoff = parse(name)
+    return f"M{family}@{cutoff}" if family in ("RR", "AP") else name
+
+
+@dataclass(frozen=True)
+class MeasureResult:
+    """One value for every unit of one measure, with the units that need a word."""
+
+    name: str
+    per_unit: dict[str, float]
+    listed: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Reason -> units, in the order met; a reason without units is left out."""
+    warnings: tuple[str, ...] = ()
+    absent: frozenset[str] = frozenset()
+    """Units that score 0 for want of a ranking: the difference between the two means."""
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over all units; None when there is none (see `reason`)."""
+        return _mean(self.per_unit.values())
+
+    @property
+    def mean_present_only(self) -> float | None:
+        """Mean over the units that have a ranking: never to be reported without `mean`."""
+        return _mean(value for unit, value in self.per_unit.items() if unit not in self.absent)
+
+    @property
+    def reason(self) -> str:
+        """Why there is no mean; empty when there is one."""
+        if self.per_unit:
+            return ""
+        listed = "; ".join(f"{len(units)} {reason}" for reason, units in self.listed.items())
+        return f"{self.name} has no value: no unit is left ({listed or 'none was given'})"
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return math.fsum(found) / len(found) if found else None
+
+
+def _listed(**reasons: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    names = {"missing": MISSING, "empty": EMPTY, "unjudged": UNJUDGED, "no_positive": NO_POSITIVE}
+    names |= {"skipped": SKIPPED, "unchanged": NOTHING_CHANGED, "no_pair": NO_PAIR}
+    found = {names[key]: tuple(units) for key, units in reasons.items()}
+    return {reason: units for reason, units in found.items() if units}
+
+
+def _is_absent(ranking: Ranking | None) -> bool:
+    return ranking is None or len(ranking) == 0
+
+
+def query_measures(names: Sequence[str], qrels: Qrels, rankings: Rankings) -> dict[str, MeasureResult]:
+    """Return nDCG@k, RR@k, AP@k and recall@k for every judged query.
+
+    nDCG has linear gain and the ideal of all judged documents; AP divides by all judged relevant documents; RR is 0
+    beyond k. trec_eval computes them from score = -rank, so that our ranking decides, not its own tie rule. A query
+    without any judgment line is not judged. Raises UserError for a measure that is not one of these.
+    """
+    parsed = {name: parse(name) for name in names}
+    for name, (family, _) in parsed.items():
+        if family not in _QUERY_FAMILIES:
+            raise UserError(f"measure {name!r} has no value per query; per query are nDCG@k, RR@k, AP@k, recall@k")
+    judged = {query_id: grades for query_id, grades in qrels.items() if grades}
+    clipped = {q: {doc_id: max(int(grade), 0) for doc_id, grade in grades.items()} for q, grades in judged.items()}
+    listed = _listed(
+        missing=[q for q in judged if q not in rankings],
+        empty=[q for q in judged if q in rankings and len(rankings[q]) == 0],
+        no_positive=[q for q, grades in clipped.items() if not any(grades.values())],
+        unjudged=[q for q in rankings if q not in judged],
+    )
+    absent = frozenset(listed.get(MISSING, ()) + listed.get(EMPTY, ()))
+    silent = absent.union(listed.get(NO_POSITIVE, ()))
+    engine_names = {_engine_name(measure) for measure in parsed.values()}
+    run = {
+        q: {doc_id: -float(place) for place, doc_id in enumerate(rankings[q].doc_ids, start=1)}
+        for q in judged
+        if q not in silent
+    }
+    evaluator = pytrec_eval.RelevanceEvaluator({q: clipped[q] for q in run}, engine_names) if run else None
+    computed = evaluator.evaluate(run) if evaluator else {}
+    results: dict[str, MeasureResult] = {}
+    for name, measure in parsed.items():
+        key = _engine_name(measure).replace(".", "_")
+        values = {q: 0.0 if q in silent else float(computed[q][key]) for q in judged}
+        if measure.family == "RR" and measure.cutoff:
+            # 1 / rank is below 1 / k beyond the cut-off; the rank itself avoids comparing rounded reciprocals
+            values = {q: value if value and round(1 / value) <= measure.cutoff else 0.0 for q, value in values.items()}
+        results[name] = MeasureResult(name, values, listed, absent=absent)
+    return results
+
+
+def _engine_name(measure: Measure) -> str:
+    name = _QUERY_FAMILIES[measure.family]
+    return name if measure.family == "RR" else f"{name}.{measure.cutoff}"
+
+
+def query_measure(name: str, qrels: Qrels, rankings: Rankings) -> MeasureResult:
+    """Return one measure of `query_measures`."""
+    return query_measures([name], qrels, rankings)[name]
+
+
+def robustness(cutoff: int, qrels: Qrels, rankings: Rankings, groups: Mapping[str, str]) -> MeasureResult:
+    """Return Robustness@k: for each group of queries, the minimum of nDCG@k over its judged members.
+
+    `groups` maps query_id -> group; judged queries without a group are not counted. A member without a ranking scores
+    0, hence its group too. Groups of one member count. The mean is over groups.
+    """
+    members = query_measure(f"nDCG@{cutoff}", {q: g for q, g in qrels.items() if q in groups}, rankings)
+    lowest: dict[str, float] = {}
+    for query_id, value in members.per_unit.items():
+        group = groups[query_id]
+        lowest[group] = min(value, lowest.get(group, value))
+    listed = {
+        reason: tuple(dict.fromkeys(groups[q] for q in units if q in groups))
+        for reason, units in members.listed.items()
+        if reason != UNJUDGED
+    }
+    absent = frozenset(groups[query_id] for query_id in members.absent)
+    return MeasureResult(f"Robustness@{cutoff}", lowest, listed, absent=absent)
+
+
+def rank_change(rank: int, new_rank: int) -> float:
+    """Return p of one document that lost its relevance: > 0 when it moved down, < 0 when up, 0 when it stayed."""
+    return new_rank / rank - 1 if rank >= new_rank else 1 - rank / new_rank
+
+
+def p_mrr(changed_documents: Mapping[str, Sequence[str]], original: Rankings, changed: Rankings) -> MeasureResult:
+    """Return p-MRR per topic: the mean rank change of the documents that the changed instruction made non-relevant.
+
+    All three arguments are keyed by topic: the changed documents, the ranking under the original instruction, the
+    ranking under the changed one. A document outside of a list has rank len + 1 of that list. A topic without one of
+    its rankings (or with an empty one) is skipped, one without changed documents is not counted; both are listed.
+    Lists of different lengths create p-MRR out of nothing, so they are warned of by topic. Raw values in (-1, 1); the
+    papers print them times 100. Source: FollowIR, arXiv:2403.15246, equation 1.
+    """
+    values: dict[str, float] = {}
+    skipped: list[str] = []
+    unchanged: list[str] = []
+    warnings: list[str] = []
+    for topic, doc_ids in changed_documents.items():
+        before, after = original.get(topic), changed.get(topic)
+        if not doc_ids:
+            unchanged.append(topic)
+            continue
+        if before is None or after is None or _is_absent(before) or _is_absent(after):
+            skipped.append(topic)
+            continue
+        if len(before) != len(after):
+            warnings.append(
+                f"p-MRR of topic {topic!r}: the rankings have different lengths ({len(before)} under the original "
+                f"instruction, {len(after)} under the changed one), so documents outside of them seem to move"
+            )
+        ranks = zip(before.ranks_of(doc_ids).tolist(), after.ranks_of(doc_ids).tolist(), strict=True)
+        values[topic] = math.fsum(rank_change(r, new) for r, new in ranks) / len(doc_ids)
+    return MeasureResult(P_MRR, values, _listed(skipped=skipped, unchanged=unchanged), tuple(warnings))
+
+
+class ThreeRanks(NamedTuple):
+    """Ranks of one relevant document under the original, the instructed and the reversely instructed query."""
+
+    original: int
+    instructed: int
+    reversed: int
+
+
+class ThreeScores(NamedTuple):
+    """Scores of one relevant document under the same three queries, from one scorer with one scale."""
+
+    original: float
+    instructed: float
+    reversed: float
+
+
+def sicr_indicator(ranks: ThreeRanks, scores: ThreeScores, *, code: bool = False) -> int:
+    """Return 1 if rank and score both follow the instruction and its reverse, else 0.
+
+    `code=True` follows the public code of InfoSearch, which can give 1 to a document that already ranks first.
+    Source: InfoSearch, arXiv:2410.23841, equation 2.
+    """
+    if code and ranks.original == 1:
+        ranks_follow = ranks.instructed == 1 and ranks.reversed > 1
+        return int(ranks_follow and scores.instructed >= scores.original > scores.reversed)
+    ranks_follow = ranks.instructed < ranks.original < ranks.reversed
+    return int(ranks_follow and scores.instructed > scores.original > scores.reversed)
+
+
+_WISE_K = 20
+
+
+def wise(ranks: ThreeRanks, num_positive: int) -> float:
+    """Return the WISE reward or penalty of one document by the paper's formula, with its square root.
+
+    `num_positive` is N, the relevant documents of the query in its original form; K is 20. Source: InfoSearch,
+    arXiv:2410.23841, equations 3 to 6.
+    """
+    original, instructed, reverse = ranks
+    if instructed <= original < reverse:
+        if original <= num_positive and instructed == 1:
+            return 1.0
+        if original <= _WISE_K:
+            return (1 - math.sqrt(original - instructed) / _WISE_K) / math.sqrt(instructed)
+        return 0.01
+    if reverse < original < instructed:
+        return -1.0
+    return _wise_penalty(ranks)
+
+
+def wise_code(ranks: ThreeRanks, num_listed: int) -> float:
+    """Return the WISE reward or penalty of one document as the public code computes it.
+
+    `num_listed` is the number of positive and negative documents listed for the query. It differs from the paper in
+    the square root, in the condition of the full reward and in the penalty of -1, which it never gives. Source:
+    github.com/EIT-NLP/InfoSearch, mteb_infosearch/mteb/evaluation/evaluators/utils.py at 25179c1.
+    """
+    original, instructed, reverse = ranks
+    if instructed <= original < reverse:
+        if original < num_listed and instructed == 1:
+            return 1.0
+        if original <= _WISE_K:
+            return (1 - (original - instructed) / _WISE_K) / math.sqrt(instructed)
+        return 0.01
+    return _wise_penalty(ranks)
+
+
+def _wise_penalty(ranks: ThreeRanks) -> float:
+    if ranks.original <= ranks.instructed:
+        return (ranks.original - ranks.instructed) / ranks.instructed
+    return (ranks.reversed - ranks.original) / ranks.original
+
+
+class InstructedCase(NamedTuple):
+    """One instructed query of SICR and WISE: its three rankings (None: missing) and what they are judged by."""
+
+    original: Ranking | None
+    instructed: Ranking | None
+    reversed: Ranking | None
+    relevant: tuple[str, ...]
+    """Documents relevant under the instruction; at least one."""
+    num_positive: int
+    """Relevant documents of the query in its original form (WISE)."""
+    num_listed: int
+    """Positive and negative documents listed for the query (WISE(code))."""
+
+
+def instructed_measures(cases: Mapping[str, InstructedCase]) -> dict[str, MeasureResult]:
+    """Return SICR, SICR(code), WISE and WISE(code) per query: the mean over its relevant documents.
+
+    A document outside of a list has rank len + 1 and score 0. A query without one of its three rankings is skipped and
+    listed, for a made-up rank would reward or punish it. Raises UserError naming a query without relevant documents.
+    """
+    values: dict[str, dict[str, float]] = {name: {} for name in (SICR, SICR_CODE, WISE, WISE_CODE)}
+    skipped: list[str] = []
+    for unit, case in cases.items():
+        rankings = (case.original, case.instructed, case.reversed)
+        if not case.relevant:
+            raise UserError(f"query {unit!r}: no relevant document is given for SICR and WISE; leave the query out")
+        present = [ranking for ranking in rankings if ranking is not None and len(ranking)]
+        if len(present) < 3:
+            skipped.append(unit)
+            continue
+        ranks = np.stack([ranking.ranks_of(case.relevant) for ranking in present], axis=1).tolist()
+        scores = np.stack([ranking.scores_of(case.relevant, missing=0.0) for ranking in present], axis=1).tolist()
+        three = [(ThreeRanks(*r), ThreeScores(*s)) for r, s in zip(ranks, scores, strict=True)]
+        count = len(three)
+        values[SICR][unit] = math.fsum(sicr_indicator(r, s) for r, s in three) / count
+        values[SICR_CODE][unit] = math.fsum(sicr_indicator(r, s, code=True) for r, s in three) / count
+        values[WISE][unit] = math.fsum(wise(r, case.num_positive) for r, _ in three) / count
+        values[WISE_CODE][unit] = math.fsum(wise_code(r, case.num_listed) for r, _ in three) / count
+    return {name: MeasureResult(name, found, _listed(skipped=skipped)) for name, found in values.items()}
+
+
+class Opposite(NamedTuple):
+    """Two queries whose instructions are each other's complement."""
+
+    first: str
+    second: str
+    base_id: str
+    first_direction: str
+    second_direction: str
+    pairs: tuple[tuple[str, str], ...] | None = None
+    """(document right for the first, document right for the second); None: every such pair that the qrels imply."""
+
+
+@dataclass(frozen=True)
+class PairwiseResult:
+    """Pairwise accuracy with what shows where it fails; units are base queries."""
+
+    accuracy: MeasureResult
+    """Both queries rank their own document above the other one; chance .25."""
+    satisfying_over_violating: MeasureResult
+    """Mean of the two one-sided rates; chance .5."""
+    one_sided: dict[str, MeasureResult]
+    """direction -> rate at which the query of that direction ranks its own document above the other one."""
+    num_pairs: int
+    accuracy_over_pairs: float | None
+    """Mean over pairs, beside the mean over base queries."""
+    num_tied: int
+    """One-sided decisions between two documents with equal scores: the id rule made them."""
+    num_undecided: int
+    """One-sided decisions with neither document in the ranking: counted as wrong."""
+
+
+def pairwise(opposites: Iterable[Opposite], qrels: Qrels, rankings: Rankings) -> PairwiseResult:
+    """Return pairwise accuracy and its one-sided rates over opposite queries.
+
+    Per opposite the mean over its document pairs, then the mean over the opposites of a base query. Documents outside
+    of a list have equal rank, which is not right for either; a query without a ranking is wrong in all its pairs and
+    listed. Opposites without a pair are listed and not counted. Source: NevIR, arXiv:2305.07614.
+    """
+    both: dict[str, list[float]] = {}
+    mean_of_sides: dict[str, list[float]] = {}
+    sides: dict[str, dict[str, list[float]]] = {}
+    totals = {"pairs": 0, "correct": 0, "tied": 0, "undecided": 0}
+    missing: dict[str, str] = {}
+    no_pair: list[str] = []
+    for opposite in opposites:
+        for direction in (opposite.first_direction, opposite.second_direction):
+            sides.setdefault(direction, {})
+        satisfying, violating, product = _sides(opposite, qrels)
+        if not satisfying or not violating:
+            no_pair.append(f"{opposite.first} / {opposite.second}")
+            continue
+        queries = (opposite.first, opposite.second)
+        missing |= {query_id: opposite.base_id for query_id in queries if _is_absent(rankings.get(query_id))}
+        first_right, first_tied, first_out = _decide(rankings.get(opposite.first), satisfying, violating, product)
+        second_right, second_tied, second_out = _decide(rankings.get(opposite.second), violating, satisfying, product)
+        if product:  # (S, V) against (V, S)
+            second_right = second_right.T
+        correct = first_right & second_right
+        base = opposite.base_id
+        both.setdefault(base, []).append(float(correct.mean()))
+        rates = float(first_right.mean()), float(second_right.mean())
+        mean_of_sides.setdefault(base, []).append((rates[0] + rates[1]) / 2)
+        sides[opposite.first_direction].setdefault(base, []).append(rates[0])
+        sides[opposite.second_direction].setdefault(base, []).append(rates[1])
+        totals["pairs"] += correct.size
+        totals["correct"] += int(correct.sum())
+        totals["tied"] += first_tied + second_tied
+        totals["undecided"] += first_out + second_out
+    listed = _listed(missing=missing, no_pair=no_pair)
+
+    def result(name: str, found: dict[str, list[float]]) -> MeasureResult:
+        per_unit = {base: math.fsum(values) / len(values) for base, values in found.items()}
+        return MeasureResult(name, per_unit, listed, absent=frozenset(missing.values()))
+
+    return PairwiseResult(
+        result(PAIRWISE_ACCURACY, both),
+        result(SATISFYING_OVER_VIOLATING, mean_of_sides),
+        {direction: result(ONE_SIDED_RATE, found) for direction, found in sides.items()},
+        totals["pairs"],
+        totals["correct"] / totals["pairs"] if totals["pairs"] else None,
+        totals["tied"],
+        totals["undecided"],
+    )
+
+
+def _sides(opposite: Opposite, qrels: Qrels) -> tuple[list[str], list[str], bool]:
+    """Return the documents right for the first and for the second; True when every combination of them is a pair."""
+    if opposite.pairs is not None:
+        return [own for own, _ in opposite.pairs], [other for _, other in opposite.pairs], False
+    first, second = qrels.get(opposite.first, {}), qrels.get(opposite.second, {})
+    only_first = [doc_id for doc_id, grade in first.items() if grade > 0 and second.get(doc_id, 0) <= 0]
+    only_second = [doc_id for doc_id, grade in second.items() if grade > 0 and first.get(doc_id, 0) <= 0]
+    return only_first, only_second, True
+
+
+def _decide(
+    ranking: Ranking | None, own: Sequence[str], other: Sequence[str], product: bool
+) -> tuple[npt.NDArray[np.bool_], int, int]:
+    """Return whether each own document ranks above the other one ((N,), or (own, other) for a product), and counts."""
+    if ranking is None:
+        ranking = Ranking("", (), np.zeros(0, dtype=np.float32))
+    own_ranks, other_ranks = ranking.ranks_of(own), ranking.ranks_of(other)
+    own_scores, other_scores = ranking.scores_of(own), ranking.scores_of(other)  # NaN when missing: never a tie
+    if product:
+        own_ranks, own_scores = own_ranks[:, None], own_scores[:, None]
+    right = own_ranks < other_ranks
+    num_undecided = int((own_ranks == other_ranks).sum())
+    num_tied = int((own_scores == other_scores).sum())
+    return right, num_tied, num_undecided

@@ -1,0 +1,137 @@
+"""The one ranking of a query: every measure reads it, nothing sorts scores a second time or in another way.
+
+Scores are cast once to float32; higher scores come first; equal scores are ordered by document id, descending as
+strings (code points), which is what trec_eval does. Ranks are 1-based positions in that list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ablate.records import UserError
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """The documents of one query, best first; made by `rank` or `DocumentOrder`, never sorted again."""
+
+    query_id: str
+    doc_ids: tuple[str, ...]
+    scores: FloatArray
+    """float32, one per document, not increasing, read-only."""
+
+    def __len__(self) -> int:
+        return len(self.doc_ids)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Ranking):
+            return NotImplemented
+        same_ids = self.query_id == other.query_id and self.doc_ids == other.doc_ids
+        return same_ids and np.array_equal(self.scores, other.scores)
+
+    def __hash__(self) -> int:
+        return hash((self.query_id, self.doc_ids))
+
+    def ranks_of(self, doc_ids: Sequence[str]) -> IntArray:
+        """Return the 1-based ranks of documents; a document that is not in the list has rank len + 1."""
+        wanted = set(doc_ids)
+        found = {doc_id: place for place, doc_id in enumerate(self.doc_ids, start=1) if doc_id in wanted}
+        missing = len(self.doc_ids) + 1
+        return np.array([found.get(doc_id, missing) for doc_id in doc_ids], dtype=np.int64)
+
+    def scores_of(self, doc_ids: Sequence[str], missing: float = float("nan")) -> FloatArray:
+        """Return the scores of documents, `missing` for a document that is not in the list."""
+        padded = np.append(self.scores, np.float32(missing))
+        return padded[self.ranks_of(doc_ids) - 1]
+
+
+class DocumentOrder:
+    """The descending string order of one list of documents, worked out once and used for many queries."""
+
+    def __init__(self, doc_ids: Iterable[str], query_id: str | None = None) -> None:
+        """Take distinct document ids; raises UserError naming the document that is there twice, and the query."""
+        self.doc_ids = tuple(doc_ids)
+        descending = sorted(range(len(self.doc_ids)), key=self.doc_ids.__getitem__, reverse=True)
+        self.place = np.empty(len(self.doc_ids), dtype=np.int64)
+        """Position of each document in descending string order: the second sort key."""
+        self.place[descending] = np.arange(len(self.doc_ids))
+        for left, right in zip(descending, descending[1:], strict=False):
+            if self.doc_ids[left] == self.doc_ids[right]:
+                owner = "the documents" if query_id is None else f"query {query_id!r}"
+                raise UserError(f"{owner}: document {self.doc_ids[left]!r} is there twice; keep one entry per document")
+
+    def rank(
+        self,
+        query_id: str,
+        scores: npt.ArrayLike,
+        *,
+        depth: int | None = None,
+        rows: IntArray | None = None,
+    ) -> Ranking:
+        """Return the `depth` best documents of one query (all by default).
+
+        `scores` (D,) belong to all documents in their order, or, with `rows` (K,), to those rows only. Ties at the cut
+        are decided by the id rule like all others. Raises UserError naming the query and the document of a NaN.
+        """
+        row_scores = _as_float32(query_id, scores)
+        expected = len(self.doc_ids) if rows is None else len(rows)
+        if row_scores.shape != (expected,):
+            raise UserError(
+                f"query {query_id!r}: scores have shape {row_scores.shape}, expected ({expected},); give one score "
+                "per document"
+            )
+        places = self.place if rows is None else self.place[rows]
+        is_nan = np.isnan(row_scores)
+        if is_nan.any():
+            first = int(np.argmax(is_nan))
+            doc_id = self.doc_ids[first if rows is None else int(rows[first])]
+            raise UserError(
+                f"query {query_id!r}, document {doc_id!r}: the score is NaN; scores must be numbers (infinities are "
+                "allowed), so look for the NaN in the model or in the run file"
+            )
+        if depth is not None and depth < 1:
+            raise UserError(f"query {query_id!r}: depth is {depth}, allowed is 1 or more")
+        chosen: IntArray
+        if depth is not None and depth < expected:
+            cut = np.partition(row_scores, expected - depth)[expected - depth]
+            chosen = np.flatnonzero(row_scores >= cut)  # every document that ties at the cut takes part
+        else:
+            chosen = np.arange(expected)
+        order = chosen[np.lexsort((places[chosen], -row_scores[chosen]))][:depth]
+        kept = row_scores[order]
+        kept.setflags(write=False)
+        kept_rows = order if rows is None else rows[order]
+        return Ranking(query_id, tuple(map(self.doc_ids.__getitem__, kept_rows.tolist())), kept)
+
+
+def rank(query_id: str, doc_ids: Sequence[str], scores: npt.ArrayLike) -> Ranking:
+    """Return the ranking of one query's scored documents.
+
+    Raises UserError naming the query id and the document id for a NaN score or a document that is there twice.
+    """
+    return DocumentOrder(doc_ids, query_id).rank(query_id, scores)
+
+
+def by_query(rankings: Iterable[Ranking]) -> dict[str, Ranking]:
+    """Return query_id -> ranking; raises UserError naming a query that has two rankings."""
+    found: dict[str, Ranking] = {}
+    for ranking in rankings:
+        if ranking.query_id in found:
+            raise UserError(f"query {ranking.query_id!r} has two rankings; give one ranking per query")
+        found[ranking.query_id] = ranking
+    return found
+
+
+def _as_float32(query_id: str, scores: npt.ArrayLike) -> FloatArray:
+    given = np.asarray(scores)
+    if given.size and given.dtype.kind not in "fiu":
+        raise UserError(f"query {query_id!r}: scores are of type {given.dtype}, allowed are real numbers")
+    with np.errstate(over="ignore"):
+        return given.astype(np.float32) + np.float32(0.0)  # + 0 makes -0.0 and 0.0 one value

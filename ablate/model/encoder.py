@@ -1,0 +1,189 @@
+"""The bi-encoder: a backbone of transformers, pooling, and vectors for queries and passages.
+
+Shapes: N texts, L tokens of the longest text, H hidden size.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ablate.config import ModelConfig
+from ablate.data.batches import IntArray, Query, Tokenised, sub_batches
+from ablate.model.backbone import (
+    Backbone,
+    add_lora,
+    draw_tiny,
+    load_pretrained,
+    quiet_transformers,
+    resolve_backbone,
+)
+from ablate.model.text import TextTemplate, tiny_tokenizer
+from ablate.records import Passage, UserError
+
+SORTED_AT_ONCE = 16_384
+"""Texts that are tokenised and sorted by length together when encoding: bounds memory on a large corpus."""
+ADAPTER_FOLDER = "adapter"
+
+
+class BiEncoder(torch.nn.Module):
+    """One backbone that turns queries (with their instruction) and passages into vectors."""
+
+    def __init__(self, network: Any, tokenizer: Any, model: ModelConfig, batch_size: int = 32) -> None:
+        """Wrap a transformers model; `batch_size` is the number of texts per forward pass when encoding.
+
+        Raises UserError when a configured length exceeds what the backbone has positions for.
+        """
+        super().__init__()
+        self.network = network
+        self.tokenizer = tokenizer
+        self.model = model
+        self.batch_size = batch_size
+        self.template = TextTemplate(model, tokenizer)
+        if "use_cache" in network.config.to_dict():
+            network.config.use_cache = False
+        positions = network.config.to_dict().get("max_position_embeddings")
+        for name, length in (("query_length", model.query_length), ("passage_length", model.passage_length)):
+            if positions is not None and length > positions:
+                raise UserError(
+                    f"model.{name}={length} is more than the {positions} positions of model.name={model.name!r}; "
+                    f"set it to at most {positions}"
+                )
+
+    @classmethod
+    def from_config(
+        cls, model: ModelConfig, *, seed: int, tokenizer_texts: Iterable[str] | None = None, batch_size: int = 32
+    ) -> BiEncoder:
+        """Return the encoder before any training, in evaluation mode, in fp32, on the CPU.
+
+        `tokenizer_texts` is what a tiny model takes its vocabulary from. The seed draws only what is not loaded: the
+        weights of a tiny model, LoRA's adapters. Raises UserError as `resolve_backbone` does.
+        """
+        backbone = resolve_backbone(model)
+        if model.tiny is not None:
+            if tokenizer_texts is None:
+                raise UserError("model.tiny needs texts to take its vocabulary from, and none were given")
+            tokenizer = tiny_tokenizer(model.tiny, tokenizer_texts)
+            network = draw_tiny(model.tiny, len(tokenizer), model, seed)
+        else:
+            network, tokenizer = load_pretrained(backbone, model)
+        if model.lora is not None:
+            network = add_lora(network, model, seed)
+        return cls(network, tokenizer, model, batch_size).eval()
+
+    @classmethod
+    def load(cls, folder: Path, model: ModelConfig, *, batch_size: int = 32) -> BiEncoder:
+        """Return an encoder written by `save`, ready for encoding; a LoRA model comes back merged.
+
+        Raises UserError when the folder does not hold one.
+        """
+        if not folder.is_dir():
+            raise UserError(f"{folder} does not exist; it should hold a saved encoder")
+        network, tokenizer = load_pretrained(Backbone("directory", str(folder), ""), model)
+        return cls(network, tokenizer, model, batch_size).eval()
+
+    def save(self, folder: Path) -> None:
+        """Write weights (safetensors), config and tokenizer, readable by transformers' AutoModel as they are.
+
+        With LoRA the folder holds the merged weights, and the adapter by itself in `adapter/`, readable by peft.
+        """
+        network = self.network
+        with quiet_transformers():
+            if self.model.lora is not None:
+                network.save_pretrained(str(folder / ADAPTER_FOLDER), safe_serialization=True)
+                network = copy.deepcopy(network).merge_and_unload()
+            network.save_pretrained(str(folder))
+            self.tokenizer.save_pretrained(str(folder))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Return the vectors (N, H) of texts (N, L); the mask is 1 on real tokens, padding may be on either side."""
+        return self._pooled(attention_mask, input_ids=input_ids)
+
+    def _pooled(self, mask_NL: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
+        hidden_NLH = self.network(attention_mask=mask_NL, **inputs).last_hidden_state
+        vectors_NH = pool(hidden_NLH, mask_NL, self.model.pooling)
+        return torch.nn.functional.normalize(vectors_NH, dim=-1) if self.model.normalise else vectors_NH
+
+    def embed(self, texts: Sequence[IntArray], size: int) -> torch.Tensor:
+        """Return the vectors (N, H) of tokenised texts in their order, in one graph, `size` texts per forward pass.
+
+        Words are looked up for all texts at once: the gradient of the table is as large as the table, and so it is
+        made once and not once per forward pass.
+        """
+        parts = list(sub_batches(texts, size, self.template.pad_id))
+        ids = _to(torch.cat([part.ids_NL.flatten() for part in parts]), self.device)
+        words = self.network.get_input_embeddings()(ids).split([part.ids_NL.numel() for part in parts])
+        vectors = [
+            self._pooled(_to(part.mask_NL, self.device), inputs_embeds=own.view(*part.mask_NL.shape, -1))
+            for part, own in zip(parts, words, strict=True)
+        ]
+        back = torch.from_numpy(np.argsort(np.concatenate([part.rows for part in parts])))
+        return torch.cat(vectors).index_select(0, _to(back, self.device))
+
+    def encode_queries(self, queries: Sequence[Query], *, progress: str | None = None) -> NDArray[np.float32]:
+        """Return the vectors (N, H) of (query, instruction) pairs in fp32; `progress` names the progress line."""
+        return self._encode(queries, self.template.tokenise_queries, progress)
+
+    def encode_passages(self, passages: Sequence[Passage], *, progress: str | None = None) -> NDArray[np.float32]:
+        """Return the vectors (N, H) of passages in fp32; `progress` names the progress line."""
+        return self._encode(passages, self.template.tokenise_passages, progress)
+
+    @torch.no_grad()
+    def _encode(
+        self, texts: Sequence[Any], tokenise: Callable[[Sequence[Any]], Tokenised], progress: str | None
+    ) -> NDArray[np.float32]:
+        was_training = self.training
+        self.eval()
+        try:
+            vectors = np.empty((len(texts), self.network.config.hidden_size), np.float32)
+            with progress_line(len(texts), progress) as advance:
+                for start in range(0, len(texts), SORTED_AT_ONCE):
+                    tokens = tokenise(texts[start : start + SORTED_AT_ONCE]).ids
+                    for ids_NL, mask_NL, rows in sub_batches(tokens, self.batch_size, self.template.pad_id):
+                        output = self(_to(ids_NL, self.device), _to(mask_NL, self.device))
+                        vectors[start + rows] = output.float().cpu().numpy()
+                        advance(len(rows))
+            return vectors
+        finally:
+            self.train(was_training)
+
+
+def pool(hidden_NLH: torch.Tensor, mask_NL: torch.Tensor, pooling: Literal["mean", "cls", "last"]) -> torch.Tensor:
+    """Return one vector per text (N, H): the mean over real tokens, the first real token, or the last one."""
+    if pooling == "mean":
+        weights_NL1 = mask_NL.unsqueeze(-1).to(hidden_NLH.dtype)
+        return (hidden_NLH * weights_NL1).sum(dim=1) / weights_NL1.sum(dim=1).clamp(min=1)
+    if pooling == "cls":
+        place_N = mask_NL.argmax(dim=1)
+    else:
+        place_N = mask_NL.shape[1] - 1 - mask_NL.flip(1).argmax(dim=1)
+    return hidden_NLH[torch.arange(len(hidden_NLH), device=hidden_NLH.device), place_N]
+
+
+def _to(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    if device.type == "cpu":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+@contextmanager
+def progress_line(total: int, name: str | None) -> Iterator[Callable[[int], object]]:
+    """Show how far an encoding is, on a terminal only and once it takes more than two seconds; yields `advance(n)`."""
+    from tqdm import tqdm
+
+    hidden = name is None or not sys.stderr.isatty()
+    with tqdm(total=total, desc=name, unit=" texts", delay=2, leave=False, disable=hidden, file=sys.stderr) as bar:
+        yield bar.update

@@ -1,0 +1,414 @@
+"""Training: one optimiser step per batch, on Lightning, resumable to the bit.
+
+Lightning sees one epoch that holds all remaining steps; the epochs of the recipe are in the order of the steps
+(`ablate.data.batches.TrainingSteps`). Every step starts the random generators from the seed and its own number, so a
+step depends on the weights, the optimiser's state and its number alone, and a training that was stopped goes on as if
+it had not been. Shapes: Q groups, P unique passages, N texts, H hidden size.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+import math
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning.pytorch as lightning
+import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.utilities.warnings import PossibleUserWarning
+from torch.utils.data import DataLoader
+
+from ablate.config import ModelConfig, Runtime, TrainConfig, digest, plain
+from ablate.data.batches import Batch, TrainingSteps, prepare_steps
+from ablate.model.device import Precision, own_generators, resolve_device, resolve_precision
+from ablate.model.encoder import BiEncoder
+from ablate.model.losses import info_nce
+from ablate.model.resume import Checkpoint, Checkpoints
+from ablate.records import Passage, TrainingGroup, UserError
+
+OnStep = Callable[[int, dict[str, float]], None]
+OnDev = Callable[[int, BiEncoder], None]
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What a training did and took; sums include the parts before an interruption."""
+
+    steps: int
+    groups: int
+    """Training groups seen, over all epochs."""
+    tokens: int
+    """Real tokens through the encoder (no padding), each unique passage of a step once."""
+    flops: float
+    """Estimate of the floating-point operations for these tokens, see `FlopEstimate`."""
+    queries: int
+    """Unique queries (with their instruction) of the mix."""
+    passages: int
+    truncated_queries: int
+    """How many of them were cut to model.query_length."""
+    truncated_passages: int
+    seconds: float
+    """Inside steps, without measurements on the dev set and checkpoints."""
+
+
+def rate_at(step: int, total: int, train: TrainConfig) -> float:
+    """Return the learning rate of a step (from 0), of `total` steps.
+
+    It rises linearly over the first round(warmup * total) steps, without a step at zero, and then falls to zero
+    linearly or along half a cosine, or stays.
+    """
+    num_warmup = round(train.warmup * total)
+    if step < num_warmup:
+        return train.learning_rate * (step + 1) / (num_warmup + 1)
+    done = (step - num_warmup) / max(1, total - num_warmup)
+    factor = {"linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2, "constant": 1.0}[train.schedule]
+    return train.learning_rate * factor
+
+
+class FlopEstimate:
+    """Counts the floating-point operations of training steps on one encoder.
+
+    Per token 2 for the forward and 2 for the backward pass through each parameter outside the embeddings, and 2 more
+    where the parameter is trained; attention adds 12 * layers * hidden * length^2 per text (Kaplan et al. 2020,
+    arXiv 2001.08361, section 2.1).
+    """
+
+    def __init__(self, encoder: BiEncoder) -> None:
+        """Count the encoder's parameters."""
+        embeddings = {id(p) for m in encoder.modules() if isinstance(m, torch.nn.Embedding) for p in m.parameters()}
+        others = [p for p in encoder.parameters() if id(p) not in embeddings]
+        self._per_token = sum(p.numel() * (6 if p.requires_grad else 4) for p in others)
+        config = encoder.network.config
+        self._per_square = 12 * config.num_hidden_layers * config.hidden_size
+
+    def __call__(self, lengths: Sequence[int]) -> float:
+        """Return the operations of a step on texts of these token lengths."""
+        return float(self._per_token * sum(lengths) + self._per_square * sum(length * length for length in lengths))
+
+
+class HalfCopy:
+    """A bf16 copy of an encoder for forward and backward passes, beside the fp32 weights that are optimised.
+
+    Plain bf16 weights would lose small updates (Micikevicius et al. 2018, arXiv 1710.03740, section 3.1).
+    """
+
+    def __init__(self, encoder: BiEncoder) -> None:
+        """Copy the encoder; on a CPU with eager attention, whose backward pass is faster there in bf16."""
+        self.encoder = copy.deepcopy(encoder).to(torch.bfloat16)
+        if encoder.device.type == "cpu":
+            base = self.encoder.network
+            if self.encoder.model.lora is not None:
+                base = base.get_base_model()
+            base.set_attn_implementation("eager")
+        pairs = zip(encoder.parameters(), self.encoder.parameters(), strict=True)
+        self._pairs = [(master, half) for master, half in pairs if master.requires_grad]
+
+    def pull(self) -> None:
+        """Take over the weights of the fp32 encoder."""
+        with torch.no_grad():
+            torch._foreach_copy_([half for _, half in self._pairs], [master for master, _ in self._pairs])
+
+    def push_gradients(self) -> None:
+        """Give the gradients to the fp32 encoder and forget them here."""
+        for master, half in self._pairs:
+            master.grad = None if half.grad is None else half.grad.float()
+            half.grad = None
+
+
+class RetrieverModule(lightning.LightningModule):
+    """One optimiser step per batch: all texts in one graph, sorted by length, and the loss over the whole batch."""
+
+    def __init__(
+        self,
+        encoder: BiEncoder,
+        train: TrainConfig,
+        *,
+        seed: int,
+        num_steps: int,
+        precision: Precision,
+        after_step: Callable[[RetrieverModule, dict[str, float]], None],
+        resumed: Checkpoint | None = None,
+    ) -> None:
+        """`after_step` is called after each optimiser step with what was logged about it."""
+        super().__init__()
+        self.automatic_optimization = False
+        self.encoder = encoder
+        self.steps_done = resumed.step if resumed else 0
+        names = ("tokens", "flops", "groups", "seconds")
+        self.counters = dict(resumed.counters) if resumed else dict.fromkeys(names, 0.0)
+        self._train, self._seed, self._num_steps, self._precision = train, seed, num_steps, precision
+        self._after_step, self._resumed = after_step, resumed
+        self._flops = FlopEstimate(encoder)
+        self._trained = {name: p for name, p in encoder.named_parameters() if p.requires_grad}
+        if resumed:
+            with torch.no_grad():
+                for name, parameter in self._trained.items():
+                    parameter.copy_(resumed.tensors[f"weight/{name}"])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) without decay on biases and norms."""
+        decayed = [p for p in self._trained.values() if p.ndim >= 2]
+        others = [p for p in self._trained.values() if p.ndim < 2]
+        optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": self._train.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            lr=self._train.learning_rate,
+            fused=True,
+        )
+        self._optimizer = optimizer
+        self._half = HalfCopy(self.encoder) if self._precision == "bf16" else None
+        if self._resumed:
+            self._restore(optimizer, self._resumed)
+            self._resumed = None
+        return optimizer
+
+    def _in_order(self) -> list[str]:
+        """Return the names of the trained parameters in the order of the optimiser's state."""
+        return sorted(self._trained, key=lambda name: self._trained[name].ndim < 2)
+
+    def _restore(self, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> None:
+        state = {
+            place: {
+                "step": torch.tensor(float(checkpoint.step)),
+                "exp_avg": checkpoint.tensors[f"first_moment/{name}"],
+                "exp_avg_sq": checkpoint.tensors[f"second_moment/{name}"],
+            }
+            for place, name in enumerate(self._in_order())
+            if f"first_moment/{name}" in checkpoint.tensors
+        }
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+    def checkpoint_tensors(self) -> dict[str, torch.Tensor]:
+        """Return what the next step depends on, by name: trained weights (fp32) and the optimiser's moments."""
+        tensors: dict[str, torch.Tensor] = {f"weight/{name}": parameter for name, parameter in self._trained.items()}
+        for name, parameter in self._trained.items():
+            if moments := self._optimizer.state.get(parameter):
+                tensors[f"first_moment/{name}"] = moments["exp_avg"]
+                tensors[f"second_moment/{name}"] = moments["exp_avg_sq"]
+        return tensors
+
+    def loss(self, batch: Batch, encoder: BiEncoder) -> torch.Tensor:
+        """Return the loss of a batch; queries and unique passages go through the encoder together."""
+        vectors_NH = encoder.embed(batch.texts, self._train.sub_batch)
+        num_queries = len(batch.query_tokens)
+        scores_QP = vectors_NH[:num_queries].float() @ vectors_NH[num_queries:].float().T
+        return info_nce(scores_QP, batch.positive_QP, batch.candidate_QP, self._train.temperature)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Do one optimiser step; raises UserError on a loss or gradient that is not a number, before the weights."""
+        started = time.perf_counter()
+        rate = rate_at(self.steps_done, self._num_steps, self._train)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.zero_grad(set_to_none=True)
+        with own_generators(self._seed, "step", self.steps_done):
+            if self._half is None:
+                loss = self.loss(batch, self.encoder)
+                self.manual_backward(loss)
+            else:
+                self._half.pull()
+                loss = self.loss(batch, self._half.encoder)
+                self.manual_backward(loss)
+                self._half.push_gradients()
+        norm = torch.nn.utils.clip_grad_norm_(list(self._trained.values()), self._train.clip_norm)
+        loss_value, norm_value = torch.stack([loss.detach().float(), norm.float()]).tolist()
+        if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
+            raise UserError(
+                f"training failed at step {self.steps_done + 1} of {self._num_steps}: the loss is {loss_value} and the "
+                f"gradient norm {norm_value}; lower train.learning_rate (now {self._train.learning_rate:g}) or raise "
+                f"train.temperature (now {self._train.temperature:g})"
+            )
+        self._optimizer.step()
+        self.steps_done += 1
+        seconds = time.perf_counter() - started
+        self.counters["tokens"] += batch.num_tokens
+        self.counters["groups"] += len(batch.group_ids)
+        self.counters["flops"] += self._flops([len(text) for text in batch.texts])
+        self.counters["seconds"] += seconds
+        logged = {
+            "loss": loss_value,
+            "learning_rate": rate,
+            "grad_norm": norm_value,
+            "tokens": float(batch.num_tokens),
+            "seconds": seconds,
+        }
+        self._after_step(self, logged)
+
+
+class MixData(lightning.LightningDataModule):
+    """The steps of a training that remain, in order; a batch is what one step of `TrainingSteps` holds."""
+
+    def __init__(self, steps: TrainingSteps, first: int) -> None:
+        """`first` is the number of steps that are done already."""
+        super().__init__()
+        self._steps, self._first = steps, first
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return a loader of the remaining steps that draws nothing from the global random generator."""
+        order = range(self._first, len(self._steps))
+        return DataLoader(self._steps, batch_size=None, sampler=order, generator=torch.Generator())
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move the relations; tokens move sub-batch by sub-batch."""
+        return batch.to(device)
+
+
+def fit(
+    encoder: BiEncoder,
+    groups: Sequence[TrainingGroup],
+    passages: Mapping[str, Passage],
+    *,
+    model: ModelConfig,
+    train: TrainConfig,
+    seed: int,
+    runtime: Runtime,
+    checkpoint_dir: Path,
+    on_step: OnStep,
+    on_dev: OnDev | None = None,
+) -> FitReport:
+    """Train an encoder in place on a mix; goes on from the last checkpoint in `checkpoint_dir` if there is one.
+
+    After each step `on_step(step, values)` is called (steps from 1; loss, learning_rate, grad_norm, tokens, seconds),
+    every `runtime.dev_every` steps then `on_dev(step, encoder)`, and every `runtime.checkpoint_every` steps a
+    checkpoint is written last, so a step that a callback did not finish is done again. On a CPU a training that was
+    stopped anywhere ends with the same bits as one that was not; the number of threads must stay the same.
+    Raises UserError for a loss that is not a number, a passage that is missing, a full disk, and checkpoints of
+    another training.
+    """
+    _check_passages(groups, passages)
+    device = resolve_device(runtime.device)
+    precision = resolve_precision(train.precision, device)
+    steps, counts = prepare_steps(
+        groups,
+        encoder.template.tokenise_queries,
+        lambda doc_ids: encoder.template.tokenise_passages([passages[doc_id] for doc_id in doc_ids]),
+        batch_size=train.batch_size,
+        epochs=train.epochs,
+        seed=seed,
+        in_batch_negatives=train.in_batch_negatives,
+    )
+    checkpoints = Checkpoints(checkpoint_dir, _training_digest(groups, model, train, precision, seed))
+    resumed = checkpoints.latest()
+    encoder.train()
+    with _step_line(runtime.progress, len(steps), resumed.step if resumed else 0) as show:
+
+        def after_step(module: RetrieverModule, logged: dict[str, float]) -> None:
+            step = module.steps_done
+            show(logged)
+            on_step(step, logged)
+            if on_dev is not None and step % runtime.dev_every == 0:
+                on_dev(step, encoder)
+            if step % runtime.checkpoint_every == 0:
+                checkpoints.save(step, module.checkpoint_tensors(), module.counters)
+
+        module = RetrieverModule(
+            encoder,
+            train,
+            seed=seed,
+            num_steps=len(steps),
+            precision=precision,
+            after_step=after_step,
+            resumed=resumed,
+        )
+        if module.steps_done < len(steps):
+            _run(module, steps, device, Path(checkpoint_dir))
+    encoder.eval()
+    return FitReport(
+        steps=module.steps_done,
+        groups=int(module.counters["groups"]),
+        tokens=int(module.counters["tokens"]),
+        flops=module.counters["flops"],
+        seconds=module.counters["seconds"],
+        **counts,
+    )
+
+
+def _run(module: RetrieverModule, steps: TrainingSteps, device: str, folder: Path) -> None:
+    """Let Lightning do the remaining steps, quietly and without files of its own."""
+    place = module.encoder.device
+    interrupt = signal.getsignal(signal.SIGINT)
+    with _quiet_lightning():
+        trainer = lightning.Trainer(
+            accelerator="gpu" if device == "cuda" else "cpu",
+            devices=1,
+            max_epochs=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            default_root_dir=folder,
+            plugins=[LightningEnvironment()],  # one device per run, also inside a cluster's job
+        )
+        try:
+            trainer.fit(module, datamodule=MixData(steps, module.steps_done))
+        except SystemExit as error:
+            if isinstance(error.__context__, KeyboardInterrupt):  # Lightning turns Ctrl-C into exit and ignores more
+                if threading.current_thread() is threading.main_thread():
+                    signal.signal(signal.SIGINT, interrupt)
+                raise KeyboardInterrupt from None
+            raise
+        finally:
+            module.encoder.to(place)
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep Lightning from announcing devices, loggers and workers inside a block."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PossibleUserWarning)
+        warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+@contextmanager
+def _step_line(wanted: bool, total: int, start: int) -> Iterator[Callable[[dict[str, float]], None]]:
+    """Show step, loss, speed and time left on a terminal; nothing elsewhere."""
+    from tqdm import tqdm
+
+    hidden = not wanted or not sys.stderr.isatty()
+    with tqdm(total=total, initial=start, desc="training", unit=" steps", leave=False, disable=hidden) as bar:
+
+        def show(logged: dict[str, float]) -> None:
+            bar.set_postfix_str(f"loss {logged['loss']:.3f}", refresh=False)
+            bar.update()
+
+        yield show
+
+
+def _check_passages(groups: Sequence[TrainingGroup], passages: Mapping[str, Passage]) -> None:
+    for group in groups:
+        for doc_id in (*group.positives, *group.negatives):
+            if doc_id not in passages:
+                raise UserError(
+                    f"group {group.group_id!r} names document {doc_id!r}, which the corpus does not hold; "
+                    "build the mix again from this corpus"
+                )
+
+
+def _training_digest(
+    groups: Sequence[TrainingGroup], model: ModelConfig, train: TrainConfig, precision: Precision, seed: int
+) -> str:
+    """Return a digest of what decides a training, so that a checkpoint is never taken for that of another."""
+    model_values = {name: value for name, value in plain(model).items() if name not in ("name", "path")}
+    content = hashlib.sha256(digest([model_values, plain(train) | {"precision": precision}, seed]).encode())
+    for group in groups:
+        content.update(digest(group).encode())
+    return content.hexdigest()

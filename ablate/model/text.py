@@ -1,0 +1,134 @@
+"""From query, instruction and passage to token ids, exactly as the model configuration says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from string import ascii_lowercase, digits
+from typing import Any
+
+import numpy as np
+
+from ablate.config import ModelConfig, TinyModel
+from ablate.data.batches import IntArray, Query, Tokenised
+from ablate.records import Passage, UserError
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+class TextTemplate:
+    """Builds the text of a query or a passage and turns it into token ids of bounded length."""
+
+    def __init__(self, model: ModelConfig, tokenizer: Any) -> None:
+        """Read the tokenizer's special tokens; raises UserError when `append_eos` asks for a token it has not."""
+        self._model, self._tokenizer = model, tokenizer
+        self._head, self._tail = _special_ids(tokenizer)
+        if model.append_eos:
+            eos = tokenizer.eos_token_id
+            if eos is None:
+                raise UserError(
+                    f"model.append_eos=true but the tokenizer of model.name={model.name!r} has no end-of-text token; "
+                    "set model.append_eos=false"
+                )
+            if self._tail[-1:] != [eos]:
+                self._tail = [*self._tail, eos]
+        for name, length in (("query_length", model.query_length), ("passage_length", model.passage_length)):
+            if length <= len(self._head) + len(self._tail):
+                raise UserError(
+                    f"model.{name}={length} leaves no room beside {len(self._head) + len(self._tail)} special tokens; "
+                    "raise it"
+                )
+        self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+
+    def query_text(self, query: str, instruction: str) -> str:
+        """Return prefix, query and instruction in the configured order; no separator without an instruction."""
+        model = self._model
+        if not instruction:
+            return model.query_prefix + query
+        parts = (query, instruction) if model.order == "query_first" else (instruction, query)
+        return model.query_prefix + model.separator.join(parts)
+
+    def passage_text(self, passage: Passage) -> str:
+        """Return prefix, title and text; no gap without a title."""
+        return self._model.passage_prefix + (f"{passage.title} {passage.text}" if passage.title else passage.text)
+
+    def tokenise_queries(self, queries: Sequence[Query]) -> Tokenised:
+        """Return the token ids of (query, instruction) pairs, at most `query_length` each, closing tokens kept."""
+        return self._tokenise([self.query_text(*query) for query in queries], self._model.query_length)
+
+    def tokenise_passages(self, passages: Sequence[Passage]) -> Tokenised:
+        """Return the token ids of passages, at most `passage_length` each, closing tokens kept."""
+        return self._tokenise([self.passage_text(passage) for passage in passages], self._model.passage_length)
+
+    def _tokenise(self, texts: list[str], length: int) -> Tokenised:
+        if not texts:
+            return Tokenised([], 0)
+        room = length - len(self._head) - len(self._tail)
+        bare = self._tokenizer(
+            texts,
+            add_special_tokens=False,
+            truncation=False,
+            padding=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )["input_ids"]
+        ids: list[IntArray] = [np.array([*self._head, *own[:room], *self._tail], np.int32) for own in bare]
+        return Tokenised(ids, sum(len(own) > room for own in bare))
+
+
+def _special_ids(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Return the ids that the tokenizer puts before and after a text."""
+    full = tokenizer("a")["input_ids"]
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    for start in range(len(full) - len(bare) + 1):
+        if full[start : start + len(bare)] == bare:
+            return list(full[:start]), list(full[start + len(bare) :])
+    raise UserError("the tokenizer changes a text when it adds special tokens; choose a model whose tokenizer does not")
+
+
+def tiny_tokenizer(tiny: TinyModel, texts: Iterable[str]) -> Any:
+    """Return a WordPiece tokenizer whose vocabulary is taken from texts, the same in every process.
+
+    The vocabulary holds the special tokens, every character of the texts and all letters and digits of ASCII (alone
+    and as a continuation), and the most frequent words up to `tiny.vocabulary` entries, ties in alphabetical order.
+    The trainer of the tokenizers library is not used: its vocabulary differs between processes, because ties fall in
+    the order of a randomly keyed hash map. Raises UserError when there are no texts or the characters alone exceed
+    the vocabulary.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    words: Counter[str] = Counter()
+    for text in texts:
+        words.update(word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
+    if not words:
+        raise UserError("model.tiny needs texts to take its vocabulary from, and there are none")
+    characters = sorted(set(ascii_lowercase + digits).union(*words))
+    entries = dict.fromkeys([*SPECIAL_TOKENS, *characters, *(f"##{character}" for character in characters)])
+    if len(entries) > tiny.vocabulary:
+        raise UserError(
+            f"model.tiny.vocabulary={tiny.vocabulary} is smaller than the {len(entries)} special tokens and characters "
+            f"of the texts; raise it to at least {len(entries)}"
+        )
+    for word, _ in sorted(words.items(), key=lambda item: (-item[1], item[0])):
+        if len(entries) == tiny.vocabulary:
+            break
+        entries.setdefault(word)
+    vocabulary = {entry: number for number, entry in enumerate(entries)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = splitter
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
+    )
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    )

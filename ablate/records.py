@@ -1,0 +1,140 @@
+"""The vocabulary of the project: small frozen types, standard library only.
+
+Words follow the glossary in docs/architecture.md. Every other module speaks in these types.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+View = Literal["plain", "original", "reversed"]
+"""Form of a training row: bare query, with its own instruction, or under the complementary instruction."""
+
+Condition = Literal["plain", "original", "changed", "reversed"]
+"""How a query is posed at evaluation: bare; with the broad instruction; with a narrowing instruction; with its
+complement."""
+
+CONDITIONS: tuple[Condition, ...] = ("plain", "original", "changed", "reversed")
+
+
+class UserError(ValueError):
+    """A mistake in what the user gave; its text names the thing, the value and the remedy in one line."""
+
+
+class Passage(NamedTuple):
+    """A unit that is encoded and retrieved."""
+
+    doc_id: str
+    text: str
+    title: str = ""
+
+
+class Qrel(NamedTuple):
+    """One relevance judgment; grades of zero and below are not relevant."""
+
+    query_id: str
+    doc_id: str
+    relevance: int
+
+
+class ScoredDoc(NamedTuple):
+    """One line of a ranking (file form: TREC run format)."""
+
+    query_id: str
+    doc_id: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """What a source knows about one base row: a query, an instruction and the passages whose labels they decide."""
+
+    row_id: str
+    """Unique among the rows of a source."""
+    query_id: str
+    """The base query; rows that share it share `query` and count as one unique query."""
+    query: str
+    instruction: str
+    """Condition that the positives satisfy and the instruction negatives break; empty when the source has none."""
+    reversed_instruction: str
+    """Complement of `instruction`: positives[0] and instruction_negatives[0] swap labels; empty when there is none."""
+    paraphrase: str
+    """Another wording of `instruction` with the same labels; empty when there is none."""
+    positives: tuple[str, ...]
+    hard_negatives: tuple[str, ...]
+    """Topically close, not relevant to the bare query."""
+    instruction_negatives: tuple[str, ...]
+    """Answer the query and break `instruction`; the first is the partner of a reversal."""
+    still_negative: tuple[str, ...] = ()
+    """Those of instruction_negatives[1:] that break `reversed_instruction` too."""
+    answers: tuple[str, ...] = ()
+    """Every document known to answer the bare query: never an in-batch negative of this query unless listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingGroup:
+    """One training row: a query as it is posed, its positives and its negatives (document ids)."""
+
+    group_id: str
+    """Unique within a mix; a row and its reversed twin share everything before the last `/`."""
+    query_id: str
+    query: str
+    instruction: str
+    """Empty for a plain row."""
+    view: View
+    positives: tuple[str, ...]
+    hard_negatives: tuple[str, ...]
+    instruction_negatives: tuple[str, ...]
+    answers: tuple[str, ...] = ()
+    """Documents known to answer the bare query: masked in the batch unless listed in one of the fields above."""
+
+    @property
+    def negatives(self) -> tuple[str, ...]:
+        """Instruction negatives first, then hard negatives."""
+        return self.instruction_negatives + self.hard_negatives
+
+
+class EvaluationQuery(NamedTuple):
+    """One query as it is posed to the retriever."""
+
+    query_id: str
+    base_id: str
+    """The base query: unit of p-MRR, group of Robustness@k."""
+    query: str
+    instruction: str
+    condition: Condition
+    direction: str
+    """Which instruction this is (`after`, `before`, …): p-MRR is reported for each direction by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSet:
+    """A test bed: documents, queries under each condition, and their labels."""
+
+    name: str
+    """For example `world/test` or `movies/dev`: the `dataset` of every score."""
+    documents: tuple[Passage, ...]
+    queries: tuple[EvaluationQuery, ...]
+    qrels: dict[str, dict[str, int]]
+    """query_id -> doc_id -> grade; a query without an entry is unjudged."""
+    changed_documents: dict[str, tuple[str, ...]]
+    """query_id of a changed or reversed query -> documents relevant under the original instruction and not under
+    this one (FollowIR's qrel_diff)."""
+    opposites: tuple[tuple[str, str], ...]
+    """(changed query_id, reversed query_id): two instructions that are each other's complement."""
+    pairs: dict[tuple[str, str], tuple[tuple[str, str], ...]] | None = None
+    """opposite -> (document right for the first, document right for the second); None: every such pair that the
+    qrels imply."""
+
+
+class QueryScore(NamedTuple):
+    """One value of one measure for one unit; the atom of every analysis."""
+
+    dataset: str
+    condition: str
+    direction: str
+    unit_id: str
+    """The query for nDCG, RR and AP; the base query for p-MRR, Robustness@k and pairs."""
+    measure: str
+    value: float

@@ -1,0 +1,382 @@
+"""The only module that knows where results lie: stages found by id, locked while made, complete when their manifest is.
+
+    <root>/mixes/<mix_id>/   <root>/runs/<train_id>/   <root>/evals/<eval_id>/   <root>/locks/
+
+A stage writes its files into its folder and its `manifest.json` last, by rename: the manifest alone says that the stage
+is complete, and it holds the digest of every file. A lock keeps two processes from making the same stage; it names its
+owner, is refreshed by a heartbeat and is taken over when the owner is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import errno
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ablate.config import digest
+from ablate.records import UserError
+
+Kind = Literal["mix", "train", "evaluation"]
+FOLDERS: dict[str, str] = {"mix": "mixes", "train": "runs", "evaluation": "evals"}
+
+HEARTBEAT_S = 5.0
+STALE_AFTER_S = 60.0
+"""A lock of another machine without a heartbeat for this long is taken over."""
+
+PACKAGES = ("torch", "lightning", "transformers", "faiss-cpu", "numpy", "scipy", "pytrec-eval-terrier", "hydra-core")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The record that a stage is complete: from what it was made, what it holds, where and at what cost."""
+
+    kind: Kind
+    id: str
+    parents: tuple[str, ...]
+    recipe: dict[str, Any]
+    """The full value whose digest is the id."""
+    seed: int
+    labels: tuple[str, ...]
+    """Names under which this stage was asked for."""
+    content_sha256: dict[str, str]
+    """File name in the folder -> SHA-256."""
+    counts: dict[str, Any]
+    git: dict[str, Any]
+    packages: dict[str, str]
+    hardware: dict[str, Any]
+    cost: dict[str, float]
+    started: str
+    finished: str
+
+
+class ResultStore:
+    """Stages under one root folder."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).absolute()
+
+    def folder(self, kind: Kind, stage_id: str) -> Path:
+        """Return the folder of a stage, whether it exists or not."""
+        return self.root / FOLDERS[kind] / stage_id
+
+    def find(self, kind: Kind, recipe: Mapping[str, Any]) -> Manifest | None:
+        """Return the manifest of the stage with this full recipe, or None when it is not complete.
+
+        Raises UserError when the folder of that id holds another recipe, or a file named by the manifest is gone.
+        """
+        stage_id = digest(recipe)
+        folder = self.folder(kind, stage_id)
+        manifest = read_manifest(folder)
+        if manifest is None:
+            return None
+        if manifest.recipe != json.loads(json.dumps(recipe)):
+            raise UserError(
+                f"{folder / 'manifest.json'} holds another recipe under the id {stage_id}; two recipes share a digest "
+                f"or the file was edited: move the folder away and run again"
+            )
+        for name in manifest.content_sha256:
+            if not (folder / name).is_file():
+                raise UserError(f"{folder / name} is named by the manifest and missing; delete {folder} and run again")
+        return manifest
+
+    @contextlib.contextmanager
+    def making(self, kind: Kind, recipe: Mapping[str, Any]) -> Iterator[Path | None]:
+        """Lock a stage and yield its folder to write into, or None when it is, or meanwhile became, complete.
+
+        Waits while another process makes the same stage.
+        """
+        if self.find(kind, recipe) is not None:
+            yield None
+            return
+        stage_id = digest(recipe)
+        with Lock(self.root / "locks" / f"{kind}-{stage_id}.json"):
+            if self.find(kind, recipe) is not None:
+                yield None
+                return
+            folder = self.folder(kind, stage_id)
+            folder.mkdir(parents=True, exist_ok=True)
+            yield folder
+
+    def complete(
+        self,
+        kind: Kind,
+        recipe: Mapping[str, Any],
+        *,
+        files: tuple[str, ...],
+        parents: tuple[str, ...],
+        seed: int,
+        label: str,
+        counts: Mapping[str, Any],
+        hardware: Mapping[str, Any],
+        cost: Mapping[str, float],
+        started: str,
+    ) -> Manifest:
+        """Write the manifest of a finished stage, last and by rename, with the digest of each of its files."""
+        stage_id = digest(recipe)
+        folder = self.folder(kind, stage_id)
+        manifest = Manifest(
+            kind=kind,
+            id=stage_id,
+            parents=parents,
+            recipe=dict(recipe),
+            seed=seed,
+            labels=(label,),
+            content_sha256={name: sha256_of(folder / name) for name in files},
+            counts=dict(counts),
+            git=git_state(),
+            packages=package_versions(),
+            hardware={**machine(), **hardware},
+            cost=dict(cost),
+            started=started,
+            finished=now(),
+        )
+        _write_manifest(folder, manifest)
+        return manifest
+
+    def add_label(self, kind: Kind, stage_id: str, label: str) -> None:
+        """Record one more name under which a complete stage was asked for."""
+        folder = self.folder(kind, stage_id)
+        manifest = read_manifest(folder)
+        if manifest is not None and label not in manifest.labels:
+            with Lock(self.root / "locks" / f"label-{stage_id}.json"):
+                manifest = read_manifest(folder)
+                if manifest is not None and label not in manifest.labels:
+                    _write_manifest(folder, dataclasses.replace(manifest, labels=(*manifest.labels, label)))
+
+    def manifests(self, kind: Kind) -> Iterator[Manifest]:
+        """Yield the manifests of all complete stages of a kind, in order of their ids."""
+        for path in sorted((self.root / FOLDERS[kind]).glob("*/manifest.json")):
+            manifest = read_manifest(path.parent)
+            if manifest is not None:
+                yield manifest
+
+    def damaged(self, manifest: Manifest) -> list[str]:
+        """Return the files of a stage that are missing or whose digest is not the recorded one."""
+        folder = self.folder(manifest.kind, manifest.id)
+        return [
+            name
+            for name, expected in manifest.content_sha256.items()
+            if not (folder / name).is_file() or sha256_of(folder / name) != expected
+        ]
+
+
+class Lock:
+    """An exclusive lock file with owner and heartbeat, as a context manager; waits for a living owner."""
+
+    def __init__(self, path: Path, *, poll_s: float = 0.2) -> None:
+        self.path = path
+        self.poll_s = poll_s
+        self.owner = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "born": _birth_of(os.getpid()),
+            "token": uuid.uuid4().hex,
+        }
+        self._stop = threading.Event()
+        self._beat: threading.Thread | None = None
+
+    def __enter__(self) -> Lock:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        told = False
+        while not self._try():
+            owner = self._stale_owner()
+            if owner is not None:
+                self._take_over(owner)
+            else:
+                if not told:
+                    print(f"waiting: another process holds {self.path}", file=sys.stderr)
+                    told = True
+                time.sleep(self.poll_s)
+        self._stop.clear()
+        self._beat = threading.Thread(target=self._heartbeat, daemon=True)
+        self._beat.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._beat is not None:
+            self._beat.join()
+        if _read_json(self.path) == self.owner:
+            self.path.unlink(missing_ok=True)
+
+    def _try(self) -> bool:
+        # Written under another name and linked, so that a lock is never seen without its owner.
+        draft = self.path.with_name(f".{self.path.name}.{self.owner['token']}")
+        try:
+            draft.write_text(json.dumps(self.owner), encoding="utf-8")
+            os.link(draft, self.path)
+        except FileExistsError:
+            return False
+        finally:
+            draft.unlink(missing_ok=True)
+        return True
+
+    def _heartbeat(self) -> None:
+        while not self._stop.wait(HEARTBEAT_S):
+            with contextlib.suppress(OSError):
+                os.utime(self.path)
+
+    def _stale_owner(self) -> dict[str, Any] | None:
+        owner = _read_json(self.path)
+        if owner is None:
+            return None
+        if owner.get("host") == self.owner["host"]:
+            return None if _birth_of(int(owner.get("pid", 0))) == owner.get("born") else owner
+        try:
+            age = _clock_of(self.path.parent) - self.path.stat().st_mtime
+        except OSError:
+            return None
+        return owner if age > STALE_AFTER_S else None
+
+    def _take_over(self, owner: dict[str, Any]) -> None:
+        with open(self.path.parent / ".takeover", "a") as guard:  # one take-over at a time, so that no live lock goes
+            fcntl.flock(guard, fcntl.LOCK_EX)
+            if _read_json(self.path) == owner:
+                print(f"taking over {self.path}: its owner (process {owner.get('pid')}) is gone", file=sys.stderr)
+                self.path.unlink(missing_ok=True)
+
+
+def _birth_of(pid: int) -> str | None:
+    """Return when a process of this machine was started, in the kernel's ticks, or None when there is no such process.
+
+    A process id alone is not enough: it is given again after its owner is gone.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else fields[19]
+
+
+def _clock_of(folder: Path) -> float:
+    """Return the time of the file system that holds a folder, so that clocks of two machines need not agree."""
+    probe = folder / f".clock-{uuid.uuid4().hex}"
+    probe.touch()
+    try:
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """Return the manifest in a folder, or None when there is none; raises UserError when it cannot be read."""
+    path = folder / "manifest.json"
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        values["parents"], values["labels"] = tuple(values["parents"]), tuple(values["labels"])
+        return Manifest(**values)
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is not a readable manifest ({error}); delete {folder} and run again") from error
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    write_atomically(folder / "manifest.json", json.dumps(dataclasses.asdict(manifest), indent=1, sort_keys=True))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file by a temporary file, fsync and rename: readers see the old file or the whole new one."""
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with open(draft, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def safe_name(text: str) -> str:
+    """Return a text as a file name: anything but letters, digits, dot, dash and underscore is replaced."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", text).lstrip(".") or "_"
+
+
+def now() -> str:
+    """Return the present time in UTC, to the second, ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def git_state() -> dict[str, Any]:
+    """Return commit and dirty flag of the repository that holds this package; commit None outside a repository."""
+    where = Path(__file__).parent
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *words], cwd=where, capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    status = git("status", "--porcelain")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
+
+
+def package_versions() -> dict[str, str]:
+    """Return the installed versions of the packages that can change a number."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
+
+
+def machine() -> dict[str, Any]:
+    """Return what this machine is: system, processor, cores."""
+    processor = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                processor = line.split(":", 1)[1].strip()
+                break
+    return {"system": platform.system(), "processor": processor, "cores": os.cpu_count()}
+
+
+def disk_trouble(error: OSError) -> str | None:
+    """Return a one-line message for an error of a full or read-only disk, or None when it is something else."""
+    words = {
+        errno.ENOSPC: "the disk is full",
+        errno.EDQUOT: "the disk quota is used up",
+        errno.EROFS: "the disk is read-only",
+        errno.EFBIG: "the file size limit is reached",
+    }
+    if error.errno not in words:
+        return None
+    where = f" at {error.filename}" if error.filename else ""
+    return (
+        f"{words[error.errno]}{where}; finished stages are kept: make room (or point runtime.results elsewhere) and "
+        f"issue the same command again"
+    )

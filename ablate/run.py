@@ -1,0 +1,84 @@
+"""Entry point: one run = one arm x one seed. Configuration -> mix -> train -> evaluate -> record.
+
+    python -m ablate.run +experiment=dual_view seed=1
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads: a busy neighbour then costs nothing
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ablate.config import Recipe, RunConfig, build_run
+from ablate.records import UserError
+from ablate.results import disk_trouble
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")
+def main(values: DictConfig) -> None:
+    """Run what the command line describes; mistakes end with one line and exit code 2."""
+    try:
+        execute(strict(values), baseline(values))
+    except UserError as error:
+        _stop(f"error: {error}", error)
+    except OSError as error:
+        trouble = disk_trouble(error)
+        if trouble is None:
+            raise
+        _stop(f"error: {trouble}", error)
+
+
+def execute(config: RunConfig, compared_with: Recipe | None = None) -> None:
+    """Make every stage of a run that is not there yet, and show what it is and what came out."""
+    from ablate import display, stages
+
+    run = stages.prepare(config)
+    display.show_run(run, compared_with)
+    with stages.whole_run_lock(run), stages.Recorder(run).open() as recorder:
+        mix, mix_manifest = stages.make_mix(run)
+        display.show_card(run, mix_manifest)
+        train_manifest = stages.make_model(run, mix, recorder)
+        display.show_training(run, train_manifest)
+        untouched, _ = stages.make_scores(run, untouched=True)
+        scores, _ = stages.make_scores(run, untouched=False, recorder=recorder)
+    display.show_scores(run, scores, untouched)
+
+
+def strict(values: DictConfig) -> RunConfig:
+    """Return the frozen configuration of a composed one; raises UserError with the path of what is wrong."""
+    try:
+        return build_run(OmegaConf.to_container(values, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]
+    except OmegaConfBaseException as error:
+        raise UserError(f"{error.full_key or 'configuration'}: {error.msg or error}") from error
+
+
+def baseline(values: DictConfig) -> Recipe | None:
+    """Return the recipe of the arm that `runtime.baseline` names, under the same overrides, or None."""
+    name = OmegaConf.select(values, "runtime.baseline")
+    if name is None:
+        return None
+    overrides = [item for item in HydraConfig.get().overrides.task if not item.lstrip("+").startswith("experiment=")]
+    return strict(hydra.compose("config", [f"+experiment={name}", *overrides])).recipe
+
+
+def _stop(message: str, error: Exception) -> None:
+    """End a single run with its message alone; in a multirun let the other runs go on."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise error
+    print(" ".join(message.split()), file=sys.stderr)
+    raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    main()

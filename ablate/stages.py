@@ -1,0 +1,371 @@
+"""The stages of a run, each found again by its id when it is complete: mix, training, evaluation."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablate.config import Identity, Revisions, RunConfig, digest, identify, plain
+from ablate.data.mix import Mix, TokensOf, build_mix, content_digest, read_mix, write_mix
+from ablate.data.sources import RowSource, open_source
+from ablate.records import EvaluationSet, UserError
+from ablate.results import Lock, Manifest, ResultStore, now, write_atomically
+from ablate.tracking import Tracker, open_tracker
+
+if TYPE_CHECKING:  # torch and transformers are loaded by the first stage that has work to do
+    from ablate.evaluation.protocol import Evaluation
+    from ablate.model.backbone import Backbone
+    from ablate.model.encoder import BiEncoder
+
+TOKENIZER_ROWS = 500
+"""Rows of the source whose texts train the tokenizer of the tiny model; the same for every arm and seed."""
+
+
+@dataclass
+class Run:
+    """One run made ready: its configuration, source, backbone, ids and the store of its results."""
+
+    config: RunConfig
+    source: RowSource
+    test_beds: RowSource
+    """Where the evaluation sets are from; often the source itself."""
+    backbone: Backbone
+    identity: Identity
+    store: ResultStore
+    sets: dict[str, EvaluationSet] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """Name of the arm and its seed, for people."""
+        return f"{self.config.runtime.label} seed {self.config.seed}"
+
+    @property
+    def label(self) -> str:
+        """Under which study and arm the stages of this run are recorded."""
+        return f"{self.config.runtime.study}/{self.config.runtime.label}"
+
+    @cached_property
+    def hardware(self) -> dict[str, Any]:
+        """Device and threads of this run, for manifests."""
+        import torch
+
+        device = self.device
+        name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
+        return {"device": device, "device_name": name, "threads": torch.get_num_threads()}
+
+    @property
+    def device(self) -> str:
+        """The device that this run computes on."""
+        from ablate.model.device import resolve_device
+
+        return resolve_device(self.config.runtime.device)
+
+    def evaluation_set(self, name: str) -> EvaluationSet:
+        """Return an evaluation set by its name, read once."""
+        if name not in self.sets:
+            self.sets[name] = self.test_beds.evaluation_set(name)
+        return self.sets[name]
+
+    def untrained(self) -> BiEncoder:
+        """Return the backbone as a bi-encoder, before any training."""
+        from ablate.model.encoder import BiEncoder
+
+        texts = self._tokenizer_texts() if self.config.recipe.model.tiny is not None else None
+        return BiEncoder.from_config(self.config.recipe.model, seed=self.config.seed, tokenizer_texts=texts)
+
+    def tokens_of(self) -> TokensOf | None:
+        """Return the counter of tokens for a budget in tokens, or None for other budgets."""
+        if self.config.recipe.budget.unit != "tokens":
+            return None
+        from ablate.model.workload import group_tokens
+
+        return functools.partial(group_tokens, self.untrained().template)
+
+    def _tokenizer_texts(self) -> Iterator[str]:
+        doc_ids: dict[str, None] = {}
+        for index, row in enumerate(self.source.rows()):
+            if index == TOKENIZER_ROWS:
+                break
+            yield row.query
+            yield row.instruction
+            doc_ids.update(dict.fromkeys((*row.positives, *row.instruction_negatives[:1])))
+        for passage in self.source.passages(doc_ids):
+            yield passage.text
+
+
+def prepare(config: RunConfig) -> Run:
+    """Open source and backbone, settle what depends on the processor, and take the ids."""
+    import torch
+
+    from ablate.model.backbone import resolve_backbone
+    from ablate.model.device import resolve_device, resolve_precision
+
+    torch.set_num_threads(config.runtime.threads or torch.get_num_threads())
+    precision = resolve_precision(config.recipe.train.precision, resolve_device(config.runtime.device))
+    train = dataclasses.replace(config.recipe.train, precision=precision)
+    config = dataclasses.replace(config, recipe=dataclasses.replace(config.recipe, train=train))
+    elsewhere, sets = config.recipe.evaluation.source, config.recipe.evaluation.sets
+    source = open_source(config.recipe.source, () if elsewhere else sets)
+    test_beds = open_source(elsewhere, sets) if elsewhere else source
+    for name in (*config.recipe.evaluation.sets, config.runtime.dev_set):
+        if name is not None and name not in test_beds.evaluation_names:
+            raise UserError(
+                f"the source has no evaluation set {name!r}; it has: {', '.join(test_beds.evaluation_names) or 'none'} "
+                f"(keys evaluation.sets and runtime.dev_set; sets of another source: +evaluation_source=NAME)"
+            )
+    backbone = resolve_backbone(config.recipe.model)
+    revisions = Revisions(
+        source.revision, backbone.revision, evaluation="" if elsewhere is None else test_beds.revision
+    )
+    if config.recipe.miner is not None:
+        source = _mined(source, config, backbone)
+        revisions = dataclasses.replace(revisions, miner=source.revision)
+    identity = identify(config.recipe, config.seed, revisions)
+    return Run(config, source, test_beds, backbone, identity, ResultStore(config.runtime.results))
+
+
+def _mined(source: RowSource, config: RunConfig, backbone: Backbone) -> RowSource:
+    """Return the source with hard negatives mined for rows that have none."""
+    from ablate.data.mining import Mined
+
+    miner, model = config.recipe.miner, config.recipe.model
+    assert miner is not None
+    if miner.kind == "dense" and model.tiny is not None:
+        raise UserError("miner.kind=dense needs a model with loaded weights; model=tiny has none: use miner.kind=bm25")
+
+    def encoder() -> BiEncoder:
+        from ablate.model.device import resolve_device
+        from ablate.model.encoder import BiEncoder
+
+        return BiEncoder.from_config(model, seed=config.seed).to(resolve_device(config.runtime.device))
+
+    return Mined(
+        source,
+        kind=miner.kind,
+        count=miner.count,
+        depth=miner.depth,
+        skip=miner.skip,
+        near_duplicate=miner.near_duplicate,
+        encoder=encoder,
+        encoder_revision=f"{backbone.revision} {digest({**plain(model), 'path': None, 'name': None})}",
+    )
+
+
+class Recorder:
+    """The tracker of one run, started by the first stage that has work to do and always finished."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._tracker: Tracker | None = None
+
+    @property
+    def tracker(self) -> Tracker:
+        """The started tracker."""
+        if self._tracker is None:
+            config, identity = self.run.config, self.run.identity
+            folder = self.run.store.folder("train", identity.train_id)
+            folder.mkdir(parents=True, exist_ok=True)
+            runtime = config.runtime
+            self._tracker = open_tracker(
+                runtime.tracker.kind,
+                ledger_path=folder / "ledger.jsonl",
+                wandb_dir=self.run.store.root / "wandb",
+                project=runtime.tracker.project,
+                entity=runtime.tracker.entity,
+            )
+            self._tracker.start(
+                {**plain(config.recipe), "seed": config.seed},
+                group=runtime.study,
+                job_type=runtime.label,
+                tags=tags(config),
+                name=f"{runtime.label}-s{config.seed}",
+                run_id=identity.train_id,
+            )
+        return self._tracker
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Recorder]:
+        """Finish the tracker at the end, whatever happened."""
+        try:
+            yield self
+        except BaseException as error:
+            if self._tracker is not None:
+                self._tracker.finish("failed" if isinstance(error, Exception) else "interrupted")
+            raise
+        if self._tracker is not None:
+            self._tracker.finish("finished")
+
+
+def tags(config: RunConfig) -> list[str]:
+    """Return one tag per active factor, and the kinds of source and model."""
+    from ablate.factors import active
+
+    factors = [f"{name}={level}" for name, level in active(config.recipe.factors).items()]
+    return [*factors, f"source={config.recipe.source.kind}", f"model={config.recipe.model.name}"]
+
+
+def make_mix(run: Run) -> tuple[Mix, Manifest]:
+    """Build the mix, or read it back when it is there."""
+    identity, store = run.identity, run.store
+    started, clock = now(), time.monotonic()
+    with store.making("mix", identity.mix) as folder:
+        if folder is not None:
+            mix = build_mix(run.source, run.config.recipe, run.config.seed, run.tokens_of())
+            store.complete(
+                "mix",
+                identity.mix,
+                files=write_mix(folder, mix),
+                parents=(),
+                seed=run.config.seed,
+                label=run.label,
+                counts={**mix.card, "content": content_digest(mix.groups)},
+                hardware={},
+                cost={"wall_s": time.monotonic() - clock},
+                started=started,
+            )
+    store.add_label("mix", identity.mix_id, run.label)
+    manifest = store.find("mix", identity.mix)
+    assert manifest is not None
+    return read_mix(store.folder("mix", identity.mix_id), manifest.counts), manifest
+
+
+def make_model(run: Run, mix: Mix, recorder: Recorder) -> Manifest:
+    """Train the model on the mix, from its last checkpoint if there is one, or find it complete."""
+    identity, store, config = run.identity, run.store, run.config
+    started = now()
+    with store.making("train", identity.train) as folder:
+        if folder is not None:
+            from ablate.model.module import fit
+            from ablate.model.workload import measure_workload
+
+            tracker = recorder.tracker
+            encoder = run.untrained().to(run.device)
+            workload = measure_workload(
+                mix.groups, mix.passages, encoder.template, config.recipe.train, config.seed
+            )
+
+            def on_dev(step: int, encoder: BiEncoder) -> None:
+                tracker.log(step, measure_dev(run, encoder))
+
+            report = fit(
+                encoder,
+                mix.groups,
+                mix.passages,
+                model=config.recipe.model,
+                train=config.recipe.train,
+                seed=config.seed,
+                runtime=config.runtime,
+                checkpoint_dir=folder / "checkpoints",
+                on_step=tracker.log,
+                on_dev=on_dev if config.runtime.dev_set else None,
+            )
+            shutil.rmtree(folder / "model", ignore_errors=True)
+            encoder.save(folder / "model")
+            write_atomically(
+                folder / "config.json", json.dumps({"recipe": plain(config.recipe), "seed": config.seed}, indent=1)
+            )
+            files = sorted(str(path.relative_to(folder)) for path in (folder / "model").rglob("*") if path.is_file())
+            counts = {**dataclasses.asdict(workload), **dataclasses.asdict(report)}
+            cost = {"train_s": counts.pop("seconds")}
+            tracker.summary(counts)
+            store.complete(
+                "train",
+                identity.train,
+                files=("config.json", *files),
+                parents=(identity.mix_id,),
+                seed=config.seed,
+                label=run.label,
+                counts=counts,
+                hardware=run.hardware,
+                cost=cost,
+                started=started,
+            )
+            if config.runtime.tracker.log_model:
+                tracker.artifact(folder / "model", name=f"model-{identity.train_id}", kind="model")
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    store.add_label("train", identity.train_id, run.label)
+    manifest = store.find("train", identity.train)
+    assert manifest is not None
+    return manifest
+
+
+def trained(run: Run) -> BiEncoder:
+    """Load the trained model of a run from its folder."""
+    from ablate.model.encoder import BiEncoder
+
+    return BiEncoder.load(run.store.folder("train", run.identity.train_id) / "model", run.config.recipe.model)
+
+
+def measure_dev(run: Run, encoder: BiEncoder) -> dict[str, float]:
+    """Return the main measures on the dev set, for the eye: they choose nothing."""
+    from ablate.evaluation.protocol import evaluate
+
+    assert run.config.runtime.dev_set is not None
+    result = evaluate(
+        encoder, [run.evaluation_set(run.config.runtime.dev_set)], depth=run.config.recipe.evaluation.depth
+    )
+    return {f"dev/{name}": value for name, value in headline(result).items()}
+
+
+def headline(result: Evaluation) -> dict[str, float]:
+    """Return the mean of each measure by `dataset/condition/direction/measure`, for trackers."""
+    sums: dict[str, list[float]] = {}
+    for score in result.scores:
+        name = f"{score.dataset}/{score.condition}/{score.direction}/{score.measure}"
+        sums.setdefault(name, []).append(score.value)
+    return {name: sum(values) / len(values) for name, values in sums.items()}
+
+
+def make_scores(run: Run, *, untouched: bool, recorder: Recorder | None = None) -> tuple[Evaluation, Manifest]:
+    """Measure the trained model, or the untouched backbone, or read the scores back when they are there."""
+    from ablate.evaluation.protocol import evaluate
+    from ablate.evaluation.storage import read_evaluation, write_evaluation
+
+    identity, store, config = run.identity, run.store, run.config
+    recipe = identity.untouched if untouched else identity.evaluation
+    label = f"{config.runtime.study}/untouched" if untouched else run.label
+    started, clock = now(), time.monotonic()
+    with store.making("evaluation", recipe) as folder:
+        if folder is not None:
+            encoder = (run.untrained() if untouched else trained(run)).to(run.device)
+            encoder.batch_size = config.recipe.evaluation.batch_size
+            sets = [run.evaluation_set(name) for name in config.recipe.evaluation.sets]
+            result = evaluate(encoder, sets, depth=config.recipe.evaluation.depth)
+            if recorder is not None:
+                recorder.tracker.summary(headline(result))
+                recorder.tracker.table("scores", ["name", "mean"], [list(item) for item in headline(result).items()])
+            store.complete(
+                "evaluation",
+                recipe,
+                files=write_evaluation(folder, result),
+                parents=() if untouched else (identity.train_id,),
+                seed=config.seed,
+                label=label,
+                counts={"scores": len(result.scores), "candidates": result.candidates},
+                hardware=run.hardware,
+                cost={"wall_s": time.monotonic() - clock},
+                started=started,
+            )
+    store.add_label("evaluation", digest(recipe), label)
+    manifest = store.find("evaluation", recipe)
+    assert manifest is not None
+    return read_evaluation(store.folder("evaluation", digest(recipe))), manifest
+
+
+def whole_run_lock(run: Run) -> Lock:
+    """Return the lock that keeps two processes from working on one run."""
+    return Lock(run.store.root / "locks" / f"run-{run.identity.train_id}.json")
+
+
+def model_folder(run: Run) -> Path:
+    """Return where the trained model lies."""
+    return run.store.folder("train", run.identity.train_id) / "model"

@@ -1,0 +1,281 @@
+"""The ledger: everything that a run reports, one JSON object per line, the record of truth.
+
+Each record is handed to the operating system before the call returns, so a run that is killed (kill -9) loses at most
+the record in flight. `start`, `resume`, `summary`, `table`, `artifact` and `finish` are also fsynced, metric records
+at most every `FSYNC_EVERY_S` seconds, so a power cut loses at most that many seconds of metrics.
+
+Kinds of records, each with `time` (seconds since 1970) and `kind`:
+    start     recipe, group, job_type, tags, name, run_id; one per attempt
+    resumed   step (or null), dropped_bytes; written when a ledger is opened again and by `resume`
+    metrics   step, values
+    summary   values
+    table     name, columns, rows
+    artifact  path, name, artifact_kind
+    finish    status
+JSON has no NaN and no infinities; they stand as the texts "nan", "inf" and "-inf".
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, final
+
+from ablate.records import UserError
+
+Status = Literal["finished", "failed", "interrupted"]
+STATUSES: tuple[Status, ...] = ("finished", "failed", "interrupted")
+
+FSYNC_EVERY_S = 2.0
+REMOVED = "[removed: looks like a secret]"
+_NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+_SECRET_WORDS = {"password", "passwd", "passphrase", "secret", "secrets", "credential", "credentials", "apikey"}
+_SECRET_KEYS = {"api", "access", "private", "auth", "authorization", "signing", "ssh"}
+_VOCABULARY_TOKENS = {"pad", "eos", "bos", "cls", "sep", "unk", "mask"}
+
+
+@final
+class Ledger:
+    """A tracker that appends to one file of JSON lines.
+
+    Opening an existing ledger cuts off a torn last line, keeps the rest and writes a `resumed` record. Raises
+    UserError when the file is corrupt elsewhere (with file and line) or cannot be written (with the reason).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path).absolute()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            existed = self.path.exists()
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            size = os.fstat(self._file).st_size
+            self._end = _complete_length(self._file, size)
+            earlier = read_ledger(self.path) if self._end else []
+            if self._end < size:
+                os.ftruncate(self._file, self._end)
+            self.attempt = sum(record["kind"] == "start" for record in earlier)
+            """How often this run was started; 0 before the first `start`."""
+            self._synced = 0.0
+            if not existed:
+                _fsync_folder(self.path.parent)
+            if earlier or self._end < size:
+                self._append({"kind": "resumed", "step": None, "dropped_bytes": size - self._end}, sync=True)
+        except OSError as error:
+            os.close(self._file)
+            raise self._unwritable(error) from error
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def start(
+        self, recipe: Mapping[str, Any], *, group: str, job_type: str, tags: Sequence[str], name: str, run_id: str
+    ) -> None:
+        """Record the start of an attempt; values of the recipe that look like secrets are left out."""
+        self.attempt += 1
+        record = {"recipe": scrub(recipe), "group": group, "job_type": job_type, "tags": list(tags), "name": name}
+        self._append({"kind": "start", **record, "run_id": run_id}, sync=True)
+
+    def resume(self, step: int) -> None:
+        """Record that training goes on after `step`: metric records of later steps are superseded."""
+        self._append({"kind": "resumed", "step": int(step), "dropped_bytes": 0}, sync=True)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Record the values of one training step."""
+        record = {"kind": "metrics", "step": int(step), "values": {str(key): _number(values[key]) for key in values}}
+        self._append(record, sync=time.monotonic() - self._synced > FSYNC_EVERY_S)
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        """Record values of the run as a whole."""
+        self._append({"kind": "summary", "values": scrub(values)}, sync=True)
+
+    def table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Record a table; every row has one value per column."""
+        rows = [list(row) for row in rows]
+        assert all(len(row) == len(columns) for row in rows), f"table {name}: a row does not fit {columns}"
+        self._append({"kind": "table", "name": name, "columns": list(columns), "rows": scrub(rows)}, sync=True)
+
+    def artifact(self, path: Path, name: str, kind: str) -> None:
+        """Record where a file or folder lies that belongs to the run."""
+        place = str(Path(path).absolute())
+        self._append({"kind": "artifact", "path": place, "name": name, "artifact_kind": kind}, sync=True)
+
+    def finish(self, status: Status) -> None:
+        """Record the end and close the file; the second call does nothing."""
+        if self._file < 0:
+            return
+        assert status in STATUSES, f"status {status!r} is none of {STATUSES}"
+        try:
+            self._append({"kind": "finish", "status": status}, sync=True)
+        finally:
+            os.close(self._file)
+            self._file = -1
+
+    def _append(self, record: dict[str, Any], *, sync: bool) -> None:
+        assert self._file >= 0, "the ledger is finished; open it again to go on"
+        record = {"time": round(time.time(), 3), **record}
+        line = json.dumps(_strict(record), ensure_ascii=False, allow_nan=False).encode("utf-8", "replace") + b"\n"
+        try:
+            rest = memoryview(line)
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+            if sync:
+                os.fsync(self._file)
+                self._synced = time.monotonic()
+        except OSError as error:
+            os.ftruncate(self._file, self._end)
+            raise self._unwritable(error) from error
+        self._end += len(line)
+
+    def _unwritable(self, error: OSError) -> UserError:
+        reason = f"{error.strerror} ({error.filename})" if error.filename else error.strerror
+        return UserError(
+            f"cannot write the ledger {self.path}: {reason}; what it holds is kept; make room or choose "
+            "another place (runtime.results), then give the same command again"
+        )
+
+
+def read_ledger(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a ledger, without a torn last line.
+
+    Raises UserError for a missing file and, with file and line, for a line that is not a record.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read the ledger {path}: {error.strerror}; is it a finished or running run?") from error
+    lines = data.split(b"\n")[:-1]  # what follows the last line break is torn
+    return [parse_record(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+
+
+def parse_record(line: bytes, where: str) -> dict[str, Any]:
+    """Return one line of a ledger as a record; raises UserError that names `where` (file and line)."""
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise UserError(f"{where}: not a record of a ledger ({error}); delete this line to go on") from error
+    if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
+        raise UserError(f"{where}: not a record of a ledger (no kind); delete this line to go on")
+    return record
+
+
+def ledger_steps(path: Path) -> dict[int, dict[str, float]]:
+    """Return the metrics of a ledger by step, in order of steps, as `merge_steps` sees them; raises as read_ledger."""
+    return merge_steps(read_ledger(path))
+
+
+def merge_steps(records: Iterable[Mapping[str, Any]]) -> dict[int, dict[str, float]]:
+    """Return one set of values per step: the last value of each name wins, and superseded steps are left out.
+
+    A `resumed` record with a step supersedes the metrics of later steps before it. One without a step (the ledger was
+    opened again) supersedes the metrics from the first step on that is logged after it.
+    """
+    steps: dict[int, dict[str, float]] = {}
+    reopened = False
+    for record in records:
+        if record["kind"] == "resumed":
+            reopened = record["step"] is None
+            if not reopened:
+                steps = {step: values for step, values in steps.items() if step <= record["step"]}
+        elif record["kind"] == "metrics":
+            if reopened:
+                steps = {step: values for step, values in steps.items() if step < record["step"]}
+                reopened = False
+            steps.setdefault(record["step"], {}).update(restore(record["values"]))
+    return dict(sorted(steps.items()))
+
+
+def restore(values: Mapping[str, Any]) -> dict[str, float]:
+    """Return metric values with the texts for NaN and the infinities as numbers again."""
+    return {key: _NOT_FINITE.get(value, value) if isinstance(value, str) else value for key, value in values.items()}
+
+
+def scrub(value: Any, name: str = "") -> Any:
+    """Return plain values without secrets.
+
+    Left out are values whose name looks like a secret (`api_key`, `password`, `hf_token`, …), the secrets of the
+    environment wherever they stand in a text, and passwords in addresses (`scheme://user:password@host`).
+    """
+    return _scrub(value, name, list(_environment_secrets()))
+
+
+def _scrub(value: Any, name: str, secrets: list[str]) -> Any:
+    if value is not None and not isinstance(value, bool) and _is_secret_name(name, value):
+        return REMOVED
+    if isinstance(value, Mapping):
+        return {str(key): _scrub(item, str(key), secrets) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_scrub(item, "", secrets) for item in value]
+    if isinstance(value, (bytes, os.PathLike)):
+        value = str(value)
+    if not isinstance(value, str):
+        return value
+    for secret in secrets:
+        value = value.replace(secret, REMOVED)
+    return re.sub(r"(?<=://)([^/\s:@]*):[^/\s@]+@", rf"\1:{REMOVED}@", value)
+
+
+def _is_secret_name(name: str, value: Any) -> bool:
+    words = re.findall(r"[a-z]+|[0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())
+    if not words:
+        return False
+    if _SECRET_WORDS & set(words):
+        return True
+    if isinstance(value, (int, float)):
+        return False
+    before = words[-2] if len(words) > 1 else ""
+    if words[-1] == "token":
+        return before not in _VOCABULARY_TOKENS
+    return words[-1] == "key" and before in _SECRET_KEYS
+
+
+def _environment_secrets() -> Iterator[str]:
+    for name, value in os.environ.items():
+        if len(value) >= 8 and _is_secret_name(name, value):
+            yield value
+
+
+def _number(value: Any) -> float:
+    return value if type(value) in (int, float, bool) else float(value)
+
+
+def _strict(value: Any) -> Any:
+    """Return the value as JSON knows it."""
+    if isinstance(value, Mapping):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else str(float(value))
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    try:
+        return _strict(float(value))  # numbers of other libraries
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def _complete_length(file: int, size: int) -> int:
+    """Return the number of bytes up to and with the last line break."""
+    while size > 0:
+        start = max(0, size - 65_536)
+        found = os.pread(file, size - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        size = start
+    return 0
+
+
+def _fsync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,181 @@
+"""All totals of the arms of a study side by side: what was held equal, and what was not.
+
+python -m analysis.budgets STUDY [--results results] [--baseline ARM] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from ablate.config import Budget, build
+from ablate.records import UserError
+from ablate.results import Manifest, ResultStore
+
+COLUMNS = {
+    "groups": "groups",
+    "pairs": "pairs",
+    "unique_queries": "unique queries",
+    "unique_passages": "unique passages",
+    "query_tokens": "query tokens",
+    "instruction_tokens": "instr. tokens",
+    "passage_tokens": "passage tokens",
+    "optimiser_steps": "steps",
+    "encoder_passes": "encoder passes",
+    "flops": "TFLOP",
+}
+"""Totals of a mix and of the training on it, and their headings."""
+
+
+@dataclass(frozen=True)
+class ArmTotals:
+    """Totals of one arm: the mean over its seeds, with the mix of each seed."""
+
+    arm: str
+    budget: Budget
+    mixes: dict[int, Manifest]
+    totals: dict[str, float | None]
+    """None where no training of the arm is complete yet."""
+
+
+def read_arms(store: ResultStore, study: str) -> list[ArmTotals]:
+    """Return the totals of every arm with a complete mix in a study, in order of their names.
+
+    Raises UserError when there is none, naming the studies that there are.
+    """
+    mixes: dict[str, dict[int, Manifest]] = {}
+    studies = set()
+    for manifest in store.manifests("mix"):
+        for label in manifest.labels:
+            name, _, arm = label.partition("/")
+            studies.add(name)
+            if name == study:
+                mixes.setdefault(arm, {})[manifest.seed] = manifest
+    if not mixes:
+        known = ", ".join(sorted(studies)) or "none"
+        raise UserError(f"no mix of a study {study!r} under {store.root}; studies there: {known}")
+    trainings: dict[tuple[str, str], Manifest] = {
+        (manifest.parents[0], label): manifest for manifest in store.manifests("train") for label in manifest.labels
+    }
+    return [_totals(study, arm, mixes[arm], trainings) for arm in sorted(mixes)]
+
+
+def _totals(study: str, arm: str, mixes: dict[int, Manifest], trainings: dict[tuple[str, str], Manifest]) -> ArmTotals:
+    counts: list[dict[str, Any]] = []
+    for manifest in mixes.values():
+        training = trainings.get((manifest.id, f"{study}/{arm}"))
+        counts.append({**(training.counts if training else {}), **manifest.counts})
+    totals = {
+        name: fmean(one[name] for one in counts) if all(name in one for one in counts) else None for name in COLUMNS
+    }
+    budget = build(Budget, next(iter(mixes.values())).recipe["budget"], "budget")
+    return ArmTotals(arm, budget, mixes, totals)
+
+
+def unmatched(arms: Sequence[ArmTotals], baseline: str) -> dict[str, str]:
+    """Return, for each arm whose declared unit differs from the baseline's by more than its tolerance, by how much."""
+    reference = next((arm for arm in arms if arm.arm == baseline), None)
+    if reference is None:
+        known = ", ".join(arm.arm for arm in arms)
+        raise UserError(f"--baseline {baseline!r} has no mix in this study; arms with one: {known}")
+    found = {}
+    for arm in arms:
+        if arm.budget.unit != reference.budget.unit:
+            found[arm.arm] = f"its budget is in {arm.budget.unit}, that of {baseline} in {reference.budget.unit}"
+            continue
+        for seed in sorted(arm.mixes.keys() & reference.mixes.keys()):
+            mine, theirs = arm.mixes[seed].counts, reference.mixes[seed].counts
+            if not arm.budget.is_matched(mine, theirs):
+                found[arm.arm] = (
+                    f"{arm.budget.used(mine):,} against {arm.budget.used(theirs):,} {arm.budget.unit} (seed {seed})"
+                )
+                break
+    return found
+
+
+def same_mixes(arms: Sequence[ArmTotals]) -> list[str]:
+    """Return one sentence for each group of arms that have the same recipe, or other recipes and the same mix."""
+    by_id: dict[str, list[str]] = {}
+    by_content: dict[tuple[int, str], dict[str, str]] = {}
+    for arm in arms:
+        for seed, manifest in arm.mixes.items():
+            by_id.setdefault(manifest.id, []).append(arm.arm)
+            by_content.setdefault((seed, manifest.counts["content"]), {})[manifest.id] = arm.arm
+    groups = sorted({tuple(names) for names in by_id.values() if len(names) > 1})
+    sentences = [f"{' = '.join(names)}: one recipe, built and trained once" for names in groups]
+    nothing = sorted({tuple(sorted(names.values())) for names in by_content.values() if len(names) > 1})
+    return sentences + [f"{' and '.join(names)} differ in recipe and have the same mix: a factor did nothing here"
+                        for names in nothing]  # fmt: skip
+
+
+def format_budgets(arms: Sequence[ArmTotals], baseline: str) -> str:
+    """Return the table in plain text; what is not equal stands above it and in its last column."""
+    wrong = unmatched(arms, baseline)
+    lines = [f"UNMATCHED: {arm}: {reason}" for arm, reason in wrong.items()]
+    lines += same_mixes(arms)
+    head = ["arm", "budget", "seeds", *COLUMNS.values(), ""]
+    rows = [
+        [
+            arm.arm,
+            _budget(arm.budget),
+            str(len(arm.mixes)),
+            *(_cell(name, arm.totals[name]) for name in COLUMNS),
+            "UNMATCHED" if arm.arm in wrong else "",
+        ]
+        for arm in arms
+    ]
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    for row in [head, *rows]:
+        cells = [row[0].ljust(widths[0]), row[1].ljust(widths[1])]
+        cells += [cell.rjust(width) for cell, width in zip(row[2:-1], widths[2:-1], strict=True)]
+        lines.append("  ".join([*cells, row[-1]]).rstrip())
+    lines.append(f"means over seeds; matched against {baseline}; tokens with special tokens, passages once per pair")
+    return "\n".join(lines)
+
+
+def _budget(budget: Budget) -> str:
+    return f"{budget.unit} {'all' if budget.limit is None else budget.limit}, {budget.fill}"
+
+
+def _cell(name: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value / 1e12:.2f}" if name == "flops" else f"{value:,.0f}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the budget table of a study and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.budgets",
+        description="All totals of the arms of a study side by side; arms that differ in the declared unit are marked.",
+        epilog="Example: python -m analysis.budgets single_runs --baseline instruction_negatives",
+    )
+    parser.add_argument("study", help="name under which the runs were made (runtime.study)")
+    parser.add_argument("--results", default="results", help="folder of results (default: results)")
+    parser.add_argument("--baseline", help="arm to match against (default: instruction_negatives, or the first arm)")
+    parser.add_argument("--json", type=Path, help="also write the totals to this file")
+    options = parser.parse_args(arguments)
+    try:
+        arms = read_arms(ResultStore(options.results), options.study)
+        names = [arm.arm for arm in arms]
+        default = "instruction_negatives" if "instruction_negatives" in names else names[0]
+        baseline = options.baseline or default
+        print(format_budgets(arms, baseline))
+        if options.json:
+            wrong = unmatched(arms, baseline)
+            values = {arm.arm: {**arm.totals, "unmatched": wrong.get(arm.arm)} for arm in arms}
+            options.json.write_text(json.dumps(values, indent=1), encoding="utf-8")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""Shared pieces of the tests: composed configurations, a hand-made source, the place of the real data sets."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ablate.config import RunConfig, build_run
+from ablate.records import EvaluationSet, Passage, SourceRow, UserError
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def compose(*overrides: str) -> dict[str, Any]:
+    """Return the composed configuration of a command line as plain values, free to be changed."""
+    return copy.deepcopy(_compose(*overrides))
+
+
+@functools.cache
+def _compose(*overrides: str) -> dict[str, Any]:
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return OmegaConf.to_container(compose("config", list(overrides)), resolve=True, throw_on_missing=True)
+
+
+def run_config(*overrides: str) -> RunConfig:
+    """Return the frozen configuration of a command line."""
+    return build_run(compose(*overrides))
+
+
+def data_folder(name: str) -> Path:
+    """Return the folder of a real data set, or skip the test when it is not there."""
+    folder = Path(os.environ.get("ABLATE_DATA_DIR", ROOT.parent / "shared" / "data")) / name
+    if not folder.is_dir():
+        pytest.skip(f"the data set {name} is not at {folder}; set ABLATE_DATA_DIR")
+    return folder
+
+
+class HandMadeSource:
+    """`num_queries` queries with two rows each; passage ids say what they are: q0r1+ (positive), q0r1-0 (negative)."""
+
+    revision = "hand-made-1"
+    evaluation_names = ("test",)
+
+    def __init__(self, num_queries: int = 8, **changes: Any) -> None:
+        self.num_queries = num_queries
+        self.changes = changes
+
+    def rows(self) -> Iterator[SourceRow]:
+        for query in range(self.num_queries):
+            for row in range(2):
+                name = f"q{query}r{row}"
+                values: dict[str, Any] = dict(
+                    row_id=name,
+                    query_id=f"q{query}",
+                    query=f"query {query}",
+                    instruction=f"only {name}",
+                    reversed_instruction=f"not {name}",
+                    paraphrase=f"nothing but {name}",
+                    positives=(f"{name}+",),
+                    hard_negatives=tuple(f"{name}h{index}" for index in range(4)),
+                    instruction_negatives=tuple(f"{name}-{index}" for index in range(3)),
+                    still_negative=(f"{name}-2",),
+                    answers=tuple(f"q{query}r{other}{kind}" for other in range(2) for kind in ("+", "-0", "-1", "-2")),
+                )
+                yield SourceRow(**{**values, **self.changes})
+
+    def passages(self, doc_ids: Iterable[str]) -> Iterator[Passage]:
+        for doc_id in doc_ids:
+            yield Passage(doc_id, f"text of {doc_id}")
+
+    def evaluation_set(self, name: str) -> EvaluationSet:
+        raise UserError(f"the hand-made source has no evaluation set {name!r}")

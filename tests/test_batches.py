@@ -1,0 +1,194 @@
+"""Who is whose negative, which rows meet in a batch, and that a step depends on the seed and its number alone."""
+
+import math
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from ablate.data.batches import (
+    TokenCache,
+    Tokenised,
+    TrainingSteps,
+    base_row,
+    collate,
+    plan_epoch,
+    prepare_steps,
+    relations,
+    sub_batches,
+)
+from ablate.records import TrainingGroup, UserError
+
+
+def group(group_id, positives, hard=(), broken=(), query_id=None, answers=(), instruction=""):
+    return TrainingGroup(
+        group_id=group_id,
+        query_id=query_id or group_id.split("/")[0],
+        query=f"query of {query_id or group_id}",
+        instruction=instruction,
+        view="plain",
+        positives=tuple(positives),
+        hard_negatives=tuple(hard),
+        instruction_negatives=tuple(broken),
+        answers=tuple(answers),
+    )
+
+
+def count_characters(texts):
+    return Tokenised([np.array([ord(letter) for letter in "".join(text)], np.int32) for text in texts], 0)
+
+
+def table(matrix):
+    return ["".join("x" if value else "." for value in row) for row in matrix.tolist()]
+
+
+def test_two_views_share_their_passages_and_swap_labels():
+    rows = [
+        group("r/original", ["A"], broken=["B"], query_id="q"),
+        group("r/reversed", ["B"], broken=["A"], query_id="q"),
+    ]
+    doc_ids, positive, candidate = relations(rows, in_batch_negatives=True)
+    assert doc_ids == ("A", "B")
+    assert table(positive) == ["x.", ".x"]
+    assert table(candidate) == ["xx", "xx"]
+
+
+def test_passages_of_other_rows_are_negatives_unless_they_may_be_relevant():
+    rows = [
+        group("a/original", ["A"], hard=["H"], query_id="q", answers=["Z"]),
+        group("b/original", ["C"], hard=["D"], query_id="q"),  # same query, other instruction
+        group("c/original", ["Z"], hard=["H"]),
+    ]
+    doc_ids, positive, candidate = relations(rows, in_batch_negatives=True)
+    assert doc_ids == ("A", "H", "C", "D", "Z")
+    assert table(positive) == ["x....", "..x..", "....x"]
+    assert table(candidate) == [
+        "xx...",  # C and D belong to another row of the query, Z is known to answer it
+        "..xxx",  # A and H likewise; Z is another query's passage
+        "xxxxx",
+    ]
+
+
+def test_a_listed_negative_stays_one_although_it_answers_the_query():
+    rows = [group("a/original", ["A"], broken=["B"], answers=["A", "B", "C"]), group("c/plain", ["C"], hard=["D"])]
+    assert table(relations(rows, True).candidate_QP) == ["xx.x", "xxxx"]
+
+
+def test_without_in_batch_negatives_only_listed_passages_count():
+    rows = [group("a/plain", ["A"], hard=["H"]), group("b/plain", ["B"], hard=["A"])]
+    assert table(relations(rows, False).candidate_QP) == ["xx.", "x.x"]
+
+
+def test_a_passage_that_is_positive_and_negative_of_one_row_is_our_mistake():
+    with pytest.raises(AssertionError, match="a positive of a/plain is its negative too"):
+        relations([group("a/plain", ["A"], hard=["A"])], True)
+
+
+def test_batch_holds_each_passage_once_and_tokens_in_order():
+    rows = [group("a/plain", ["A"], hard=["H"]), group("b/plain", ["B"], hard=["H"])]
+    queries = {(row.query, ""): np.arange(size, dtype=np.int32) for row, size in zip(rows, (3, 5), strict=True)}
+    passages = {name: np.full(size, size, np.int32) for name, size in (("A", 2), ("H", 4), ("B", 6))}
+    batch = collate(rows, queries, passages, True)
+    assert batch.doc_ids == ("A", "H", "B")
+    assert [len(text) for text in batch.texts] == [3, 5, 2, 4, 6]
+    assert batch.num_tokens == 20
+    assert batch.to("cpu").positive_QP.equal(batch.positive_QP)
+
+
+def test_sub_batches_are_sorted_padded_on_the_right_and_complete():
+    texts = [np.arange(1, size + 1, dtype=np.int32) for size in (2, 5, 1, 4)]
+    first, second = sub_batches(texts, 2, pad_id=9)
+    assert first.rows.tolist() == [1, 3] and second.rows.tolist() == [0, 2]
+    assert first.ids_NL.tolist() == [[1, 2, 3, 4, 5], [1, 2, 3, 4, 9]]
+    assert first.mask_NL.tolist() == [[1] * 5, [1, 1, 1, 1, 0]]
+    assert second.ids_NL.tolist() == [[1, 2], [1, 9]]
+
+
+def test_cache_tokenises_each_text_once():
+    seen = []
+
+    def tokenise(texts):
+        seen.extend(texts)
+        return Tokenised([np.arange(len(text), dtype=np.int64) for text in texts], sum(len(text) > 3 for text in texts))
+
+    cache = TokenCache(["ab", "abcd", "ab", "", "abcd"], tokenise)
+    assert seen == ["ab", "abcd", ""] and len(cache) == 3
+    assert cache["abcd"].tolist() == [0, 1, 2, 3] and cache[""].tolist() == [] and cache["ab"].dtype == np.int32
+    assert cache.num_truncated == 1
+
+
+def units_of(*sizes):
+    return [f"row{number}/{view}" for number, size in enumerate(sizes) for view in range(size)]
+
+
+@pytest.mark.parametrize("batch_size", [2, 4, 5, 7, 32])
+@pytest.mark.parametrize("pairs", [0.0, 0.3, 0.9, 1.0])
+def test_number_of_steps_is_the_same_for_every_mix_and_rows_are_never_split(batch_size, pairs):
+    draw = random.Random(0)
+    for num_units in (1, 3, 20, 57):
+        ids = units_of(*(2 if draw.random() < pairs else 1 for _ in range(num_units)))
+        batches = plan_epoch(ids, batch_size, seed=1, epoch=0)
+        assert len(batches) == math.ceil(len(ids) / batch_size)
+        assert sorted(index for batch in batches for index in batch) == list(range(len(ids)))
+        places = {}
+        for number, batch in enumerate(batches):
+            for index in batch:
+                places.setdefault(base_row(ids[index]), set()).add(number)
+        assert all(len(numbers) == 1 for numbers in places.values())
+        assert all(abs(len(batch) - batch_size) <= 1 for batch in batches[:-1])
+
+
+def test_all_batches_but_the_last_are_full_when_single_rows_can_fill_them():
+    sizes = [len(batch) for batch in plan_epoch(units_of(*[2, 1] * 20), 5, seed=3, epoch=0)]
+    assert sizes == [5] * 12
+    sizes = [len(batch) for batch in plan_epoch(units_of(*[2] * 21), 4, seed=3, epoch=0)]
+    assert sizes == [4] * 10 + [2]
+
+
+def test_an_open_place_goes_to_the_next_batch():
+    assert [len(batch) for batch in plan_epoch(units_of(*[2] * 10), 5, seed=0, epoch=0)] == [4, 6, 4, 6]
+
+
+def test_order_depends_on_seed_and_epoch_and_rows_keep_their_relative_order_across_mixes():
+    ids = units_of(*[1] * 50)
+    plan = plan_epoch(ids, 4, seed=1, epoch=0)
+    assert plan == plan_epoch(list(ids), 4, seed=1, epoch=0)
+    assert plan != plan_epoch(ids, 4, seed=2, epoch=0) and plan != plan_epoch(ids, 4, seed=1, epoch=1)
+    fewer = ids[::2]
+    order = [ids[index] for batch in plan for index in batch if ids[index] in fewer]
+    assert order == [fewer[index] for batch in plan_epoch(fewer, 4, seed=1, epoch=0) for index in batch]
+
+
+def make_steps(num_groups=10, seed=1, **changes):
+    rows = [group(f"r{number}/plain", [f"d{number}"], hard=[f"d{number + 1}"]) for number in range(num_groups)]
+    settings = {"batch_size": 4, "epochs": 3, "seed": seed, "in_batch_negatives": True} | changes
+    return prepare_steps(rows, count_characters, count_characters, **settings)
+
+
+def test_steps_cover_every_group_once_per_epoch_and_can_be_read_from_any_point():
+    steps, counts = make_steps()
+    assert len(steps) == 9 and steps.per_epoch == 3
+    for epoch in range(3):
+        seen = Counter(name for step in range(3) for name in steps[3 * epoch + step].group_ids)
+        assert set(seen.values()) == {1} and len(seen) == 10
+    fresh, _ = make_steps()
+    assert fresh[7].group_ids == steps[7].group_ids  # without having read 0 to 6
+    assert counts == {"queries": 10, "passages": 11, "truncated_queries": 0, "truncated_passages": 0}
+
+
+def test_reading_steps_leaves_the_global_generator_alone():
+    before = torch.get_rng_state()
+    steps, _ = make_steps()
+    steps[0]
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_mix_without_groups_and_a_repeated_id_are_refused():
+    with pytest.raises(UserError, match="the training mix has no groups; raise budget.limit"):
+        make_steps(0)
+    rows = [group("r/plain", ["A"]), group("s/plain", ["B"]), group("r/plain", ["C"])]
+    cache = TokenCache(["A"], count_characters)
+    with pytest.raises(UserError, match="group id 'r/plain' stands twice"):
+        TrainingSteps(rows, cache, cache, batch_size=2, epochs=1, seed=0, in_batch_negatives=True)

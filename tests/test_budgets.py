@@ -1,0 +1,107 @@
+"""The budget table of a study: totals, UNMATCHED marks, arms that are the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from conftest import HandMadeSource, run_config
+
+from ablate.config import Budget, Recipe, Revisions, identify
+from ablate.data.mix import TokensOf, build_mix, content_digest, write_mix
+from ablate.factors import Factors
+from ablate.results import ResultStore
+from analysis.budgets import main
+
+BASE = {"instructed": 1.0, "instruction_negatives": 1}
+ARMS = {
+    "instruction_negatives": Factors(**BASE),  # type: ignore[arg-type]
+    "dual_view": Factors(**BASE, reversed_views=1.0),  # type: ignore[arg-type]
+    "dual_view_added": Factors(**BASE, reversed_views=1.0, twins="add"),  # type: ignore[arg-type]
+    "dual_view_joint": Factors(**BASE, reversed_views=1.0, twins="add"),  # type: ignore[arg-type]
+}
+
+
+def record(root: Path, arm: str, recipe: Recipe, study: str = "s", tokens_of: TokensOf | None = None) -> None:
+    store, identity = ResultStore(root), identify(recipe, 0, Revisions("s", "m"))
+    mix = build_mix(HandMadeSource(), recipe, 0, tokens_of)
+    with store.making("mix", identity.mix) as folder:
+        if folder is not None:
+            store.complete(
+                "mix",
+                identity.mix,
+                files=write_mix(folder, mix),
+                parents=(),
+                seed=0,
+                label=f"{study}/{arm}",
+                counts={**mix.card, "content": content_digest(mix.groups)},
+                hardware={},
+                cost={},
+                started="",
+            )
+    store.add_label("mix", identity.mix_id, f"{study}/{arm}")
+
+
+def recipe(factors: Factors, **budget: object) -> Recipe:
+    values = {"unit": "groups", "limit": 8, "fill": "fewer_queries", "negatives_per_group": 1, **budget}
+    return dataclasses.replace(run_config().recipe, factors=factors, budget=Budget(**values))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    for arm, factors in ARMS.items():
+        record(tmp_path, arm, recipe(factors))
+    return tmp_path
+
+
+def test_the_table_marks_what_is_unmatched_and_says_what_is_the_same(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["s", "--results", str(results), "--json", str(results / "out.json")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "UNMATCHED: dual_view_added: 16 against 8 groups (seed 0)"
+    assert lines[1] == "UNMATCHED: dual_view_joint: 16 against 8 groups (seed 0)"
+    assert lines[2] == "dual_view_added = dual_view_joint: one recipe, built and trained once"
+    rows = {line.split()[0]: line for line in lines[3:]}
+    assert rows["dual_view"].split()[1:9] == ["groups", "8,", "fewer_queries", "1", "8", "16", "2", "8"]
+    assert rows["dual_view_added"].endswith("UNMATCHED") and not rows["dual_view"].endswith("UNMATCHED")
+    values = json.loads((results / "out.json").read_text())
+    assert values["instruction_negatives"]["unique_queries"] == 4 and values["dual_view"]["unmatched"] is None
+
+
+def test_against_another_baseline_other_arms_are_unmatched(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["s", "--results", str(results), "--baseline", "dual_view_added"]) == 0
+    assert capsys.readouterr().out.startswith("UNMATCHED: dual_view: 8 against 16 groups")
+
+
+def test_budgets_in_other_units_are_unmatched(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record(results, "other", recipe(ARMS["dual_view"], unit="queries", limit=2))
+    assert main(["s", "--results", str(results)]) == 0
+    assert "UNMATCHED: other: its budget is in queries, that of instruction_negatives in groups" in (
+        capsys.readouterr().out
+    )
+
+
+def test_budgets_in_tokens_are_matched_to_a_percent() -> None:
+    budget = Budget(unit="tokens", limit=1000, fill="repeat", negatives_per_group=1)
+    assert budget.is_matched({"tokens": 995}, {"tokens": 1004})
+    assert not budget.is_matched({"tokens": 980}, {"tokens": 1000})
+
+
+def test_a_factor_that_did_nothing_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record(tmp_path, "instructions", recipe(Factors(instructed=1.0)))
+    record(tmp_path, "noise", recipe(Factors(**BASE, reversed_views=1.0, label_noise=0.001)))  # type: ignore[arg-type]
+    record(tmp_path, "dual_view", recipe(ARMS["dual_view"]))
+    assert main(["s", "--results", str(tmp_path)]) == 0
+    assert "dual_view and noise differ in recipe and have the same mix: a factor did nothing here" in (
+        capsys.readouterr().out
+    )
+
+
+def test_unknown_studies_and_baselines_are_named(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["t", "--results", str(results)]) == 2
+    assert capsys.readouterr().err.startswith("error: no mix of a study 't' under ")
+    assert main(["s", "--results", str(results), "--baseline", "x"]) == 2
+    assert "--baseline 'x' has no mix in this study; arms with one: dual_view, " in capsys.readouterr().err

@@ -1,0 +1,162 @@
+"""Strict configuration, differences, and the id chain."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from conftest import compose, run_config
+
+from ablate.config import Revisions, RunConfig, build_run, diff, digest, identify, plain
+from ablate.factors import FACTOR_NAMES, OFF
+from ablate.records import UserError
+
+REVISIONS = Revisions(source="s1", model="m1")
+
+
+def ids(config: RunConfig, revisions: Revisions = REVISIONS) -> dict[str, str]:
+    identity = identify(config.recipe, config.seed, revisions)
+    return {name: getattr(identity, name) for name in ("mix_id", "train_id", "eval_id", "untouched_id", "arm_id")}
+
+
+def changed(*overrides: str) -> set[str]:
+    """Return which ids of the default run change under overrides."""
+    before, after = ids(run_config()), ids(run_config(*overrides))
+    return {name for name in before if before[name] != after[name]}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("factors.instructed", 1.5, "factors.instructed=1.5 is out of range; allowed: 0 to 1"),
+        ("factors.instructed", "all", "factors.instructed='all' has the wrong type (str); it takes a number, 0 to 1"),
+        ("factors.instructed", True, "factors.instructed=True has the wrong type (bool)"),
+        ("factors.instruction_negatives", 1.0, "factors.instruction_negatives=1.0 has the wrong type (float)"),
+        ("budget.unit", "toknes", "budget.unit='toknes' is not known; allowed: groups, pairs, tokens, queries"),
+        ("budget.limit", 0, "budget.limit=0 is out of range"),
+        ("source.kind", "wrld", "source.kind='wrld' is not known; allowed: world, beir, rules, published"),
+        ("source.skew", 0.2, "source.skew=0.2 is out of range; allowed: 0.5 to 1"),
+        ("evaluation.sets", "test", "evaluation.sets='test' must be a list"),
+        ("train.learning_rate", float("nan"), "train.learning_rate=nan must be a finite number"),
+        ("seed", None, "seed is not set (null); every run needs it: seed=0"),
+        ("seed", -1, "seed=-1 is out of range"),
+        ("seed", "1", "seed='1' has the wrong type"),
+        ("runtime.tracker.kind", "wandbb", "runtime.tracker.kind='wandbb' is not known; allowed: none, wandb_offline"),
+        ("runtime.dev_set", "test", "runtime.dev_set='test' is one of evaluation.sets"),
+        ("model", "minilm", "model='minilm' must be a group of keys"),
+    ],
+)
+def test_wrong_values_are_refused_with_path_value_and_what_is_allowed(path: str, value: object, words: str) -> None:
+    values = compose()
+    *parents, last = path.split(".")
+    place = values
+    for name in parents:
+        place = place[name]
+    place[last] = value
+    with pytest.raises(UserError) as caught:
+        build_run(values)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_and_missing_keys_are_refused_with_the_known_names() -> None:
+    values = compose()
+    values["experimnt"] = "dual_view"
+    with pytest.raises(UserError, match="unknown key experimnt; known here: source, miner, factors, budget"):
+        build_run(values)
+    values = compose()
+    values["budget"]["units"] = "groups"
+    with pytest.raises(UserError, match=r"unknown key budget\.units; known here: unit, limit, fill"):
+        build_run(values)
+    values = compose()
+    del values["train"]["temperature"]
+    with pytest.raises(UserError, match=r"train\.temperature is missing"):
+        build_run(values)
+
+
+def test_a_whole_number_is_taken_for_a_number() -> None:
+    assert run_config("train.temperature=1").recipe.train.temperature == 1.0
+    assert ids(run_config("source.shortcut=1")) == ids(run_config("source.shortcut=1.0"))
+
+
+def test_the_id_chain_changes_from_the_changed_stage_on() -> None:
+    everything = {"mix_id", "train_id", "eval_id", "arm_id"}
+    assert changed("factors.instructed=1") == everything
+    assert changed("budget.limit=64") == everything
+    assert changed("seed=1") == {"mix_id", "train_id", "eval_id"}
+    assert changed("train.epochs=2") == {"train_id", "eval_id", "arm_id"}
+    assert changed("model.pooling=cls") == {"train_id", "eval_id", "untouched_id", "arm_id"}
+    assert changed("evaluation.depth=10") == {"eval_id", "untouched_id", "arm_id"}
+    assert changed("source.documents=5000") == everything | {"untouched_id"}
+
+
+def test_runtime_labels_and_places_are_in_no_id() -> None:
+    nothing = (
+        "runtime.results=elsewhere",
+        "runtime.device=cpu",
+        "runtime.threads=1",
+        "runtime.label=other",
+        "runtime.checkpoint_every=1",
+        "tracker=none",
+        "model.name=another",
+        "model.path=/some/place",
+    )
+    assert changed(*nothing) == set()
+
+
+def test_content_revisions_are_in_the_ids() -> None:
+    before = ids(run_config())
+    assert before["mix_id"] != ids(run_config(), Revisions("s2", "m1"))["mix_id"]
+    other = ids(run_config(), Revisions("s1", "m2"))
+    assert other["mix_id"] == before["mix_id"] and other["train_id"] != before["train_id"]
+
+
+def test_two_spellings_of_an_arm_are_one_arm() -> None:
+    by_name = run_config("+experiment=dual_view")
+    by_hand = run_config("factors.reversed_views=1", "factors.instruction_negatives=1", "factors.instructed=1")
+    assert ids(by_name) == ids(by_hand)
+
+
+def test_only_drawn_weights_tie_the_untouched_model_to_a_seed() -> None:
+    assert "untouched_id" in {
+        name for name in ids(run_config("model=tiny")) if ids(run_config("model=tiny"))[name] != ids(
+            run_config("model=tiny", "seed=1"))[name]
+    }
+    assert ids(run_config())["untouched_id"] == ids(run_config("seed=1"))["untouched_id"]
+
+
+def test_a_budget_in_tokens_ties_the_mix_to_the_model() -> None:
+    in_tokens = ("budget.unit=tokens", "budget.limit=10000")
+    one, other = ids(run_config(*in_tokens)), ids(run_config(*in_tokens, "model.separator=' [SEP] '"))
+    assert one["mix_id"] != other["mix_id"]
+    assert ids(run_config())["mix_id"] == ids(run_config("model.separator=' [SEP] '"))["mix_id"]
+
+
+def test_factors_at_their_no_op_leave_no_trace_in_the_hashed_value() -> None:
+    identity = identify(run_config().recipe, 0, REVISIONS)
+    assert identity.mix["factors"] == {}
+    assert identify(run_config("+experiment=instructions").recipe, 0, REVISIONS).mix["factors"] == {"instructed": 1.0}
+
+
+def test_shipped_configuration_leaves_every_factor_at_its_no_op() -> None:
+    assert compose()["factors"] == {name: getattr(OFF, name) for name in FACTOR_NAMES}
+
+
+def test_diff_names_exactly_the_keys_that_differ() -> None:
+    a, b = run_config("+experiment=instruction_negatives").recipe, run_config("+experiment=dual_view").recipe
+    assert diff(a, b) == {"factors.reversed_views": (0.0, 1.0)}
+    assert diff(a, a) == {}
+
+
+def test_digest_is_sixteen_hex_digits_of_canonical_json() -> None:
+    import hashlib
+
+    assert digest({"b": 1, "a": [1.5, None]}) == hashlib.sha256(b'{"a":[1.5,null],"b":1}').hexdigest()[:16]
+    with pytest.raises(ValueError):
+        digest({"a": float("nan")})
+
+
+def test_a_run_config_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        run_config().seed = 3  # type: ignore[misc]
+    assert plain(run_config())["recipe"]["source"]["kind"] == "world"

@@ -1,0 +1,120 @@
+"""Import rules of docs/architecture.md, read from the syntax trees, and a proof that the check can fail."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+HEAVY = {"torch", "lightning", "transformers", "peft", "faiss", "hydra", "wandb", "optuna", "omegaconf"}
+STANDARD = set(sys.stdlib_module_names)
+
+# module (prefix) -> what it may import: names of our modules (prefixes) and of packages beyond the standard library.
+RULES: dict[str, set[str]] = {
+    "ablate.records": set(),
+    "ablate.randomness": {"numpy"},
+    "ablate.wordings": set(),
+    "ablate.factors": {"ablate.records", "ablate.randomness", "ablate.wordings"},
+    "ablate.config": {"ablate.factors", "ablate.records", "ablate.rules"},
+    "ablate.results": {"ablate.config", "ablate.factors", "ablate.records"},
+    "ablate.data.batches": {"ablate.config", "ablate.records", "ablate.randomness", "ablate.data", "numpy", "torch",
+                            "transformers", "lightning"},
+    "ablate.data.mining": {"ablate.data", "ablate.evaluation.protocol", "ablate.records", "numpy", "bm25s", "faiss"},
+    "ablate.data.published": {"ablate.data", "ablate.records", "pyarrow", "datasets"},
+    "ablate.data.rules": {"ablate.data", "ablate.records", "ablate.randomness", "ablate.rules"},
+    "ablate.rules": {"ablate.records"},
+    "ablate.data": {"ablate.config", "ablate.factors", "ablate.records", "ablate.results", "ablate.randomness",
+                    "ablate.data", "numpy", "yaml"},
+    "ablate.model": {"ablate.config", "ablate.records", "ablate.randomness", "ablate.data.batches", "ablate.model",
+                     "numpy", "torch", "lightning", "transformers", "tokenizers", "safetensors", "peft", "tqdm"},
+    "ablate.evaluation": {"ablate.config", "ablate.records", "ablate.results", "ablate.evaluation", "numpy", "faiss",
+                          "pytrec_eval", "pyarrow"},
+    "ablate.tracking": {"ablate.records", "ablate.tracking", "wandb"},
+    "ablate.stages": {"ablate", "torch"},
+    "ablate.display": {"ablate"},
+    "ablate.run": {"ablate", "hydra", "omegaconf"},
+    "ablate": set(),
+    "analysis": {"ablate.records", "ablate.factors", "ablate.config", "ablate.results", "ablate.evaluation.measures",
+                 "ablate.evaluation.trec", "ablate.evaluation.rankings", "ablate.randomness", "analysis", "numpy",
+                 "scipy", "pyarrow"},
+}  # fmt: skip
+ONLY_IN_FUNCTIONS = {"wandb", "optuna", "peft", "faiss", "datasets", "bm25s"}
+
+
+def imports(source: str, module: str) -> list[tuple[str, bool]]:
+    """Return (imported module, inside a function) for every import that runs, type-checking blocks left out."""
+    found: list[tuple[str, bool]] = []
+
+    def walk(node: ast.AST, inside: bool) -> None:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            return
+        if isinstance(node, ast.Import):
+            found.extend((alias.name, inside) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: relative import"
+            found.append((node.module or "", inside))
+            if node.module == "ablate":
+                found.extend((f"ablate.{alias.name}", inside) for alias in node.names)
+        inside = inside or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        for child in ast.iter_child_nodes(node):
+            walk(child, inside)
+
+    walk(ast.parse(source), False)
+    return [(name, inside) for name, inside in found if name != "ablate"]
+
+
+def under(name: str, prefixes: set[str]) -> bool:
+    return any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes)
+
+
+def violations(source: str, module: str) -> list[str]:
+    """Return what a module imports against the rules."""
+    rule = max((name for name in RULES if module == name or module.startswith(name + ".")), key=len)
+    wrong = []
+    for name, inside in imports(source, module):
+        top = name.split(".")[0]
+        if top in STANDARD:
+            continue
+        if not under(name, RULES[rule]):
+            wrong.append(f"{module} imports {name}")
+        elif top in ONLY_IN_FUNCTIONS and not inside:
+            wrong.append(f"{module} imports {name} outside a function")
+    return wrong
+
+
+def modules() -> list[tuple[str, Path]]:
+    found = []
+    for path in sorted([*(ROOT / "ablate").rglob("*.py"), *(ROOT / "analysis").rglob("*.py")]):
+        parts = list(path.relative_to(ROOT).with_suffix("").parts)
+        found.append((".".join(parts[:-1] if parts[-1] == "__init__" else parts), path))
+    return found
+
+
+@pytest.mark.parametrize(("module", "path"), modules(), ids=[name for name, _ in modules()])
+def test_import_rules(module: str, path: Path) -> None:
+    assert violations(path.read_text(encoding="utf-8"), module) == []
+
+
+def test_the_check_can_fail() -> None:
+    assert violations("import torch", "ablate.config") == ["ablate.config imports torch"]
+    assert violations("from ablate import run", "ablate.data.mix") == ["ablate.data.mix imports ablate.run"]
+    assert violations("from ablate.model.encoder import x", "ablate.evaluation.protocol")
+    assert violations("import numpy as np", "ablate.records") == ["ablate.records imports numpy"]
+    outside = "ablate.tracking.wandb imports wandb outside a function"
+    assert violations("import wandb", "ablate.tracking.wandb") == [outside]
+    assert violations("def f():\n    import wandb", "ablate.tracking.wandb") == []
+    assert violations("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch", "ablate.config") == []
+
+
+@pytest.mark.parametrize(
+    "module", ["ablate.config", "ablate.data.mix", "ablate.evaluation.measures", "ablate.run", "analysis.budgets"]
+)
+def test_light_modules_load_nothing_heavy(module: str) -> None:
+    heavy = sorted(HEAVY - {"hydra", "omegaconf"} if module == "ablate.run" else HEAVY)
+    code = f"import {module}, sys; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr

@@ -1,0 +1,145 @@
+"""Budgets, order, card and files of a mix."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from conftest import HandMadeSource, run_config
+
+from ablate.config import Budget, Recipe
+from ablate.data.mix import Mix, build_mix, content_digest, read_mix, write_mix
+from ablate.factors import Factors
+from ablate.records import Passage, TrainingGroup, UserError
+
+DUAL = Factors(instructed=1.0, instruction_negatives=1, reversed_views=1.0)
+PLAIN = Factors()
+
+
+def recipe(factors: Factors, rows: str = "complete", **budget: object) -> Recipe:
+    values = {"unit": "groups", "limit": 8, "fill": "fewer_queries", "negatives_per_group": 1, **budget}
+    base = run_config().recipe
+    source = dataclasses.replace(base.source, rows=rows)
+    return dataclasses.replace(base, source=source, factors=factors, budget=Budget(**values))  # type: ignore[arg-type]
+
+
+def mix(factors: Factors, seed: int = 0, source: HandMadeSource | None = None, **budget: object) -> Mix:
+    return build_mix(source or HandMadeSource(), recipe(factors, **budget), seed)
+
+
+@pytest.mark.parametrize("factors", [PLAIN, DUAL])
+@pytest.mark.parametrize("limit", [1, 7, 8])
+def test_groups_and_pairs_are_exact(factors: Factors, limit: int) -> None:
+    assert mix(factors, limit=limit).card["groups"] == limit
+    assert mix(factors, unit="pairs", limit=2 * limit).card["pairs"] == 2 * limit
+
+
+def test_a_budget_in_queries_takes_all_rows_of_each_query() -> None:
+    for factors, groups in ((PLAIN, 6), (DUAL, 12)):
+        card = mix(factors, unit="queries", limit=3).card
+        assert (card["unique_queries"], card["groups"]) == (3, groups)
+
+
+def test_twins_displace_queries_at_equal_groups() -> None:
+    assert mix(PLAIN, limit=8).card["unique_queries"] == 4
+    card = mix(DUAL, limit=8).card
+    assert card["unique_queries"] == 2 and card["views"] == {"plain": 0, "original": 4, "reversed": 4}
+    assert card["unique_passages"] == 8  # the twin has the same two passages
+
+
+def test_queries_are_nested_across_arms_and_budgets() -> None:
+    def queries(factors: Factors, limit: int) -> list[str]:
+        return list(dict.fromkeys(group.query_id for group in mix(factors, limit=limit).groups))
+
+    assert queries(PLAIN, 12)[:4] == queries(PLAIN, 8)
+    assert queries(PLAIN, 8)[:2] == queries(DUAL, 8)
+
+
+def test_the_seed_chooses_the_queries() -> None:
+    first = {group.query_id for group in mix(PLAIN, seed=0).groups}
+    assert any({group.query_id for group in mix(PLAIN, seed=seed).groups} != first for seed in (1, 2, 3))
+    assert content_digest(mix(PLAIN, seed=0).groups) == content_digest(mix(PLAIN, seed=0).groups)
+
+
+def test_a_budget_beyond_the_source_is_refused_or_repeated_as_declared() -> None:
+    with pytest.raises(UserError, match=r"budget\.limit=40 groups is more than the source gives to this arm \(16"):
+        mix(PLAIN, limit=40)
+    repeated = mix(PLAIN, limit=40, fill="repeat")
+    assert repeated.card["groups"] == 40 and repeated.card["unique_queries"] == 8
+    assert len({group.group_id for group in repeated.groups}) == 40
+    with pytest.raises(UserError, match=r"budget\.limit=9 queries is more"):
+        mix(PLAIN, unit="queries", limit=9, fill="repeat")
+
+
+def test_no_limit_takes_everything() -> None:
+    assert mix(PLAIN, limit=None).card["groups"] == 16
+    assert mix(DUAL, limit=None).card["groups"] == 32
+
+
+def test_pairs_must_be_whole_groups() -> None:
+    with pytest.raises(UserError, match=r"budget\.limit=7 pairs is not a whole number of groups of 2 .* use 6 or 8"):
+        mix(PLAIN, unit="pairs", limit=7)
+
+
+def words(groups: Sequence[TrainingGroup], passages: Mapping[str, Passage]) -> list[int]:
+    """Count words in the place of tokens: 2 of a query, 2 of an instruction, 3 of a passage."""
+    return [
+        len(f"{group.query} {group.instruction}".split())
+        + sum(len(passages[doc_id].text.split()) for doc_id in (*group.positives, *group.negatives))
+        for group in groups
+    ]
+
+
+def test_a_budget_in_tokens_is_met_to_half_a_percent() -> None:
+    source = HandMadeSource(num_queries=200)
+    for factors in (PLAIN, DUAL, dataclasses.replace(DUAL, twins="add")):
+        built = build_mix(source, recipe(factors, unit="tokens", limit=2000), 0, words)
+        counted = [group for group in built.groups if factors.twins == "substitute" or group.view != "reversed"]
+        assert abs(sum(words(counted, built.passages)) - 2000) <= 10
+    assert built.groups[-1].view == "reversed"  # the last row keeps its twin
+    assert build_mix(source, recipe(PLAIN, unit="tokens", limit=2000), 0, words).card["groups"] == 250  # 8 words each
+
+
+def test_a_budget_in_tokens_that_cannot_be_met_is_refused() -> None:
+    with pytest.raises(UserError, match=r"limit=13 tokens cannot be met to within 0\.5% .*closest: 16 in 2 groups"):
+        build_mix(HandMadeSource(), recipe(PLAIN, unit="tokens", limit=13), 0, words)
+    with pytest.raises(UserError, match=r"budget\.limit=1000 tokens is more than the source gives to this arm \(128"):
+        build_mix(HandMadeSource(), recipe(PLAIN, unit="tokens", limit=1000), 0, words)
+    repeated = build_mix(HandMadeSource(), recipe(PLAIN, unit="tokens", limit=1000, fill="repeat"), 0, words)
+    assert repeated.card["groups"] == 125
+
+
+def test_twins_on_top_leave_the_base_rows_as_they_are() -> None:
+    base = mix(dataclasses.replace(DUAL, reversed_views=0.0), limit=8)
+    added = mix(dataclasses.replace(DUAL, twins="add"), limit=8)
+    assert [group for group in added.groups if group.view == "original"] == list(base.groups)
+    assert added.card["groups"] == 16
+
+
+def test_rows_that_lack_something_are_left_out_and_counted_or_refused() -> None:
+    source = HandMadeSource(reversed_instruction="")
+    with pytest.raises(UserError, match="the mix is empty: none of the 16 rows"):
+        mix(DUAL, source=source)
+    with pytest.raises(UserError, match="16 of 16 rows of the source have no reversed_instruction"):
+        mix(DUAL, source=source, rows="all", limit=None)
+    assert mix(PLAIN, source=source, rows="all").card["groups"] == 8
+
+
+def test_too_few_negatives_are_refused_with_the_count() -> None:
+    with pytest.raises(UserError, match="16 of 16 rows of the source have fewer than 6 hard negatives"):
+        mix(PLAIN, negatives_per_group=6, limit=None)
+
+
+def test_a_mix_is_read_back_as_it_was_and_has_the_same_bytes_twice(tmp_path: Path) -> None:
+    built = mix(DUAL)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    files = write_mix(tmp_path / "a", built)
+    write_mix(tmp_path / "b", mix(DUAL))
+    for name in files:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    again = read_mix(tmp_path / "a", built.card)
+    assert again == built
+    assert list(again.passages) == list(built.passages)

@@ -1,0 +1,460 @@
+"""From a model to scores to a table: a hand-made encoder whose rankings and scores are worked out on paper."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ablate.evaluation import protocol
+from ablate.evaluation.protocol import Evaluation, compare, evaluate, format_table, read_scores, score_set, write_scores
+from ablate.evaluation.rankings import rank
+from ablate.evaluation.trec import read_qrels
+from ablate.records import EvaluationQuery, EvaluationSet, Passage, QueryScore, UserError
+
+AT_2 = 1 / math.log2(3)
+"""nDCG@10 of one relevant document at rank 2."""
+
+
+class HandMade:
+    """Document i is the i-th unit vector, so the vector of a query holds its scores."""
+
+    def __init__(self, orders: dict[tuple[str, str], str], documents: str = "abcd") -> None:
+        self.orders, self.documents = orders, documents
+        self.encoded: list[list[tuple[str, str]]] = []
+        self.num_passages = 0
+
+    def encode_queries(self, queries: Sequence[tuple[str, str]], *, progress: str | None = None) -> np.ndarray:
+        self.encoded.append(list(queries))
+        rows = [[-float(self.orders[query].index(doc_id)) for doc_id in self.documents] for query in queries]
+        return np.array(rows, dtype=np.float32)
+
+    def encode_passages(self, passages: Sequence[Passage], *, progress: str | None = None) -> np.ndarray:
+        self.num_passages += len(passages)
+        return np.eye(len(passages), dtype=np.float32)
+
+
+def queries_of(base: str) -> list[EvaluationQuery]:
+    text = f"text of {base}"
+    return [
+        EvaluationQuery(base, base, text, "", "plain", "plain"),
+        EvaluationQuery(f"{base}-og", base, text, "all", "original", "og"),
+        EvaluationQuery(f"{base}-after", base, text, "after", "changed", "after"),
+        EvaluationQuery(f"{base}-before", base, text, "before", "reversed", "before"),
+    ]
+
+
+SET = EvaluationSet(
+    name="toy/test",
+    documents=tuple(Passage(doc_id, f"document {doc_id}") for doc_id in "abcd"),
+    queries=(*queries_of("b1"), *queries_of("b2")),
+    qrels={
+        "b1": {"a": 1},
+        "b1-og": {"a": 1, "b": 1},
+        "b1-after": {"a": 1},
+        "b1-before": {"b": 1},
+        "b2-og": {"c": 1, "d": 1},
+        "b2-after": {"c": 1},
+        "b2-before": {"d": 1},
+    },
+    changed_documents={"b1-after": ("b",), "b1-before": ("a",), "b2-after": ("d",), "b2-before": ("c",)},
+    opposites=(("b1-after", "b1-before"), ("b2-after", "b2-before")),
+)
+
+ORDERS = {
+    ("text of b1", ""): "bacd",
+    ("text of b1", "all"): "abcd",
+    ("text of b1", "after"): "acdb",
+    ("text of b1", "before"): "bcad",
+    ("text of b2", ""): "abcd",
+    ("text of b2", "all"): "dcab",
+    ("text of b2", "after"): "cdab",
+    ("text of b2", "before"): "cdab",
+}
+IGNORES = {key: ORDERS[key[0], "all"] for key in ORDERS}
+
+
+def value(evaluation: Evaluation, measure: str, unit_id: str, direction: str) -> float:
+    found = [s.value for s in evaluation.scores if (s.measure, s.unit_id, s.direction) == (measure, unit_id, direction)]
+    assert len(found) == 1, (measure, unit_id, direction, found)
+    return found[0]
+
+
+def test_scores_by_hand() -> None:
+    evaluation = evaluate(HandMade(ORDERS), [SET], depth=4)
+    ndcg = {s.unit_id: s.value for s in evaluation.scores if s.measure == "nDCG@10"}
+    assert ndcg == pytest.approx({
+        "b1": AT_2, "b1-og": 1, "b2-og": 1, "b1-after": 1, "b2-after": 1, "b1-before": 1, "b2-before": AT_2,
+    })  # fmt: skip
+    assert value(evaluation, "RR@10", "b1", "plain") == 0.5
+    assert value(evaluation, "AP@1000", "b2-before", "before") == 0.5
+    assert value(evaluation, "p-MRR", "b1", "after") == pytest.approx(1 - 2 / 4)
+    assert value(evaluation, "p-MRR", "b2", "after") == pytest.approx(1 - 1 / 2)
+    assert value(evaluation, "p-MRR", "b1", "before") == pytest.approx(1 - 1 / 3)
+    assert value(evaluation, "p-MRR", "b2", "before") == pytest.approx(1 / 2 - 1)
+    assert value(evaluation, "Robustness@10", "b1", "all") == 1.0
+    assert value(evaluation, "Robustness@10", "b2", "all") == pytest.approx(AT_2)
+    assert value(evaluation, "pairwise accuracy", "b1", "both") == 1.0
+    assert value(evaluation, "pairwise accuracy", "b2", "both") == 0.0
+    assert value(evaluation, "satisfying over violating", "b2", "both") == 0.5
+    assert value(evaluation, "one-sided rate", "b2", "after") == 1.0
+    assert value(evaluation, "one-sided rate", "b2", "before") == 0.0
+    assert len(evaluation.scores) == 3 * 7 + 4 + 2 + 2 * 4
+    conditions = {s.measure: s.condition for s in evaluation.scores if s.condition not in ("plain", "original")}
+    assert conditions["Robustness@10"] == "instructed" and conditions["one-sided rate"] == "pairs"
+
+
+def test_what_stands_beside_the_scores() -> None:
+    evaluation = evaluate(HandMade(ORDERS), [SET], depth=2)
+    assert {key: [r.query_id for r in rankings] for key, rankings in evaluation.rankings.items()} == {
+        ("toy/test", "plain"): ["b1", "b2"],
+        ("toy/test", "original"): ["b1-og", "b2-og"],
+        ("toy/test", "changed"): ["b1-after", "b2-after"],
+        ("toy/test", "reversed"): ["b1-before", "b2-before"],
+    }
+    assert evaluation.rankings["toy/test", "changed"][0].doc_ids == ("a", "c")
+    assert evaluation.listed == {"toy/test": {"ranked query without judgments": ("b2",)}}
+    assert evaluation.candidates == {"toy/test": hashlib.sha256(b"a\nb\nc\nd\n").hexdigest()}
+    assert evaluation.warnings == ("toy/test: rankings of depth 2 are shorter than the cut-off of AP@1000",)
+    assert evaluation.counts["toy/test"] == {
+        "documents": 4, "queries": 8, "groups": 2, "pairs": 2, "decisions by a tie": 0,
+        "decisions with neither document ranked": 0, "pairwise accuracy over pairs": 0.5,
+    }  # fmt: skip
+    assert evaluation.opposites == {"toy/test": (("after", "before"),)}
+    assert value(evaluation, "p-MRR", "b1", "after") == pytest.approx(1 - 2 / 3)  # b falls out of a list of two
+
+
+def test_the_rankings_alone_give_the_same_scores() -> None:
+    evaluation = evaluate(HandMade(ORDERS), [SET], depth=4)
+    stored = [ranking for rankings in evaluation.rankings.values() for ranking in rankings]
+    assert score_set(SET, stored).scores == evaluation.scores
+
+
+def test_identical_texts_and_shared_documents_are_encoded_once() -> None:
+    other = replace(SET, name="toy/dev", queries=tuple(q._replace(query="text of b1") for q in SET.queries))
+    encoder = HandMade(ORDERS)
+    evaluation = evaluate(encoder, iter([SET, other]), depth=4)
+    assert encoder.num_passages == 4
+    assert [len(queries) for queries in encoder.encoded] == [8, 4]
+    assert {s.dataset for s in evaluation.scores} == {"toy/test", "toy/dev"}
+    with pytest.raises(UserError, match="evaluation set 'toy/test' is there twice"):
+        evaluate(HandMade(ORDERS), [SET, SET], depth=4)
+
+
+def test_two_pairs_of_opposites_stay_apart() -> None:
+    extra = [
+        EvaluationQuery("b1-genre", "b1", "text of b1", "genre", "changed", "genre"),
+        EvaluationQuery("b1-notgenre", "b1", "text of b1", "notgenre", "reversed", "notgenre"),
+    ]
+    wide = replace(
+        SET,
+        queries=(*SET.queries, *extra),
+        qrels={**SET.qrels, "b1-genre": {"b": 1}, "b1-notgenre": {"a": 1}},
+        changed_documents={**SET.changed_documents, "b1-genre": ("a",), "b1-notgenre": ("b",)},
+        opposites=(*SET.opposites, ("b1-genre", "b1-notgenre")),
+    )
+    orders = {**ORDERS, ("text of b1", "genre"): "abcd", ("text of b1", "notgenre"): "adbc"}
+    evaluation = evaluate(HandMade(orders), [wide], depth=4)
+    assert value(evaluation, "p-MRR", "b1", "after") == pytest.approx(1 / 2)
+    assert value(evaluation, "p-MRR", "b1", "genre") == 0.0
+    assert value(evaluation, "p-MRR", "b1", "notgenre") == pytest.approx(1 - 2 / 3)
+    assert value(evaluation, "pairwise accuracy", "b1", "both") == 0.5  # after/before holds, genre/notgenre does not
+    assert value(evaluation, "satisfying over violating", "b1", "both") == 0.75
+    assert value(evaluation, "one-sided rate", "b1", "genre") == 0.0
+    assert value(evaluation, "one-sided rate", "b1", "notgenre") == 1.0
+    assert value(evaluation, "Robustness@10", "b1", "all") == pytest.approx(AT_2)
+    assert evaluation.opposites["toy/test"] == (("after", "before"), ("genre", "notgenre"))
+
+
+def test_explicit_pairs_replace_the_implied_ones() -> None:
+    chosen = replace(SET, pairs={("b2-after", "b2-before"): (("c", "d"), ("c", "b"))})
+    evaluation = evaluate(HandMade(ORDERS), [chosen], depth=4)
+    # c is over d and over b under `after`; under `before` d is not over c, b is not over c
+    assert value(evaluation, "one-sided rate", "b2", "after") == 1.0
+    assert value(evaluation, "pairwise accuracy", "b2", "both") == 0.0
+    assert evaluation.listed["toy/test"]["opposites without a document pair"] == ("b1-after / b1-before",)
+    assert evaluation.counts["toy/test"]["pairs"] == 2
+
+
+def test_gaps_of_a_set_are_scored_and_listed() -> None:
+    evaluation = evaluate(HandMade(ORDERS), [SET], depth=4)
+    stored = [r for rankings in evaluation.rankings.values() for r in rankings if r.query_id != "b2-before"]
+    odd = replace(SET, qrels={**SET.qrels, "b1": {"zz": 2, "a": 0}}, changed_documents={"b1-after": ("b",)})
+    gaps = score_set(odd, [*stored, rank("stranger", ["a"], [1.0])])
+    assert value(gaps, "nDCG@10", "b2-before", "before") == 0.0
+    assert value(gaps, "nDCG@10", "b1", "plain") == 0.0
+    assert value(gaps, "Robustness@10", "b2", "all") == 0.0
+    assert value(gaps, "pairwise accuracy", "b2", "both") == 0.0
+    assert gaps.listed["toy/test"] == {
+        "ranked query without judgments": ("b2",),
+        "judged query without a ranking": ("b2-before",),
+        "ranked query that is not in the set": ("stranger",),
+        "p-MRR after: no changed document": ("b2",),
+        "p-MRR before: no changed document": ("b1", "b2"),
+        "relevant document outside of the set": ("zz",),
+    }
+
+
+def test_pairs_outside_of_short_rankings_are_warned_of() -> None:
+    stored = [r for rankings in evaluate(HandMade(ORDERS), [SET], depth=4).rankings.values() for r in rankings]
+    short = [rank("b2-before", ["a"], [1.0]) if r.query_id == "b2-before" else r for r in stored]
+    warnings = score_set(SET, short).warnings
+    assert [w for w in warnings if "pair" in w] == [
+        "toy/test: 1 of 4 pair decisions have neither document in the ranking and count as wrong, so chance is lower; "
+        "deeper rankings decide them"
+    ]
+    assert any("topic 'b2': the rankings have different lengths (4 under" in w for w in warnings)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"queries": (*SET.queries, SET.queries[0])}, "'toy/test': query 'b1' is there twice"),
+        ({"documents": (*SET.documents, SET.documents[2])}, "document 'c' is there twice"),
+        ({"documents": ()}, "has 8 queries and 0 documents"),
+        ({"qrels": {"b9": {"a": 1}}}, "query 'b9' has judgments but is not among the queries"),
+        ({"changed_documents": {"b9": ("a",)}}, "query 'b9' has changed documents but"),
+        ({"opposites": (("b1-after", "b9"),)}, "query 'b9' has an opposite but"),
+        ({"opposites": (("b1-after", "b2-before"),)}, "are opposites of different base queries"),
+        (
+            {"queries": (SET.queries[0]._replace(condition="odd"), *SET.queries[1:])},
+            "query 'b1' has condition 'odd'; allowed are plain, original, changed, reversed",
+        ),
+        (
+            {"queries": (SET.queries[0]._replace(condition="original"), *SET.queries[1:])},
+            "base query 'b1' has two original queries",
+        ),
+        (
+            {"queries": (SET.queries[0]._replace(condition="changed", direction="after"), *SET.queries[1:])},
+            "two changed queries of direction 'after'",
+        ),
+    ],
+)
+def test_sets_that_contradict_themselves_are_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        evaluate(HandMade(ORDERS), [replace(SET, **change)], depth=4)  # type: ignore[arg-type]
+
+
+def test_a_nan_of_the_encoder_is_refused_by_name() -> None:
+    class Broken(HandMade):
+        def encode_passages(self, passages: Sequence[Passage], *, progress: str | None = None) -> np.ndarray:
+            vectors = super().encode_passages(passages)
+            vectors[2, 0] = np.nan
+            return vectors
+
+    with pytest.raises(UserError, match="document 'c': its vector has a NaN"):
+        evaluate(Broken(ORDERS), [SET], depth=4)
+
+
+# summary, verdicts, table
+
+
+def test_summary_shows_p_mrr_beside_its_ndcg() -> None:
+    rows = {(r.measure, r.direction): r for r in evaluate(HandMade(ORDERS), [SET], depth=4).summary()}
+    assert rows["p-MRR", "after"][4:] == (pytest.approx(0.5), 2, pytest.approx(1.0), pytest.approx(1.0), "")
+    before = rows["p-MRR", "before"]
+    assert before.mean == pytest.approx((2 / 3 - 1 / 2) / 2) and before.condition == "reversed"
+    assert before.ndcg_changed == pytest.approx((1 + AT_2) / 2)
+    assert rows["nDCG@10", "plain"][4:6] == (pytest.approx(AT_2), 1) and rows["nDCG@10", "plain"].ndcg_original is None
+
+
+class WordCount:
+    """Vectors of word counts, divided by their frequency: the words of an instruction count like those of a query."""
+
+    def __init__(self, words: str, use_instruction: bool = True) -> None:
+        self.words, self.use_instruction = words.split(), use_instruction
+
+    def _vectors(self, texts: list[str]) -> np.ndarray:
+        return np.array([[text.split().count(word) for word in self.words] for text in texts], dtype=np.float32)
+
+    def encode_queries(self, queries: Sequence[tuple[str, str]], *, progress: str | None = None) -> np.ndarray:
+        return self._vectors(
+            [f"{query} {instruction}" if self.use_instruction else query for query, instruction in queries]
+        )
+
+    def encode_passages(self, passages: Sequence[Passage], *, progress: str | None = None) -> np.ndarray:
+        return self._vectors([passage.text for passage in passages])
+
+
+def films(instructions: tuple[str, str]) -> EvaluationSet:
+    """Two films of the actor, one early, one late, and many others whose texts hold words of the instructions."""
+    documents = [Passage("early", "eckhart film"), Passage("late", "eckhart eckhart film")]
+    documents += [Passage(f"other{i:02}", "only released films are relevant only relevant") for i in range(20)]
+    queries = [
+        EvaluationQuery("f-og", "f", "eckhart", "any", "original", "og"),
+        EvaluationQuery("f-after", "f", "eckhart", instructions[0], "changed", "after"),
+        EvaluationQuery("f-before", "f", "eckhart", instructions[1], "reversed", "before"),
+    ]
+    return EvaluationSet(
+        "films", tuple(documents), tuple(queries),
+        {"f-og": {"early": 1, "late": 1}, "f-after": {"late": 1}, "f-before": {"early": 1}},
+        {"f-after": ("early",), "f-before": ("late",)}, (("f-after", "f-before"),),
+    )  # fmt: skip
+
+
+WORDS = "eckhart film only released films are relevant any"
+
+
+def test_collapse_is_told_from_following() -> None:
+    one = films(("only films released late are relevant", "only films released early are relevant"))
+    counting, untouched = (evaluate(WordCount(WORDS, use), [one], depth=22) for use in (True, False))
+    rows = {r.direction: r for r in counting.summary(untouched) if r.measure == "p-MRR"}
+    # every other film passes both: early 2 -> 22, late 1 -> 21, and the relevant ones are lost with them
+    assert rows["after"].mean == pytest.approx(1 - 2 / 22) and rows["before"].mean == pytest.approx(1 - 1 / 21)
+    assert {d: (r.verdict, r.ndcg_changed) for d, r in rows.items()} == {
+        "after": ("collapse", 0.0), "before": ("collapse", 0.0),
+    }  # fmt: skip
+    assert {r.verdict for r in counting.summary()} == {""}  # without a reference nothing is called a collapse
+    assert {r.verdict for r in counting.summary(untouched, margin=1.0)} == {""}
+    text = format_table(compare(counting, untouched))
+    assert "COLLAPSE, after: p-MRR is positive (+90.9), but nDCG@10 under this instruction is 0.000, below the" in text
+    assert "untouched 1.000" in text.replace("\n    ", " ")
+
+
+def test_a_fall_without_a_positive_p_mrr_is_no_collapse() -> None:
+    orders = {**ORDERS, ("text of b1", "before"): "acdb"}  # a stays, b falls from 2 to 4; c of b2 rises from 2 to 1
+    trained, untouched = (evaluate(HandMade(o), [SET], depth=4) for o in (orders, IGNORES))
+    row = next(r for r in trained.summary(untouched) if (r.measure, r.direction) == ("p-MRR", "before"))
+    assert row.mean == pytest.approx(-0.25) and row.verdict == ""
+    assert row.ndcg_changed == pytest.approx((1 / math.log2(5) + AT_2) / 2)  # untouched: (AT_2 + 1) / 2
+
+
+def test_words_that_lift_the_same_documents_are_lexical() -> None:
+    one = films(("film", "film"))
+    # `film` does not tell the two directions apart; two more films of the actor stand between them without it
+    documents = (Passage("early", "eckhart film film film"), Passage("late", "eckhart film film film"),
+                 *(Passage(f"other{i}", "eckhart eckhart") for i in range(5)))  # fmt: skip
+    one = replace(one, documents=documents)
+    counting, untouched = (evaluate(WordCount(WORDS, use), [one], depth=7) for use in (True, False))
+    rows = {r.direction: r for r in counting.summary(untouched) if r.measure == "p-MRR"}
+    # equal scores go by id: late before early; 6 -> 1 and 7 -> 2
+    assert rows["before"].mean == pytest.approx(1 / 6 - 1) and rows["after"].mean == pytest.approx(2 / 7 - 1)
+    assert {r.verdict for r in rows.values()} == {"lexical"}
+    text = format_table(compare(counting, untouched))
+    assert "LEXICAL, after (trained): p-MRR is negative here and under the opposite instruction" in text
+    one_way = [s for s in counting.scores if not (s.measure == "p-MRR" and s.direction == "before")]
+    assert {r.verdict for r in replace(counting, scores=tuple(one_way)).summary(untouched)} == {""}
+
+
+def test_the_table_to_the_letter() -> None:
+    trained, untouched = evaluate(HandMade(ORDERS), [SET], depth=4), evaluate(HandMade(IGNORES), [SET], depth=4)
+    text = format_table(compare(trained, untouched))
+    assert (
+        text
+        == """\
+toy/test
+  condition                       n             nDCG@10              MRR@10            MAP@1000
+                                      trained untouched   trained untouched   trained untouched
+  plain                           1     0.631     1.000     0.500     1.000     0.500     1.000
+  original: og                    2     1.000     1.000     1.000     1.000     1.000     1.000
+  changed: after                  2     1.000     0.815     1.000     0.750     1.000     0.750
+  reversed: before                2     0.815     0.815     0.750     0.750     0.750     0.750
+
+  p-MRR x 100                     n               p-MRR    nDCG@10 original        nDCG@10 here
+                                      trained untouched   trained untouched   trained untouched
+  changed: after                  2     +50.0      +0.0     1.000     1.000     1.000     0.815
+  reversed: before                2      +8.3      +0.0     1.000     1.000     0.815     0.815
+
+  over instructions               n
+                                      trained untouched    chance
+  Robustness@10                   2     0.815     0.631         -
+  pairwise accuracy               2     0.500     0.000     0.250
+  satisfying over violating       2     0.750     0.500     0.500
+  one-sided rate: after           2     1.000     0.500     0.500
+  one-sided rate: before          2     0.500     0.500     0.500
+"""
+    )
+    assert max(map(len, text.splitlines())) <= 110
+
+
+def test_only_like_is_compared_with_like() -> None:
+    trained = evaluate(HandMade(ORDERS), [SET], depth=4)
+    other = replace(SET, documents=(*SET.documents[:3], Passage("e", "another")))
+    with pytest.raises(UserError, match="dataset 'toy/test': the two evaluations ranked different documents"):
+        compare(trained, evaluate(HandMade(ORDERS), [other], depth=4))
+    fewer = replace(trained, scores=trained.scores[1:])
+    with pytest.raises(UserError, match=r"'toy/test': nDCG@10 under plain 'plain' has other units"):
+        compare(trained, fewer)
+
+
+# Parquet
+
+
+def test_scores_survive_with_the_same_bytes(tmp_path: Path) -> None:
+    scores = evaluate(HandMade(ORDERS), [SET], depth=4).scores
+    for name in ("one.parquet", "two.parquet"):
+        write_scores(tmp_path / name, scores)
+    assert read_scores(tmp_path / "one.parquet") == scores
+    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
+    write_scores(tmp_path / "none.parquet", [])
+    assert read_scores(tmp_path / "none.parquet") == ()
+
+
+def test_bad_scores_are_refused_by_name(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "s.parquet"
+    with pytest.raises(UserError, match=r"score p-MRR of unit 't3' \(d, changed, 'after'\) is nan"):
+        write_scores(path, [QueryScore("d", "changed", "after", "t3", "p-MRR", math.nan)])
+    assert not path.exists()
+    with pytest.raises(UserError, match="s.parquet: cannot be read as Parquet"):
+        read_scores(path)
+    path.write_text("no Parquet")
+    with pytest.raises(UserError, match="s.parquet: cannot be read as Parquet"):
+        read_scores(path)
+    pq.write_table(pa.table({"dataset": ["d"]}), path)
+    with pytest.raises(UserError, match="s.parquet: column 'condition' is missing"):
+        read_scores(path)
+
+
+def test_a_unit_with_two_values_is_refused() -> None:
+    evaluation = evaluate(HandMade(ORDERS), [SET], depth=4)
+    doubled = replace(evaluation, scores=evaluation.scores + evaluation.scores[:1])
+    with pytest.raises(UserError, match="toy/test: nDCG@10 of unit 'b1' .* is there twice"):
+        doubled.summary()
+    assert protocol.CHANCE["pairwise accuracy"] == 0.25
+
+
+# real judgments
+
+
+def test_perfect_rankings_of_real_judgments() -> None:
+    data = Path(os.environ.get("ABLATE_DATA_DIR", Path(__file__).parents[2] / "shared" / "data"))
+    folder = data / "movies" / "qrels"
+    if not folder.is_dir():
+        pytest.skip(f"no data: {folder} is not there; set ABLATE_DATA_DIR")
+    kinds = {"og": "original", "after": "changed", "before": "reversed"}
+    queries: list[EvaluationQuery] = []
+    qrels: dict[str, dict[str, int]] = {}
+    lost: dict[str, tuple[str, ...]] = {}
+    for variant, condition in kinds.items():
+        judged = read_qrels(folder / f"{variant}_dev.tsv")
+        qrels |= judged
+        for query_id in judged:
+            base = query_id.removesuffix(f"-{variant}")
+            queries.append(EvaluationQuery(query_id, base, base, variant, condition, variant))  # type: ignore[arg-type]
+        if variant != "og":
+            changed = read_qrels(folder / f"diff_{variant}_dev.tsv")
+            lost |= {
+                f"{base}-{variant}": tuple(docs) for base, docs in changed.items() if f"{base}-{variant}" in judged
+            }
+    doc_ids = sorted({doc_id for grades in qrels.values() for doc_id in grades})
+    opposites = tuple(
+        (f"{q.base_id}-after", q.query_id) for q in queries if q.direction == "before" and f"{q.base_id}-after" in qrels
+    )
+    documents = tuple(Passage(doc_id, doc_id) for doc_id in doc_ids)
+    one = EvaluationSet("movies/dev", documents, tuple(queries), qrels, lost, opposites)
+    rankings = [rank(q.query_id, doc_ids, [qrels[q.query_id].get(d, 0) for d in doc_ids]) for q in queries]
+    evaluation = score_set(one, rankings)
+    rows = {(row.measure, row.direction): row for row in evaluation.summary(evaluation)}
+    assert all(row.mean == 1.0 for (measure, _), row in rows.items() if measure != "p-MRR")
+    assert rows["p-MRR", "after"].mean > 0.5 and rows["p-MRR", "before"].mean > 0.5
+    assert {row.verdict for row in rows.values()} == {""}
+    assert len(opposites) > 20 and rows["pairwise accuracy", "both"].num_units == len(opposites)

@@ -1,0 +1,173 @@
+"""The store of results: manifests, completeness, locks."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ablate.config import digest
+from ablate.records import UserError
+from ablate.results import Lock, Manifest, ResultStore, disk_trouble, read_manifest, safe_name, write_atomically
+
+RECIPE = {"stage": "mix", "value": 1}
+
+
+def finish(store: ResultStore, recipe: dict[str, object], label: str = "a") -> Manifest:
+    folder = store.folder("mix", digest(recipe))
+    (folder / "data.txt").write_text("content")
+    return store.complete(
+        "mix",
+        recipe,
+        files=("data.txt",),
+        parents=(),
+        seed=3,
+        label=label,
+        counts={"n": 1},
+        hardware={"device": "cpu"},
+        cost={"wall_s": 0.5},
+        started="2026-01-01T00:00:00+00:00",
+    )
+
+
+def test_a_stage_is_complete_only_with_its_manifest(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    with store.making("mix", RECIPE) as folder:
+        assert folder == tmp_path / "mixes" / digest(RECIPE)
+        (folder / "data.txt").write_text("half")
+    assert store.find("mix", RECIPE) is None
+    with store.making("mix", RECIPE) as folder:
+        assert folder is not None
+        finish(store, RECIPE)
+    with store.making("mix", RECIPE) as folder:
+        assert folder is None
+    manifest = store.find("mix", RECIPE)
+    assert manifest is not None
+    assert (manifest.seed, manifest.labels, manifest.counts, manifest.parents) == (3, ("a",), {"n": 1}, ())
+    assert manifest.content_sha256 == {"data.txt": "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73"}
+    assert manifest.packages["python"].startswith("3.") and manifest.hardware["cores"] >= 1
+    assert list(store.manifests("mix")) == [manifest]
+
+
+def test_a_missing_or_changed_file_is_noticed(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    with store.making("mix", RECIPE) as folder:
+        manifest = finish(store, RECIPE)
+    assert folder is not None and store.damaged(manifest) == []
+    (folder / "data.txt").write_text("other")
+    assert store.damaged(manifest) == ["data.txt"]
+    (folder / "data.txt").unlink()
+    with pytest.raises(UserError, match=r"data\.txt is named by the manifest and missing; delete"):
+        store.find("mix", RECIPE)
+
+
+def test_another_recipe_under_the_same_id_is_refused(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    with store.making("mix", RECIPE) as folder:
+        finish(store, RECIPE)
+    assert folder is not None
+    values = json.loads((folder / "manifest.json").read_text())
+    values["recipe"]["value"] = 2
+    (folder / "manifest.json").write_text(json.dumps(values))
+    with pytest.raises(UserError, match="holds another recipe under the id"):
+        store.find("mix", RECIPE)
+    (folder / "manifest.json").write_text("{")
+    with pytest.raises(UserError, match="is not a readable manifest"):
+        store.find("mix", RECIPE)
+
+
+def test_a_second_label_is_added_once(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    with store.making("mix", RECIPE):
+        finish(store, RECIPE)
+    for label in ("b", "a", "b"):
+        store.add_label("mix", digest(RECIPE), label)
+    manifest = store.find("mix", RECIPE)
+    assert manifest is not None and manifest.labels == ("a", "b")
+
+
+def test_an_atomic_write_that_fails_leaves_the_old_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file.txt"
+    write_atomically(path, "old")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError):
+        write_atomically(path, "new")
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_told_in_one_line_with_the_remedy() -> None:
+    text = disk_trouble(OSError(errno.ENOSPC, "No space left on device", "/x/y"))
+    assert text == (
+        "the disk is full at /x/y; finished stages are kept: make room (or point runtime.results elsewhere) and issue "
+        "the same command again"
+    )
+    assert disk_trouble(OSError(errno.ENOENT, "gone")) is None
+
+
+def _count(folder: Path, times: int) -> None:
+    for _ in range(times):
+        with Lock(folder / "lock.json", poll_s=0.001):
+            value = int((folder / "count").read_text())
+            time.sleep(0.001)
+            (folder / "count").write_text(str(value + 1))
+
+
+def test_a_lock_lets_one_process_in_at_a_time(tmp_path: Path) -> None:
+    (tmp_path / "count").write_text("0")
+    workers = [multiprocessing.get_context("fork").Process(target=_count, args=(tmp_path, 20)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert (tmp_path / "count").read_text() == "80"
+    assert not (tmp_path / "lock.json").exists()
+
+
+def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from ablate.results import Lock\n"
+        "Lock(Path(sys.argv[1])).__enter__(); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "lock.json")], check=False)
+    assert (tmp_path / "lock.json").exists()
+    with Lock(tmp_path / "lock.json"):
+        assert json.loads((tmp_path / "lock.json").read_text())["pid"] == os.getpid()
+    assert "taking over" in capsys.readouterr().err
+    assert not (tmp_path / "lock.json").exists()
+
+
+def test_a_lock_of_another_machine_is_taken_over_when_its_heartbeat_stops(tmp_path: Path) -> None:
+    path = tmp_path / "lock.json"
+    path.write_text(json.dumps({"host": "another-machine", "pid": 1, "born": "1", "token": "t"}))
+    lock = Lock(path)
+    assert lock._stale_owner() is None
+    os.utime(path, (time.time() - 120, time.time() - 120))
+    with lock:
+        assert json.loads(path.read_text())["host"] != "another-machine"
+
+
+def test_a_living_owner_of_the_same_machine_is_waited_for(tmp_path: Path) -> None:
+    with Lock(tmp_path / "lock.json"):
+        second = Lock(tmp_path / "lock.json")
+        assert not second._try() and second._stale_owner() is None
+
+
+def test_names_from_data_make_no_paths() -> None:
+    assert safe_name("../../etc/passwd") == "_.._etc_passwd"
+    assert safe_name("movies/dev") == "movies_dev"
+    assert safe_name("..") == "_"
+
+
+def test_no_manifest_is_none(tmp_path: Path) -> None:
+    assert read_manifest(tmp_path) is None

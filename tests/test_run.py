@@ -1,0 +1,202 @@
+"""The main job end to end, as a person runs it: a process, its output, its files; killed, repeated, given bad input."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, data_folder
+
+from ablate.evaluation.protocol import read_scores
+from ablate.results import ResultStore
+from ablate.tracking import ledger_steps, read_ledger
+
+SMALL = ("model=tiny", "train.batch_size=8", "tracker=none", "runtime.dev_set=null")
+TINY = (*SMALL, "source.documents=600", "budget.limit=96")
+
+
+def command(results: Path, *overrides: str) -> list[str]:
+    return [sys.executable, "-m", "ablate.run", *overrides, f"runtime.results={results}", "runtime.threads=1"]
+
+
+def run(results: Path, *overrides: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # type: ignore[call-overload,no-any-return]
+        command(results, *overrides), capture_output=True, text=True, cwd=ROOT, timeout=300, **options
+    )
+
+
+def contents(results: Path) -> dict[str, str]:
+    """Return the digest of every file that stages wrote, but for those that hold times."""
+    return {
+        str(path.relative_to(results)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(results.rglob("*"))
+        if path.is_file() and path.name not in ("manifest.json", "ledger.jsonl") and path.parent.name != "locks"
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of one uninterrupted tiny run."""
+    results = tmp_path_factory.mktemp("finished")
+    done = run(results, "+experiment=dual_view", *TINY)
+    assert done.returncode == 0, done.stderr
+    return results
+
+
+def test_a_run_says_what_it_is_and_leaves_complete_stages(finished: Path) -> None:
+    store = ResultStore(finished)
+    mixes, runs = list(store.manifests("mix")), list(store.manifests("train"))
+    evaluations = list(store.manifests("evaluation"))
+    assert (len(mixes), len(runs), len(evaluations)) == (1, 1, 2)
+    assert mixes[0].counts["groups"] == 96 and mixes[0].labels == ("single_runs/dual_view",)
+    assert runs[0].parents == (mixes[0].id,) and runs[0].counts["steps"] == 12
+    assert {manifest.labels for manifest in evaluations} == {("single_runs/dual_view",), ("single_runs/untouched",)}
+    for manifest in (*mixes, *runs, *evaluations):
+        assert store.damaged(manifest) == []
+    folder = store.folder("train", runs[0].id)
+    assert not (folder / "checkpoints").exists()
+    assert sorted(ledger_steps(folder / "ledger.jsonl")) == list(range(1, 13))
+    assert json.loads((folder / "config.json").read_text())["recipe"]["factors"]["reversed_views"] == 1.0
+    assert not [path for path in finished.iterdir() if path.name not in ("mixes", "runs", "evals", "locks")]
+
+
+def test_scores_have_one_record_per_query_condition_and_measure(finished: Path) -> None:
+    store = ResultStore(finished)
+    labels = ("single_runs/dual_view",)
+    manifest = next(manifest for manifest in store.manifests("evaluation") if manifest.labels == labels)
+    scores = read_scores(store.folder("evaluation", manifest.id) / "scores.parquet")
+    assert len({score[:5] for score in scores}) == len(scores) == manifest.counts["scores"]
+    found = {(score.dataset, score.condition, score.measure) for score in scores}
+    for dataset in ("world/test", "world/heldout"):
+        for condition in ("plain", "original", "changed", "reversed"):
+            assert {(dataset, condition, measure) for measure in ("nDCG@10", "RR@10", "AP@1000")} <= found
+        assert {(dataset, "changed", "p-MRR"), (dataset, "reversed", "p-MRR")} <= found
+    rankings = sorted(path.name for path in (store.folder("evaluation", manifest.id) / "rankings").iterdir())
+    assert len(rankings) == 8 and rankings[0] == "world_heldout.changed.trec.gz"
+
+
+def test_the_same_command_again_does_nothing_and_shows_the_same_table(finished: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
+    done = run(finished, "+experiment=dual_view", *TINY)
+    assert done.returncode == 0, done.stderr
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()} == before
+    assert "differs from instruction_negatives in factors.reversed_views: 0.0 -> 1.0" in done.stdout
+    assert "96 groups, 192 pairs, 48 base rows" in done.stdout
+    for words in ("world/test", "world/heldout", "p-MRR", "satisfying over violating", str(finished)):
+        assert words in done.stdout
+    assert done.stderr == ""
+
+
+def test_the_same_seed_gives_the_same_bits(finished: Path, tmp_path: Path) -> None:
+    assert run(tmp_path, "+experiment=dual_view", *TINY).returncode == 0
+    assert contents(tmp_path) == contents(finished)
+
+
+def test_a_killed_training_goes_on_to_the_same_bits(finished: Path, tmp_path: Path) -> None:
+    overrides = ("+experiment=dual_view", *TINY, "runtime.checkpoint_every=4")
+    process = subprocess.Popen(
+        command(tmp_path, *overrides), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    train_id = next(ResultStore(finished).manifests("train")).id
+    ledger = tmp_path / "runs" / train_id / "ledger.jsonl"
+    deadline = time.monotonic() + 120
+    while not (ledger.is_file() and b'"step":6' in ledger.read_bytes().replace(b" ", b"")):
+        assert time.monotonic() < deadline and process.poll() is None, "the run did not get to its sixth step"
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "runs" / train_id / "manifest.json").exists()
+    assert list((tmp_path / "runs" / train_id / "checkpoints").iterdir())
+    done = run(tmp_path, *overrides)
+    assert done.returncode == 0, done.stderr
+    assert contents(tmp_path) == contents(finished)
+    assert sorted(ledger_steps(ledger)) == list(range(1, 13))
+    kinds = [record.get("kind") for record in read_ledger(ledger)]
+    assert kinds.count("start") == 2, kinds
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_finishes_later(finished: Path, tmp_path: Path) -> None:
+    overrides = ("+experiment=dual_view", *TINY)
+
+    def small_files() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+
+    done = run(tmp_path, *overrides, preexec_fn=small_files)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    store = ResultStore(tmp_path)
+    assert not list(store.manifests("train"))
+    assert run(tmp_path, *overrides).returncode == 0
+    assert contents(tmp_path) == contents(finished)
+
+
+def test_minilm_trains_and_its_loss_falls(tmp_path: Path) -> None:
+    """The main job's command on a reduced budget, with its default tracker: W&B offline."""
+    done = run(tmp_path, "+experiment=dual_view", "source.documents=600", "budget.limit=96", "evaluation.sets=[test]",
+               "runtime.dev_set=null", "train.batch_size=16")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    store = ResultStore(tmp_path)
+    ledger = store.folder("train", next(store.manifests("train")).id) / "ledger.jsonl"
+    losses = [values["loss"] for _, values in sorted(ledger_steps(ledger).items())]
+    assert len(losses) == 6 and losses[-1] < losses[0]
+    assert list((tmp_path / "wandb").rglob("*.wandb"))
+
+
+def test_every_arm_runs(tmp_path: Path) -> None:
+    arms = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
+    done = run(tmp_path, "-m", f"+experiment={','.join(arms)}", *TINY, "budget.limit=16")
+    assert done.returncode == 0, done.stderr
+    labels = [label for manifest in ResultStore(tmp_path).manifests("train") for label in manifest.labels]
+    assert sorted(label.split("/")[1].rstrip(".0123456789").rstrip("_") for label in labels) == arms
+
+
+def test_a_beir_folder_trains_and_is_measured_on_its_own_split(tmp_path: Path) -> None:
+    folder = data_folder("condaqa_pairs")
+    done = run(tmp_path, "+experiment=dual_view", "source=beir", f"source.path={folder}", "evaluation.sets=[train]",
+               *SMALL, "budget.limit=32")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "condaqa_pairs/train" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (("+experimnt=dual_view",), "unknown key experimnt; known here: source, miner, factors"),
+        (("+experiment=dual_vew",), "dual_vew"),
+        (("seed=null",), "seed is not set"),
+        (("budget.unit=toknes",), "budget.unit='toknes' is not known; allowed: groups, pairs, tokens, queries"),
+        (("factors.reversed_views=1",), "factors.instructed"),
+        (("budget.limit=100000",), "budget.limit=100000 groups is more than the source gives"),
+        (("source=beir",), "source.path"),
+        (("source=beir", "source.path=/nowhere"), "/nowhere"),
+        (("model=local", "model.path=/nowhere"), "/nowhere"),
+        (("evaluation.sets=[nothing]",), "the source has no evaluation set 'nothing'; it has: dev, test, heldout"),
+        (("runtime.device=cuda",), "finds no CUDA device"),
+    ],
+)
+def test_bad_input_is_refused_in_words(tmp_path: Path, overrides: tuple[str, ...], words: str) -> None:
+    if overrides == ("runtime.device=cuda",):
+        import torch
+
+        if torch.cuda.is_available():
+            pytest.skip("this machine has a CUDA device")
+    done = run(tmp_path, *SMALL, *overrides)
+    assert done.returncode != 0
+    assert words in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert not list(tmp_path.rglob("manifest.json"))
+
+
+def test_help_has_an_example(tmp_path: Path) -> None:
+    done = run(tmp_path, "--help")
+    assert done.returncode == 0
+    assert "python -m ablate.run +experiment=dual_view" in done.stdout and "experiment: " in done.stdout

@@ -1,0 +1,125 @@
+"""Exact search: equal to ranking everything, ties at the cut included, and the same to the bit in every call."""
+
+from __future__ import annotations
+
+import math
+
+import faiss
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ablate.evaluation.rankings import rank
+from ablate.evaluation.search import search
+from ablate.records import UserError
+
+
+def normals(rows: int, columns: int, seed: int) -> np.ndarray:
+    return np.random.Generator(np.random.PCG64(seed)).standard_normal((rows, columns)).astype(np.float32)
+
+
+def names(prefix: str, count: int) -> list[str]:
+    return [f"{prefix}{i}" for i in range(count)]
+
+
+def test_small_corpus_by_hand() -> None:
+    documents = np.array([[1, 0], [0, 1], [1, 0], [1, 1]], dtype=np.float32)
+    queries = np.array([[2, 1], [0, -1]], dtype=np.float32)
+    first, second = search(documents, queries, ["a", "b", "c", "d"], ["q1", "q2"], 3)
+    assert (first.query_id, first.doc_ids, first.scores.tolist()) == ("q1", ("d", "c", "a"), [3.0, 2.0, 2.0])
+    assert (second.query_id, second.doc_ids, second.scores.tolist()) == ("q2", ("c", "a", "d"), [0.0, 0.0, -1.0])
+    assert len(search(documents, queries, ["a", "b", "c", "d"], ["q1", "q2"], 99)[0]) == 4
+
+
+@pytest.mark.parametrize("num_documents", [500, 6000])  # all scored, and candidates of faiss
+def test_equals_the_correctly_rounded_inner_product(num_documents: int) -> None:
+    documents, queries = normals(num_documents, 8, 1), normals(3, 8, 2)
+    documents[0] *= 3
+    documents[100:200] = documents[0]  # with the query in its direction: a hundred best documents with one score
+    documents[300:310] = documents[200:210]
+    queries[0] = documents[0]
+    doc_ids, query_ids = names("d", num_documents), names("q", 3)
+    found = search(documents, queries, doc_ids, query_ids, 50)
+    for query, query_id, ranking in zip(queries.tolist(), query_ids, found, strict=True):
+        exact = [math.fsum(x * y for x, y in zip(query, row, strict=True)) for row in documents.tolist()]
+        assert ranking == type(ranking)(query_id, *cut(rank(query_id, doc_ids, exact), 50))
+    assert found[0].scores[0] == found[0].scores[49]  # the cut goes through the tie
+
+
+def cut(ranking, depth):  # type: ignore[no-untyped-def]
+    return ranking.doc_ids[:depth], ranking.scores[:depth]
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10**6), st.integers(1, 12), st.sampled_from([1, 7, 100, 4000]))
+def test_ties_at_the_cut_are_extended_until_resolved(seed: int, distinct: int, depth: int) -> None:
+    generator = np.random.Generator(np.random.PCG64(seed))
+    documents = generator.integers(-2, 3, (distinct, 4)).astype(np.float32)[generator.integers(0, distinct, 9000)]
+    queries = generator.integers(-2, 3, (2, 4)).astype(np.float32)  # small integers: every sum is exact
+    doc_ids = names("", len(documents))
+    for ranking, exact in zip(
+        search(documents, queries, doc_ids, ["x", "y"], depth), queries @ documents.T, strict=True
+    ):
+        assert cut(ranking, depth)[0] == cut(rank("q", doc_ids, exact), depth)[0]
+        assert np.array_equal(ranking.scores, -np.sort(-exact)[:depth])
+
+
+def test_scores_depend_on_the_two_vectors_alone() -> None:
+    documents, queries = normals(9000, 48, 3), normals(70, 48, 4)
+    doc_ids, query_ids = names("d", 9000), names("q", 70)
+    together = search(documents, queries, doc_ids, query_ids, 20)
+    assert search(documents, queries, doc_ids, query_ids, 20) == together
+    alone = [search(documents, queries[i : i + 1], doc_ids, [query_ids[i]], 20)[0] for i in (0, 33, 69)]
+    assert alone == [together[i] for i in (0, 33, 69)]
+    backwards = search(documents[::-1], queries, doc_ids[::-1], query_ids, 20)
+    assert backwards == together
+    everything = search(documents[:4000], queries, doc_ids[:4000], query_ids, 4000)
+    known = dict(zip(everything[5].doc_ids, everything[5].scores.tolist(), strict=True))
+    assert all(
+        known[d] == s for d, s in zip(together[5].doc_ids, together[5].scores.tolist(), strict=True) if d in known
+    )
+    threads = faiss.omp_get_max_threads()
+    try:
+        faiss.omp_set_num_threads(1)
+        assert search(documents, queries, doc_ids, query_ids, 20) == together
+    finally:
+        faiss.omp_set_num_threads(threads)
+
+
+def test_scores_that_faiss_cannot_tell_apart() -> None:
+    # the large components cancel in float64 but swallow the small one in float32 sums
+    documents = np.zeros((5000, 3), dtype=np.float32)
+    documents[:, 0], documents[:, 2] = 1e6, -1e6
+    documents[:, 1] = np.arange(5000) / 5000
+    query = np.array([[1e3, 1.0, 1e3]], dtype=np.float32)
+    ranking = search(documents, query, names("d", 5000), ["q"], 3)[0]
+    assert ranking.doc_ids == ("d4999", "d4998", "d4997")
+
+
+def test_overflow_ranks_by_infinity_and_id() -> None:
+    documents = np.full((5000, 2), 3e38, dtype=np.float32)
+    ranking = search(documents, np.ones((1, 2), dtype=np.float32), names("d", 5000), ["q"], 2)[0]
+    assert ranking.doc_ids == ("d999", "d998") and np.isinf(ranking.scores).all()
+
+
+def test_bad_vectors_are_refused_by_name() -> None:
+    documents, queries = normals(3, 2, 5), normals(2, 2, 6)
+    bad = documents.copy()
+    bad[1, 0] = np.nan
+    with pytest.raises(UserError, match="document 'd1': its vector has a NaN or an infinity"):
+        search(bad, queries, names("d", 3), names("q", 2), 1)
+    worse = queries.copy()
+    worse[1, 1] = np.inf
+    with pytest.raises(UserError, match="query 'q1': its vector has a NaN or an infinity"):
+        search(documents, worse, names("d", 3), names("q", 2), 1)
+    with pytest.raises(UserError, match=r"document vectors have shape \(3, 2\) and type float32, expected \(2, H\)"):
+        search(documents, queries, names("d", 2), names("q", 2), 1)
+    with pytest.raises(UserError, match="query vectors have shape .* type float64"):
+        search(documents, queries.astype(np.float64), names("d", 3), names("q", 2), 1)
+    with pytest.raises(UserError, match="document vectors have 2 dimensions, query vectors 1"):
+        search(documents, queries[:, :1], names("d", 3), names("q", 2), 1)
+    with pytest.raises(UserError, match="document 'd' is there twice"):
+        search(documents, queries, ["d", "e", "d"], names("q", 2), 1)
+    with pytest.raises(UserError, match="depth is 0"):
+        search(documents, queries, names("d", 3), names("q", 2), 0)

@@ -1,0 +1,435 @@
+"""From a scores file to the significance table: reading, refusals, rows, formats, and the command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT
+
+from ablate.records import UserError
+from analysis.contrasts import Options, crossed
+from analysis.multiplicity import holm
+from analysis.rows import Asked, Plan, contrast_rows, targets
+from analysis.scores import COLUMNS, Cell, ScoreTable, from_arrow, read_scores, unit_kind
+from analysis.significance import all_tables, main, parse_margins
+from analysis.tables import (
+    Column,
+    Table,
+    escape_latex,
+    escape_markdown,
+    number,
+    probability,
+    to_html,
+    to_latex,
+    to_markdown,
+)
+from analysis.weights import all_contrasts
+
+Row = dict[str, object]
+ORIGINAL, CHANGED = ("original", "original"), ("changed", "after")
+
+
+def study(
+    arms: Iterable[str] = ("A", "B"),
+    num_seeds: int = 5,
+    num_units: int = 8,
+    datasets: Iterable[str] = ("d1",),
+    measures: Iterable[tuple[str, tuple[str, str]]] = (("nDCG@10", ORIGINAL),),
+) -> list[Row]:
+    """Return rows of a study in which each later arm is better by .1."""
+    generator = np.random.Generator(np.random.PCG64(0))
+    rows: list[Row] = []
+    for dataset in datasets:
+        for measure, (condition, direction) in measures:
+            units = generator.normal(0.4, 0.2, num_units)
+            for place, arm in enumerate(arms):
+                for seed in range(num_seeds):
+                    values = units + 0.1 * place + generator.normal(0, 0.01) + generator.normal(0, 0.03, num_units)
+                    rows += [
+                        {"arm": arm, "seed": seed, "dataset": dataset, "condition": condition, "direction": direction,
+                         "unit_id": f"q{unit}", "measure": measure, "value": round(float(value), 6)}
+                        for unit, value in enumerate(values)
+                    ]  # fmt: skip
+    return rows
+
+
+def write_csv(path: Path, rows: Iterable[Row], columns: Iterable[str] = COLUMNS) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(columns), extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def table_of(rows: list[Row]) -> ScoreTable:
+    return from_arrow(pa.Table.from_pylist(rows), "scores")
+
+
+def rows_of(table: ScoreTable, plan: Plan | None = None, macro: str = "also", baseline: str = "A") -> list:
+    contrasts = all_contrasts(table.arms, [baseline], [], [])
+    asked = [Asked(label, weights, target) for target in targets(table, macro) for label, weights in contrasts.items()]
+    return list(contrast_rows(table, asked, plan or Plan()))
+
+
+# reading
+
+
+def test_matrices_of_a_file(tmp_path: Path) -> None:
+    rows = study(num_seeds=2, num_units=3)
+    table = read_scores(write_csv(tmp_path / "s.csv", rows))
+    cell = Cell("d1", "original", "original", "nDCG@10")
+    assert (list(table.cells), table.arms, table.seeds["B"]) == ([cell], ("A", "B"), ("0", "1"))
+    assert table.cells[cell].units == ("q0", "q1", "q2")
+    expected = [[row["value"] for row in rows if row["arm"] == "B" and row["seed"] == seed] for seed in (0, 1)]
+    assert table.cells[cell].values_SQ["B"].tolist() == expected
+
+
+def test_row_order_and_format_do_not_matter(tmp_path: Path) -> None:
+    rows = study(arms=("A", "B", "C"), datasets=("d1", "d2"), num_seeds=11)
+    shuffled = [rows[i] for i in np.random.Generator(np.random.PCG64(1)).permutation(len(rows))]
+    shuffled.sort(key=lambda row: row["arm"] != "A")  # arms are shown in the order met
+    shuffled.sort(key=lambda row: "ABC".index(str(row["arm"])))
+    from_csv = read_scores(write_csv(tmp_path / "s.csv", rows))
+    plain = pa.Table.from_pylist(shuffled)
+    pq.write_table(plain, tmp_path / "s.parquet")
+    typed = plain
+    for name in ("arm", "unit_id", "measure"):
+        typed = typed.set_column(typed.column_names.index(name), name, typed[name].dictionary_encode())
+    pq.write_table(typed, tmp_path / "typed.parquet", row_group_size=50)
+    wide = pa.schema([field.with_type(pa.large_string()) if field.name == "arm" else field for field in plain.schema])
+    pq.write_table(plain.cast(wide), tmp_path / "wide.parquet")
+    assert from_csv.seeds["A"] == tuple(str(seed) for seed in range(11))
+    for name in ("s", "typed", "wide"):
+        other = read_scores(tmp_path / f"{name}.parquet")
+        assert other.seeds == from_csv.seeds and set(other.cells) == set(from_csv.cells)
+        for cell, found in from_csv.cells.items():
+            assert other.cells[cell].units == found.units
+            for arm, values_SQ in found.values_SQ.items():
+                assert np.array_equal(other.cells[cell].values_SQ[arm], values_SQ)
+
+
+def test_direction_is_optional(tmp_path: Path) -> None:
+    columns = [name for name in COLUMNS if name != "direction"]
+    table = read_scores(write_csv(tmp_path / "s.csv", study(), columns))
+    assert list(table.cells) == [Cell("d1", "original", "", "nDCG@10")]
+
+
+def changed(rows: list[Row], place: int, **values: object) -> list[Row]:
+    return [{**row, **values} if i == place else row for i, row in enumerate(rows)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        (changed(study(), 3, value="x1"), "s.csv, line 5: value 'x1' is no number"),
+        (changed(study(), 3, value=""), "s.csv, line 5: value '' is no number"),
+        (changed(study(), 3, value="nan"), "arm 'A', seed 0, unit 'q3' is missing or NaN .*; 1 such in all"),
+        (changed(study(), 3, value="inf"), "arm 'A', seed 0, unit 'q3' is inf"),
+        (changed(study(), 3, unit_id="q2"), "arm 'A', seed 0, unit 'q2' has 2 values of nDCG@10 on d1"),
+        (study()[:-1], "arm 'B', seed 4 lacks 1 unit.s. of 8: 'q7' .1 of 10 runs differ"),
+        (changed(study(), 0, unit_id="odd"), "arm 'A', seed 0 lacks 1 .*'q0' and has 1 .* most others lack: 'odd'"),
+        (changed(study(), 2, arm=""), "row 3 has no arm; every score needs one"),
+        ([], "there is no score in it"),
+    ],
+)
+def test_bad_files_are_named(tmp_path: Path, rows: list[Row], text: str) -> None:
+    with pytest.raises(UserError, match=text):
+        read_scores(write_csv(tmp_path / "s.csv", rows))
+
+
+def test_other_bad_files(tmp_path: Path) -> None:
+    columns = [name for name in COLUMNS if name != "seed"]
+    with pytest.raises(UserError, match="s.csv: column 'seed' is missing; a scores file has arm, seed, dataset"):
+        read_scores(write_csv(tmp_path / "s.csv", study(), columns))
+    (tmp_path / "short.csv").write_text("arm,seed,dataset,condition,unit_id,measure,value\nA,0,d\n")
+    with pytest.raises(UserError, match="short.csv, line 2: 3 fields where the header has 7"):
+        read_scores(tmp_path / "short.csv")
+    with pytest.raises(UserError, match="there is no such file"):
+        read_scores(tmp_path / "absent.csv")
+    with pytest.raises(UserError, match="scores are read from .csv or .parquet, not from '.txt'"):
+        read_scores(tmp_path / "s.txt")
+    (tmp_path / "s.parquet").write_bytes(b"no parquet")
+    with pytest.raises(UserError, match="s.parquet: cannot be read as Parquet"):
+        read_scores(tmp_path / "s.parquet")
+    with pytest.raises(UserError, match="the column 'value' holds string, not numbers"):
+        table_of([{**row, "value": "high"} for row in study()])
+    with pytest.raises(UserError, match="row 2 has no unit_id"):
+        table_of(changed(study(), 1, unit_id=None))
+
+
+def test_odd_dictionaries_are_read_by_their_names() -> None:
+    table = pa.Table.from_pylist(study())
+    codes = pa.array([0 if arm == "A" else 2 + place % 2 for place, arm in enumerate(table["arm"].to_pylist())])
+    arms = pa.DictionaryArray.from_arrays(codes, pa.array(["A", "", "B", "B"]))
+    found = from_arrow(table.set_column(0, "arm", arms), "scores")
+    assert found.arms == ("A", "B")
+    assert np.array_equal(*(next(iter(one.cells.values())).values_SQ["B"] for one in (found, table_of(study()))))
+
+
+def test_a_missing_direction_is_an_empty_one() -> None:
+    none = from_arrow(pa.Table.from_pylist([{**row, "direction": None} for row in study()]), "scores")
+    assert [cell.direction for cell in none.cells] == [""]
+
+
+def test_a_seed_missing_in_one_cell_is_no_silence() -> None:
+    rows = [row for row in study(datasets=("d1", "d2")) if (row["arm"], row["seed"], row["dataset"]) != ("B", 2, "d2")]
+    with pytest.raises(UserError, match=r"arm 'B' has no nDCG@10 on d2 \(original\) for seed\(s\) 2 but has other"):
+        table_of(rows)
+
+
+def test_selection_names_what_is_there() -> None:
+    table = table_of(study(datasets=("d1", "d2")))
+    assert [cell.dataset for cell in table.select(datasets=["d2"]).cells] == ["d2"]
+    with pytest.raises(UserError, match="no score has the measure 'MAP'; there are 'nDCG@10'"):
+        table.select(measures=["MAP"])
+
+
+def test_units() -> None:
+    kinds = {m: unit_kind(m) for m in ("p-MRR", "Robustness@10", "nDCG@10", "pairwise accuracy", "RR@10")}
+    assert list(kinds.values()) == ["topic", "group", "query", "question", "query"]
+
+
+# rows
+
+
+def test_rows_are_the_crossed_test_with_holm_over_the_whole_family() -> None:
+    table = table_of(study(arms=("A", "B", "C"), datasets=("d1", "d2")))
+    rows = rows_of(table)
+    assert [row.cell.dataset for row in rows] == ["d1", "d1", "d2", "d2", *["macro of d1, d2"] * 2]
+    assert [row.p_holm for row in rows] == pytest.approx(holm([row.result.p for row in rows]))
+    assert {row.family_size for row in rows} == {6}
+    parts = [scores.values_SQ for scores in table.cells.values()]
+    single = crossed(parts[0], {"C": 1.0, "A": -1.0})
+    macro = crossed({arm: [part[arm] for part in parts] for arm in "AC"}, {"C": 1.0, "A": -1.0})
+    assert (rows[1].result, rows[5].result) == (single, macro)
+    assert rows[5].num_units == 16
+    assert (rows[1].wins, rows[1].ties, rows[1].losses) == (8, 0, 0)
+    assert rows[1].relative_change == pytest.approx(single.estimate / rows[1].means["A"])
+    assert [row.cell.dataset for row in rows_of(table, macro="only")] == ["macro of d1, d2"] * 2
+    assert len(rows_of(table, macro="none")) == 4
+
+
+def test_few_seeds_are_exploratory_and_one_is_refused() -> None:
+    assert {row.status for row in rows_of(table_of(study(num_seeds=5)))} == {"confirmatory"}
+    few = rows_of(table_of(study(num_seeds=4)))[0]
+    assert few.status == "exploratory" and few.population.endswith("like these (exploratory).")
+    one = table_of(study(num_seeds=1))
+    with pytest.raises(UserError, match=r"nDCG@10 on d1 \(original\): arm 'B' has one seed, .* claim only about these"):
+        rows_of(one)
+    fixed = rows_of(one, Plan(Options(estimand="these_checkpoints")))[0]
+    assert fixed.status == "these checkpoints" and "nothing is said about new training seeds" in fixed.population
+    assert fixed.query_set is None and fixed.result.share_seed is None
+
+
+def test_deterministic_arm_with_one_seed() -> None:
+    rows = [row for row in study() if row["arm"] == "B" or row["seed"] == 0]
+    found = rows_of(table_of(rows), Plan(Options(deterministic=frozenset("A"))))[0]
+    assert found.num_seeds == {"B": 5, "A": 1} and found.status == "confirmatory"
+    with pytest.raises(UserError, match="the deterministic arm 'Z' has no scores; arms are A, B"):
+        rows_of(table_of(rows), Plan(Options(deterministic=frozenset("Z"))))
+
+
+def test_matched_needs_the_same_seeds() -> None:
+    rows = [{**row, "seed": int(str(row["seed"])) + 1} if row["arm"] == "B" else row for row in study()]
+    with pytest.raises(UserError, match="'B' has 1, 2, 3, 4, 5, 'A' has 0, 1, 2, 3, 4; leave out the option"):
+        rows_of(table_of(rows), Plan(Options(matched=True)))
+    found = rows_of(table_of(study()), Plan(Options(matched=True)))[0]
+    assert found.result.df is not None
+
+
+def test_ndcg_stands_beside_p_mrr() -> None:
+    measures = (("nDCG@10", ORIGINAL), ("nDCG@10", CHANGED), ("nDCG@10", ("changed", "before")), ("p-MRR", CHANGED))
+    table = table_of(study(measures=measures))
+    row = next(row for row in rows_of(table, Plan(margins={"nDCG@10": 0.02})) if row.cell.measure == "p-MRR")
+    assert [tuple(guard.cell[1:3]) for guard in row.guards] == [ORIGINAL, CHANGED]
+    assert all(guard.verdict == "not worse by 0.02 or more" for guard in row.guards)
+    assert row.unit == "topic" and row.relative_change is None and row.tost_p is None
+    worse = [row for row in rows_of(table, Plan(margins={"": 0.02}), baseline="B") if row.cell.measure == "p-MRR"][0]
+    assert worse.guards[0].verdict == "cannot exclude worse by 0.02 or more" and worse.tost_p is not None
+    assert worse.population.endswith("Beside it: nDCG@10 cannot exclude worse by 0.02 or more.")
+    silent = [row for row in rows_of(table) if row.cell.measure == "p-MRR"][0]
+    assert silent.guards[0].verdict == "not tested: no margin was declared"
+
+
+def test_the_guard_of_a_macro_mean_is_over_the_same_data_sets() -> None:
+    measures = (("nDCG@10", ORIGINAL), ("p-MRR", CHANGED))
+    rows = study(datasets=("d1", "d2", "d3"), measures=measures)
+    table = table_of([row for row in rows if (row["dataset"], row["measure"]) != ("d3", "p-MRR")])
+    row = next(row for row in rows_of(table, macro="only") if row.cell.measure == "p-MRR")
+    assert [guard.cell.dataset for guard in row.guards] == [row.cell.dataset] == ["macro of d1, d2"]
+    ndcg = [table.cells[Cell(name, *ORIGINAL, "nDCG@10")].values_SQ for name in ("d1", "d2")]
+    assert row.guards[0].estimate == crossed({arm: [part[arm] for part in ndcg] for arm in "AB"}, row.weights)
+    assert "other topics of these 2 data sets" in row.population
+
+
+def population_of(seed_sd: float, arm_unit_sd: float, effect: float, num_seeds: int, num_units: int) -> str:
+    generator = np.random.Generator(np.random.PCG64(4))
+    rows: list[Row] = []
+    for arm in "AB":
+        units = generator.normal(0, arm_unit_sd, num_units)
+        shifts = generator.normal(0, seed_sd, num_seeds)
+        shifts += (effect if arm == "B" else 0) - shifts.mean()
+        rows += [
+            {"arm": arm, "seed": seed, "dataset": "d", "condition": "c", "unit_id": f"{unit}", "measure": "RR@10",
+             "value": units[unit] - units.mean() + shifts[seed] + generator.normal(0, 1e-3)}
+            for seed in range(num_seeds) for unit in range(num_units)
+        ]  # fmt: skip
+    return rows_of(table_of(rows))[0].population
+
+
+def test_the_sentence_names_the_population() -> None:
+    assert population_of(0.01, 0.01, 0.5, 5, 30).startswith("Covers new training seeds of these arms and other que")
+    assert population_of(0.2, 0.01, 0.05, 5, 200).startswith("Only these checkpoints differ on other queries like")
+    assert population_of(0.001, 0.3, 0.05, 5, 10).startswith("Only on exactly these queries would new seeds differ")
+    nothing = population_of(0.1, 0.3, 0.0, 5, 10)
+    assert nothing.startswith("No difference is shown for any population; a true difference below 0.")
+
+
+def test_degenerate_rows_are_flagged() -> None:
+    rows = [{**row, "value": 0.25} for row in study()]
+    found = rows_of(table_of(rows))[0]
+    assert found.result.degenerate and (found.ties, found.smallest_detectable, found.standardised) == (8, None, None)
+    assert found.population.startswith("All queries and seeds agree exactly")
+    apart = rows_of(table_of([{**row, "value": 0.25 + (row["arm"] == "B")} for row in study()]))[0]
+    assert apart.population.startswith("All queries and seeds differ by the same amount;")
+
+
+# formats
+
+
+NASTY = r'a_b & <i>50%</i> #1 {x} $y$ | ~^\"'
+
+
+def nasty_table() -> Table:
+    return Table("T_1", (Column("arm"), Column("n", "r")), ((NASTY, "-0.5"), ("[x]", "1")), ("note & more",))
+
+
+def test_latex_is_escaped() -> None:
+    text = to_latex(nasty_table())
+    shown = r"a\_b \& \textless{}i\textgreater{}50\%\textless{}/i\textgreater{} \#1 \{x\} \$y\$ \textbar{} "
+    assert shown + r"\textasciitilde{}\textasciicircum{}\textbackslash{}\textquotedbl{} & $-$0.5 \\" in text
+    assert r"\caption{T\_1}" in text and "{}[x] & 1" in text and r"note \& more" in text
+    assert [text.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
+    assert escape_latex("two\nlines") == "two lines"
+
+
+def test_html_is_escaped() -> None:
+    text = to_html(nasty_table())
+    assert "<td>a_b &amp; &lt;i&gt;50%&lt;/i&gt; #1 {x} $y$ | ~^\\&quot;</td>" in text
+    assert '<td class="number">-0.5</td>' in text and "<i>" not in text
+
+
+def test_markdown_is_escaped() -> None:
+    text = to_markdown(nasty_table())
+    assert "| a_b & &lt;i>50%&lt;/i> #1 {x} $y$ \\| \\~^\\\\\" |" in text
+    assert all(line.count("|") - line.count("\\|") == 3 for line in text.splitlines() if line.startswith("|"))
+    assert escape_markdown("_em_ [a](b) &lt; `c`") == "\\_em\\_ [a]\\(b) &amp;lt; \\`c\\`"
+
+
+def test_numbers() -> None:
+    assert [number(None), number(0.12345), number(0.0), number(1e-5)] == ["–", "0.1235", "0.0000", "1.00e-05"]
+    assert [probability(p) for p in (0.00001, 0.05, 1.0, 0.0)] == ["<.0001", ".0500", "1.0000", "<.0001"]
+
+
+def test_what_is_known_of_the_arms_is_shown() -> None:
+    import dataclasses
+
+    table = dataclasses.replace(table_of(study()), differs={"B": "factors.dual_view"}, verdicts={"B": "COLLAPSE"})
+    head = to_markdown(all_tables(table, rows_of(table), Plan())[0])
+    assert "differs in" in head and "B: factors.dual_view" in head and "B: COLLAPSE" in head
+
+
+def test_margins() -> None:
+    assert parse_margins(["0.02", "nDCG@10=.01"]) == {"": 0.02, "nDCG@10": 0.01}
+    for text, said in (("x", "'x' is no number; write 0.02"), ("-1", "'-1' must be above 0"), ("a=nan", "above 0")):
+        with pytest.raises(UserError, match=said):
+            parse_margins([text])
+
+
+# the command line
+
+
+def test_command_line_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = study(arms=("A", "B_x", "C"), measures=(("nDCG@10", ORIGINAL), ("p-MRR", CHANGED)))
+    path = write_csv(tmp_path / "s.csv", rows)
+    arguments = ["--scores", str(path), "--baseline", "A", "--contrast", "C - B_x", "--measure", "p-MRR"]
+    arguments += ["--margin", ".02", "--out", str(tmp_path / "out"), "--json", str(tmp_path / "x.json")]
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert shown == (tmp_path / "out/significance.md").read_text(encoding="utf-8")
+    assert "| B_x - A  |" in shown and "nDCG beside p-MRR" in shown and "Second opinions" in shown
+    latex = (tmp_path / "out/significance.tex").read_text(encoding="utf-8")
+    assert r"B\_x - A & d1 & changed: after & p-MRR & 8 & 5 & " in latex and r"\toprule" in latex
+    record = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
+    assert record == json.loads((tmp_path / "out/significance.json").read_text(encoding="utf-8"))
+    assert (record["family_size"], record["correction"], record["margins"]) == (3, "holm", {"": 0.02})
+    first = record["contrasts"][0]
+    wanted = "estimate se df p p_holm ci v_seed v_query v_resid share_seed tost_p degenerate smallest_detectable"
+    assert set(wanted.split()) <= set(first)
+    table = read_scores(path)
+    values_SQ = table.cells[Cell("d1", *CHANGED, "p-MRR")].values_SQ
+    expected = crossed(values_SQ, {"B_x": 1.0, "A": -1.0})
+    assert (first["estimate"], first["se"], first["df"], first["p"]) == (
+        expected.estimate, expected.se, expected.df, expected.p,
+    )  # fmt: skip
+    assert first["tost_p"] == expected.tost(0.02) and first["ci"] == list(expected.ci)
+    assert [guard["cell"]["measure"] for guard in first["beside"]] == ["nDCG@10"]
+    lines = list(csv.DictReader((tmp_path / "out/significance.csv").read_text(encoding="utf-8").splitlines()))
+    assert [line["contrast"] for line in lines] == ["B_x - A", "C - A", "C - B_x"]
+    assert float(lines[0]["estimate"]) == expected.estimate and float(lines[0]["ci_low"]) == expected.ci[0]
+
+
+def test_exploratory_slices_use_benjamini_hochberg(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_csv(tmp_path / "s.csv", study(arms=("A", "B", "C")))
+    arguments = ["--scores", str(path), "--baseline", "A", "--correction", "bh", "--json", str(tmp_path / "x.json")]
+    assert main(arguments) == 0
+    assert "q (BH, exploratory)" in capsys.readouterr().out
+    found = json.loads((tmp_path / "x.json").read_text())["contrasts"]
+    assert [row["p_holm"] for row in found] == [None, None] and {row["status"] for row in found} == {"exploratory"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--contrast", "B - Z"], "error: contrast 'B - Z': arm 'Z' is unknown; arms are A, B"),
+        (["--contrast", "B"], "error: the weights of a contrast must sum to 0"),
+        ([], "error: no contrast is asked for"),
+        (["--baseline", "A", "--margin", "MAP=.1"], "error: --margin for 'MAP':"),
+        (["--baseline", "A", "--macro", "only"], "is there on two data sets, so there is no macro mean"),
+        (["--baseline", "A", "--dataset", "d9"], "no score has the dataset 'd9'; there are 'd1'"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], text: str
+) -> None:
+    path = write_csv(tmp_path / "s.csv", study())
+    assert main(["--scores", str(path), *arguments]) == 2
+    captured = capsys.readouterr()
+    assert text in captured.err and captured.err.count("\n") == 1 and captured.out == ""
+
+
+def test_fresh_process_loads_nothing_heavy(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "s.csv", study())
+    heavy = ["torch", "lightning", "transformers", "faiss", "hydra", "wandb", "matplotlib", "pandas", "scipy.stats"]
+    code = (
+        "import sys; from analysis.significance import main; import analysis.power\n"
+        f"code = main(['--scores', {str(path)!r}, '--baseline', 'A'])\n"
+        f"sys.exit(code or str([name for name in {heavy} if name in sys.modules] or ''))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.stderr.strip(), "B - A" in done.stdout) == ("", True)
+
+
+@pytest.mark.parametrize("module", ["analysis.significance", "analysis.power", "benchmarks.calibration"])
+def test_help_has_an_example(module: str) -> None:
+    done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and f"example: python -m {module}" in " ".join(done.stdout.split())

@@ -1,0 +1,457 @@
+"""Training: what a step does, and that stopping, resuming, measuring and neighbours change no bit of it."""
+
+import dataclasses
+import errno
+import logging
+import math
+import os
+import random
+import signal
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from ablate.config import Lora, ModelConfig, Runtime, TinyModel, TrackerConfig, TrainConfig
+from ablate.model import device as device_module
+from ablate.model import resume as resume_module
+from ablate.model.device import own_generators, resolve_device, resolve_precision
+from ablate.model.encoder import BiEncoder
+from ablate.model.module import FlopEstimate, HalfCopy, fit, rate_at
+from ablate.model.resume import Checkpoints
+from ablate.records import Passage, TrainingGroup, UserError
+
+MODEL = ModelConfig(
+    name="tiny",
+    path=None,
+    hub_revision=None,
+    tiny=TinyModel(vocabulary=100, hidden=16, layers=1, heads=2),
+    lora=None,
+    pooling="mean",
+    normalise=True,
+    query_prefix="",
+    passage_prefix="",
+    separator=" ",
+    order="query_first",
+    append_eos=False,
+    query_length=20,
+    passage_length=16,
+    dropout=0.2,
+    trust_remote_code=False,
+)
+TRAIN = TrainConfig(
+    epochs=2,
+    batch_size=4,
+    learning_rate=3e-3,
+    weight_decay=0.01,
+    schedule="linear",
+    warmup=0.2,
+    clip_norm=1.0,
+    temperature=0.05,
+    in_batch_negatives=True,
+    precision="fp32",
+    sub_batch=5,
+)
+RUNTIME = Runtime(
+    results="",
+    device="cpu",
+    threads=None,
+    label="",
+    baseline=None,
+    study="",
+    checkpoint_every=3,
+    dev_set=None,
+    dev_every=2,
+    progress=True,
+    tracker=TrackerConfig(kind="none", project="", entity=None, log_model=False),
+)
+WORDS = ("dog", "cat", "ship", "tree", "road", "book", "lamp")
+PASSAGES = {f"d{n}": Passage(f"d{n}", f"a {WORDS[n % 7]} and the {WORDS[(n * 3 + n // 7) % 7]}") for n in range(40)}
+GROUPS = [
+    TrainingGroup(f"r{n}/{view}", f"q{n}", f"which {WORDS[n % 7]}", f"{word} {WORDS[n % 5]}", view, pos, (), neg)
+    for n in range(9)
+    for view, word, pos, neg in (
+        ("original", "only", (f"d{n}",), (f"d{n + 9}",)),
+        ("reversed", "never", (f"d{n + 9}",), (f"d{n}",)),
+    )
+]  # 18 groups in batches of 4: 5 steps an epoch, 10 in all
+STEPS = 10
+
+
+class Stop(Exception):
+    pass
+
+
+def make_encoder(seed=1, model=MODEL):
+    return BiEncoder.from_config(model, seed=seed, tokenizer_texts=[passage.text for passage in PASSAGES.values()])
+
+
+def train(folder, *, seed=1, encoder=None, stop_after=None, on_dev=None, groups=GROUPS, model=MODEL, **changes):
+    """Train a fresh tiny encoder; return (weights, what on_step got, report)."""
+    encoder = encoder or make_encoder(seed, model)
+    log = []
+
+    def on_step(step, values):
+        log.append((step, values))
+        if step == stop_after:
+            raise Stop
+
+    runtime = dataclasses.replace(RUNTIME, **{k: v for k, v in changes.items() if k in {"checkpoint_every", "device"}})
+    settings = {k: v for k, v in changes.items() if k not in {"checkpoint_every", "device"}}
+    report = fit(
+        encoder,
+        groups,
+        PASSAGES,
+        model=model,
+        train=dataclasses.replace(TRAIN, **settings),
+        seed=seed,
+        runtime=runtime,
+        checkpoint_dir=folder,
+        on_step=on_step,
+        on_dev=on_dev,
+    )
+    return {name: tensor.clone() for name, tensor in encoder.state_dict().items()}, log, report
+
+
+def same(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("whole"))
+
+
+def losses(log):
+    return [values["loss"] for _, values in log]
+
+
+# The loop
+
+
+def test_training_lowers_the_loss_and_reports_what_it_did(uninterrupted):
+    _, log, report = uninterrupted
+    assert [step for step, _ in log] == list(range(1, STEPS + 1))
+    assert set(log[0][1]) == {"loss", "learning_rate", "grad_norm", "tokens", "seconds"}
+    assert report.steps == STEPS and report.groups == 2 * len(GROUPS)
+    assert report.tokens == sum(values["tokens"] for _, values in log) > 0 and report.flops > 0
+    assert (report.queries, report.passages) == (18, 18)
+    assert (report.truncated_queries, report.truncated_passages) == (0, 0)
+
+
+def test_many_epochs_learn_to_tell_the_two_views_apart(tmp_path):
+    """A model that ignored the instruction could not get below ln 2 on a row and its reversed twin."""
+    model = dataclasses.replace(MODEL, dropout=0.0)
+    _, log, _ = train(tmp_path, model=model, epochs=60, groups=GROUPS[:2])
+    assert losses(log)[-1] < 0.1 < math.log(2) < losses(log)[0]
+
+
+def test_first_loss_is_the_formula_on_the_vectors_of_the_encoder(tmp_path):
+    model = dataclasses.replace(MODEL, dropout=0.0)
+    encoder = make_encoder(model=model)
+    row = GROUPS[:2]
+    queries = encoder.encode_queries([(group.query, group.instruction) for group in row])
+    passages = encoder.encode_passages([PASSAGES["d0"], PASSAGES["d9"]])
+    scores = queries @ passages.T / TRAIN.temperature
+    expected = np.mean([np.log(np.exp(scores[q]).sum()) - scores[q, q] for q in range(2)])
+    _, log, _ = train(tmp_path, encoder=encoder, model=model, groups=row, epochs=1)
+    assert log[0][1]["loss"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_sub_batches_change_neither_loss_nor_gradient(tmp_path):
+    model = dataclasses.replace(MODEL, dropout=0.0)
+    runs = [train(tmp_path / str(size), model=model, sub_batch=size, epochs=1)[1] for size in (1, 3, 64)]
+    for log in runs[1:]:
+        for (_, one), (_, other) in zip(runs[0], log, strict=True):
+            assert one["loss"] == pytest.approx(other["loss"], rel=1e-3)
+            assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
+
+
+def test_learning_rate_rises_and_falls_as_configured():
+    linear = [rate_at(step, 10, TRAIN) / TRAIN.learning_rate for step in range(10)]
+    assert linear == pytest.approx([1 / 3, 2 / 3, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])
+    cosine = dataclasses.replace(TRAIN, schedule="cosine", warmup=0.0)
+    assert rate_at(5, 10, cosine) == pytest.approx(TRAIN.learning_rate / 2)
+    constant = dataclasses.replace(TRAIN, schedule="constant", warmup=0.0)
+    assert {rate_at(step, 10, constant) for step in range(10)} == {TRAIN.learning_rate}
+
+
+def test_weight_decay_spares_biases_and_norms(tmp_path):
+    """With a gradient of zero (one passage, so the loss is constant) only decay moves weights."""
+    before = {name: tensor.clone() for name, tensor in make_encoder().state_dict().items()}
+    lonely = [TrainingGroup("r/plain", "q", "dog", "", "plain", ("d0",), (), ())]
+    after, log, _ = train(
+        tmp_path, groups=lonely, epochs=1, weight_decay=0.5, learning_rate=0.1, schedule="constant", warmup=0.0
+    )
+    assert losses(log) == [0.0]
+    for name, tensor in before.items():
+        expected = tensor * (1 - 0.1 * 0.5) if tensor.ndim >= 2 else tensor
+        torch.testing.assert_close(after[name], expected, msg=name)
+
+
+def test_flops_by_hand():
+    encoder = make_encoder()
+    per_layer = 4 * (16 * 16 + 16) + 2 * 16 + (16 * 64 + 64) + (64 * 16 + 16) + 2 * 16
+    outside_embeddings = per_layer + 2 * 16  # and the norm after the embeddings
+    assert FlopEstimate(encoder)([3, 5]) == 6 * outside_embeddings * 8 + 12 * 1 * 16 * (9 + 25)
+
+
+def test_encoder_is_left_in_evaluation_mode_and_truncation_is_counted(tmp_path):
+    model = dataclasses.replace(MODEL, query_length=4, passage_length=5)
+    encoder = make_encoder(model=model)
+    _, _, report = train(tmp_path, encoder=encoder, model=model, epochs=1)
+    assert not encoder.training
+    assert (report.truncated_queries, report.truncated_passages) == (18, 18)
+
+
+def test_a_document_that_is_missing_is_named(tmp_path):
+    stray = [TrainingGroup("r/plain", "q", "dog", "", "plain", ("d0",), ("nowhere",), ())]
+    with pytest.raises(UserError, match="group 'r/plain' names document 'nowhere', which the corpus does not hold"):
+        train(tmp_path, groups=stray)
+
+
+# Bits
+
+
+def test_same_seed_same_bits_and_another_seed_differs(uninterrupted, tmp_path):
+    torch.manual_seed(99), np.random.seed(99), random.seed(99)  # what others left behind
+    train(tmp_path / "before", seed=5)  # another training in the same process
+    again, log, _ = train(tmp_path / "again")
+    assert same(uninterrupted[0], again) and losses(log) == losses(uninterrupted[1])
+    other, _, _ = train(tmp_path / "other", seed=2)
+    assert not same(uninterrupted[0], other)
+
+
+def test_seed_alone_decides_order_and_dropout(tmp_path):
+    logs = [train(tmp_path / str(seed), seed=seed, encoder=make_encoder(1))[1] for seed in (1, 2)]
+    assert losses(logs[0]) != losses(logs[1])
+
+
+def test_training_leaves_the_global_generators_and_handlers_alone(tmp_path):
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
+    environment, handlers = dict(os.environ), [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    train(tmp_path, epochs=1)
+    assert torch.equal(states[0], torch.get_rng_state()) and states[1] == random.getstate()
+    assert np.array_equal(states[2], np.random.get_state()[1])
+    assert environment == dict(os.environ)
+    assert handlers == [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3, 4, 5, 6, 8, 10])
+def test_stopped_and_resumed_training_has_the_same_bits(uninterrupted, tmp_path, stop_after):
+    """Checkpoints after 3, 6 and 9; a stop in step 3 or 6 comes right before one; 5 ends the first epoch."""
+    with pytest.raises(Stop):
+        train(tmp_path, stop_after=stop_after)
+    torch.rand(3)
+    weights, log, report = train(tmp_path)
+    first = (stop_after - 1) // 3 * 3 + 1  # the step after the last checkpoint
+    assert [step for step, _ in log] == list(range(first, STEPS + 1))
+    assert same(uninterrupted[0], weights)
+    assert losses(log) == losses(uninterrupted[1])[first - 1 :]
+    assert (report.steps, report.tokens, report.flops) == dataclasses.astuple(uninterrupted[2])[0:1] + (
+        uninterrupted[2].tokens,
+        uninterrupted[2].flops,
+    )
+
+
+def test_stopped_twice_and_right_after_a_checkpoint(uninterrupted, tmp_path):
+    def fail(step, encoder):
+        if step == 4:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(tmp_path, on_dev=fail)  # in the measurement of step 4, after the checkpoint of step 3
+    with pytest.raises(Stop):
+        train(tmp_path, stop_after=7)
+    weights, log, _ = train(tmp_path)
+    assert log[0][0] == 7 and same(uninterrupted[0], weights)
+
+
+def test_a_finished_training_is_not_repeated(uninterrupted, tmp_path):
+    train(tmp_path, checkpoint_every=5)
+    weights, log, report = train(tmp_path, checkpoint_every=5)
+    assert log == [] and report.steps == STEPS and same(uninterrupted[0], weights)
+
+
+def test_measuring_on_the_dev_set_changes_no_bit(uninterrupted, tmp_path):
+    seen = []
+
+    def measure(step, encoder):
+        seen.append(step)
+        torch.rand(5), random.random(), np.random.rand()
+        encoder.encode_queries([("dog", "")])
+
+    weights, _, _ = train(tmp_path, on_dev=measure)
+    assert seen == [2, 4, 6, 8, 10] and same(uninterrupted[0], weights)
+
+
+# Checkpoints
+
+
+def test_last_two_checkpoints_are_kept_and_nothing_else_is_written(tmp_path, monkeypatch, capfd):
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    train(tmp_path / "checkpoints")
+    assert [path.name[:15] for path in sorted((tmp_path / "checkpoints").iterdir())] == [
+        "step-0000000006",
+        "step-0000000009",
+    ]
+    assert list((tmp_path / "cwd").iterdir()) == []
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
+def test_a_damaged_checkpoint_is_skipped_for_the_one_before(uninterrupted, tmp_path, caplog, damage):
+    with pytest.raises(Stop):
+        train(tmp_path, stop_after=8)
+    last = max(tmp_path.iterdir())
+    content = bytearray(last.read_bytes())
+    if damage == "flipped":
+        content[-5] ^= 1
+    last.write_bytes({"cut": content[: len(content) // 2], "flipped": content, "empty": b""}[damage])
+    with caplog.at_level(logging.WARNING):
+        weights, log, _ = train(tmp_path)
+    assert log[0][0] == 4 and same(uninterrupted[0], weights)
+    assert f"checkpoint {last.name} is damaged" in caplog.text and "the one before it is used" in caplog.text
+
+
+def test_a_checkpoint_is_a_plain_safetensors_file(tmp_path):
+    from safetensors.torch import load_file
+
+    tensors = {"weight/a": torch.arange(6.0).reshape(2, 3).T, "weight/b": torch.tensor([7.0])}
+    Checkpoints(tmp_path, "training").save(3, tensors, {"tokens": 5.0})
+    (path,) = tmp_path.iterdir()
+    assert same(tensors, load_file(path))
+    found = Checkpoints(tmp_path, "training").latest()
+    assert found is not None and (found.step, found.counters) == (3, {"tokens": 5.0}) and same(tensors, found.tensors)
+
+
+def test_remains_of_a_torn_write_are_removed(tmp_path):
+    (tmp_path / "step-0000000003-abc.part").write_bytes(b"half")
+    assert Checkpoints(tmp_path, "training").latest() is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_full_disk_is_named_and_the_last_checkpoint_stays(uninterrupted, tmp_path, monkeypatch):
+    write = resume_module.write_through
+
+    def full(path, chunks):
+        if "step-0000000006" in path.name:
+            path.write_bytes(next(chunks))
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, chunks)
+
+    monkeypatch.setattr(resume_module, "write_through", full)
+    with pytest.raises(UserError, match=r"the checkpoint of step 6 .*No space left on device; make room there and giv"):
+        train(tmp_path)
+    assert [path.name[:15] for path in tmp_path.iterdir()] == ["step-0000000003"]
+    monkeypatch.undo()
+    assert same(uninterrupted[0], train(tmp_path)[0])
+
+
+def test_checkpoints_of_another_training_are_refused(tmp_path):
+    with pytest.raises(Stop):
+        train(tmp_path, stop_after=4)
+    with pytest.raises(UserError, match="is a checkpoint of another training .*empty that folder"):
+        train(tmp_path, learning_rate=1e-3)
+    with pytest.raises(UserError, match="is a checkpoint of another training"):
+        train(tmp_path, groups=GROUPS[:-2])
+
+
+def test_a_loss_that_is_not_a_number_stops_before_weights_and_checkpoints(tmp_path):
+    encoder = make_encoder()
+
+    def poison(step, trained):
+        if step == 4:
+            with torch.no_grad():
+                next(trained.parameters()).fill_(math.nan)
+
+    with pytest.raises(UserError, match=r"failed at step 5 of 10: the loss is nan .*lower train.learning_rate \(now"):
+        train(tmp_path, encoder=encoder, on_dev=poison)
+    assert [path.name[:15] for path in tmp_path.iterdir()] == ["step-0000000003"]
+
+
+def test_interrupt_from_the_keyboard_stays_one(tmp_path):
+    def interrupt(step, encoder):
+        raise KeyboardInterrupt
+
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, on_dev=interrupt)
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+# Precision and devices
+
+
+def test_bf16_keeps_fp32_weights_learns_the_same_and_resumes_to_the_bit(uninterrupted, tmp_path):
+    weights, log, _ = train(tmp_path / "whole", precision="bf16")
+    assert all(tensor.dtype == torch.float32 for tensor in weights.values() if tensor.is_floating_point())
+    assert not same(uninterrupted[0], weights)
+    assert losses(log)[0] == pytest.approx(losses(uninterrupted[1])[0], abs=0.1)
+    with pytest.raises(Stop):
+        train(tmp_path / "stopped", precision="bf16", stop_after=7)
+    assert same(weights, train(tmp_path / "stopped", precision="bf16")[0])
+
+
+def test_bf16_updates_smaller_than_its_resolution_are_not_lost():
+    encoder = make_encoder()
+    half = HalfCopy(encoder)
+    weight = next(encoder.parameters())
+    with torch.no_grad():
+        weight.fill_(1.0)
+        for _ in range(64):
+            weight.add_(1e-4)
+    half.pull()
+    assert next(half.encoder.parameters()).dtype == torch.bfloat16
+    assert next(half.encoder.parameters()).flatten()[0].item() == 1.0078125  # 1.0064 in bf16; one by one it stays at 1
+    assert half.encoder.network.config._attn_implementation == "eager"
+    assert encoder.network.config._attn_implementation == "sdpa"
+
+
+def test_lora_trains_and_resumes_its_adapters_alone(tmp_path):
+    lora = Lora(rank=2, alpha=4.0, dropout=0.1, targets=("query", "value"))
+    model = dataclasses.replace(MODEL, lora=lora)
+    before = make_encoder(model=model).state_dict()
+    weights, _, _ = train(tmp_path / "whole", model=model)
+    moved = {name for name, tensor in weights.items() if not torch.equal(tensor, before[name])}
+    assert moved == {name for name in weights if "lora_" in name}
+    with pytest.raises(Stop):
+        train(tmp_path / "stopped", model=model, stop_after=7)
+    assert same(weights, train(tmp_path / "stopped", model=model)[0])
+
+
+def test_precision_follows_the_processor(monkeypatch, caplog):
+    monkeypatch.setattr(device_module, "_native_bf16", lambda device: False)
+    assert resolve_precision("auto", "cpu") == "fp32" and caplog.text == ""
+    assert resolve_precision("bf16", "cpu") == "bf16" and "training will be slower" in caplog.text
+    monkeypatch.setattr(device_module, "_native_bf16", lambda device: True)
+    assert resolve_precision("auto", "cpu") == "bf16" and resolve_precision("fp32", "cpu") == "fp32"
+
+
+def test_device_follows_what_is_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device("auto") == "cpu"
+    with pytest.raises(UserError, match="runtime.device='cuda' but PyTorch finds no CUDA device here; set runtime.dev"):
+        resolve_device("cuda")
+
+
+def test_own_generators_depend_on_seed_and_purpose_alone():
+    def draw(*purpose):
+        with own_generators(*purpose):
+            return torch.rand(1).item(), np.random.rand(), random.random()
+
+    first = draw(1, "a")
+    torch.rand(10)
+    assert draw(1, "a") == first
+    assert draw(2, "a") != first and draw(1, "b") != first
+
+
+def test_the_step_line_is_silent_without_a_terminal(tmp_path, monkeypatch, capsys):
+    train(tmp_path / "a", epochs=1)
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    train(tmp_path / "b", epochs=1)
+    shown = capsys.readouterr()
+    assert shown.out == "" and "training" in shown.err and "/5" in shown.err

@@ -1,0 +1,138 @@
+"""Run files and judgments: what is written is read back, byte for byte the same, and bad lines are named."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ablate.evaluation.rankings import rank
+from ablate.evaluation.trec import read_qrels, read_run, write_qrels, write_run
+from ablate.records import UserError
+
+
+def test_a_run_file_by_hand(tmp_path: Path) -> None:
+    path = tmp_path / "a.run"
+    write_run(path, [rank("q2", ["x", "y"], [0.1, 2]), rank("q1", ["z"], [-math.inf])], tag="mine")
+    assert path.read_text() == "q2 Q0 y 1 2 mine\nq2 Q0 x 2 0.100000001 mine\nq1 Q0 z 1 -inf mine\n"
+    assert list(read_run(path)) == ["q2", "q1"]
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.dictionaries(st.text("aé9_/.", min_size=1, max_size=3), st.floats(width=32, allow_nan=False), min_size=1))
+def test_scores_survive_to_the_bit(scores: dict[str, float]) -> None:
+    import tempfile
+
+    ranking = rank("q", list(scores), list(scores.values()))
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("r.run", "r.run.gz"):
+            write_run(Path(folder) / name, [ranking])
+            assert read_run(Path(folder) / name) == {"q": ranking}
+
+
+def test_the_same_rankings_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ranking = rank("q", [f"d{i}" for i in range(50)], np.linspace(0, 1, 50))
+    write_run(tmp_path / "one.run.gz", [ranking])
+    monkeypatch.setattr(time, "time", lambda: 2e9)
+    write_run(str(tmp_path / "another.run.gz"), [ranking])
+    content = (tmp_path / "one.run.gz").read_bytes()
+    assert content == (tmp_path / "another.run.gz").read_bytes()
+    assert b"one" not in content[:40] and content[4:8] == b"\0\0\0\0"
+    assert gzip.decompress(content).startswith(b"q Q0 d49 1 1 ablate\n")
+
+
+def test_reading_goes_by_score_and_id_not_by_the_column_of_ranks(tmp_path: Path) -> None:
+    path = tmp_path / "r"
+    path.write_bytes(b"q Q0 a 1 0.5 t\r\n\n\tq  Q0\tb 2 0.5 t \nq Q0 c 3 1e2 t")
+    assert read_run(path)["q"].doc_ids == ("c", "b", "a")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("q Q0 d 1 0.5", r"line 2: 5 columns, expected 6: query Q0 document rank score tag"),
+        ("q Q0 d 1 0.5 tag more", "line 2: 7 columns"),
+        ("q Q0 d 1 high tag", "line 2: query 'q', document 'd': score 'high' is no number"),
+        ("q Q0 d 1 1_0 tag", "line 2: .* score '1_0' is no number"),
+        ("q Q0 d 1 nan tag", "line 2: query 'q', document 'd': the score is NaN"),
+        ("q Q0 a 2 0.25 tag", "line 2: query 'q': document 'a' is there twice"),
+    ],
+)
+def test_bad_run_lines(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "bad.run"
+    path.write_text(f"q Q0 a 1 0.75 tag\n{line}\n")
+    with pytest.raises(UserError, match=f"bad.run, {message}"):
+        read_run(path)
+
+
+def test_ids_that_a_file_cannot_hold(tmp_path: Path) -> None:
+    path = tmp_path / "x.run"
+    for bad in ("a b", "", "a\u00a0b", "a\n"):
+        with pytest.raises(UserError, match="document id .* is empty or has whitespace"):
+            write_run(path, [rank("q", [bad], [1.0])])
+        with pytest.raises(UserError, match="query id .* is empty or has whitespace"):
+            write_run(path, [rank(bad, ["d"], [1.0])])
+        with pytest.raises(UserError, match="query id .* is empty or has whitespace"):
+            write_qrels(path, {bad: {"d": 1}})
+        with pytest.raises(UserError, match="document id .* is empty or has whitespace"):
+            write_qrels(path, {"q": {bad: 1}})
+    with pytest.raises(UserError, match="tag 'two words'"):
+        write_run(path, [], tag="two words")
+    with pytest.raises(UserError, match="query 'q' has two rankings"):
+        write_run(path, [rank("q", ["a"], [1.0]), rank("q", ["b"], [1.0])])
+    assert not path.exists()
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="none.run: no such file"):
+        read_run(tmp_path / "none.run")
+    (tmp_path / "latin").write_bytes(b"q Q0 \xe9 1 1 t\n")
+    with pytest.raises(UserError, match="latin: not UTF-8 at byte 5"):
+        read_run(tmp_path / "latin")
+    (tmp_path / "plain.gz").write_bytes(b"q Q0 a 1 1 t\n")
+    with pytest.raises(UserError, match="plain.gz: cannot be read"):
+        read_run(tmp_path / "plain.gz")
+    (tmp_path / "half.gz").write_bytes(gzip.compress(b"q Q0 a 1 1 t\n" * 100)[:-12])
+    with pytest.raises(UserError, match="half.gz: cannot be read"):
+        read_run(tmp_path / "half.gz")
+
+
+QRELS = {"q1": {"a": 2, "b": 0}, "q2": {"a": -1}}
+
+
+@pytest.mark.parametrize("name", ["q.qrels", "q.tsv", "q.qrels.gz", "q.tsv.gz"])
+def test_judgments_survive(tmp_path: Path, name: str) -> None:
+    write_qrels(tmp_path / name, QRELS)
+    assert read_qrels(tmp_path / name) == QRELS
+
+
+def test_both_forms_of_judgments_by_hand(tmp_path: Path) -> None:
+    write_qrels(tmp_path / "t.qrels", QRELS)
+    assert (tmp_path / "t.qrels").read_text() == "q1 0 a 2\nq1 0 b 0\nq2 0 a -1\n"
+    write_qrels(tmp_path / "t.tsv", QRELS)
+    assert (tmp_path / "t.tsv").read_text() == "query-id\tcorpus-id\tscore\nq1\ta\t2\nq1\tb\t0\nq2\ta\t-1\n"
+    (tmp_path / "bom.tsv").write_bytes(b"\xef\xbb\xbfquery-id\tcorpus-id\tscore\r\nq\td\t1\r\n")
+    assert read_qrels(tmp_path / "bom.tsv") == {"q": {"d": 1}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("q 0 a 1\nq 0 b\n", "line 2: 3 columns, expected 4: query 0 document grade .or the BEIR header"),
+        ("query-id\tcorpus-id\tscore\nq\ta\n", "line 2: 2 columns, expected 3, tab-separated"),
+        ("query-id\tcorpus-id\tscore\nq\t\t1\n", "line 2: 3 columns, expected 3"),
+        ("q 0 a 1.5\n", "line 1: query 'q', document 'a': grade '1.5' is no integer"),
+        ("q 0 a 1\nq 0 a 0\n", "line 2: query 'q': document 'a' is judged twice"),
+    ],
+)
+def test_bad_judgments(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "bad"
+    path.write_text(text)
+    with pytest.raises(UserError, match=f"bad, {message}"):
+        read_qrels(path)

@@ -1,0 +1,54 @@
+"""Totals of a training, counted before it, against sums by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from conftest import HandMadeSource, run_config
+
+from ablate.config import Budget
+from ablate.data.mix import Mix, build_mix
+from ablate.factors import Factors
+from ablate.model.encoder import BiEncoder
+from ablate.model.text import TextTemplate
+from ablate.model.workload import group_tokens, measure_workload
+
+
+@pytest.fixture(scope="module")
+def template() -> TextTemplate:
+    """A tokenizer that knows every word of the hand-made source, one token each."""
+    config = run_config("model=tiny")
+    source = HandMadeSource()
+    texts = [text for row in source.rows() for text in (row.query, row.instruction, row.reversed_instruction)]
+    return BiEncoder.from_config(config.recipe.model, seed=0, tokenizer_texts=texts).template
+
+
+def mix(factors: Factors) -> Mix:
+    base = run_config().recipe
+    budget = Budget(unit="groups", limit=8, fill="fewer_queries", negatives_per_group=1)
+    return build_mix(HandMadeSource(), dataclasses.replace(base, factors=factors, budget=budget), 0)
+
+
+def test_totals_are_the_sums_over_groups(template: TextTemplate) -> None:
+    train = dataclasses.replace(run_config().recipe.train, batch_size=4, epochs=2)
+    built = mix(Factors(instructed=1.0, instruction_negatives=1, reversed_views=1.0))
+    load = measure_workload(built.groups, built.passages, template, train, 0)
+    tokens = group_tokens(template, built.groups, built.passages)
+    assert sum(tokens) == load.tokens == load.query_tokens + load.instruction_tokens + load.passage_tokens
+    one = built.groups[0]
+    by_hand = len(template.tokenise_queries([(one.query, one.instruction)]).ids[0]) + sum(
+        len(template.tokenise_passages([built.passages[doc_id]]).ids[0]) for doc_id in (*one.positives, *one.negatives)
+    )
+    assert tokens[0] == by_hand
+    assert load.optimiser_steps == 4
+    # A batch holds two base rows with their twins: 4 queries and 4 passages, each passage once. Four batches.
+    assert load.encoder_passes == 4 * 8
+
+
+def test_plain_rows_have_no_instruction_tokens_and_share_no_passages(template: TextTemplate) -> None:
+    train = dataclasses.replace(run_config().recipe.train, batch_size=4, epochs=1)
+    built = mix(Factors())
+    load = measure_workload(built.groups, built.passages, template, train, 0)
+    assert load.instruction_tokens == 0
+    assert load.encoder_passes == 8 + 16
