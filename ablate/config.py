@@ -280,6 +280,8 @@ class Runtime:
     baseline: str | None
     """Arm whose recipe is shown beside this one at the start of a run."""
     study: str
+    until: Literal["mix", "scores"]
+    """Last stage that is made; `mix` builds and counts the data only."""
     checkpoint_every: Count
     """Steps between checkpoints."""
     dev_set: str | None

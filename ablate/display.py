@@ -42,8 +42,8 @@ def _settled(theirs: Recipe, ours: Recipe) -> Recipe:
     return dataclasses.replace(theirs, train=dataclasses.replace(theirs.train, precision=ours.train.precision))
 
 
-def show_card(run: Run, manifest: Manifest) -> None:
-    """Print the totals of the mix, whatever the unit of its budget."""
+def show_card(run: Run, manifest: Manifest, workload: Mapping[str, Any]) -> None:
+    """Print the totals of the mix and of the training on it, whatever the unit of its budget."""
     budget, counts = run.config.recipe.budget, manifest.counts
     limit = "no limit" if budget.limit is None else f"{budget.limit:,} {budget.unit}"
     print(f"\nmix ({limit}, fill {budget.fill}): {_place(run, manifest)}")
@@ -57,6 +57,16 @@ def show_card(run: Run, manifest: Manifest) -> None:
         f"{counts['instruction_negatives']:,}; source: {counts['rows_in_source']:,} rows, "
         f"{counts['rows_eligible']:,} eligible{_lacking(counts['rows_lacking'])}"
     )
+    print(
+        f"  tokens: query {workload['query_tokens']:,}, instruction {workload['instruction_tokens']:,}, passage "
+        f"{workload['passage_tokens']:,}; {workload['optimiser_steps']:,} optimiser steps, "
+        f"{workload['encoder_passes']:,} passes through the encoder; generated passages: {_share(counts)}"
+    )
+
+
+def _share(counts: Mapping[str, Any]) -> str:
+    share = counts["generated_share"]
+    return "not known" if share is None else f"{share:.0%}"
 
 
 def _lacking(rows: Mapping[str, int]) -> str:
@@ -67,7 +77,12 @@ def show_training(run: Run, manifest: Manifest) -> None:
     """Print what the training cost."""
     counts, cost = manifest.counts, manifest.cost
     print(f"\ntraining: {_place(run, manifest)}")
-    print("  " + ", ".join(f"{_words(name)} {_figure(value)}" for name, value in {**counts, **cost}.items()))
+    print(
+        f"  {counts['steps']:,} steps in {cost['train_s']:.1f} s, loss {counts['first_loss']:.3f} -> "
+        f"{counts['last_loss']:.3f} (means of the first and last eighth); {counts['tokens']:,} tokens, "
+        f"{counts['flops'] / 1e12:.2f} TFLOP; cut to length: {counts['truncated_queries']} queries, "
+        f"{counts['truncated_passages']} passages"
+    )
 
 
 def show_scores(run: Run, scores: Evaluation, untouched: Evaluation) -> None:
@@ -86,13 +101,3 @@ def show_scores(run: Run, scores: Evaluation, untouched: Evaluation) -> None:
 def _place(run: Run, manifest: Manifest) -> str:
     folder = run.store.folder(manifest.kind, manifest.id)
     return f"{folder}  [{manifest.started} to {manifest.finished[11:]}]"
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _figure(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:,.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)

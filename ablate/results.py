@@ -37,6 +37,9 @@ from ablate.records import UserError
 Kind = Literal["mix", "train", "evaluation"]
 FOLDERS: dict[str, str] = {"mix": "mixes", "train": "runs", "evaluation": "evals"}
 
+WORKLOAD_FILE = "workload.json"
+"""In the folder of a training: its totals, counted before it starts."""
+
 HEARTBEAT_S = 5.0
 STALE_AFTER_S = 60.0
 """A lock of another machine without a heartbeat for this long is taken over."""

@@ -47,8 +47,11 @@ def execute(config: RunConfig, compared_with: Recipe | None = None) -> None:
     display.show_run(run, compared_with)
     with stages.whole_run_lock(run), stages.Recorder(run).open() as recorder:
         mix, mix_manifest = stages.make_mix(run)
-        display.show_card(run, mix_manifest)
-        train_manifest = stages.make_model(run, mix, recorder)
+        workload = stages.make_workload(run, mix)
+        display.show_card(run, mix_manifest, workload)
+        if config.runtime.until == "mix":
+            return
+        train_manifest = stages.make_model(run, mix, workload, recorder)
         display.show_training(run, train_manifest)
         untouched, _ = stages.make_scores(run, untouched=True)
         scores, _ = stages.make_scores(run, untouched=False, recorder=recorder)

@@ -12,14 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ablate.config import Identity, Revisions, RunConfig, digest, identify, plain
 from ablate.data.mix import Mix, TokensOf, build_mix, content_digest, read_mix, write_mix
 from ablate.data.sources import RowSource, open_source
 from ablate.records import EvaluationSet, UserError
-from ablate.results import Lock, Manifest, ResultStore, now, write_atomically
-from ablate.tracking import Tracker, open_tracker
+from ablate.results import WORKLOAD_FILE, Lock, Manifest, ResultStore, now, write_atomically
+from ablate.tracking import Tracker, ledger_steps, open_tracker
 
 if TYPE_CHECKING:  # torch and transformers are loaded by the first stage that has work to do
     from ablate.evaluation.protocol import Evaluation
@@ -238,20 +239,34 @@ def make_mix(run: Run) -> tuple[Mix, Manifest]:
     return read_mix(store.folder("mix", identity.mix_id), manifest.counts), manifest
 
 
-def make_model(run: Run, mix: Mix, recorder: Recorder) -> Manifest:
+def make_workload(run: Run, mix: Mix) -> dict[str, Any]:
+    """Count tokens, steps and encoder passes of training on the mix, or read the counts back."""
+    folder = run.store.folder("train", run.identity.train_id)
+    path = folder / WORKLOAD_FILE
+    if path.is_file():
+        counts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["counts"]
+        return counts
+    from ablate.model.workload import measure_workload
+
+    workload = measure_workload(
+        mix.groups, mix.passages, run.untrained().template, run.config.recipe.train, run.config.seed
+    )
+    counts = dataclasses.asdict(workload)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps({"mix": run.identity.mix_id, "label": run.label, "counts": counts}))
+    return counts
+
+
+def make_model(run: Run, mix: Mix, workload: dict[str, Any], recorder: Recorder) -> Manifest:
     """Train the model on the mix, from its last checkpoint if there is one, or find it complete."""
     identity, store, config = run.identity, run.store, run.config
     started = now()
     with store.making("train", identity.train) as folder:
         if folder is not None:
             from ablate.model.module import fit
-            from ablate.model.workload import measure_workload
 
             tracker = recorder.tracker
             encoder = run.untrained().to(run.device)
-            workload = measure_workload(
-                mix.groups, mix.passages, encoder.template, config.recipe.train, config.seed
-            )
 
             def on_dev(step: int, encoder: BiEncoder) -> None:
                 tracker.log(step, measure_dev(run, encoder))
@@ -274,7 +289,7 @@ def make_model(run: Run, mix: Mix, recorder: Recorder) -> Manifest:
                 folder / "config.json", json.dumps({"recipe": plain(config.recipe), "seed": config.seed}, indent=1)
             )
             files = sorted(str(path.relative_to(folder)) for path in (folder / "model").rglob("*") if path.is_file())
-            counts = {**dataclasses.asdict(workload), **dataclasses.asdict(report)}
+            counts = {**workload, **dataclasses.asdict(report), **_losses(folder / "ledger.jsonl")}
             cost = {"train_s": counts.pop("seconds")}
             tracker.summary(counts)
             store.complete(
@@ -296,6 +311,14 @@ def make_model(run: Run, mix: Mix, recorder: Recorder) -> Manifest:
     manifest = store.find("train", identity.train)
     assert manifest is not None
     return manifest
+
+
+def _losses(ledger: Path) -> dict[str, float]:
+    """Return the mean loss of the first and of the last eighth of all steps."""
+    steps = ledger_steps(ledger)
+    losses = [steps[step]["loss"] for step in sorted(steps) if "loss" in steps[step]]
+    part = max(1, len(losses) // 8)
+    return {"first_loss": fmean(losses[:part]), "last_loss": fmean(losses[-part:])}
 
 
 def trained(run: Run) -> BiEncoder:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ablate.config import Budget, build
 from ablate.records import UserError
-from ablate.results import Manifest, ResultStore
+from ablate.results import WORKLOAD_FILE, Manifest, ResultStore
 
 COLUMNS = {
     "groups": "groups",
@@ -41,7 +41,7 @@ class ArmTotals:
     budget: Budget
     mixes: dict[int, Manifest]
     totals: dict[str, float | None]
-    """None where no training of the arm is complete yet."""
+    """None where it is not known yet: FLOPs before the training is complete."""
 
 
 def read_arms(store: ResultStore, study: str) -> list[ArmTotals]:
@@ -60,17 +60,27 @@ def read_arms(store: ResultStore, study: str) -> list[ArmTotals]:
     if not mixes:
         known = ", ".join(sorted(studies)) or "none"
         raise UserError(f"no mix of a study {study!r} under {store.root}; studies there: {known}")
-    trainings: dict[tuple[str, str], Manifest] = {
-        (manifest.parents[0], label): manifest for manifest in store.manifests("train") for label in manifest.labels
-    }
+    trainings = _trainings(store)
     return [_totals(study, arm, mixes[arm], trainings) for arm in sorted(mixes)]
 
 
-def _totals(study: str, arm: str, mixes: dict[int, Manifest], trainings: dict[tuple[str, str], Manifest]) -> ArmTotals:
+def _trainings(store: ResultStore) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the counts of each training by its mix and label: finished ones, and those that are only counted yet."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for path in sorted(store.folder("train", "x").parent.glob(f"*/{WORKLOAD_FILE}")):
+        workload = json.loads(path.read_text(encoding="utf-8"))
+        found[workload["mix"], workload["label"]] = workload["counts"]
+    for manifest in store.manifests("train"):
+        found.update({(manifest.parents[0], label): manifest.counts for label in manifest.labels})
+    return found
+
+
+def _totals(
+    study: str, arm: str, mixes: dict[int, Manifest], trainings: dict[tuple[str, str], dict[str, Any]]
+) -> ArmTotals:
     counts: list[dict[str, Any]] = []
     for manifest in mixes.values():
-        training = trainings.get((manifest.id, f"{study}/{arm}"))
-        counts.append({**(training.counts if training else {}), **manifest.counts})
+        counts.append({**trainings.get((manifest.id, f"{study}/{arm}"), {}), **manifest.counts})
     totals = {
         name: fmean(one[name] for one in counts) if all(name in one for one in counts) else None for name in COLUMNS
     }

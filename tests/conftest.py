@@ -76,6 +76,9 @@ class HandMadeSource:
                 )
                 yield SourceRow(**{**values, **self.changes})
 
+    def generated(self, doc_id: str) -> bool:
+        return "-" in doc_id
+
     def passages(self, doc_ids: Iterable[str]) -> Iterator[Passage]:
         for doc_id in doc_ids:
             yield Passage(doc_id, f"text of {doc_id}")

@@ -47,6 +47,7 @@ def test_twins_displace_queries_at_equal_groups() -> None:
     card = mix(DUAL, limit=8).card
     assert card["unique_queries"] == 2 and card["views"] == {"plain": 0, "original": 4, "reversed": 4}
     assert card["unique_passages"] == 8  # the twin has the same two passages
+    assert card["generated_share"] == 0.5  # in this source the instruction negatives are
 
 
 def test_queries_are_nested_across_arms_and_budgets() -> None:

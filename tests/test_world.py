@@ -18,6 +18,7 @@ from ablate.data.world.plan import make_plan
 from ablate.data.world.tables import FORM_TURNS, FORMS, KINDS, SPLITS, domains, in_words, shared, with_article
 from ablate.records import EvaluationSet, SourceRow, UserError
 
+
 @cache
 def world(documents: int = 3000, skew: float = 0.9, shortcut: float = 0.9, seed: int = 7) -> World:
     return World(seed=seed, documents=documents, skew=skew, shortcut=shortcut)
@@ -344,7 +345,8 @@ def test_passages_come_in_the_order_asked() -> None:
 def test_unknown_passages_are_named() -> None:
     known = next(iter(world().documents())).doc_id
     tested = evaluation_set("test").documents[0].doc_id
-    for wrong in ("nothing", known[:-1] + "c", known.replace("-0000.", "-9999."), known.replace("-0000.", "-0."), tested):
+    others = (known[:-1] + "c", known.replace("-0000.", "-9999."), known.replace("-0000.", "-0."))
+    for wrong in ("nothing", *others, tested):
         with pytest.raises(UserError, match=re.escape(f"world has no training passage {wrong!r}; ask for ids")):
             list(world().passages([wrong]))
 
@@ -375,7 +377,9 @@ def test_wording_of_both_sides_by_hand() -> None:
     with_pets, cheap = Demand(presence, True), Demand(numeric, True)
     short, negated = Wording("short", 0, 0), Wording("negated", 0, 0)
     assert write_instruction("place", (with_pets,), "train", short) == "Only a place that welcomes dogs and cats."
-    assert write_instruction("place", (with_pets,), "train", negated) == "Skip any place that is kept strictly animal-free because of allergies."
+    assert write_instruction("place", (with_pets,), "train", negated) == (
+        "Skip any place that is kept strictly animal-free because of allergies."
+    )
     assert write_instruction("place", (cheap, with_pets._replace(usual=False)), "train", negated) == (
         "Skip any place that is a luxury, over 100 euros or welcomes dogs and cats."
     )

@@ -129,6 +129,10 @@ class Mined:
         for row in self._source.rows():
             yield row if row.hard_negatives else dataclasses.replace(row, hard_negatives=mined[row.query])
 
+    def generated(self, doc_id: str) -> bool | None:
+        """Return what the inner source says."""
+        return self._source.generated(doc_id)
+
     def documents(self) -> Iterator[Passage]:
         """Yield the whole corpus of the inner source."""
         return self._source.documents()

@@ -69,7 +69,7 @@ def build_mix(source: RowSource, recipe: Recipe, seed: int, tokens_of: TokensOf 
     else:
         groups = tuple(_within(budget, order, factors, seed))
     passages = _passages(source, groups)
-    counts = card(groups, passages, order)
+    counts = card(groups, passages, order, [source.generated(doc_id) for doc_id in passages])
     if budget.unit == "tokens" and tokens_of is not None:
         counts["tokens"] = sum(tokens_of(groups, passages))
     return Mix(groups, passages, counts)
@@ -225,7 +225,12 @@ def _again(group: TrainingGroup, round_number: int) -> TrainingGroup:
     return dataclasses.replace(group, group_id=f"{row}~{round_number}/{view}")
 
 
-def card(groups: tuple[TrainingGroup, ...], passages: dict[str, Passage], order: RowOrder) -> dict[str, Any]:
+def card(
+    groups: tuple[TrainingGroup, ...],
+    passages: dict[str, Passage],
+    order: RowOrder,
+    generated: Sequence[bool | None],
+) -> dict[str, Any]:
     """Return all totals of a mix that do not depend on a tokenizer, whatever the unit of its budget."""
     views = Counter(group.view for group in groups)
     return {
@@ -234,6 +239,7 @@ def card(groups: tuple[TrainingGroup, ...], passages: dict[str, Passage], order:
         "base_rows": len({group.group_id.rpartition("/")[0] for group in groups}),
         "unique_queries": len({group.query_id for group in groups}),
         "unique_passages": len(passages),
+        "generated_share": None if None in generated else sum(map(bool, generated)) / len(passages),
         "views": {view: views[view] for view in ("plain", "original", "reversed")},
         "hard_negatives": sum(len(group.hard_negatives) for group in groups),
         "instruction_negatives": sum(len(group.instruction_negatives) for group in groups),

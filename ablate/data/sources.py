@@ -23,6 +23,9 @@ class RowSource(Protocol):
     def rows(self) -> Iterator[SourceRow]:
         """Yield all base rows, in a fixed order."""
 
+    def generated(self, doc_id: str) -> bool | None:
+        """Return whether a passage was written by a program or a language model; None when that is not known."""
+
     def passages(self, doc_ids: Iterable[str]) -> Iterator[Passage]:
         """Yield the training passages of these ids, in the order asked; raises UserError for an unknown id."""
 

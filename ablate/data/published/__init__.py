@@ -35,6 +35,9 @@ class Format(Protocol):
     def passages(self, record: Record) -> Iterator[Passage]:
         """Yield all passages of a record."""
 
+    def generated(self, doc_id: str) -> bool | None:
+        """Return whether an id is that of a generated passage; None when ids do not say."""
+
 
 class PublishedRows:
     """Records of a published set as a `RowSource` without evaluation sets."""
@@ -82,6 +85,10 @@ class PublishedRows:
             if hit is None:
                 raise UserError(f"document {doc_id!r} is in no record of the source; give an id that its rows name")
             yield hit[0]
+
+    def generated(self, doc_id: str) -> bool | None:
+        """Return what the ids of the format say."""
+        return self._format.generated(doc_id)
 
     def documents(self) -> Iterator[Passage]:
         """Yield every passage once, where it stands first; holds the ids of all that were seen."""

@@ -81,6 +81,10 @@ class InfIr:
                 answers=(far,),
             )
 
+    def generated(self, doc_id: str) -> bool | None:
+        """Return None: the ids are digests of the texts."""
+        return None
+
     def passages(self, record: Record) -> Iterator[Passage]:
         """Yield the three documents of a record."""
         triple = _read(record)

@@ -120,6 +120,10 @@ class Promptriever:
             answers=answers,
         )
 
+    def generated(self, doc_id: str) -> bool | None:
+        """Return whether an id is of the form `<query_id>_<n>`, which the authors give to generated passages."""
+        return "_" in doc_id.split("#")[0]
+
     def passages(self, record: Record) -> Iterator[Passage]:
         """Yield all passages of a record: positives, instruction negatives, hard negatives."""
         for name in ("positive_passages", "new_negatives", "negative_passages"):

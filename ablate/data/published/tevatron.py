@@ -52,6 +52,10 @@ class Tevatron:
             answers=tuple(positives),
         )
 
+    def generated(self, doc_id: str) -> bool | None:
+        """Return None: the format does not say."""
+        return None
+
     def passages(self, record: Record) -> Iterator[Passage]:
         """Yield all passages of a record: positives, hard negatives."""
         self._refuse_bare_ids(record)

@@ -105,6 +105,10 @@ class RuleSource:
 
     # --- passages -----------------------------------------------------------------------------------------------------
 
+    def generated(self, doc_id: str) -> bool | None:
+        """Return False: documents of a folder are taken for real."""
+        return False
+
     def documents(self) -> Iterator[Passage]:
         """Yield the whole corpus, in the order of its file."""
         yield from self._documents.values()

@@ -76,6 +76,10 @@ class World:
             topic, number, style = self._parse(doc_id)
             yield Passage(doc_id, self._text(topic, number, style))
 
+    def generated(self, doc_id: str) -> bool | None:
+        """Return True: every text is written by the generator."""
+        return True
+
     def documents(self) -> Iterator[Passage]:
         """Yield the whole corpus topic by topic: training passages in both styles, then the evaluation sets."""
         for topic in self._plan.train:
