@@ -60,6 +60,7 @@ RUNTIME = Runtime(
     label="",
     baseline=None,
     study="",
+    until="scores",
     checkpoint_every=3,
     dev_set=None,
     dev_every=2,
