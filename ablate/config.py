@@ -541,8 +541,8 @@ def identify(recipe: Recipe, seed: int, revisions: Revisions) -> Identity:
     train = {"stage": "train", "mix": digest(mix), "model": model, "train": plain(recipe.train), "seed": seed}
     test_beds = {**evaluation, "source": evaluation["source"] or source}
     untouched: dict[str, Any] = {"stage": "untouched", "model": model, "evaluation": test_beds}
-    if recipe.model.tiny is not None:  # its weights are drawn, not loaded
-        untouched["seed"] = seed
+    if recipe.model.tiny is not None:  # its weights are drawn, and its vocabulary is that of the training source
+        untouched.update(seed=seed, vocabulary=source)
     return Identity(
         mix=mix,
         train=train,

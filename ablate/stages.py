@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -110,7 +111,7 @@ def prepare(config: RunConfig) -> Run:
     from ablate.model.backbone import resolve_backbone
     from ablate.model.device import resolve_device, resolve_precision
 
-    torch.set_num_threads(config.runtime.threads or torch.get_num_threads())
+    torch.set_num_threads(config.runtime.threads or len(os.sched_getaffinity(0)))
     precision = resolve_precision(config.recipe.train.precision, resolve_device(config.runtime.device))
     train = dataclasses.replace(config.recipe.train, precision=precision)
     config = dataclasses.replace(config, recipe=dataclasses.replace(config.recipe, train=train))
