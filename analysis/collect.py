@@ -1,0 +1,129 @@
+"""All scores of a study in one long table: the file that `analysis.significance --scores` takes, and means at a glance.
+
+    python -m analysis.collect STUDY --out scores.parquet [--results results]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ablate.records import UserError
+from ablate.results import Manifest, ResultStore
+
+COLUMNS = ("arm", "seed", "dataset", "condition", "direction", "unit_id", "measure", "value")
+SCORES_FILE = "scores.parquet"
+
+
+def evaluations(store: ResultStore, study: str) -> dict[tuple[str, int], Manifest]:
+    """Return the complete evaluations of a study by arm and seed; the untouched backbone is the arm `untouched`.
+
+    Raises UserError when there is none, naming the studies that there are, and when an arm has two evaluations of one
+    seed, because a name then stands for two recipes.
+    """
+    found: dict[tuple[str, int], Manifest] = {}
+    studies = set()
+    for manifest in store.manifests("evaluation"):
+        for label in manifest.labels:
+            name, _, arm = label.partition("/")
+            studies.add(name)
+            if name != study:
+                continue
+            other = found.setdefault((arm, manifest.seed), manifest)
+            if other.id != manifest.id:
+                raise UserError(
+                    f"the arm {arm!r} of study {study!r} has two evaluations of seed {manifest.seed} ({other.id} and "
+                    f"{manifest.id}): two recipes share a name; give one of them another runtime.label or runtime.study"
+                )
+    if not found:
+        known = ", ".join(sorted(studies)) or "none"
+        raise UserError(f"no evaluation of a study {study!r} under {store.root}; studies there: {known}")
+    return found
+
+
+def collect(store: ResultStore, study: str) -> pa.Table:
+    """Return the scores of a study as one table with the columns of COLUMNS, by arm and seed."""
+    parts = []
+    for (arm, seed), manifest in sorted(evaluations(store, study).items()):
+        scores = pq.read_table(store.folder("evaluation", manifest.id) / SCORES_FILE)
+        scores = pa.table({name: pc.cast(scores[name], pa.string()) if name != "value" else scores[name]
+                           for name in scores.column_names})  # fmt: skip
+        scores = scores.append_column("arm", pa.array([arm] * len(scores)))
+        parts.append(scores.append_column("seed", pa.array([seed] * len(scores), pa.int64())).select(COLUMNS))
+    return pa.concat_tables(parts)
+
+
+def means(table: pa.Table) -> dict[tuple[str, str, str, str], dict[str, dict[int, float]]]:
+    """Return (dataset, measure, condition, direction) -> arm -> seed -> mean over units."""
+    grouped = table.group_by(["dataset", "measure", "condition", "direction", "arm", "seed"]).aggregate(
+        [("value", "mean")]
+    )
+    found: dict[tuple[str, str, str, str], dict[str, dict[int, float]]] = {}
+    for row in grouped.to_pylist():
+        key = (row["dataset"], row["measure"], row["condition"], row["direction"])
+        found.setdefault(key, {}).setdefault(row["arm"], {})[row["seed"]] = row["value_mean"]
+    return found
+
+
+def format_means(found: Mapping[tuple[str, str, str, str], Mapping[str, Mapping[int, float]]]) -> str:
+    """Return one block per dataset and measure: an arm a row, mean over seeds and standard deviation between them."""
+    lines: list[str] = []
+    blocks: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for dataset, measure, condition, direction in sorted(found):
+        blocks.setdefault((dataset, measure), []).append((condition, direction))
+    for (dataset, measure), columns in blocks.items():
+        arms = sorted({arm for column in columns for arm in found[dataset, measure, *column]})
+        width = max(len(arm) for arm in arms)
+        heads = [c if c == d or d in ("all", "both") else f"{c}: {d}" for c, d in columns]
+        lines.append(f"{dataset}  {measure}  (mean over seeds, ± standard deviation between seeds)")
+        lines.append("  ".join([" " * (width + 2), "seeds", *(head.rjust(18) for head in heads)]))
+        for arm in arms:
+            cells, seeds = [], 0
+            for column in columns:
+                values = list(found[dataset, measure, *column].get(arm, {}).values())
+                seeds = max(seeds, len(values))
+                spread = f" ±{stdev(values):.3f}" if len(values) > 1 else " " * 7
+                cells.append((f"{fmean(values):.3f}{spread}" if values else "-").rjust(18))
+            lines.append("  ".join([f"  {arm.ljust(width)}", f"{seeds:5d}", *cells]).rstrip())
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the scores of a study, print their means, and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.collect",
+        description="All scores of a study in one long table, and their means over seeds.",
+        epilog="Example: python -m analysis.collect polarity --out polarity.parquet --measure 'nDCG@10'",
+    )
+    parser.add_argument("study", help="name under which the runs were made (runtime.study)")
+    parser.add_argument("--results", default="results", help="folder of results (default: results)")
+    parser.add_argument("--out", type=Path, help="write the long table to this Parquet file")
+    parser.add_argument("--measure", action="append", help="print only this measure; may be given again")
+    options = parser.parse_args(arguments)
+    try:
+        table = collect(ResultStore(options.results), options.study)
+        found = means(table)
+        known = {key[1] for key in found}
+        for measure in options.measure or ():
+            if measure not in known:
+                raise UserError(f"--measure {measure!r} is not there; measures: {', '.join(sorted(known))}")
+        print(format_means({key: value for key, value in found.items() if key[1] in (options.measure or known)}))
+        if options.out:
+            pq.write_table(table, options.out)
+            print(f"{len(table):,} scores written to {options.out}")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
