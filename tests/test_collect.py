@@ -42,7 +42,7 @@ def results(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_long_table_has_every_score_with_its_arm_and_seed(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_has_every_score_with_arm_and_seed(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["s", "--results", str(results), "--out", str(results / "out.parquet")]) == 0
     rows = pq.read_table(results / "out.parquet").to_pylist()
     assert [(row["arm"], row["seed"], row["unit_id"], row["value"]) for row in rows] == [
