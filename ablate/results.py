@@ -171,6 +171,18 @@ class ResultStore:
             if manifest is not None:
                 yield manifest
 
+    def labelled(self, kind: Kind, study: str) -> list[tuple[str, Manifest]]:
+        """Return (arm, manifest) of every complete stage of a kind in a study; a stage with two labels comes twice.
+
+        Raises UserError when there is none, naming the studies that there are.
+        """
+        labels = [(label, manifest) for manifest in self.manifests(kind) for label in manifest.labels]
+        found = [(label.partition("/")[2], manifest) for label, manifest in labels if label.partition("/")[0] == study]
+        if not found:
+            known = ", ".join(sorted({label.partition("/")[0] for label, _ in labels})) or "none"
+            raise UserError(f"no {kind} of a study {study!r} under {self.root}; studies there: {known}")
+        return found
+
     def damaged(self, manifest: Manifest) -> list[str]:
         """Return the files of a stage that are missing or whose digest is not the recorded one."""
         folder = self.folder(manifest.kind, manifest.id)

@@ -50,16 +50,8 @@ def read_arms(store: ResultStore, study: str) -> list[ArmTotals]:
     Raises UserError when there is none, naming the studies that there are.
     """
     mixes: dict[str, dict[int, Manifest]] = {}
-    studies = set()
-    for manifest in store.manifests("mix"):
-        for label in manifest.labels:
-            name, _, arm = label.partition("/")
-            studies.add(name)
-            if name == study:
-                mixes.setdefault(arm, {})[manifest.seed] = manifest
-    if not mixes:
-        known = ", ".join(sorted(studies)) or "none"
-        raise UserError(f"no mix of a study {study!r} under {store.root}; studies there: {known}")
+    for arm, manifest in store.labelled("mix", study):
+        mixes.setdefault(arm, {})[manifest.seed] = manifest
     trainings = _trainings(store)
     return [_totals(study, arm, mixes[arm], trainings) for arm in sorted(mixes)]
 

@@ -29,22 +29,13 @@ def evaluations(store: ResultStore, study: str) -> dict[tuple[str, int], Manifes
     seed, because a name then stands for two recipes.
     """
     found: dict[tuple[str, int], Manifest] = {}
-    studies = set()
-    for manifest in store.manifests("evaluation"):
-        for label in manifest.labels:
-            name, _, arm = label.partition("/")
-            studies.add(name)
-            if name != study:
-                continue
-            other = found.setdefault((arm, manifest.seed), manifest)
-            if other.id != manifest.id:
-                raise UserError(
-                    f"the arm {arm!r} of study {study!r} has two evaluations of seed {manifest.seed} ({other.id} and "
-                    f"{manifest.id}): two recipes share a name; give one of them another runtime.label or runtime.study"
-                )
-    if not found:
-        known = ", ".join(sorted(studies)) or "none"
-        raise UserError(f"no evaluation of a study {study!r} under {store.root}; studies there: {known}")
+    for arm, manifest in store.labelled("evaluation", study):
+        other = found.setdefault((arm, manifest.seed), manifest)
+        if other.id != manifest.id:
+            raise UserError(
+                f"the arm {arm!r} of study {study!r} has two evaluations of seed {manifest.seed} ({other.id} and "
+                f"{manifest.id}): two recipes share a name; give one of them another runtime.label or runtime.study"
+            )
     return found
 
 
