@@ -171,13 +171,22 @@ class ResultStore:
             if manifest is not None:
                 yield manifest
 
-    def labelled(self, kind: Kind, study: str) -> list[tuple[str, Manifest]]:
-        """Return (arm, manifest) of every complete stage of a kind in a study; a stage with two labels comes twice.
+    def by_arm(self, kind: Kind, study: str) -> dict[tuple[str, int], Manifest]:
+        """Return the complete stages of a kind in a study by arm and seed; a stage with two labels comes twice.
 
-        Raises UserError when there is none, naming the studies that there are.
+        Raises UserError when there is none, naming the studies that there are, and when two stages of one arm have the
+        same seed, because a name then stands for two recipes.
         """
         labels = [(label, manifest) for manifest in self.manifests(kind) for label in manifest.labels]
-        found = [(label.partition("/")[2], manifest) for label, manifest in labels if label.partition("/")[0] == study]
+        found: dict[tuple[str, int], Manifest] = {}
+        for label, manifest in labels:
+            name, _, arm = label.partition("/")
+            if name == study and found.setdefault((arm, manifest.seed), manifest).id != manifest.id:
+                raise UserError(
+                    f"the arm {arm!r} of study {study!r} has two of kind {kind} with seed {manifest.seed} "
+                    f"({found[arm, manifest.seed].id} and {manifest.id}): two recipes share a name; give one of them "
+                    f"another runtime.label or runtime.study"
+                )
         if not found:
             known = ", ".join(sorted({label.partition("/")[0] for label, _ in labels})) or "none"
             raise UserError(f"no {kind} of a study {study!r} under {self.root}; studies there: {known}")

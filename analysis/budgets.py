@@ -50,8 +50,8 @@ def read_arms(store: ResultStore, study: str) -> list[ArmTotals]:
     Raises UserError when there is none, naming the studies that there are.
     """
     mixes: dict[str, dict[int, Manifest]] = {}
-    for arm, manifest in store.labelled("mix", study):
-        mixes.setdefault(arm, {})[manifest.seed] = manifest
+    for (arm, seed), manifest in store.by_arm("mix", study).items():
+        mixes.setdefault(arm, {})[seed] = manifest
     trainings = _trainings(store)
     return [_totals(study, arm, mixes[arm], trainings) for arm in sorted(mixes)]
 

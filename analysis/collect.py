@@ -16,33 +16,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ablate.records import UserError
-from ablate.results import Manifest, ResultStore
+from ablate.results import ResultStore
 
 COLUMNS = ("arm", "seed", "dataset", "condition", "direction", "unit_id", "measure", "value")
 SCORES_FILE = "scores.parquet"
 
 
-def evaluations(store: ResultStore, study: str) -> dict[tuple[str, int], Manifest]:
-    """Return the complete evaluations of a study by arm and seed; the untouched backbone is the arm `untouched`.
-
-    Raises UserError when there is none, naming the studies that there are, and when an arm has two evaluations of one
-    seed, because a name then stands for two recipes.
-    """
-    found: dict[tuple[str, int], Manifest] = {}
-    for arm, manifest in store.labelled("evaluation", study):
-        other = found.setdefault((arm, manifest.seed), manifest)
-        if other.id != manifest.id:
-            raise UserError(
-                f"the arm {arm!r} of study {study!r} has two evaluations of seed {manifest.seed} ({other.id} and "
-                f"{manifest.id}): two recipes share a name; give one of them another runtime.label or runtime.study"
-            )
-    return found
-
-
 def collect(store: ResultStore, study: str) -> pa.Table:
-    """Return the scores of a study as one table with the columns of COLUMNS, by arm and seed."""
+    """Return the scores of a study as one table with the columns of COLUMNS, by arm and seed.
+
+    The untouched backbone is the arm `untouched`. Raises UserError as `ResultStore.by_arm` does.
+    """
     parts = []
-    for (arm, seed), manifest in sorted(evaluations(store, study).items()):
+    for (arm, seed), manifest in sorted(store.by_arm("evaluation", study).items(), key=lambda item: item[0]):
         scores = pq.read_table(store.folder("evaluation", manifest.id) / SCORES_FILE)
         scores = pa.table({name: pc.cast(scores[name], pa.string()) if name != "value" else scores[name]
                            for name in scores.column_names})  # fmt: skip
