@@ -318,12 +318,32 @@ def build_run(values: Mapping[str, Any]) -> RunConfig:
         runtime=build(Runtime, values["runtime"], "runtime"),
     )
     check_coherent(run.recipe.factors)
+    _check_together(run)
+    return run
+
+
+def _check_together(run: RunConfig) -> None:
+    """Raise UserError for values that are right by themselves and wrong together."""
+    recipe, runtime = run.recipe, run.runtime
+    if recipe.factors.instruction_negatives > recipe.budget.negatives_per_group:
+        raise UserError(
+            f"factors.instruction_negatives={recipe.factors.instruction_negatives} does not fit into "
+            f"budget.negatives_per_group={recipe.budget.negatives_per_group}; raise the budget's or lower the factor's"
+        )
+    sets = recipe.evaluation.sets
+    if not sets or len(set(sets)) < len(sets):
+        raise UserError(f"evaluation.sets={list(sets)} must name at least one set and none of them twice")
+    if "/" in runtime.study or "/" in runtime.label or not runtime.study or not runtime.label:
+        raise UserError(
+            f"runtime.study={runtime.study!r} and runtime.label={runtime.label!r} must be names without a slash"
+        )
+    if runtime.label == "untouched":
+        raise UserError("runtime.label='untouched' is the name of the backbone before training; choose another one")
     if run.runtime.dev_set in run.recipe.evaluation.sets:
         raise UserError(
             f"runtime.dev_set={run.runtime.dev_set!r} is one of evaluation.sets={list(run.recipe.evaluation.sets)}; "
             f"what is watched in training must not be what is reported: set runtime.dev_set=null or name another set"
         )
-    return run
 
 
 def build(cls: type[T], values: Any, path: str = "") -> T:

@@ -76,6 +76,21 @@ class ResultStore:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).absolute()
 
+    def open(self) -> None:
+        """Make the root folder; raises UserError when it cannot be written to."""
+        probe = self.root / f".probe-{uuid.uuid4().hex}"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            if disk_trouble(error):
+                raise
+            raise UserError(
+                f"runtime.results={str(self.root)!r} cannot be used as the folder of results ({error.strerror}); name "
+                f"another one"
+            ) from error
+
     def folder(self, kind: Kind, stage_id: str) -> Path:
         """Return the folder of a stage, whether it exists or not."""
         return self.root / FOLDERS[kind] / stage_id
@@ -135,6 +150,9 @@ class ResultStore:
         """Write the manifest of a finished stage, last and by rename, with the digest of each of its files."""
         stage_id = digest(recipe)
         folder = self.folder(kind, stage_id)
+        for name in files:  # on the disk before the manifest that vouches for them
+            with open(folder / name, "rb") as file:
+                os.fsync(file.fileno())
         manifest = Manifest(
             kind=kind,
             id=stage_id,
@@ -245,7 +263,10 @@ class Lock:
         # Written under another name and linked, so that a lock is never seen without its owner.
         draft = self.path.with_name(f".{self.path.name}.{self.owner['token']}")
         try:
-            draft.write_text(json.dumps(self.owner), encoding="utf-8")
+            with open(draft, "w", encoding="utf-8") as file:
+                file.write(json.dumps(self.owner))
+                file.flush()
+                os.fsync(file.fileno())
             os.link(draft, self.path)
         except FileExistsError:
             return False
@@ -259,9 +280,7 @@ class Lock:
                 os.utime(self.path)
 
     def _stale_owner(self) -> dict[str, Any] | None:
-        owner = _read_json(self.path)
-        if owner is None:
-            return None
+        owner = _read_json(self.path) or {}  # a lock that a power cut left unreadable has no owner
         if owner.get("host") == self.owner["host"]:
             return None if _birth_of(int(owner.get("pid", 0))) == owner.get("born") else owner
         try:
@@ -273,8 +292,9 @@ class Lock:
     def _take_over(self, owner: dict[str, Any]) -> None:
         with open(self.path.parent / ".takeover", "a") as guard:  # one take-over at a time, so that no live lock goes
             fcntl.flock(guard, fcntl.LOCK_EX)
-            if _read_json(self.path) == owner:
-                print(f"taking over {self.path}: its owner (process {owner.get('pid')}) is gone", file=sys.stderr)
+            if (_read_json(self.path) or {}) == owner:
+                process = owner.get("pid", "unknown")
+                print(f"taking over {self.path}: its owner (process {process}) is gone", file=sys.stderr)
                 self.path.unlink(missing_ok=True)
 
 

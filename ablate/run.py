@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -31,12 +33,12 @@ def main(values: DictConfig) -> None:
     try:
         execute(strict(values), baseline(values))
     except UserError as error:
-        _stop(f"error: {error}", error)
+        _stop(f"error: {error}")
     except OSError as error:
         trouble = disk_trouble(error)
         if trouble is None:
             raise
-        _stop(f"error: {trouble}", error)
+        _stop(f"error: {trouble}")
 
 
 def execute(config: RunConfig, compared_with: Recipe | None = None) -> None:
@@ -67,21 +69,38 @@ def strict(values: DictConfig) -> RunConfig:
 
 
 def baseline(values: DictConfig) -> Recipe | None:
-    """Return the recipe of the arm that `runtime.baseline` names, under the same overrides, or None."""
+    """Return the recipe of the arm that `runtime.baseline` names, or None.
+
+    It is composed under the same overrides but for those of factors, which are what tells arms apart.
+    """
     name = OmegaConf.select(values, "runtime.baseline")
     if name is None:
         return None
-    overrides = [item for item in HydraConfig.get().overrides.task if not item.lstrip("+").startswith("experiment=")]
-    return strict(hydra.compose("config", [f"+experiment={name}", *overrides])).recipe
+    given = HydraConfig.get().overrides.task
+    overrides = [item for item in given if not re.match(r"[+~]*(experiment|factors)\b", item)]
+    try:
+        composed = hydra.compose("config", [f"+experiment={name}", *overrides])
+    except HydraException as error:
+        known = ", ".join(sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")))
+        raise UserError(f"runtime.baseline={name!r} is no arm in conf/experiment/; known: {known}") from error
+    return strict(composed).recipe
 
 
-def _stop(message: str, error: Exception) -> None:
-    """End a single run with its message alone; in a multirun let the other runs go on."""
+failed: list[str] = []
+"""Messages of the runs of a multirun that failed; the other runs go on, and the exit code tells."""
+
+
+def _stop(message: str) -> None:
+    """Print one line about a run that cannot go on; a single run ends, a multirun goes on with the next one."""
+    message = " ".join(message.split())
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise error
-    print(" ".join(message.split()), file=sys.stderr)
-    raise SystemExit(2)
+        failed.append(message)
+        message = f"run {HydraConfig.get().job.num} ({HydraConfig.get().job.override_dirname}): {message}"
+    print(message, file=sys.stderr)
+    if HydraConfig.get().mode != RunMode.MULTIRUN:
+        raise SystemExit(2)
 
 
 if __name__ == "__main__":
     main()
+    sys.exit(2 if failed else 0)

@@ -125,6 +125,8 @@ def prepare(config: RunConfig) -> Run:
                 f"(keys evaluation.sets and runtime.dev_set; sets of another source: +evaluation_source=NAME)"
             )
     backbone = resolve_backbone(config.recipe.model)
+    store = ResultStore(config.runtime.results)
+    store.open()
     revisions = Revisions(
         source.revision, backbone.revision, evaluation="" if elsewhere is None else test_beds.revision
     )
@@ -132,7 +134,7 @@ def prepare(config: RunConfig) -> Run:
         source = _mined(source, config, backbone)
         revisions = dataclasses.replace(revisions, miner=source.revision)
     identity = identify(config.recipe, config.seed, revisions)
-    return Run(config, source, test_beds, backbone, identity, ResultStore(config.runtime.results))
+    return Run(config, source, test_beds, backbone, identity, store)
 
 
 def _mined(source: RowSource, config: RunConfig, backbone: Backbone) -> RowSource:
@@ -245,16 +247,18 @@ def make_workload(run: Run, mix: Mix) -> dict[str, Any]:
     folder = run.store.folder("train", run.identity.train_id)
     path = folder / WORKLOAD_FILE
     if path.is_file():
-        counts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["counts"]
-        return counts
-    from ablate.model.workload import measure_workload
+        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    else:
+        from ablate.model.workload import measure_workload
 
-    workload = measure_workload(
-        mix.groups, mix.passages, run.untrained().template, run.config.recipe.train, run.config.seed
-    )
-    counts = dataclasses.asdict(workload)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps({"mix": run.identity.mix_id, "label": run.label, "counts": counts}))
+        workload = measure_workload(
+            mix.groups, mix.passages, run.untrained().template, run.config.recipe.train, run.config.seed
+        )
+        known = {"mix": run.identity.mix_id, "labels": [], "counts": dataclasses.asdict(workload)}
+    if run.label not in known["labels"]:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps({**known, "labels": [*known["labels"], run.label]}))
+    counts: dict[str, Any] = known["counts"]
     return counts
 
 

@@ -61,7 +61,7 @@ def _trainings(store: ResultStore) -> dict[tuple[str, str], dict[str, Any]]:
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for path in sorted(store.folder("train", "x").parent.glob(f"*/{WORKLOAD_FILE}")):
         workload = json.loads(path.read_text(encoding="utf-8"))
-        found[workload["mix"], workload["label"]] = workload["counts"]
+        found.update({(workload["mix"], label): workload["counts"] for label in workload["labels"]})
     for manifest in store.manifests("train"):
         found.update({(manifest.parents[0], label): manifest.counts for label in manifest.labels})
     return found
@@ -173,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             wrong = unmatched(arms, baseline)
             values = {arm.arm: {**arm.totals, "unmatched": wrong.get(arm.arm)} for arm in arms}
             options.json.write_text(json.dumps(values, indent=1), encoding="utf-8")
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

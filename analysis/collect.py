@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.out:
             pq.write_table(table, options.out)
             print(f"{len(table):,} scores written to {options.out}")
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

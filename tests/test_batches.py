@@ -192,3 +192,10 @@ def test_a_mix_without_groups_and_a_repeated_id_are_refused():
     cache = TokenCache(["A"], count_characters)
     with pytest.raises(UserError, match="group id 'r/plain' stands twice"):
         TrainingSteps(rows, cache, cache, batch_size=2, epochs=1, seed=0, in_batch_negatives=True)
+
+
+def test_a_batch_must_hold_all_groups_of_a_row():
+    ids = [f"r{row}/{view}" for row in range(4) for view in ("original", "reversed", "plain")]
+    with pytest.raises(UserError, match="train.batch_size=2 is smaller than the 3 groups of base row 'r0'"):
+        plan_epoch(ids, 2, 0, 0)
+    assert all(plan_epoch(ids, 3, 0, 0))

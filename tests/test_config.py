@@ -43,6 +43,10 @@ def changed(*overrides: str) -> set[str]:
         ("seed", "1", "seed='1' has the wrong type"),
         ("runtime.tracker.kind", "wandbb", "runtime.tracker.kind='wandbb' is not known; allowed: none, wandb_offline"),
         ("runtime.dev_set", "test", "runtime.dev_set='test' is one of evaluation.sets"),
+        ("evaluation.sets", [], "evaluation.sets=[] must name at least one set"),
+        ("evaluation.sets", ["test", "test"], "none of them twice"),
+        ("runtime.study", "a/b", "must be names without a slash"),
+        ("runtime.label", "untouched", "is the name of the backbone before training"),
         ("model", "minilm", "model='minilm' must be a group of keys"),
     ],
 )
@@ -57,6 +61,11 @@ def test_wrong_values_are_refused_with_path_value_and_what_is_allowed(path: str,
         build_run(values)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_more_instruction_negatives_than_places_are_refused() -> None:
+    with pytest.raises(UserError, match="instruction_negatives=2 does not fit into budget.negatives_per_group=1"):
+        run_config("+experiment=dual_view", "factors.instruction_negatives=2")
 
 
 def test_unknown_and_missing_keys_are_refused_with_the_known_names() -> None:

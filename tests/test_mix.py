@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from conftest import HandMadeSource, run_config
 from ablate.config import Budget, Recipe
 from ablate.data.mix import Mix, build_mix, content_digest, read_mix, write_mix
 from ablate.factors import Factors
-from ablate.records import Passage, TrainingGroup, UserError
+from ablate.records import Passage, SourceRow, TrainingGroup, UserError
 
 DUAL = Factors(instructed=1.0, instruction_negatives=1, reversed_views=1.0)
 PLAIN = Factors()
@@ -69,6 +69,7 @@ def test_a_budget_beyond_the_source_is_refused_or_repeated_as_declared() -> None
         mix(PLAIN, limit=40)
     repeated = mix(PLAIN, limit=40, fill="repeat")
     assert repeated.card["groups"] == 40 and repeated.card["unique_queries"] == 8
+    assert repeated.card["base_rows"] == 16
     assert len({group.group_id for group in repeated.groups}) == 40
     with pytest.raises(UserError, match=r"budget\.limit=9 queries is more"):
         mix(PLAIN, unit="queries", limit=9, fill="repeat")
@@ -123,9 +124,31 @@ def test_rows_that_lack_something_are_left_out_and_counted_or_refused() -> None:
     source = HandMadeSource(reversed_instruction="")
     with pytest.raises(UserError, match="the mix is empty: none of the 16 rows"):
         mix(DUAL, source=source)
-    with pytest.raises(UserError, match="16 of 16 rows of the source have no reversed_instruction"):
+    with pytest.raises(UserError, match="16 of the 16 rows that the budget may take have no reversed_instruction"):
         mix(DUAL, source=source, rows="all", limit=None)
     assert mix(PLAIN, source=source, rows="all").card["groups"] == 8
+
+
+def test_rows_beyond_the_budget_are_not_looked_at() -> None:
+    class Lacking(HandMadeSource):
+        def rows(self) -> Iterator[SourceRow]:
+            for row in super().rows():
+                yield dataclasses.replace(row, reversed_instruction="") if row.row_id == lacking else row
+
+    lacking = ""
+    order = [group.group_id for group in mix(DUAL, rows="all", limit=16).groups]
+    lacking = order[8].split("/")[0]  # the fifth row, when four are taken
+    assert mix(DUAL, source=Lacking(), rows="all", limit=8).card["groups"] == 8
+    with pytest.raises(UserError, match=f"1 of the 9 rows that the budget may take have no reversed_instruction .first: {lacking}"):
+        mix(DUAL, source=Lacking(), rows="all", limit=9)
+
+
+def test_a_damaged_mix_is_refused(tmp_path: Path) -> None:
+    built = mix(DUAL)
+    write_mix(tmp_path, built)
+    (tmp_path / "groups.jsonl.gz").write_bytes(b"")
+    with pytest.raises(UserError, match="holds 0 groups and 8 passages, and its manifest says 8 and 8"):
+        read_mix(tmp_path, built.card)
 
 
 def test_too_few_negatives_are_refused_with_the_count() -> None:

@@ -157,6 +157,23 @@ def test_a_lock_of_another_machine_is_taken_over_when_its_heartbeat_stops(tmp_pa
         assert json.loads(path.read_text())["host"] != "another-machine"
 
 
+def test_a_lock_that_cannot_be_read_is_taken_over_when_it_is_old(tmp_path: Path) -> None:
+    path = tmp_path / "lock.json"
+    path.touch()
+    assert Lock(path)._stale_owner() is None
+    os.utime(path, (time.time() - 120, time.time() - 120))
+    with Lock(path):
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+
+
+def test_a_folder_of_results_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="runtime.results=.*file.* cannot be used as the folder of results"):
+        ResultStore(tmp_path / "file").open()
+    ResultStore(tmp_path / "new").open()
+    assert list((tmp_path / "new").iterdir()) == []
+
+
 def test_a_living_owner_of_the_same_machine_is_waited_for(tmp_path: Path) -> None:
     with Lock(tmp_path / "lock.json"):
         second = Lock(tmp_path / "lock.json")

@@ -160,6 +160,22 @@ def test_every_arm_runs(tmp_path: Path) -> None:
     assert sorted(label.split("/")[1].rstrip(".0123456789").rstrip("_") for label in labels) == arms
 
 
+def test_in_a_multirun_a_mistake_is_one_line_and_the_other_runs_go_on(tmp_path: Path) -> None:
+    done = run(tmp_path, "-m", "+experiment=dual_view", *SMALL, "source.documents=600", "budget.limit=100000,16,0",
+               "runtime.until=mix")  # fmt: skip
+    assert done.returncode == 2
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 2 and "budget.limit=100000" in lines[0] and "budget.limit=0 is out of range" in lines[1]
+    assert [manifest.counts["groups"] for manifest in ResultStore(tmp_path).manifests("mix")] == [16]
+
+
+def test_what_differs_is_said_for_levels_given_on_the_command_line(tmp_path: Path) -> None:
+    done = run(tmp_path, "+experiment=label_noise", "factors.label_noise=0.5", *TINY, "runtime.until=mix")
+    assert done.returncode == 0, done.stderr
+    assert "differs from dual_view in factors.label_noise: 0.0 -> 0.5" in done.stdout
+    assert not list(ResultStore(tmp_path).manifests("train"))
+
+
 def test_a_beir_folder_trains_and_is_measured_on_its_own_split(tmp_path: Path) -> None:
     folder = data_folder("condaqa_pairs")
     done = run(tmp_path, "+experiment=dual_view", "source=beir", f"source.path={folder}", "evaluation.sets=[train]",
@@ -181,6 +197,7 @@ def test_a_beir_folder_trains_and_is_measured_on_its_own_split(tmp_path: Path) -
         (("source=beir", "source.path=/nowhere"), "/nowhere"),
         (("model=local", "model.path=/nowhere"), "/nowhere"),
         (("evaluation.sets=[nothing]",), "the source has no evaluation set 'nothing'; it has: dev, test, heldout"),
+        (("runtime.baseline=nope",), "runtime.baseline='nope' is no arm in conf/experiment/; known: dual_view, "),
         (("runtime.device=cuda",), "finds no CUDA device"),
     ],
 )

@@ -70,6 +70,7 @@ def test_golden_ids(arm: str) -> None:
         ("source=infir", "source.path=somewhere", "+evaluation_source=world"),
         ("+miner=bm25",),
         ("+miner=dense",),
+        ("source=beir", "source.path=somewhere", "+miner=none"),
         ("model=tiny",),
         ("model=local", "model.path=somewhere"),
         ("model=decoder", "model.path=org/name", "model.hub_revision=abc"),
@@ -86,7 +87,7 @@ def test_every_yaml_of_a_group_is_covered_above() -> None:
     found -= {f"experiment={arm}" for arm in ARMS}
     defaults = {"source=world", "model=minilm", "budget=groups", "train=standard", "evaluation=standard",
                 "tracker=wandb_offline"}  # fmt: skip
-    others = {"source=beir", "source=movies_rules", "miner=bm25", "miner=dense", "model=tiny",
+    others = {"source=beir", "source=movies_rules", "miner=bm25", "miner=dense", "miner=none", "model=tiny",
               "source=promptriever", "source=tevatron", "source=infir", "evaluation_source=world",
               "evaluation_source=beir", "model=local", "model=decoder", "tracker=none", "tracker=wandb"}  # fmt: skip
     assert found == defaults | others

@@ -193,6 +193,12 @@ def plan_epoch(group_ids: Sequence[str], batch_size: int, seed: int, epoch: int)
     units: dict[str, list[int]] = {}
     for index, group_id in enumerate(group_ids):
         units.setdefault(base_row(group_id), []).append(index)
+    largest = max(units, key=lambda unit: len(units[unit]))
+    if len(units[largest]) > batch_size:
+        raise UserError(
+            f"train.batch_size={batch_size} is smaller than the {len(units[largest])} groups of base row {largest!r}, "
+            f"which stay in one batch; raise it"
+        )
     ordered = sorted(units, key=lambda unit: (key(seed, "order", epoch, unit), unit))
     waiting: dict[int, deque[tuple[int, list[int]]]] = {}  # by size, each in the order drawn
     for place, unit in enumerate(ordered):

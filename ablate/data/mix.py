@@ -120,22 +120,24 @@ def _most_rows(budget: Budget) -> int | None:
 
 def _groups(rows: list[SourceRow], budget: Budget, factors: Factors, seed: int) -> Iterator[Draft]:
     """Yield the drafts of rows after all stages; raises UserError when one lacks what its factors need."""
-    _check_rows(rows, factors)
-    drafts = (first_draft(row, budget.negatives_per_group) for row in rows)
+    needed = fields_read(factors)
+    drafts = (_checked(row, needed, rows, budget) for row in rows)
     for draft in apply_stages(drafts, factors, seed):
         if len(draft.group.negatives) != budget.negatives_per_group:
             _refuse_short(draft.group, rows, budget, factors)
         yield draft
 
 
-def _check_rows(rows: list[SourceRow], factors: Factors) -> None:
-    for name in fields_read(factors):
-        lacking = [row.row_id for row in rows if not getattr(row, name)]
-        if lacking:
+def _checked(row: SourceRow, needed: tuple[str, ...], rows: list[SourceRow], budget: Budget) -> Draft:
+    """Return the first draft of a row that the mix takes; raises UserError when it lacks what the factors need."""
+    for name in needed:
+        if not getattr(row, name):
+            lacking = sum(not getattr(other, name) for other in rows)
             raise UserError(
-                f"{len(lacking)} of {len(rows)} rows of the source have no {name} (first: {lacking[0]}), which the "
-                f"factors of this arm need; set source.rows=complete, or choose an arm without them"
+                f"{lacking} of the {len(rows)} rows that the budget may take have no {name} (first: {row.row_id}), which "
+                f"the factors of this arm need; set source.rows=complete, or choose an arm without them"
             )
+    return first_draft(row, budget.negatives_per_group)
 
 
 def _refuse_short(group: TrainingGroup, rows: list[SourceRow], budget: Budget, factors: Factors) -> None:
@@ -166,6 +168,8 @@ def _within(budget: Budget, order: RowOrder, factors: Factors, seed: int) -> Ite
                 return
             used = after
         yield group
+        if used == budget.limit and budget.unit != "queries" and factors.twins == "substitute":
+            return  # what comes next is not looked at, not even for errors
     if budget.limit is not None and used != budget.limit:
         raise _too_small(budget, order, used)
 
@@ -233,10 +237,11 @@ def card(
 ) -> dict[str, Any]:
     """Return all totals of a mix that do not depend on a tokenizer, whatever the unit of its budget."""
     views = Counter(group.view for group in groups)
+    rows = {group.group_id.rpartition("/")[0] for group in groups}
     return {
         "groups": len(groups),
         "pairs": sum(len(group.positives) + len(group.negatives) for group in groups),
-        "base_rows": len({group.group_id.rpartition("/")[0] for group in groups}),
+        "base_rows": sum(row.rpartition("~")[0] not in rows for row in rows),  # repeated rows count once
         "unique_queries": len({group.query_id for group in groups}),
         "unique_passages": len(passages),
         "generated_share": None if None in generated else sum(map(bool, generated)) / len(passages),
@@ -263,6 +268,11 @@ def read_mix(folder: Path, counts: dict[str, Any]) -> Mix:
         lists = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         groups.append(TrainingGroup(**lists))
     passages = {values["doc_id"]: Passage(**values) for values in _read_lines(folder / PASSAGES_FILE)}
+    if (len(groups), len(passages)) != (counts["groups"], counts["unique_passages"]):
+        raise UserError(
+            f"{folder} holds {len(groups)} groups and {len(passages)} passages, and its manifest says "
+            f"{counts['groups']} and {counts['unique_passages']}; delete the folder and run again"
+        )
     return Mix(tuple(groups), passages, counts)
 
 
