@@ -139,7 +139,8 @@ def test_rows_beyond_the_budget_are_not_looked_at() -> None:
     order = [group.group_id for group in mix(DUAL, rows="all", limit=16).groups]
     lacking = order[8].split("/")[0]  # the fifth row, when four are taken
     assert mix(DUAL, source=Lacking(), rows="all", limit=8).card["groups"] == 8
-    with pytest.raises(UserError, match=f"1 of the 9 rows that the budget may take have no reversed_instruction .first: {lacking}"):
+    words = f"1 of the 9 rows that the budget may take have no reversed_instruction .first: {lacking}"
+    with pytest.raises(UserError, match=words):
         mix(DUAL, source=Lacking(), rows="all", limit=9)
 
 

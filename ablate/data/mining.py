@@ -123,7 +123,7 @@ class Mined:
     def rows(self) -> Iterator[SourceRow]:
         """Yield the rows of the inner source, each with hard negatives; the first call mines.
 
-        Raises UserError, with the number of rows, when a query text has fewer than `count` negatives left.
+        Where fewer than `count` are left within the depth, a row has fewer: the mix refuses it if it needs more.
         """
         mined = self._mined
         for row in self._source.rows():
@@ -147,17 +147,17 @@ class Mined:
 
     @cached_property
     def _mined(self) -> dict[str, tuple[str, ...]]:
-        num_rows: Counter[str] = Counter()
+        asked: dict[str, None] = {}
         answers: dict[str, set[str]] = {}
         for row in self._source.rows():
             if not row.hard_negatives:
-                num_rows[row.query] += 1
+                asked[row.query] = None
             known = answers.setdefault(_words(row.query), set())
             known.update(row.positives, row.answers, row.instruction_negatives)
-        if not num_rows:
+        if not asked:
             return {}
         self._add_judged(answers)
-        texts = list(num_rows)
+        texts = list(asked)
         progress = _Progress("mining hard negatives")
         progress.show(f"ranking the corpus with {self._kind}")
         mined: dict[str, tuple[str, ...]] = {}
@@ -165,13 +165,6 @@ class Mined:
             mined[text] = self._choose(ranking[self._skip :], answers[_words(text)])
             progress.show(f"{number:,} of {len(texts):,} queries")
         progress.end()
-        short = [text for text in texts if len(mined[text]) < self._count]
-        if short:
-            raise UserError(
-                f"{sum(num_rows[text] for text in short)} of {num_rows.total()} rows have fewer than {self._count} "
-                f"hard negatives left (first: query {short[0]!r} with {len(mined[short[0]])}); raise the depth of "
-                f"mining (now {self._depth}), or lower count (now {self._count}) or skip (now {self._skip})"
-            )
         return mined
 
     def _add_judged(self, answers: dict[str, set[str]]) -> None:

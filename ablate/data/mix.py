@@ -134,8 +134,8 @@ def _checked(row: SourceRow, needed: tuple[str, ...], rows: list[SourceRow], bud
         if not getattr(row, name):
             lacking = sum(not getattr(other, name) for other in rows)
             raise UserError(
-                f"{lacking} of the {len(rows)} rows that the budget may take have no {name} (first: {row.row_id}), which "
-                f"the factors of this arm need; set source.rows=complete, or choose an arm without them"
+                f"{lacking} of the {len(rows)} rows that the budget may take have no {name} (first: {row.row_id}), "
+                f"which the factors of this arm need; set source.rows=complete, or choose an arm without them"
             )
     return first_draft(row, budget.negatives_per_group)
 
@@ -147,7 +147,7 @@ def _refuse_short(group: TrainingGroup, rows: list[SourceRow], budget: Budget, f
         f"group {group.group_id} has {len(group.negatives)} negatives instead of "
         f"budget.negatives_per_group={budget.negatives_per_group}: {lacking} of {len(rows)} rows of the source have "
         f"fewer than {need} hard negatives; lower budget.negatives_per_group, raise factors.instruction_negatives "
-        f"(now {factors.instruction_negatives}), or use a source with hard negatives"
+        f"(now {factors.instruction_negatives}), mine deeper (miner.depth) or skip less (miner.skip)"
     )
 
 
