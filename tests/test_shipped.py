@@ -78,8 +78,8 @@ def test_golden_ids(arm: str) -> None:
         ("tracker=wandb",),
     ],
 )
-def test_every_choice_of_a_group_builds(overrides: tuple[str, ...]) -> None:
-    run_config(*overrides)
+def test_every_choice_of_a_group_builds_and_is_another_configuration(overrides: tuple[str, ...]) -> None:
+    assert run_config(*overrides) != run_config()
 
 
 def test_every_yaml_of_a_group_is_covered_above() -> None:

@@ -15,6 +15,8 @@ PLAIN, BROAD = "plain", "og"
 
 
 class Query(NamedTuple):
+    """One line of queries.jsonl, with what its metadata or its id says about it."""
+
     query_id: str
     base_id: str
     variant: str
