@@ -147,7 +147,7 @@ def _refuse_short(group: TrainingGroup, rows: list[SourceRow], budget: Budget, f
         f"group {group.group_id} has {len(group.negatives)} negatives instead of "
         f"budget.negatives_per_group={budget.negatives_per_group}: {lacking} of {len(rows)} rows of the source have "
         f"fewer than {need} hard negatives; lower budget.negatives_per_group, raise factors.instruction_negatives "
-        f"(now {factors.instruction_negatives}), mine deeper (miner.depth) or skip less (miner.skip)"
+        f"(now {factors.instruction_negatives}), or mine them: +miner=bm25, with a larger miner.depth if too few"
     )
 
 
