@@ -398,6 +398,8 @@ def _build(hint: Any, value: Any, path: str) -> Any:
         return _build_tuple(typing.get_args(hint), value, path)
     if dataclasses.is_dataclass(hint):
         return build(hint, value, path)  # type: ignore[arg-type]
+    if hint is Any:
+        return value
     return _build_scalar(hint, value, path, limits, described)
 
 

@@ -20,6 +20,7 @@ RULES: dict[str, set[str]] = {
     "ablate.wordings": set(),
     "ablate.factors": {"ablate.records", "ablate.randomness", "ablate.wordings"},
     "ablate.config": {"ablate.factors", "ablate.records", "ablate.rules"},
+    "ablate.study": {"ablate.config", "ablate.factors", "ablate.records"},
     "ablate.results": {"ablate.config", "ablate.factors", "ablate.records"},
     "ablate.data.batches": {"ablate.config", "ablate.records", "ablate.randomness", "ablate.data", "numpy", "torch",
                             "transformers", "lightning"},
@@ -38,7 +39,8 @@ RULES: dict[str, set[str]] = {
     "ablate.display": {"ablate"},
     "ablate.run": {"ablate", "hydra", "omegaconf"},
     "ablate": set(),
-    "analysis": {"ablate.records", "ablate.factors", "ablate.config", "ablate.results", "ablate.evaluation.measures",
+    "analysis": {"ablate.records", "ablate.factors", "ablate.config", "ablate.results", "ablate.study",
+                 "ablate.evaluation.measures",
                  "ablate.evaluation.trec", "ablate.evaluation.rankings", "ablate.randomness", "analysis", "numpy",
                  "scipy", "pyarrow"},
 }  # fmt: skip
