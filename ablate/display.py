@@ -42,8 +42,10 @@ def _settled(theirs: Recipe, ours: Recipe) -> Recipe:
     return dataclasses.replace(theirs, train=dataclasses.replace(theirs.train, precision=ours.train.precision))
 
 
-def show_card(run: Run, manifest: Manifest, workload: Mapping[str, Any]) -> None:
+def show_card(run: Run, manifest: Manifest, workload: Mapping[str, Any], compared_with: Recipe | None) -> None:
     """Print the totals of the mix and of the training on it, whatever the unit of its budget."""
+    if compared_with is not None:
+        print(match(run, manifest, compared_with))
     budget, counts = run.config.recipe.budget, manifest.counts
     limit = "no limit" if budget.limit is None else f"{budget.limit:,} {budget.unit}"
     print(f"\nmix ({limit}, fill {budget.fill}): {_place(run, manifest)}")
@@ -62,6 +64,19 @@ def show_card(run: Run, manifest: Manifest, workload: Mapping[str, Any]) -> None
         f"{workload['passage_tokens']:,}; {workload['optimiser_steps']:,} optimiser steps, "
         f"{workload['encoder_passes']:,} passes through the encoder; generated passages: {_share(counts)}"
     )
+
+
+def match(run: Run, manifest: Manifest, compared_with: Recipe) -> str:
+    """Return whether this mix and the baseline arm's of the same seed use equally much of the declared unit."""
+    name, mine, theirs = run.config.runtime.baseline, run.config.recipe.budget, compared_with.budget
+    if mine.unit != theirs.unit:
+        return f"UNMATCHED with {name}: this budget is in {mine.unit}, that one in {theirs.unit}"
+    other = run.mix_of(compared_with)
+    if other is None:
+        return f"budget: not compared with {name}, whose mix of seed {run.config.seed} is not built here"
+    equal = mine.is_matched(manifest.counts, other.counts)
+    used = f"{mine.used(manifest.counts):,} against {theirs.used(other.counts):,} {mine.unit}"
+    return f"budget: {'matched' if equal else 'UNMATCHED'} with {name}: {used}"
 
 
 def _share(counts: Mapping[str, Any]) -> str:

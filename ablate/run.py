@@ -50,7 +50,7 @@ def execute(config: RunConfig, compared_with: Recipe | None = None) -> None:
     with stages.whole_run_lock(run), stages.Recorder(run).open() as recorder:
         mix, mix_manifest = stages.make_mix(run)
         workload = stages.make_workload(run, mix)
-        display.show_card(run, mix_manifest, workload)
+        display.show_card(run, mix_manifest, workload, compared_with)
         if config.runtime.until == "mix":
             return
         train_manifest = stages.make_model(run, mix, workload, recorder)

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from ablate.config import Identity, Revisions, RunConfig, digest, identify, plain
+from ablate.config import Identity, Recipe, Revisions, RunConfig, digest, identify, plain
 from ablate.data.mix import Mix, TokensOf, build_mix, content_digest, read_mix, write_mix
 from ablate.data.sources import RowSource, open_source
 from ablate.records import EvaluationSet, UserError
@@ -42,6 +42,7 @@ class Run:
     """Where the evaluation sets are from; often the source itself."""
     backbone: Backbone
     identity: Identity
+    revisions: Revisions
     store: ResultStore
     sets: dict[str, EvaluationSet] = field(default_factory=dict)
 
@@ -70,6 +71,12 @@ class Run:
         from ablate.model.device import resolve_device
 
         return resolve_device(self.config.runtime.device)
+
+    def mix_of(self, recipe: Recipe) -> Manifest | None:
+        """Return the mix of another arm on the same data with this run's seed, or None when it is not built."""
+        train = dataclasses.replace(recipe.train, precision=self.config.recipe.train.precision)
+        other = identify(dataclasses.replace(recipe, train=train), self.config.seed, self.revisions)
+        return self.store.find("mix", other.mix)
 
     def evaluation_set(self, name: str) -> EvaluationSet:
         """Return an evaluation set by its name, read once."""
@@ -134,7 +141,7 @@ def prepare(config: RunConfig) -> Run:
         source = _mined(source, config, backbone)
         revisions = dataclasses.replace(revisions, miner=source.revision)
     identity = identify(config.recipe, config.seed, revisions)
-    return Run(config, source, test_beds, backbone, identity, store)
+    return Run(config, source, test_beds, backbone, identity, revisions, store)
 
 
 def _mined(source: RowSource, config: RunConfig, backbone: Backbone) -> RowSource:
