@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads: a busy neighbour then costs nothing
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -24,6 +25,10 @@ from ablate.config import Recipe, RunConfig, build_run
 from ablate.records import UserError
 from ablate.results import disk_trouble
 
+if TYPE_CHECKING:
+    from ablate.model.distributed import World
+    from ablate.stages import Run
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -31,6 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def main(values: DictConfig) -> None:
     """Run what the command line describes; mistakes end with one line and exit code 2."""
     try:
+        refuse_shared_multirun()
         execute(strict(values), baseline(values))
     except UserError as error:
         _stop(f"error: {error}")
@@ -43,21 +49,42 @@ def main(values: DictConfig) -> None:
 
 def execute(config: RunConfig, compared_with: Recipe | None = None) -> None:
     """Make every stage of a run that is not there yet, and show what it is and what came out."""
-    from ablate import display, stages
+    from ablate import stages
 
     run = stages.prepare(config)
+    with stages.processes(run) as world:
+        if not world.leads:
+            stages.follow(run, world)
+            return
+        lead(run, world, compared_with)
+
+
+def lead(run: Run, world: World, compared_with: Recipe | None) -> None:
+    """Do all the work of a run; of several processes on one run, all but the share of the training's steps."""
+    from ablate import display, stages
+
     display.show_run(run, compared_with)
     with stages.whole_run_lock(run), stages.Recorder(run).open() as recorder:
         mix, mix_manifest = stages.make_mix(run)
         workload = stages.make_workload(run, mix)
         display.show_card(run, mix_manifest, workload, compared_with)
-        if config.runtime.until == "mix":
+        if run.config.runtime.until == "mix":
             return
-        train_manifest = stages.make_model(run, mix, workload, recorder)
+        train_manifest = stages.make_model(run, mix, workload, recorder, world)
         display.show_training(run, train_manifest)
         untouched, _ = stages.make_scores(run, untouched=True)
         scores, _ = stages.make_scores(run, untouched=False, recorder=recorder)
     display.show_scores(run, scores, untouched)
+
+
+def refuse_shared_multirun() -> None:
+    """Raise UserError when torchrun started several processes on one multirun: each would run all of its runs."""
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if HydraConfig.get().mode == RunMode.MULTIRUN and processes != "1":
+        raise UserError(
+            f"torchrun started {processes} processes and each of them would go through every run of this multirun; "
+            f"use torchrun for one run (without -m), and a launcher (hydra/launcher=joblib, …) for many runs"
+        )
 
 
 def strict(values: DictConfig) -> RunConfig:

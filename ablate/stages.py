@@ -26,7 +26,9 @@ from ablate.tracking import Tracker, ledger_steps, open_tracker
 if TYPE_CHECKING:  # torch and transformers are loaded by the first stage that has work to do
     from ablate.evaluation.protocol import Evaluation
     from ablate.model.backbone import Backbone
+    from ablate.model.distributed import World
     from ablate.model.encoder import BiEncoder
+    from ablate.model.module import FitReport, OnDev, OnStep
 
 TOKENIZER_ROWS = 500
 """Rows of the source whose texts train the tokenizer of the tiny model; the same for every arm and seed."""
@@ -269,32 +271,54 @@ def make_workload(run: Run, mix: Mix) -> dict[str, Any]:
     return counts
 
 
-def make_model(run: Run, mix: Mix, workload: dict[str, Any], recorder: Recorder) -> Manifest:
+def processes(run: Run) -> contextlib.AbstractContextManager[World]:
+    """Join the other processes of this run when torchrun started several; each then drives one device."""
+    from ablate.model.distributed import joined
+
+    return joined(run.device)
+
+
+def follow(run: Run, world: World) -> None:
+    """Take part in the training that the leading process makes, if it makes one; everything else is its work."""
+    if world.is_called():
+        manifest = run.store.find("mix", run.identity.mix)
+        assert manifest is not None
+        mix = read_mix(run.store.folder("mix", manifest.id), manifest.counts)
+        _fit(run, mix, run.untrained().to(run.device), world, lambda step, values: None, None)
+
+
+def _fit(run: Run, mix: Mix, encoder: BiEncoder, world: World, on_step: OnStep, on_dev: OnDev | None) -> FitReport:
+    from ablate.model.module import fit
+
+    return fit(
+        encoder,
+        mix.groups,
+        mix.passages,
+        model=run.config.recipe.model,
+        train=run.config.recipe.train,
+        seed=run.config.seed,
+        runtime=run.config.runtime,
+        checkpoint_dir=run.store.folder("train", run.identity.train_id) / "checkpoints",
+        on_step=on_step,
+        on_dev=on_dev,
+        world=world,
+    )
+
+
+def make_model(run: Run, mix: Mix, workload: dict[str, Any], recorder: Recorder, world: World) -> Manifest:
     """Train the model on the mix, from its last checkpoint if there is one, or find it complete."""
     identity, store, config = run.identity, run.store, run.config
     started = now()
     with store.making("train", identity.train) as folder:
+        world.announce(folder is not None)
         if folder is not None:
-            from ablate.model.module import fit
-
             tracker = recorder.tracker
             encoder = run.untrained().to(run.device)
 
             def on_dev(step: int, encoder: BiEncoder) -> None:
                 tracker.log(step, measure_dev(run, encoder))
 
-            report = fit(
-                encoder,
-                mix.groups,
-                mix.passages,
-                model=config.recipe.model,
-                train=config.recipe.train,
-                seed=config.seed,
-                runtime=config.runtime,
-                checkpoint_dir=folder / "checkpoints",
-                on_step=tracker.log,
-                on_dev=on_dev if config.runtime.dev_set else None,
-            )
+            report = _fit(run, mix, encoder, world, tracker.log, on_dev if config.runtime.dev_set else None)
             shutil.rmtree(folder / "model", ignore_errors=True)
             encoder.save(folder / "model")
             write_atomically(

@@ -31,6 +31,7 @@ from torch.utils.data import DataLoader
 from ablate.config import ModelConfig, Runtime, TrainConfig, digest, plain
 from ablate.data.batches import Batch, TrainingSteps, prepare_steps
 from ablate.model.device import Precision, own_generators, resolve_device, resolve_precision
+from ablate.model.distributed import ALONE, World
 from ablate.model.encoder import BiEncoder
 from ablate.model.losses import info_nce
 from ablate.model.resume import Checkpoint, Checkpoints
@@ -138,6 +139,7 @@ class RetrieverModule(lightning.LightningModule):
         precision: Precision,
         after_step: Callable[[RetrieverModule, dict[str, float]], None],
         resumed: Checkpoint | None = None,
+        world: World = ALONE,
     ) -> None:
         """`after_step` is called after each optimiser step with what was logged about it."""
         super().__init__()
@@ -148,6 +150,7 @@ class RetrieverModule(lightning.LightningModule):
         self.counters = dict(resumed.counters) if resumed else dict.fromkeys(names, 0.0)
         self._train, self._seed, self._num_steps, self._precision = train, seed, num_steps, precision
         self._after_step, self._resumed = after_step, resumed
+        self._world = world
         self._flops = FlopEstimate(encoder)
         self._trained = {name: p for name, p in encoder.named_parameters() if p.requires_grad}
         if resumed:
@@ -197,8 +200,14 @@ class RetrieverModule(lightning.LightningModule):
         return tensors
 
     def loss(self, batch: Batch, encoder: BiEncoder) -> torch.Tensor:
-        """Return the loss of a batch; queries and unique passages go through the encoder together."""
-        vectors_NH = encoder.embed(batch.texts, self._train.sub_batch)
+        """Return the loss of a batch; queries and unique passages go through the encoder together.
+
+        Of several processes each encodes its share, and all compute the loss of the whole batch.
+        """
+        shares = self._world.share([len(text) for text in batch.texts])
+        mine = shares[self._world.rank]
+        own = [batch.texts[place] for place in mine] or batch.texts[:1]  # a share without texts still takes part
+        vectors_NH = self._world.gather(encoder.embed(own, self._train.sub_batch)[: len(mine)], shares)
         num_queries = len(batch.query_tokens)
         scores_QP = vectors_NH[:num_queries].float() @ vectors_NH[num_queries:].float().T
         return info_nce(scores_QP, batch.positive_QP, batch.candidate_QP, self._train.temperature)
@@ -210,7 +219,8 @@ class RetrieverModule(lightning.LightningModule):
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.zero_grad(set_to_none=True)
-        with own_generators(self._seed, "step", self.steps_done):
+        rank = (self._world.rank,) if self._world.rank else ()  # other texts of the step, other dropout
+        with own_generators(self._seed, "step", self.steps_done, *rank):
             if self._half is None:
                 loss = self.loss(batch, self.encoder)
                 self.manual_backward(loss)
@@ -219,6 +229,7 @@ class RetrieverModule(lightning.LightningModule):
                 loss = self.loss(batch, self._half.encoder)
                 self.manual_backward(loss)
                 self._half.push_gradients()
+        self._world.sum_gradients(self._trained.values())
         norm = torch.nn.utils.clip_grad_norm_(list(self._trained.values()), self._train.clip_norm)
         loss_value, norm_value = torch.stack([loss.detach().float(), norm.float()]).tolist()
         if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
@@ -274,13 +285,15 @@ def fit(
     checkpoint_dir: Path,
     on_step: OnStep,
     on_dev: OnDev | None = None,
+    world: World = ALONE,
 ) -> FitReport:
     """Train an encoder in place on a mix; goes on from the last checkpoint in `checkpoint_dir` if there is one.
 
     After each step `on_step(step, values)` is called (steps from 1; loss, learning_rate, grad_norm, tokens, seconds),
     every `runtime.dev_every` steps then `on_dev(step, encoder)`, and every `runtime.checkpoint_every` steps a
     checkpoint is written last, so a step that a callback did not finish is done again. On a CPU a training that was
-    stopped anywhere ends with the same bits as one that was not; the number of threads must stay the same.
+    stopped anywhere ends with the same bits as one that was not; the number of threads must stay the same. Of several
+    processes only the one that leads the `world` shows, calls back and writes checkpoints; all read them.
     Raises UserError for a loss that is not a number, a passage that is missing, a full disk, and checkpoints of
     another training.
     """
@@ -299,10 +312,12 @@ def fit(
     checkpoints = Checkpoints(checkpoint_dir, _training_digest(groups, model, train, precision, seed))
     resumed = checkpoints.latest()
     encoder.train()
-    with _step_line(runtime.progress, len(steps), resumed.step if resumed else 0) as show:
+    with _step_line(runtime.progress and world.leads, len(steps), resumed.step if resumed else 0) as show:
 
         def after_step(module: RetrieverModule, logged: dict[str, float]) -> None:
             step = module.steps_done
+            if not world.leads:
+                return
             show(logged)
             on_step(step, logged)
             if on_dev is not None and step % runtime.dev_every == 0:
@@ -318,6 +333,7 @@ def fit(
             precision=precision,
             after_step=after_step,
             resumed=resumed,
+            world=world,
         )
         if module.steps_done < len(steps):
             _run(module, steps, device, Path(checkpoint_dir))
@@ -339,7 +355,7 @@ def _run(module: RetrieverModule, steps: TrainingSteps, device: str, folder: Pat
     with _quiet_lightning():
         trainer = lightning.Trainer(
             accelerator="gpu" if device == "cuda" else "cpu",
-            devices=1,
+            devices=[torch.cuda.current_device()] if device == "cuda" else 1,
             max_epochs=1,
             logger=False,
             enable_checkpointing=False,
@@ -347,7 +363,7 @@ def _run(module: RetrieverModule, steps: TrainingSteps, device: str, folder: Pat
             enable_model_summary=False,
             use_distributed_sampler=False,
             default_root_dir=folder,
-            plugins=[LightningEnvironment()],  # one device per run, also inside a cluster's job
+            plugins=[LightningEnvironment()],  # one device per process, also inside a cluster's job
         )
         try:
             trainer.fit(module, datamodule=MixData(steps, module.steps_done))
