@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,10 @@ def _choice(group: str, values: Any) -> str | None:
     return None if best is None else best[1]
 
 
+def _escape(found: re.Match[str]) -> str:
+    return 2 * found[1] + (r"\'" if found[2] else "")
+
+
 def _compose(overrides: list[str]) -> dict[str, Any]:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
@@ -105,9 +110,10 @@ def _compose(overrides: list[str]) -> dict[str, Any]:
 
 
 def _value(value: Any) -> str:
-    """Return a value in the grammar of Hydra's command line."""
+    """Return a value in the grammar of Hydra's command line; a backslash escapes only before a quotation mark there."""
     if isinstance(value, str):
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'" if not value.isidentifier() else value
+        bare = value.isidentifier() and value.lower() not in ("null", "true", "false", "inf", "nan")
+        return value if bare else "'" + re.sub(r"(\\*)('|$)", _escape, value) + "'"
     if isinstance(value, (list, tuple)):
         return f"[{','.join(_value(item) for item in value)}]"
     return json.dumps(value)

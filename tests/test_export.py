@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from conftest import run_config
 
 from ablate import export as export_module
 from ablate.card import _code, _text, interval
@@ -244,6 +246,14 @@ def test_baselines_and_commands_of_arms(tiny_runs: Path) -> None:
     assert "budget.limit=16" in command and command.endswith(" seed=1")
     other = command_of(recipe, 1, "an arm of their own")
     assert other is not None and "+experiment" not in other and "factors.reversed_views=1.0" in other
+
+
+@pytest.mark.parametrize("separator", [" ", "it's {x} \"q\"", "a\\b", "a\\'b\\", "; ", "null"])
+def test_a_command_quotes_any_text(separator: str) -> None:
+    config = run_config("+experiment=joint", "model=decoder", "model.path=org/name", f"model.hub_revision={'a' * 40}")
+    recipe = replace(config.recipe, model=replace(config.recipe.model, separator=separator))
+    command = command_of(recipe, 0, "joint")
+    assert command is not None and "model.path='\"'\"'org/name'\"'\"'" in command
 
 
 @pytest.fixture(scope="module")
