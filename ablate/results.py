@@ -189,6 +189,40 @@ class ResultStore:
             if manifest is not None:
                 yield manifest
 
+    def resolve(self, kind: Kind, text: str) -> Manifest:
+        """Return the complete stage that a person means: an id, the beginning of one, or `study/arm:seed`.
+
+        `study/arm` alone will do where it has one seed. Raises UserError when nothing or more than one thing is meant,
+        with a list, and when the stage that is meant is not complete.
+        """
+        label, colon, seed = text.rpartition(":") if "/" in text and ":" in text else (text, "", "")
+        found, known = list[Manifest](), list[Manifest](self.manifests(kind))
+        if "/" in text:
+            found = [m for m in known if label in m.labels and seed in ("", str(m.seed))]
+        elif text:
+            found = [m for m in known if m.id.startswith(text)]
+        if len(found) == 1:
+            return found[0]
+        folder = self.root / FOLDERS[kind]
+        if found:
+            raise UserError(f"{text!r} means {len(found)} of kind {kind} under {folder}: {_listed(found)}; say which")
+        if text and "/" not in text:
+            started = sorted(path.name for path in folder.glob("*") if path.name.startswith(text))
+            if started:
+                raise UserError(
+                    f"{folder / started[0]} is not complete (it has no manifest.json); issue the command that made it "
+                    f"again, it goes on where it stopped"
+                )
+        named = [m for m in known if colon and label in m.labels]
+        raise UserError(
+            f"no {kind} {text!r} under {folder}; give an id, the beginning of one, or study/arm:seed; there: "
+            f"{_listed(named or known) or 'none'}"
+        )
+
+    def vectors(self, train_id: str, corpus_digest: str) -> Path:
+        """Return where the vectors of a corpus under a trained model are kept between searches; free to be deleted."""
+        return self.root / "vectors" / f"{train_id}-{corpus_digest}.npy"
+
     def by_arm(self, kind: Kind, study: str) -> dict[tuple[str, int], Manifest]:
         """Return the complete stages of a kind in a study by arm and seed; a stage with two labels comes twice.
 
@@ -296,6 +330,12 @@ class Lock:
                 process = owner.get("pid", "unknown")
                 print(f"taking over {self.path}: its owner (process {process}) is gone", file=sys.stderr)
                 self.path.unlink(missing_ok=True)
+
+
+def _listed(manifests: list[Manifest], limit: int = 12) -> str:
+    """Return ids with the names that they go by, at most `limit` of them and how many more there are."""
+    lines = [f"{m.id} ({', '.join(f'{label}:{m.seed}' for label in m.labels)})" for m in manifests[:limit]]
+    return ", ".join(lines) + (f" and {len(manifests) - limit} more" if len(manifests) > limit else "")
 
 
 def _birth_of(pid: int) -> str | None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import functools
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -85,3 +88,22 @@ class HandMadeSource:
 
     def evaluation_set(self, name: str) -> EvaluationSet:
         raise UserError(f"the hand-made source has no evaluation set {name!r}")
+
+
+@pytest.fixture(scope="session")
+def tiny_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of the arm dual_view in the study `polarity` with seeds 0 and 1, by a tiny model; not to be changed."""
+    results = tmp_path_factory.mktemp("tiny_runs")
+    overrides = ("+experiment=dual_view", "seed=0,1", "model=tiny", "source.documents=600", "evaluation.sets=[test]",
+                 "budget.limit=16", "train.batch_size=8", "tracker=none", "runtime.dev_set=null", "runtime.threads=1",
+                 "runtime.study=polarity", f"runtime.results={results}")  # fmt: skip
+    command = [sys.executable, "-m", "ablate.run", "-m", *overrides]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return results
+
+
+@pytest.fixture
+def own_tiny_runs(tiny_runs: Path, tmp_path: Path) -> Path:
+    """A copy of `tiny_runs` that a test may change."""
+    return shutil.copytree(tiny_runs, tmp_path / "results")

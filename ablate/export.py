@@ -1,0 +1,163 @@
+"""A trained model leaves the project: a directory that sentence-transformers and plain transformers load.
+
+    python -m ablate.export STUDY/ARM:SEED --to DIR [--results results]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import sys
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablate.config import ModelConfig
+from ablate.finished import MODEL_FOLDER, FinishedRun, find_run, recipe_values
+from ablate.records import UserError
+from ablate.results import ResultStore, disk_trouble
+
+if TYPE_CHECKING:
+    from ablate.card import Measured, Origin
+
+RECIPE_FILE = "training_recipe.json"
+
+
+def export(run: FinishedRun, target: Path) -> Path:
+    """Write a run's model, its recipe and its card to a directory that must not exist yet; all of it or nothing.
+
+    The files are checked before they get their name: plain transformers must give our vectors from them. Raises
+    UserError for a target that is there already, and as `write_portable` and `check_portable` do.
+    """
+    target = Path(os.path.abspath(target))
+    if target.exists() or target.is_symlink():
+        raise UserError(f"--to {str(target)!r} is there already; an export never writes over anything: name a new one")
+    from ablate.model.portable import check_portable, write_portable
+
+    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        draft.mkdir(parents=True)
+        encoder = run.encoder()
+        write_portable(encoder, run.store.folder("train", run.manifest.id) / MODEL_FOLDER, draft)
+        check_portable(encoder, draft)
+        recipe = _without_places({"recipe": recipe_values(run.recipe), "seed": run.manifest.seed})
+        (draft / RECIPE_FILE).write_text(json.dumps(recipe, indent=1) + "\n", encoding="utf-8")
+        (draft / "README.md").write_text(_card(run, encoder), encoding="utf-8")
+        for path in draft.rglob("*"):
+            if path.is_file():
+                with open(path, "rb") as file:
+                    os.fsync(file.fileno())
+        os.rename(draft, target)  # onto a folder that someone made meanwhile only if it is empty
+    except OSError as error:
+        if disk_trouble(error):
+            raise
+        raise UserError(f"--to {str(target)!r} cannot be written ({error.strerror}); name another place") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return target
+
+
+def _card(run: FinishedRun, encoder: Any) -> str:
+    from ablate.card import model_card
+    from ablate.model.portable import takes_pooling_layer
+    from ablate.reproduce import baseline_of, command_of
+
+    return model_card(
+        run,
+        origin_of(run),
+        _measured(run),
+        other_seeds=list(run.other_seeds()),
+        baseline=next((found for arm in run.arms if (found := baseline_of(arm))), None),
+        command=next((found for arm in run.arms if (found := command_of(run.recipe, run.manifest.seed, arm))), None),
+        add_pooling_layer=takes_pooling_layer(encoder.network),
+    )
+
+
+def _measured(run: FinishedRun) -> list[Measured]:
+    from ablate.card import Measured
+
+    others = {seed: other.evaluations() for seed, other in run.other_seeds().items()}
+    found = []
+    for manifest, evaluation in run.evaluations():
+        seeds = {run.manifest.seed: evaluation}
+        for seed, evaluations in others.items():
+            for other, scores in evaluations:
+                if other.recipe["evaluation"] == manifest.recipe["evaluation"]:
+                    seeds[seed] = scores
+        found.append(Measured(manifest.id, evaluation, run.untouched(manifest), seeds))
+    return found
+
+
+def origin_of(run: FinishedRun) -> Origin:
+    """Return what is known of a run's backbone; its licence is read from its own card where that lies here."""
+    from ablate.card import Origin
+    from ablate.model.backbone import EMBEDDED_DISTRIBUTION, EMBEDDED_MODEL, resolve_backbone
+
+    model: ModelConfig = run.recipe.model
+    if model.tiny is not None:
+        return Origin(None, "a small BERT whose weights were drawn, for tests", None)
+    if model.path is None:
+        base, described = EMBEDDED_MODEL, f"{EMBEDDED_MODEL} (from the package {EMBEDDED_DISTRIBUTION})"
+    elif model.hub_revision is not None:
+        return Origin(model.path, f"{model.path} at commit {model.hub_revision}", None)
+    else:
+        base, described = None, f"a local directory called {Path(model.path).name}"
+    try:
+        backbone = resolve_backbone(model)
+    except UserError:  # it is not here any more, or other weights lie there: then nothing is known
+        return Origin(base, described, None)
+    if backbone.revision != run.manifest.recipe["model"]["revision"]:
+        return Origin(base, described, None)
+    return Origin(base, described, license_in(Path(backbone.place) / "README.md"))
+
+
+def license_in(card: Path) -> str | None:
+    """Return the licence identifier in the front matter of a model card, or None."""
+    try:
+        head = card.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    block = re.match(r"---\s*\n(.*?)\n---", head, re.S)
+    found = re.search(r"^license:\s*[\"']?([\w.+-]+)[\"']?\s*$", block[1], re.M) if block else None
+    return found[1] if found else None
+
+
+def _without_places(value: Any) -> Any:
+    """Return plain values with every local path replaced by null: it means nothing elsewhere. Hub ids stay."""
+    if isinstance(value, dict):
+        local = {"path"} if value.get("hub_revision") is None else set()
+        return {name: None if name in local else _without_places(item) for name, item in value.items()}
+    return [_without_places(item) for item in value] if isinstance(value, list) else value
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Export one run and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ablate.export",
+        description="Write a trained model as a directory for sentence-transformers and transformers, with its card.",
+        epilog="Example: python -m ablate.export single_runs/dual_view:0 --to exported/dual_view",
+    )
+    parser.add_argument("run", metavar="RUN", help="a train id, the beginning of one, or study/arm:seed")
+    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="new directory to write")
+    parser.add_argument("--results", default="results", help="folder of results (default: results)")
+    options = parser.parse_args(arguments)
+    try:
+        run = find_run(ResultStore(options.results), options.run)
+        target = export(run, options.to)
+    except (UserError, OSError) as error:
+        message = (disk_trouble(error) or str(error)) if isinstance(error, OSError) else str(error)
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        return 2
+    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+    print(f"{', '.join(run.manifest.labels)} seed {run.manifest.seed} (run {run.manifest.id}) -> {target}")
+    print(f"  {size / 1e6:.1f} MB; plain transformers gives the same vectors from it (checked)")
+    print(f"  read {target / 'README.md'}: how to pose a query, what it was trained on, what it scored")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
