@@ -113,8 +113,10 @@ def test_the_check_can_fail() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["ablate.config", "ablate.data.mix", "ablate.evaluation.measures", "ablate.run", "analysis.budgets"]
-)
+    "module",
+    ["ablate.config", "ablate.data.mix", "ablate.evaluation.measures", "ablate.run", "analysis.budgets",
+     "analysis.score"],
+)  # fmt: skip
 def test_light_modules_load_nothing_heavy(module: str) -> None:
     heavy = sorted(HEAVY - {"hydra", "omegaconf"} if module == "ablate.run" else HEAVY)
     code = f"import {module}, sys; print([name for name in {heavy} if name in sys.modules])"
