@@ -21,7 +21,7 @@ NDCG = "nDCG@10"
 ROBUSTNESS = "Robustness@10"
 DEFAULT_MEASURES = (NDCG, "nDCG@5", "RR@10", "AP@1000", "recall@100", "recall@1000")
 GROUP_FROM_ID = "judged query that the groups file does not name: its group comes from its id"
-OTHER_SIDE = "left out: the id ends with the suffix of the other side"
+OTHER_SIDE = "left out: not a query of this side by its suffix"
 UNLIKE_CANDIDATES = "topic with unlike candidate sets"
 
 
@@ -92,23 +92,21 @@ def score_pair(
     """Score p-MRR with its companions: the original run by the original qrels, the changed run by the changed ones.
 
     The query of a topic has its id, or its id with the suffix `-og` (original) or `-changed` (changed); `variants` are
-    the names behind the hyphen. Where a side uses its suffix, queries with the other side's are left out and listed.
+    the names behind the hyphen. Where a side uses its suffix, queries without it are left out of the side and listed.
     nDCG@10 is always scored, for p-MRR alone cannot tell a model that follows from one that loses every document.
-    Raises UserError for a topic with two queries on a side, or measures without a value per query.
+    Raises UserError for two equal variants, or a measure without a value per query.
     """
     suffixes = tuple(f"-{variant}" for variant in variants)
     if suffixes[0] == suffixes[1]:
         raise UserError(f"the original and the changed variant are both {variants[0]!r}; give two names")
-    original, left_original = _own_side(original, *suffixes)
-    changed, left_changed = _own_side(changed, *reversed(suffixes))
+    original, before, left_original = _own_side(original, changed_documents, suffixes[0])
+    changed, after, left_changed = _own_side(changed, changed_documents, suffixes[1])
     names = [name for name in names if measures.parse(name).family != "Robustness"]
     names = names if NDCG in names else [NDCG, *names]
     scored = _score_side("original", original, names) | _score_side("changed", changed, names)
     for part, left_out in (("original", left_original), ("changed", left_changed)):
         if left_out:
             scored.listed.setdefault(part, {})[OTHER_SIDE] = left_out
-    before = _by_topic("original", original, changed_documents, suffixes[0])
-    after = _by_topic("changed", changed, changed_documents, suffixes[1])
     result = measures.p_mrr(changed_documents, before, after)
     warnings, unlike = _compare_candidates(result, before, after)
     found = dict(result.listed)
@@ -172,29 +170,19 @@ def _ties(rankings: Mapping[str, Ranking]) -> dict[str, int]:
     }
 
 
-def _own_side(side: Side, own: str, other: str) -> tuple[Side, tuple[str, ...]]:
-    """Return the side without queries that end with the other side's suffix, if its own suffix is in use at all."""
+def _own_side(side: Side, topics: Iterable[str], suffix: str) -> tuple[Side, dict[str, Ranking], tuple[str, ...]]:
+    """Return the side with its own queries only, its rankings by topic, and the queries that are left out.
+
+    The suffix is in use when a topic has a query with it, judged or ranked; then no query without it belongs here.
+    """
     query_ids = dict.fromkeys([*side.qrels, *side.rankings])
-    if not any(query_id.endswith(own) for query_id in query_ids):
-        return side, ()
-    left_out = tuple(query_id for query_id in query_ids if query_id.endswith(other))
-    gone = set(left_out)
-    qrels = {query_id: grades for query_id, grades in side.qrels.items() if query_id not in gone}
-    rankings = {query_id: ranking for query_id, ranking in side.rankings.items() if query_id not in gone}
-    return Side(qrels, rankings), left_out
-
-
-def _by_topic(part: str, side: Side, topics: Iterable[str], suffix: str) -> dict[str, Ranking]:
-    found = {}
-    for topic in topics:
-        known = [query_id for query_id in (topic, topic + suffix) if query_id in side.rankings]
-        if len(known) > 1:
-            raise UserError(
-                f"{part}: topic {topic!r} has two rankings, {known[0]!r} and {known[1]!r}; keep one of them in the run"
-            )
-        if known:
-            found[topic] = side.rankings[known[0]]
-    return found
+    if not any(topic + suffix in query_ids for topic in topics):
+        return side, {topic: side.rankings[topic] for topic in topics if topic in side.rankings}, ()
+    left_out = tuple(query_id for query_id in query_ids if not query_id.endswith(suffix))
+    qrels = {query_id: grades for query_id, grades in side.qrels.items() if query_id.endswith(suffix)}
+    rankings = {query_id: ranking for query_id, ranking in side.rankings.items() if query_id.endswith(suffix)}
+    by_topic = {topic: rankings[topic + suffix] for topic in topics if topic + suffix in rankings}
+    return Side(qrels, rankings), by_topic, left_out
 
 
 def _compare_candidates(

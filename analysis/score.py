@@ -8,6 +8,7 @@ Definitions, ties and gaps are those of `ablate.evaluation.measures`; no model i
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -65,9 +66,7 @@ def table(scored: Scored, title: str) -> Table:
     ]  # fmt: skip
     notes = ["mean: over all judged queries, 0 for one without a ranking; ranked only: over those that the run has."]
     if any(name != P_MRR for name in scored.overall):
-        notes.append(
-            "Robustness@k: the lowest nDCG@k of each group; n counts groups, n ranked those with all queries."
-        )
+        notes.append("Robustness@k: the lowest nDCG@k of each group; n counts groups, n ranked those with all queries.")
     if P_MRR in scored.overall:
         notes.append(
             "p-MRR: n counts topics; raw value (papers print it times 100), above 0 when documents that lost their "
@@ -114,7 +113,12 @@ def parser() -> argparse.ArgumentParser:
                       f"(repeatable; default {', '.join(DEFAULT_MEASURES)}); Robustness@10 and p-MRR always come, "
                       "nDCG@10 always beside p-MRR")  # fmt: skip
     made.add_argument("--json", metavar="OUT", help="write all values, per query too, to this file")
-    made.add_argument("--scores", metavar="OUT", help="write the long table of analysis.significance, .csv or .parquet")
+    made.add_argument(
+        "--scores",
+        metavar="OUT",
+        help="add the values to this table (.csv or .parquet) for analysis.significance; "
+        "further arms and seeds go into the same file",
+    )
     made.add_argument("--arm", metavar="NAME", help="arm in the long table")
     made.add_argument("--seed", metavar="N", type=int, help="seed in the long table")
     made.add_argument("--dataset", metavar="D", help="data set in the long table")
@@ -166,9 +170,7 @@ def _run(args: argparse.Namespace) -> None:
         record = json.dumps(report_record(scored), indent=1, ensure_ascii=False, allow_nan=False)
         _write(Path(args.json), record + "\n")
     if args.scores:
-        _write_scores(
-            Path(args.scores), list(long_rows(scored, args.arm, args.seed, args.dataset, args.changed_variant))
-        )
+        _add_scores(Path(args.scores), list(long_rows(scored, args.arm, args.seed, args.dataset, args.changed_variant)))
     for line in problems(scored):
         print(line)
     sources = [name for name in (args.run, args.original_run, args.changed_run) if name]
@@ -183,18 +185,50 @@ def _write(path: Path, text: str) -> None:
     print(f"written: {path}", file=sys.stderr)
 
 
-def _write_scores(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    if path.suffix.lower() == ".csv":
-        _write(path, to_csv(COLUMNS, rows))
-        return
+def _add_scores(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Add rows to a long table; a row that is there already must have the same value, and is not written twice."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    found = {tuple(str(row[name]) for name in COLUMNS[:-1]): row for row in _read_rows(path)}
+    for row in rows:
+        key = tuple(str(row[name]) for name in COLUMNS[:-1])
+        old = found.setdefault(key, row)["value"]
+        if old != row["value"]:
+            raise UserError(
+                f"{path}: arm {row['arm']!r}, seed {row['seed']}, unit {row['unit_id']!r} has {row['measure']} {old} "
+                f"there and {row['value']} now; give another --arm or --seed, or another file"
+            )
+    if path.suffix.lower() == ".csv":
+        _write(path, to_csv(COLUMNS, list(found.values())))
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     types = {"seed": pa.int64(), "value": pa.float64()}
     schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
-    pq.write_table(pa.Table.from_pylist(list(rows), schema), path)
+    pq.write_table(pa.Table.from_pylist(list(found.values()), schema), path)
     print(f"written: {path}", file=sys.stderr)
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a long table that this command wrote before, none if there is no file."""
+    import pyarrow.parquet as pq
+
+    if not path.exists():
+        return []
+    try:
+        if path.suffix.lower() == ".csv":
+            with path.open(encoding="utf-8", newline="") as file:
+                reader = csv.DictReader(file)
+                rows: list[dict[str, Any]] = [row | {"value": float(row["value"])} for row in reader]
+                names = list(reader.fieldnames or ())
+        else:
+            table = pq.read_table(path)
+            rows, names = table.to_pylist(), table.column_names
+    except (OSError, ValueError, KeyError, TypeError) as error:  # Arrow's errors are ValueErrors
+        raise UserError(f"{path}: cannot be read as a table of scores ({error}); give another file") from None
+    if names != list(COLUMNS):
+        raise UserError(f"{path}: has the columns {', '.join(names)}, not {', '.join(COLUMNS)}; give another file")
+    return rows
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,7 +14,7 @@ from conftest import ROOT
 
 from ablate.evaluation.trec import read_changed_documents, read_groups
 from ablate.records import UserError
-from analysis import score
+from analysis import score, significance
 from analysis.scores import Cell, read_scores
 
 RUN = """\
@@ -28,8 +28,7 @@ QRELS = "q_1 0 a 1\nq_2 0 a 2\nr_1 0 a 1\nz_1 0 a 0\nz_1 0 b -1\n"
 
 ORIGINAL = "1-og Q0 a 1 3 t\n1-og Q0 b 2 2 t\n1-og Q0 c 3 1 t\n2-og Q0 a 1 1 t\n"
 CHANGED = (
-    "1-changed Q0 b 1 3 t\n1-changed Q0 a 2 2 t\n1-changed Q0 c 3 1 t\n"
-    "2-changed Q0 c 1 1 t\n2-changed Q0 a 2 0 t\n"
+    "1-changed Q0 b 1 3 t\n1-changed Q0 a 2 2 t\n1-changed Q0 c 3 1 t\n2-changed Q0 c 1 1 t\n2-changed Q0 a 2 0 t\n"
 )
 BEIR = "query-id\tcorpus-id\tscore\n"
 
@@ -126,10 +125,22 @@ def test_one_file_may_hold_both_sides(folder: Folder) -> None:
     found = folder.score(*arguments)
     assert list(found["original"]["nDCG@10"]["per_query"]) == ["1-og", "2-og"]
     assert list(found["changed"]["nDCG@10"]["per_query"]) == ["1-changed", "2-changed"]
-    other = "left out: the id ends with the suffix of the other side"
+    other = "left out: not a query of this side by its suffix"
     assert found["listed"]["original"] == {other: ["1-changed", "2-changed"]}
     assert found["listed"]["changed"] == {other: ["1-og", "2-og"]}
     assert found["p-MRR"]["mean"] == 0.5
+
+
+def test_a_missing_suffixed_query_is_not_replaced_by_the_plain_one(folder: Folder) -> None:
+    run = ORIGINAL.replace("2-og", "2") + "1 Q0 c 1 1 t\n"
+    found = folder.score(*pair(folder, original_run=run))
+    assert found["p-MRR"]["per_query"] == {"1": 0.5}
+    assert found["listed"]["p-MRR"]["skipped: without one of the rankings"] == ["2", "3"]
+    assert found["original"]["AP@1000"]["per_query"] == {"1-og": 1.0, "2-og": 0.0}
+    assert found["listed"]["original"] == {
+        "judged query without a ranking": ["2-og"],
+        "left out: not a query of this side by its suffix": ["2", "1"],
+    }
 
 
 def test_variants_of_a_beir_folder(folder: Folder) -> None:
@@ -192,6 +203,36 @@ def test_the_long_table_is_what_significance_reads(folder: Folder, suffix: str) 
     assert len(table.cells) == 3 * 6 + 2
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_arms_are_gathered_in_one_file_for_significance(
+    folder: Folder, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    out = folder.path / f"scores.{suffix}"
+    qrels = folder("a.qrels", "q1 0 a 1\nq2 0 a 1\nq3 0 a 1\n")
+
+    def add(arm: str, seed: int, better: int) -> int:
+        scores = [(f"q{place}", "a b" if place <= better else "b a") for place in (1, 2, 3)]
+        lines = [f"{q} Q0 {d} 0 {-place} t\n" for q, order in scores for place, d in enumerate(order.split())]
+        run = folder("one.run", "".join(lines))
+        return score.main(["--run", run, "--qrels", qrels, "--measure", "RR@10", "--scores", str(out), "--arm", arm,
+                           "--seed", str(seed), "--dataset", "D"])  # fmt: skip
+
+    for arm, seed, better in [("A", 0, 1), ("A", 1, 0), ("B", 0, 2), ("B", 1, 3)]:
+        assert add(arm, seed, better) == 0
+    before = out.read_bytes()
+    assert add("B", 1, 3) == 0 and out.read_bytes() == before  # the same again adds nothing
+    assert add("B", 1, 1) == 2
+    assert "arm 'B', seed 1, unit 'q2' has RR@10 1.0 there and 0.5 now" in capsys.readouterr().err
+    values = read_scores(out).cells[Cell("D", "", "", "RR@10")].values_SQ
+    assert values["A"].tolist() == [[1, 0.5, 0.5], [0.5] * 3] and values["B"].tolist() == [[1, 1, 0.5], [1] * 3]
+    assert significance.main(["--scores", str(out), "--baseline", "A", "--measure", "RR@10"]) == 0
+    assert "| B - A" in capsys.readouterr().out
+    (folder.path / f"other.{suffix}").write_bytes(b"arm,value\nA,1\n")
+    out = folder.path / f"other.{suffix}"
+    assert add("A", 0, 1) == 2
+    assert f"other.{suffix}: " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("run", "qrels", "message"),
     [
@@ -239,7 +280,6 @@ def test_half_given_arguments(folder: Folder, capsys: pytest.CaptureFixture[str]
         (["--run", run, "--qrels", qrels, "--scores", "a.txt", "--arm", "A", "--seed", "0", "--dataset", "D"],
          "--scores a.txt: the name must end in .csv or .parquet"),
         ([*pair(folder), "--changed-variant", "og"], "the original and the changed variant are both 'og'"),
-        ([*pair(folder, original_run=ORIGINAL + "1 Q0 a 1 1 t\n")], "original: topic '1' has two rankings, '1' and"),
     ]:  # fmt: skip
         assert score.main(arguments) == 2, message
         assert message in capsys.readouterr().err
