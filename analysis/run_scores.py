@@ -22,6 +22,7 @@ ROBUSTNESS = "Robustness@10"
 DEFAULT_MEASURES = (NDCG, "nDCG@5", "RR@10", "AP@1000", "recall@100", "recall@1000")
 GROUP_FROM_ID = "judged query that the groups file does not name: its group comes from its id"
 OTHER_SIDE = "left out: not a query of this side by its suffix"
+UNNAMED = "judged changed query that the changed documents do not name: not part of the mean"
 UNLIKE_CANDIDATES = "topic with unlike candidate sets"
 
 
@@ -110,6 +111,10 @@ def score_pair(
     result = measures.p_mrr(changed_documents, before, after)
     warnings, unlike = _compare_candidates(result, before, after)
     found = dict(result.listed)
+    judged = [query_id for query_id, grades in changed.qrels.items() if grades]
+    known = {named for topic in changed_documents for named in (topic, topic + suffixes[1])}
+    if unnamed := tuple(query_id for query_id in judged if query_id not in known):
+        found[UNNAMED] = unnamed
     if unlike:
         found[UNLIKE_CANDIDATES] = unlike
     if not result.per_unit:

@@ -154,16 +154,22 @@ def _check(args: argparse.Namespace) -> tuple[bool, bool]:
     return one, pair
 
 
+def _side(run: str, qrels: str) -> Side:
+    if sys.stderr.isatty():
+        print(f"reading {qrels} and {run}", file=sys.stderr)  # some seconds for millions of lines
+    return Side(read_qrels(qrels), read_run(run))
+
+
 def _run(args: argparse.Namespace) -> None:
     one, pair = _check(args)
     names = list(dict.fromkeys(args.measure or DEFAULT_MEASURES))
     scored = Scored({}, {}, {}, {}, ())
     if one:
         groups = read_groups(args.groups) if args.groups else None
-        scored |= score_run(Side(read_qrels(args.qrels), read_run(args.run)), names, groups)
+        scored |= score_run(_side(args.run, args.qrels), names, groups)
     if pair:
-        original = Side(read_qrels(args.original_qrels), read_run(args.original_run))
-        changed = Side(read_qrels(args.changed_qrels), read_run(args.changed_run))
+        original = _side(args.original_run, args.original_qrels)
+        changed = _side(args.changed_run, args.changed_qrels)
         variants = (args.original_variant, args.changed_variant)
         scored |= score_pair(original, changed, read_changed_documents(args.changed_documents), names, variants)
     if args.json:

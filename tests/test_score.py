@@ -113,6 +113,9 @@ def test_equal_ids_on_both_sides_and_json_documents(folder: Folder) -> None:
         changed_documents='{"1": ["a", "c"], "2": []}',
     )
     found = folder.score(*arguments)
+    without = [*arguments[:-1], folder("one.json", '{"1": ["a", "c"]}')]
+    unnamed = "judged changed query that the changed documents do not name: not part of the mean"
+    assert folder.score(*without)["listed"] == {"p-MRR": {unnamed: ["2"]}}
     assert found["p-MRR"]["per_query"] == {"1": 0.25}  # a 1 -> 2, c stays at 3
     assert found["listed"] == {"p-MRR": {"no changed document": ["2"]}}
     assert found["warnings"] == []
