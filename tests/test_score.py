@@ -101,6 +101,8 @@ def test_p_mrr_with_its_companions_by_hand(folder: Folder) -> None:
     assert "topic '2': the rankings have different lengths (1 under the original instruction, 2 under" in lengths
     assert "in 1 of 2 topics the two rankings do not hold the same documents" in candidates and "'2' (1)" in candidates
     assert "run" not in found and "Robustness@10" not in found
+    chosen = folder.score(*pair(folder), "--measure", "AP@5")
+    assert list(chosen["changed"]) == ["nDCG@10", "AP@5"]  # p-MRR never stands alone
 
 
 def test_equal_ids_on_both_sides_and_json_documents(folder: Folder) -> None:
@@ -173,6 +175,10 @@ def test_groups_and_chosen_measures(folder: Folder, capsys: pytest.CaptureFixtur
     assert found["warnings"] == ["the groups file names 1 queries that are not judged: 'stranger'"]
     capsys.readouterr()
     assert score.main([*files]) == 0
+    two = folder.score(
+        "--run", folder("c.run", RUN.replace("q_1", "q_a_1")), "--qrels", folder("c.qrels", "q_a_1 0 b 1\n")
+    )
+    assert two["Robustness@10"]["per_query"] == {"q": 1.0}  # the part before the first _
     single = folder.score("--run", folder("b.run", "q Q0 a 1 1 t\n"), "--qrels", folder("b.qrels", "q 0 a 1\n"))
     assert single["warnings"][0].startswith("every group has one query, so Robustness@k is the mean of nDCG@k")
 
