@@ -120,7 +120,7 @@ def test_the_check_can_fail() -> None:
 @pytest.mark.parametrize(
     "module",
     ["ablate.config", "ablate.data.mix", "ablate.evaluation.measures", "ablate.run", "ablate.export", "ablate.search",
-     "ablate.reproduce", "analysis.budgets"],
+     "ablate.reproduce", "analysis.budgets", "analysis.score"],
 )  # fmt: skip
 def test_light_modules_load_nothing_heavy(module: str) -> None:
     heavy = sorted(HEAVY - {"hydra", "omegaconf"} if module == "ablate.run" else HEAVY)

@@ -1,4 +1,6 @@
-"""Rankings and judgments as files: TREC run files, TREC and BEIR qrels; a name ending in `.gz` is compressed.
+"""Rankings and judgments as files: TREC run files, TREC and BEIR qrels, and what belongs to them.
+
+A name ending in `.gz` is compressed.
 
 The same content gives the same bytes: the gzip header holds neither a time nor a file name.
 """
@@ -7,10 +9,13 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import math
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ablate.evaluation.rankings import Ranking, by_query, rank
 from ablate.records import UserError
@@ -111,6 +116,59 @@ def read_qrels(path: Path | str) -> dict[str, dict[str, int]]:
     return found
 
 
+def read_changed_documents(path: Path | str) -> dict[str, list[str]]:
+    """Read the documents that a changed instruction makes non-relevant and return query_id -> documents.
+
+    Two forms: judgments (as `read_qrels`; the grades do not matter), or JSON, an object of query -> list of documents,
+    which can hold a query without a changed document. Raises UserError with the place for anything else, and naming
+    query and document for a document that is there twice.
+    """
+    path = Path(path)
+    text = _read(path)
+    if not text.lstrip().startswith("{"):
+        return {query_id: list(grades) for query_id, grades in read_qrels(path).items()}
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if twice := _repeated(name for name, _ in pairs):
+            raise UserError(f"{path}: query {twice[0]!r} is there twice; keep one list of documents per query")
+        return dict(pairs)
+
+    try:
+        found = json.loads(text, object_pairs_hook=once)
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path}, line {error.lineno}: no JSON ({error.msg}); write one object: query -> list of documents"
+        ) from None
+    for query_id, doc_ids in found.items():
+        if not isinstance(doc_ids, list) or not all(isinstance(doc_id, str) for doc_id in doc_ids):
+            raise UserError(f'{path}: query {query_id!r}: expected a list of document ids in quotes, such as ["d1"]')
+        if twice := _repeated(doc_ids):
+            raise UserError(f"{path}: query {query_id!r}: document {twice[0]!r} is there twice; keep one entry of it")
+    return found
+
+
+def read_groups(path: Path | str) -> dict[str, str]:
+    """Read two tab-separated columns, query and group (a first line `query-id group` is skipped): query_id -> group.
+
+    Raises UserError with file and line for another number of columns or a query that is there twice.
+    """
+    found: dict[str, str] = {}
+    for number, (place, line) in enumerate(_lines(Path(path))):
+        parts = [part.strip() for part in line.split("\t")]
+        if number == 0 and parts == ["query-id", "group"]:
+            continue
+        if len(parts) != 2 or not all(parts):
+            raise UserError(f"{place}: {len(parts)} columns, expected 2, tab-separated: query group")
+        if parts[0] in found:
+            raise UserError(f"{place}: query {parts[0]!r} is there twice; keep one line of it")
+        found[parts[0]] = parts[1]
+    return found
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
 def _check_id(kind: str, text: str) -> None:
     if text.split() != [text]:
         raise UserError(f"{kind} {text!r} is empty or has whitespace, which a TREC file cannot hold; rename it")
@@ -126,17 +184,20 @@ def _write(path: Path, lines: Iterable[str]) -> None:
     path.write_bytes(content)
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield (file and line number, line) of every line that is not blank."""
+def _read(path: Path) -> str:
     try:
         content = path.read_bytes()
-        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
+        return (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; check the path") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 at byte {error.start}; convert the file to UTF-8") from None
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error}); a name ending in .gz must hold whole gzip data") from None
-    for number, line in enumerate(text.split("\n"), start=1):
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield (file and line number, line) of every line that is not blank."""
+    for number, line in enumerate(_read(path).split("\n"), start=1):
         if line.strip():
             yield f"{path}, line {number}", line

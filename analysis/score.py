@@ -1,0 +1,251 @@
+"""Score TREC run files of any system: plain measures, Robustness@10 and p-MRR, with everything that was wrong.
+
+    python -m analysis.score --run system.run --qrels test.qrels --json scores.json
+
+Definitions, ties and gaps are those of `ablate.evaluation.measures`; no model is loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ablate.evaluation.measures import P_MRR, MeasureResult, mean_name, parse
+from ablate.evaluation.trec import read_changed_documents, read_groups, read_qrels, read_run
+from ablate.records import UserError
+from analysis.run_scores import DEFAULT_MEASURES, Scored, Side, score_pair, score_run
+from analysis.scores import COLUMNS, listed
+from analysis.tables import Column, Table, number, to_csv, to_markdown
+
+_PAIR_FILES = ("original_run", "changed_run", "original_qrels", "changed_qrels", "changed_documents")
+
+
+def report_record(scored: Scored) -> dict[str, Any]:
+    """Return everything as plain values for JSON: `run`, `original`, `changed`, p-MRR, Robustness@k, listed, ties."""
+    found: dict[str, Any] = {
+        part: {name: _result_record(result) for name, result in results.items()}
+        for part, results in scored.parts.items()
+    }
+    found |= {name: _result_record(result) for name, result in scored.overall.items()}
+    return found | {"listed": scored.listed, "ties": scored.ties, "warnings": list(scored.warnings)}
+
+
+def _result_record(result: MeasureResult) -> dict[str, Any]:
+    return {"mean": result.mean, "mean_present_only": result.mean_present_only, "per_query": result.per_unit}
+
+
+def problems(scored: Scored) -> list[str]:
+    """Return one line for each warning, each listed reason and each run with ties."""
+    lines = [f"warning: {warning}" for warning in scored.warnings]
+    for where, reasons in scored.listed.items():
+        lines += [f"{where}: {len(units)} × {reason}: {listed(units)}" for reason, units in reasons.items()]
+    for part, counts in scored.ties.items():
+        if counts["documents"]:
+            lines.append(
+                f"{part}: {counts['documents']:,} of {counts['of_documents']:,} documents in {counts['queries']:,} of "
+                f"{counts['of_queries']:,} queries share their score (float32); their ids decide, descending as strings"
+            )
+    return lines
+
+
+def table(scored: Scored, title: str) -> Table:
+    """Return the means for readers; the mean of RR@10 is called MRR@10, that of AP@1000 MAP@1000."""
+    columns = (Column("of"), Column("measure"), Column("mean", "r"), Column("n", "r"),
+               Column("mean, ranked only", "r"), Column("n ranked", "r"))  # fmt: skip
+    rows = [(part, result) for part, results in scored.parts.items() for result in results.values()]
+    rows += [("original, changed" if name == P_MRR else "run", one) for name, one in scored.overall.items()]
+    lines = [
+        (of, mean_name(one.name), number(one.mean), f"{len(one.per_unit):,}", number(one.mean_present_only),
+         f"{sum(unit not in one.absent for unit in one.per_unit):,}")
+        for of, one in rows
+    ]  # fmt: skip
+    notes = ["mean: over all judged queries, 0 for one without a ranking; ranked only: over those that the run has."]
+    if any(name != P_MRR for name in scored.overall):
+        notes.append("Robustness@k: the lowest nDCG@k of each group; n counts groups, n ranked those with all queries.")
+    if P_MRR in scored.overall:
+        notes.append(
+            "p-MRR: n counts topics; raw value (papers print it times 100), above 0 when documents that lost their "
+            "relevance move down. It also rises when every document falls: read it beside the changed nDCG."
+        )
+    return Table(title, columns, tuple(lines), tuple(notes))
+
+
+def long_rows(scored: Scored, arm: str, seed: int, dataset: str, direction: str) -> Iterator[dict[str, Any]]:
+    """Yield one row with COLUMNS for each value; the condition of `--run` is not known and stays empty."""
+    places = {"run": ("", ""), "original": ("original", ""), "changed": ("changed", direction)}
+    cells = [(*places[part], one) for part, results in scored.parts.items() for one in results.values()]
+    for name, result in scored.overall.items():
+        cells.append((*(places["changed"] if name == P_MRR else ("instructed", "all")), result))
+    for condition, side, result in cells:
+        for unit_id, value in result.per_unit.items():
+            values = (arm, seed, dataset, condition, side, unit_id, result.name, value)
+            yield dict(zip(COLUMNS, values, strict=True))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m analysis.score",
+        description="Score TREC run files of any system by per-query measures, Robustness@10 and p-MRR.",
+        epilog="example: python -m analysis.score --original-run og.run --changed-run changed.run --original-qrels "
+        "og.qrels --changed-qrels changed.qrels --changed-documents diff.tsv --json scores.json",
+    )
+    made.add_argument("--run", metavar="F", help="TREC run file (.gz too): plain measures and Robustness@10")
+    made.add_argument("--qrels", metavar="F", help="its judgments: TREC's four columns, or BEIR's TSV with its header")
+    made.add_argument("--groups", metavar="F", help="TSV query, group, for Robustness@k; without it a group is the "
+                      "part of the query id before the first _")  # fmt: skip
+    made.add_argument("--original-run", metavar="F", help="run under the original instruction, for p-MRR")
+    made.add_argument("--changed-run", metavar="F", help="run under the changed instruction; may be the same file")
+    made.add_argument("--original-qrels", metavar="F", help="judgments under the original instruction")
+    made.add_argument("--changed-qrels", metavar="F", help="judgments under the changed instruction")
+    made.add_argument("--changed-documents", metavar="F", help="documents that lose their relevance, by topic: BEIR "
+                      "TSV (diff_*.tsv) or JSON {query: [documents]}")  # fmt: skip
+    made.add_argument("--original-variant", metavar="V", default="og", help="the original query of topic t is t or "
+                      "t-V (default og)")  # fmt: skip
+    made.add_argument("--changed-variant", metavar="V", default="changed", help="the changed query of topic t is t or "
+                      "t-V (default changed)")  # fmt: skip
+    made.add_argument("--measure", metavar="M", action="append", help="nDCG@k, RR@k, AP@k, recall@k or Robustness@k "
+                      f"(repeatable; default {', '.join(DEFAULT_MEASURES)}); Robustness@10 and p-MRR always come, "
+                      "nDCG@10 always beside p-MRR")  # fmt: skip
+    made.add_argument("--json", metavar="OUT", help="write all values, per query too, to this file")
+    made.add_argument(
+        "--scores",
+        metavar="OUT",
+        help="add the values to this table (.csv or .parquet) for analysis.significance; "
+        "further arms and seeds go into the same file",
+    )
+    made.add_argument("--arm", metavar="NAME", help="arm in the long table")
+    made.add_argument("--seed", metavar="N", type=int, help="seed in the long table")
+    made.add_argument("--dataset", metavar="D", help="data set in the long table")
+    return made
+
+
+def _check(args: argparse.Namespace) -> tuple[bool, bool]:
+    """Return whether a run and whether a pair of runs is to be scored; raises UserError for a half-given one."""
+
+    def all_or_none(names: Sequence[str]) -> bool:
+        lacking = [name for name in names if getattr(args, name) is None]
+        if lacking and len(lacking) < len(names):
+            given = next(name for name in names if name not in lacking)
+            option, other = (f"--{name.replace('_', '-')}" for name in (lacking[0], given))
+            raise UserError(f"{option} is missing, and {other} is there; give both, or neither")
+        return not lacking
+
+    one, pair = all_or_none(("run", "qrels")), all_or_none(_PAIR_FILES)
+    if not one and not pair:
+        files = ", ".join(f"--{name.replace('_', '-')}" for name in _PAIR_FILES)
+        raise UserError(f"nothing to score; give --run and --qrels, or {files}")
+    if args.groups and not one:
+        raise UserError("--groups is for Robustness@k of --run; give --run and --qrels too")
+    all_or_none(("scores", "arm", "seed", "dataset"))
+    if args.scores and Path(args.scores).suffix.lower() not in (".csv", ".parquet"):
+        raise UserError(f"--scores {args.scores}: the name must end in .csv or .parquet")
+    for name in args.measure or ():
+        if parse(name).cutoff is None:
+            raise UserError(f"--measure {name!r} cannot be asked for; known are nDCG@k, RR@k, AP@k, recall@k, "
+                            "Robustness@k; p-MRR comes by itself with --changed-documents")  # fmt: skip
+        if parse(name).family == "Robustness" and not one:
+            raise UserError(f"--measure {name!r} is for --run and --qrels; give these too")
+    return one, pair
+
+
+def _side(run: str, qrels: str) -> Side:
+    if sys.stderr.isatty():
+        print(f"reading {qrels} and {run}", file=sys.stderr)  # some seconds for millions of lines
+    return Side(read_qrels(qrels), read_run(run))
+
+
+def _run(args: argparse.Namespace) -> None:
+    one, pair = _check(args)
+    names = list(dict.fromkeys(args.measure or DEFAULT_MEASURES))
+    scored = Scored({}, {}, {}, {}, ())
+    if one:
+        groups = read_groups(args.groups) if args.groups else None
+        scored |= score_run(_side(args.run, args.qrels), names, groups)
+    if pair:
+        original = _side(args.original_run, args.original_qrels)
+        changed = _side(args.changed_run, args.changed_qrels)
+        variants = (args.original_variant, args.changed_variant)
+        scored |= score_pair(original, changed, read_changed_documents(args.changed_documents), names, variants)
+    if args.json:
+        record = json.dumps(report_record(scored), indent=1, ensure_ascii=False, allow_nan=False)
+        _write(Path(args.json), record + "\n")
+    if args.scores:
+        _add_scores(Path(args.scores), list(long_rows(scored, args.arm, args.seed, args.dataset, args.changed_variant)))
+    for line in problems(scored):
+        print(line)
+    sources = [name for name in (args.run, args.original_run, args.changed_run) if name]
+    print(to_markdown(table(scored, f"Scores of {', '.join(dict.fromkeys(sources))}")), end="")
+
+
+def _write(path: Path, text: str) -> None:
+    from ablate.results import write_atomically
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text)
+    print(f"written: {path}", file=sys.stderr)
+
+
+def _add_scores(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Add rows to a long table; a row that is there already must have the same value, and is not written twice."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found = {tuple(str(row[name]) for name in COLUMNS[:-1]): row for row in _read_rows(path)}
+    for row in rows:
+        key = tuple(str(row[name]) for name in COLUMNS[:-1])
+        old = found.setdefault(key, row)["value"]
+        if old != row["value"]:
+            raise UserError(
+                f"{path}: arm {row['arm']!r}, seed {row['seed']}, unit {row['unit_id']!r} has {row['measure']} {old} "
+                f"there and {row['value']} now; give another --arm or --seed, or another file"
+            )
+    if path.suffix.lower() == ".csv":
+        _write(path, to_csv(COLUMNS, list(found.values())))
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    types = {"seed": pa.int64(), "value": pa.float64()}
+    schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
+    pq.write_table(pa.Table.from_pylist(list(found.values()), schema), path)
+    print(f"written: {path}", file=sys.stderr)
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a long table that this command wrote before, none if there is no file."""
+    import pyarrow.parquet as pq
+
+    if not path.exists():
+        return []
+    try:
+        if path.suffix.lower() == ".csv":
+            with path.open(encoding="utf-8", newline="") as file:
+                reader = csv.DictReader(file)
+                rows: list[dict[str, Any]] = [row | {"value": float(row["value"])} for row in reader]
+                names = list(reader.fieldnames or ())
+        else:
+            table = pq.read_table(path)
+            rows, names = table.to_pylist(), table.column_names
+    except (OSError, ValueError, KeyError, TypeError) as error:  # Arrow's errors are ValueErrors
+        raise UserError(f"{path}: cannot be read as a table of scores ({error}); give another file") from None
+    if names != list(COLUMNS):
+        raise UserError(f"{path}: has the columns {', '.join(names)}, not {', '.join(COLUMNS)}; give another file")
+    return rows
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; a user's mistake is one line on standard error and exit code 2."""
+    try:
+        _run(parser().parse_args(argv))
+    except (UserError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
