@@ -47,6 +47,11 @@ def execute(config: RunConfig, compared_with: Recipe | None = None) -> None:
 
     run = stages.prepare(config)
     display.show_run(run, compared_with)
+    if config.recipe.ranker != "trained":
+        if config.runtime.until == "scores":
+            scores, _ = stages.make_scores(run, config.recipe.ranker)
+            display.show_baseline(run, scores)
+        return
     with stages.whole_run_lock(run), stages.Recorder(run).open() as recorder:
         mix, mix_manifest = stages.make_mix(run)
         workload = stages.make_workload(run, mix)
@@ -55,8 +60,8 @@ def execute(config: RunConfig, compared_with: Recipe | None = None) -> None:
             return
         train_manifest = stages.make_model(run, mix, workload, recorder)
         display.show_training(run, train_manifest)
-        untouched, _ = stages.make_scores(run, untouched=True)
-        scores, _ = stages.make_scores(run, untouched=False, recorder=recorder)
+        untouched, _ = stages.make_scores(run, "untouched")
+        scores, _ = stages.make_scores(run, "trained", recorder)
     display.show_scores(run, scores, untouched)
 
 
