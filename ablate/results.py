@@ -335,7 +335,7 @@ def is_deterministic(manifest: Manifest) -> bool:
 
     A trained model depends on its seed, and so does what has a seed in its recipe: random order, drawn weights.
     """
-    return manifest.recipe["stage"] != "evaluation" and "seed" not in manifest.recipe
+    return manifest.recipe.get("stage") not in (None, "evaluation") and "seed" not in manifest.recipe
 
 
 def read_manifest(folder: Path) -> Manifest | None:

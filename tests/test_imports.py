@@ -118,7 +118,7 @@ def test_the_check_can_fail() -> None:
 
 @pytest.mark.parametrize(
     "module", ["ablate.config", "ablate.data.mix", "ablate.evaluation.measures", "ablate.run", "analysis.budgets",
-               "ablate.evaluation.protocol"]
+               "ablate.evaluation.protocol", "analysis.import_run"]
 )
 def test_light_modules_load_nothing_heavy(module: str) -> None:
     heavy = sorted(HEAVY - {"hydra", "omegaconf"} if module == "ablate.run" else HEAVY)

@@ -165,6 +165,11 @@ def rank_and_score(ranker: Ranker, sets: Iterable[EvaluationSet], *, depth: int)
         ranked = ranker(one, depth)
         part = score_set(one, ranked.rankings, depth=depth)
         parts.append(dataclasses.replace(part, listed={one.name: {**part.listed[one.name], **ranked.listed}}))
+    return join(parts)
+
+
+def join(parts: Sequence[Evaluation]) -> Evaluation:
+    """Return the evaluations of several sets, each with its own name, as one."""
     return Evaluation(
         tuple(score for part in parts for score in part.scores),
         {key: rankings for part in parts for key, rankings in part.rankings.items()},
