@@ -6,7 +6,7 @@ the hash by what they point to: a `Location` by the digest of its content, and f
 
     mix_id   = H(source with its revision, active factors, budget, seed)
     train_id = H(mix_id, model with its revision, train, seed)
-    eval_id  = H(train_id, evaluation)
+    eval_id  = H(train_id, evaluation), or H(ranker, evaluation) where nothing is trained
     arm_id   = H(recipe)                                                    no seed: runs of one arm share it
 """
 
@@ -243,6 +243,11 @@ class EvaluationConfig:
     batch_size: Count
 
 
+RankerName = Literal["trained", "untouched", "bm25", "bm25_instruction", "random"]
+"""What ranks the documents: the trained model, its backbone before training, BM25 for the bare query or for query and
+instruction, or a coin."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that may change a number; an arm."""
@@ -255,6 +260,8 @@ class Recipe:
     model: ModelConfig
     train: TrainConfig
     evaluation: EvaluationConfig
+    ranker: RankerName
+    """All but `trained` are baselines without a mix or a training: only what they rank by and the test beds decide."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -337,8 +344,14 @@ def _check_together(run: RunConfig) -> None:
         raise UserError(
             f"runtime.study={runtime.study!r} and runtime.label={runtime.label!r} must be names without a slash"
         )
-    if runtime.label == "untouched":
+    if runtime.label == "untouched" and recipe.ranker != "untouched":
         raise UserError("runtime.label='untouched' is the name of the backbone before training; choose another one")
+    switched_on = active(recipe.factors)
+    if recipe.ranker != "trained" and switched_on:
+        raise UserError(
+            f"ranker={recipe.ranker!r} trains nothing, so factors.{next(iter(switched_on))} would mean nothing; leave "
+            f"the factors off (+experiment=query_only does), or set ranker=trained"
+        )
     if run.runtime.dev_set in run.recipe.evaluation.sets:
         raise UserError(
             f"runtime.dev_set={run.runtime.dev_set!r} is one of evaluation.sets={list(run.recipe.evaluation.sets)}; "
@@ -509,6 +522,8 @@ class Revisions:
     """Of the miner with what it ranks by; empty without one."""
     evaluation: str = ""
     """Of the source of the evaluation sets; empty when it is the one that is trained on."""
+    ranker: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Parameters of a ranker that is no model."""
 
 
 @dataclass(frozen=True)
@@ -516,8 +531,10 @@ class Identity:
     """The ids of a run, each beside the full value that it is the digest of."""
 
     mix: dict[str, Any]
+    """Not made, like the training, by a ranker that needs none."""
     train: dict[str, Any]
     evaluation: dict[str, Any]
+    """Of the arm's own ranker."""
     untouched: dict[str, Any]
     arm: dict[str, Any]
 
@@ -533,7 +550,7 @@ class Identity:
 
     @property
     def eval_id(self) -> str:
-        """Id of the trained model's scores."""
+        """Id of the arm's scores."""
         return digest(self.evaluation)
 
     @property
@@ -565,12 +582,11 @@ def identify(recipe: Recipe, seed: int, revisions: Revisions) -> Identity:
     untouched: dict[str, Any] = {"stage": "untouched", "model": model, "evaluation": test_beds}
     if recipe.model.tiny is not None:  # its weights are drawn, and its vocabulary is that of the training source
         untouched.update(seed=seed, vocabulary=source)
-    return Identity(
-        mix=mix,
-        train=train,
-        evaluation={"stage": "evaluation", "train": digest(train), "evaluation": evaluation},
-        untouched=untouched,
-        arm={
+    scores: dict[str, Any]
+    arm: dict[str, Any]
+    if recipe.ranker == "trained":
+        scores = {"stage": "evaluation", "train": digest(train), "evaluation": evaluation}
+        arm = {
             "stage": "arm",
             "source": source,
             "miner": plain(recipe.miner),
@@ -579,8 +595,18 @@ def identify(recipe: Recipe, seed: int, revisions: Revisions) -> Identity:
             "model": model,
             "train": plain(recipe.train),
             "evaluation": evaluation,
-        },
-    )
+        }
+    else:
+        scores = untouched if recipe.ranker == "untouched" else _of_ranker(recipe, seed, revisions, test_beds)
+        arm = {**scores, "stage": "arm", "seed": None, "ranker": recipe.ranker}
+    return Identity(mix=mix, train=train, evaluation=scores, untouched=untouched, arm=arm)
+
+
+def _of_ranker(recipe: Recipe, seed: int, revisions: Revisions, test_beds: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the identity of the scores of a ranker that is no model: it has no batches, and only a coin has a seed."""
+    beds = {name: value for name, value in test_beds.items() if name != "batch_size"}
+    found = {"stage": "ranker", "ranker": {"kind": recipe.ranker, **revisions.ranker}, "evaluation": beds}
+    return {**found, "seed": seed} if recipe.ranker == "random" else found
 
 
 def _by_revision(part: Any, revision: str) -> dict[str, Any]:

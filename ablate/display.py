@@ -21,7 +21,10 @@ a collapse: half of the last digit that papers print."""
 def show_run(run: Run, compared_with: Recipe | None) -> None:
     """Print the run's name and ids, and in which keys its recipe differs from the baseline arm's."""
     config, identity = run.config, run.identity
-    print(f"{run.title}: mix {identity.mix_id} -> train {identity.train_id} -> evaluation {identity.eval_id}")
+    if config.recipe.ranker == "trained":
+        print(f"{run.title}: mix {identity.mix_id} -> train {identity.train_id} -> evaluation {identity.eval_id}")
+    else:
+        print(f"{run.title}: no mix and no training (ranker={config.recipe.ranker}) -> evaluation {identity.eval_id}")
     name = config.runtime.baseline
     if compared_with is None:
         print("no baseline arm is named (runtime.baseline)")
@@ -44,7 +47,7 @@ def _settled(theirs: Recipe, ours: Recipe) -> Recipe:
 
 def show_card(run: Run, manifest: Manifest, workload: Mapping[str, Any], compared_with: Recipe | None) -> None:
     """Print the totals of the mix and of the training on it, whatever the unit of its budget."""
-    if compared_with is not None:
+    if compared_with is not None and compared_with.ranker == "trained":
         print(match(run, manifest, compared_with))
     budget, counts = run.config.recipe.budget, manifest.counts
     limit = "no limit" if budget.limit is None else f"{budget.limit:,} {budget.unit}"
@@ -111,6 +114,20 @@ def show_scores(run: Run, scores: Evaluation, untouched: Evaluation) -> None:
     identity, store = run.identity, run.store
     print(f"\nmodel   {store.folder('train', identity.train_id)}")
     print(f"scores  {store.folder('evaluation', identity.eval_id)}  (scores.parquet, rankings/, notes.json)")
+
+
+def show_baseline(run: Run, scores: Evaluation) -> None:
+    """Print the means of an arm that trains nothing, warnings first."""
+    from ablate.evaluation.protocol import format_summary
+
+    print()
+    for warning in scores.warnings:
+        print(f"warning: {warning}")
+    for dataset, reasons in scores.listed.items():
+        for reason, ids in reasons.items():
+            print(f"listed: {dataset}: {len(ids):,} x {reason}")
+    print(format_summary(scores.summary()))
+    print(f"\nscores  {run.store.folder('evaluation', run.identity.eval_id)}  (scores.parquet, rankings/, notes.json)")
 
 
 def _place(run: Run, manifest: Manifest) -> str:

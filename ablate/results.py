@@ -44,7 +44,9 @@ HEARTBEAT_S = 5.0
 STALE_AFTER_S = 60.0
 """A lock of another machine without a heartbeat for this long is taken over."""
 
-PACKAGES = ("torch", "lightning", "transformers", "faiss-cpu", "numpy", "scipy", "pytrec-eval-terrier", "hydra-core")
+PACKAGES = (
+    "torch", "lightning", "transformers", "faiss-cpu", "bm25s", "numpy", "scipy", "pytrec-eval-terrier", "hydra-core",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -366,6 +368,14 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def is_deterministic(manifest: Manifest) -> bool:
+    """Return whether another seed would give the same scores: BM25, a backbone with loaded weights, one imported run.
+
+    A trained model depends on its seed, and so does what has a seed in its recipe: random order, drawn weights.
+    """
+    return manifest.recipe.get("stage") not in (None, "evaluation") and "seed" not in manifest.recipe
 
 
 def read_manifest(folder: Path) -> Manifest | None:

@@ -64,6 +64,11 @@ def lead(run: Run, world: World, compared_with: Recipe | None) -> None:
     from ablate import display, stages
 
     display.show_run(run, compared_with)
+    if run.config.recipe.ranker != "trained":
+        if run.config.runtime.until == "scores":
+            scores, _ = stages.make_scores(run, run.config.recipe.ranker)
+            display.show_baseline(run, scores)
+        return
     with stages.whole_run_lock(run), stages.Recorder(run).open() as recorder:
         mix, mix_manifest = stages.make_mix(run)
         workload = stages.make_workload(run, mix)
@@ -72,8 +77,8 @@ def lead(run: Run, world: World, compared_with: Recipe | None) -> None:
             return
         train_manifest = stages.make_model(run, mix, workload, recorder, world)
         display.show_training(run, train_manifest)
-        untouched, _ = stages.make_scores(run, untouched=True)
-        scores, _ = stages.make_scores(run, untouched=False, recorder=recorder)
+        untouched, _ = stages.make_scores(run, "untouched")
+        scores, _ = stages.make_scores(run, "trained", recorder)
     display.show_scores(run, scores, untouched)
 
 

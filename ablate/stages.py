@@ -16,9 +16,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from ablate.config import Identity, Recipe, Revisions, RunConfig, digest, identify, plain
+from ablate.config import Identity, RankerName, Recipe, Revisions, RunConfig, digest, identify, plain
 from ablate.data.mix import Mix, TokensOf, build_mix, content_digest, read_mix, write_mix
 from ablate.data.sources import RowSource, open_source
+from ablate.evaluation.rankers import Dense, Ranker, plain_ranker
 from ablate.records import EvaluationSet, UserError
 from ablate.results import WORKLOAD_FILE, Lock, Manifest, ResultStore, now, write_atomically
 from ablate.tracking import Tracker, ledger_steps, open_tracker
@@ -142,6 +143,9 @@ def prepare(config: RunConfig) -> Run:
     if config.recipe.miner is not None:
         source = _mined(source, config, backbone)
         revisions = dataclasses.replace(revisions, miner=source.revision)
+    if config.recipe.ranker not in ("trained", "untouched"):
+        ranker = plain_ranker(config.recipe.ranker, config.seed)
+        revisions = dataclasses.replace(revisions, ranker=ranker.parameters)
     identity = identify(config.recipe, config.seed, revisions)
     return Run(config, source, test_beds, backbone, identity, revisions, store)
 
@@ -384,21 +388,20 @@ def headline(result: Evaluation) -> dict[str, float]:
     return {name: sum(values) / len(values) for name, values in sums.items()}
 
 
-def make_scores(run: Run, *, untouched: bool, recorder: Recorder | None = None) -> tuple[Evaluation, Manifest]:
-    """Measure the trained model, or the untouched backbone, or read the scores back when they are there."""
-    from ablate.evaluation.protocol import evaluate
+def make_scores(run: Run, ranker: RankerName, recorder: Recorder | None = None) -> tuple[Evaluation, Manifest]:
+    """Measure the run's own ranker, or the untouched backbone beside it, or read back the scores that are there."""
+    from ablate.evaluation.protocol import rank_and_score
     from ablate.evaluation.storage import read_evaluation, write_evaluation
 
     identity, store, config = run.identity, run.store, run.config
-    recipe = identity.untouched if untouched else identity.evaluation
-    label = f"{config.runtime.study}/untouched" if untouched else run.label
+    own = ranker == config.recipe.ranker
+    recipe = identity.evaluation if own else identity.untouched
+    label = run.label if own else f"{config.runtime.study}/{ranker}"
     started, clock = now(), time.monotonic()
     with store.making("evaluation", recipe) as folder:
         if folder is not None:
-            encoder = (run.untrained() if untouched else trained(run)).to(run.device)
-            encoder.batch_size = config.recipe.evaluation.batch_size
             sets = [run.evaluation_set(name) for name in config.recipe.evaluation.sets]
-            result = evaluate(encoder, sets, depth=config.recipe.evaluation.depth)
+            result = rank_and_score(open_ranker(run, ranker), sets, depth=config.recipe.evaluation.depth)
             if recorder is not None:
                 recorder.tracker.summary(headline(result))
                 recorder.tracker.table("scores", ["name", "mean"], [list(item) for item in headline(result).items()])
@@ -406,7 +409,7 @@ def make_scores(run: Run, *, untouched: bool, recorder: Recorder | None = None) 
                 "evaluation",
                 recipe,
                 files=write_evaluation(folder, result),
-                parents=() if untouched else (identity.train_id,),
+                parents=(identity.train_id,) if ranker == "trained" else (),
                 seed=config.seed,
                 label=label,
                 counts={"scores": len(result.scores), "candidates": result.candidates},
@@ -418,6 +421,15 @@ def make_scores(run: Run, *, untouched: bool, recorder: Recorder | None = None) 
     manifest = store.find("evaluation", recipe)
     assert manifest is not None
     return read_evaluation(store.folder("evaluation", digest(recipe))), manifest
+
+
+def open_ranker(run: Run, ranker: RankerName) -> Ranker:
+    """Return what ranks the documents, a model with its weights loaded."""
+    if ranker not in ("trained", "untouched"):
+        return plain_ranker(ranker, run.config.seed)
+    encoder = (trained(run) if ranker == "trained" else run.untrained()).to(run.device)
+    encoder.batch_size = run.config.recipe.evaluation.batch_size
+    return Dense(encoder)
 
 
 def whole_run_lock(run: Run) -> Lock:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ablate.records import UserError
-from ablate.results import ResultStore
+from ablate.results import ResultStore, is_deterministic
 
 COLUMNS = ("arm", "seed", "dataset", "condition", "direction", "unit_id", "measure", "value")
 SCORES_FILE = "scores.parquet"
@@ -35,6 +35,12 @@ def collect(store: ResultStore, study: str) -> pa.Table:
         scores = scores.append_column("arm", pa.array([arm] * len(scores)))
         parts.append(scores.append_column("seed", pa.array([seed] * len(scores), pa.int64())).select(COLUMNS))
     return pa.concat_tables(parts)
+
+
+def deterministic_arms(store: ResultStore, study: str) -> tuple[str, ...]:
+    """Return the arms of a study that have no training randomness, whose one seed stands for all; sorted."""
+    by_arm = store.by_arm("evaluation", study)
+    return tuple(sorted({arm for arm, _ in by_arm} - {a for (a, _), m in by_arm.items() if not is_deterministic(m)}))
 
 
 def means(table: pa.Table) -> dict[tuple[str, str, str, str], dict[str, dict[int, float]]]:
@@ -93,6 +99,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if measure not in known:
                 raise UserError(f"--measure {measure!r} is not there; measures: {', '.join(sorted(known))}")
         print(format_means({key: value for key, value in found.items() if key[1] in (options.measure or known)}))
+        fixed = deterministic_arms(ResultStore(options.results), options.study)
+        if fixed:
+            flags = " ".join(f"--deterministic {arm}" for arm in fixed)
+            print(f"without training randomness, one seed stands for all; analysis.significance: {flags}")
         if options.out:
             pq.write_table(table, options.out)
             print(f"{len(table):,} scores written to {options.out}")

@@ -134,6 +134,37 @@ def test_only_drawn_weights_tie_the_untouched_model_to_a_seed() -> None:
     assert ids(run_config())["untouched_id"] == ids(run_config("seed=1"))["untouched_id"]
 
 
+def test_what_trains_nothing_has_an_id_of_its_ranker_and_test_beds_alone() -> None:
+    rankers = {"untouched", "bm25", "bm25_instruction", "random"}
+
+    def eval_ids(*overrides: str) -> dict[str, str]:
+        run = run_config(*overrides)
+        recipes = {ranker: dataclasses.replace(run.recipe, ranker=ranker) for ranker in rankers}
+        return {r: ids(dataclasses.replace(run, recipe=recipe))["eval_id"] for r, recipe in recipes.items()}
+
+    before = eval_ids()
+    assert len(set(before.values())) == 4
+
+    def moved(*overrides: str) -> set[str]:
+        after = eval_ids(*overrides)
+        return {ranker for ranker in rankers if after[ranker] != before[ranker]}
+
+    assert moved("budget.limit=8", "train.epochs=2", "+miner=bm25") == set()
+    assert moved("seed=1") == {"random"}
+    assert moved("model.pooling=cls") == {"untouched"}
+    assert moved("evaluation.batch_size=3") == {"untouched"}
+    assert moved("evaluation.depth=10") == moved("source.documents=5000") == rankers
+    assert before["untouched"] == ids(run_config("+experiment=dual_view"))["untouched_id"]
+    assert ids(run_config("ranker=bm25"))["untouched_id"] == before["untouched"]
+
+
+def test_a_ranker_that_trains_nothing_takes_no_factors() -> None:
+    with pytest.raises(UserError, match=r"ranker='bm25' trains nothing, so factors.instructed would mean nothing"):
+        run_config("+experiment=dual_view", "ranker=bm25")
+    with pytest.raises(UserError, match="ranker='bm26' is not known; allowed: trained, untouched, bm25"):
+        run_config("ranker=bm26")
+
+
 def test_a_budget_in_tokens_ties_the_mix_to_the_model() -> None:
     in_tokens = ("budget.unit=tokens", "budget.limit=10000")
     one, other = ids(run_config(*in_tokens)), ids(run_config(*in_tokens, "model.separator=' [SEP] '"))

@@ -24,7 +24,9 @@ RULES: dict[str, set[str]] = {
     "ablate.results": {"ablate.config", "ablate.factors", "ablate.records"},
     "ablate.data.batches": {"ablate.config", "ablate.records", "ablate.randomness", "ablate.data", "numpy", "torch",
                             "transformers", "lightning"},
-    "ablate.data.mining": {"ablate.data", "ablate.evaluation.protocol", "ablate.records", "numpy", "bm25s", "faiss"},
+    "ablate.bm25": {"ablate.records", "numpy", "bm25s"},
+    "ablate.data.mining": {"ablate.bm25", "ablate.data", "ablate.evaluation.protocol", "ablate.records", "numpy",
+                           "faiss"},
     "ablate.data.published": {"ablate.data", "ablate.records", "pyarrow", "datasets"},
     "ablate.data.rules": {"ablate.data", "ablate.records", "ablate.randomness", "ablate.rules"},
     "ablate.rules": {"ablate.records"},
@@ -34,6 +36,7 @@ RULES: dict[str, set[str]] = {
                      "numpy", "torch", "lightning", "transformers", "tokenizers", "safetensors", "peft", "tqdm"},
     "ablate.evaluation": {"ablate.config", "ablate.records", "ablate.results", "ablate.evaluation", "numpy", "faiss",
                           "pytrec_eval", "pyarrow"},
+    "ablate.evaluation.rankers": {"ablate.bm25", "ablate.evaluation", "ablate.randomness", "ablate.records", "numpy"},
     "ablate.tracking": {"ablate.records", "ablate.tracking", "wandb"},
     "ablate.stages": {"ablate", "torch"},
     "ablate.display": {"ablate"},
@@ -46,6 +49,7 @@ RULES: dict[str, set[str]] = {
     "ablate": set(),
     "analysis": {"ablate.records", "ablate.factors", "ablate.config", "ablate.results", "ablate.study",
                  "ablate.evaluation.measures",
+                 "ablate.evaluation.protocol", "ablate.evaluation.storage",
                  "ablate.evaluation.trec", "ablate.evaluation.rankings", "ablate.randomness", "analysis", "numpy",
                  "scipy", "pyarrow"},
 }  # fmt: skip
@@ -119,8 +123,8 @@ def test_the_check_can_fail() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["ablate.config", "ablate.data.mix", "ablate.evaluation.measures", "ablate.run", "ablate.export", "ablate.search",
-     "ablate.reproduce", "analysis.budgets", "analysis.score"],
+    ["ablate.config", "ablate.data.mix", "ablate.evaluation.measures", "ablate.evaluation.protocol", "ablate.run",
+     "ablate.export", "ablate.search", "ablate.reproduce", "analysis.budgets", "analysis.score", "analysis.import_run"],
 )  # fmt: skip
 def test_light_modules_load_nothing_heavy(module: str) -> None:
     heavy = sorted(HEAVY - {"hydra", "omegaconf"} if module == "ablate.run" else HEAVY)

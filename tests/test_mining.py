@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import pytest
 from conftest import data_folder
 
+from ablate.bm25 import Bm25
 from ablate.data import mining
 from ablate.data.beir import BeirFolder
 from ablate.data.mining import Mined, NearDuplicates
@@ -94,10 +96,10 @@ def test_ties_at_the_cut_are_taken_by_id() -> None:
 
 
 def test_bm25_scores_are_those_of_the_formula() -> None:
-    ranker = mining._Bm25Ranker((Passage(doc_id, text) for doc_id, text in TEXTS.items()), 5)
-    scores = ranker._index.get_scores(["film"])
+    index = Bm25(Passage(doc_id, text) for doc_id, text in TEXTS.items())
+    scores = index.scores("film")
     # 6 documents, film in 5 of them; words that are no stop words: 5 4 3 2 3, and 1 or more in `none`
-    (none,) = ranker._tokenize(["nothing at all"], stopwords="en", return_ids=False, show_progress=False)
+    (none,) = index._tokenize(["nothing at all"], stopwords="en", return_ids=False, show_progress=False)
     mean = (5 + 4 + 3 + 2 + 3 + len(none)) / 6
     idf = np.log(1 + (6 - 5 + 0.5) / (5 + 0.5))
     expected = [idf / (1 + 0.9 * (1 - 0.4 + 0.4 * length / mean)) for length in (5, 4, 3, 2, 3)] + [0]
@@ -254,7 +256,7 @@ def test_the_revision_holds_everything_that_decides_a_negative(monkeypatch: pyte
     other = Source(TEXTS, [])
     other.revision = "r2"
     assert mine(other).revision not in found
-    monkeypatch.setattr(mining.metadata, "version", lambda name: "0.0.1")
+    monkeypatch.setattr(metadata, "version", lambda name: "0.0.1")
     assert mine(source).revision not in found
     assert mine(source, **dense).revision in found  # bm25s has no part in it
 
@@ -283,9 +285,9 @@ def test_a_row_has_fewer_where_fewer_are_left() -> None:
 
 def test_without_the_library_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> str:
-        raise mining.metadata.PackageNotFoundError(name)
+        raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(mining.metadata, "version", missing)
+    monkeypatch.setattr(metadata, "version", missing)
     with pytest.raises(UserError, match="needs the package bm25s; run `pip install bm25s`"):
         _ = mine(Source(TEXTS, [])).revision
 

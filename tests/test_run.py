@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -163,11 +164,20 @@ def test_minilm_trains_and_its_loss_falls(tmp_path: Path) -> None:
 
 
 def test_every_arm_runs(tmp_path: Path) -> None:
-    arms = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
-    done = run(tmp_path, "-m", f"+experiment={','.join(arms)}", *TINY, "budget.limit=16")
+    arms = {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")}
+    untrained = {"bm25", "bm25_instruction", "random_ranker", "untouched"}
+    done = run(tmp_path, "-m", f"+experiment={','.join(sorted(arms))}", *TINY, "budget.limit=16")
     assert done.returncode == 0, done.stderr
-    labels = [label for manifest in ResultStore(tmp_path).manifests("train") for label in manifest.labels]
-    assert sorted(label.split("/")[1].rstrip(".0123456789").rstrip("_") for label in labels) == arms
+    found = {
+        kind: sorted(
+            re.sub(r"_[.0-9]+$", "", label.split("/")[1])
+            for manifest in ResultStore(tmp_path).manifests(kind)
+            for label in manifest.labels
+        )
+        for kind in ("mix", "train", "evaluation")
+    }
+    trained = sorted(arms - untrained)
+    assert found == {"mix": trained, "train": trained, "evaluation": sorted(arms)}
 
 
 def test_in_a_multirun_a_mistake_is_one_line_and_the_other_runs_go_on(tmp_path: Path) -> None:

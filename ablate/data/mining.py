@@ -13,27 +13,23 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import logging
 import re
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from importlib import metadata
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from ablate.bm25 import K1, B, Bm25, bm25_version
 from ablate.data.sources import RowSource
 from ablate.records import EvaluationSet, Passage, SourceRow, UserError
 
 if TYPE_CHECKING:
     from ablate.evaluation.protocol import Encoder
-
-K1, B = 0.9, 0.4
-"""BM25's parameters, as in Anserini (https://github.com/castorini/anserini)."""
 
 SHINGLE_WORDS = 5
 
@@ -102,7 +98,7 @@ class Mined:
     @cached_property
     def revision(self) -> str:
         """SHA-256 over the revision of the inner source, every value that decides a negative, and the ranker's."""
-        ranker = {"version": _bm25_version(), "k1": K1, "b": B} if self._kind == "bm25" else self._encoder_revision
+        ranker = {"version": bm25_version(), "k1": K1, "b": B} if self._kind == "bm25" else self._encoder_revision
         values = {
             "source": self._source.revision,
             "version": _VERSION,
@@ -263,46 +259,17 @@ def _cut(scores: FloatArray, depth: int) -> float:
 
 
 class _Bm25Ranker:
-    """BM25 of bm25s (https://github.com/xhluca/bm25s), method `lucene`; documents without a query word are left out."""
+    """BM25; documents without a query word are left out."""
 
     def __init__(self, documents: Iterable[Passage], depth: int) -> None:
-        _bm25_version()
-        import bm25s  # type: ignore[import-untyped]
-
-        logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets itself to DEBUG
-        self._depth = depth
-        self._tokenize: Callable[..., Any] = bm25s.tokenize
-        doc_ids: list[str] = []
-
-        def texts() -> Iterator[str]:
-            for passage in documents:
-                doc_ids.append(passage.doc_id)
-                yield f"{passage.title} {passage.text}"
-
-        tokens = bm25s.tokenize(texts(), stopwords="en", show_progress=False)
-        self._order = _Order(doc_ids)
-        self._index: Any = None
-        if tokens.vocab:
-            self._index = bm25s.BM25(k1=K1, b=B, method="lucene", backend="numpy", csc_backend="numpy")
-            self._index.index((tokens.ids, tokens.vocab), create_empty_token=False, show_progress=False)
+        self._index, self._depth = Bm25(documents), depth
+        self._order = _Order(self._index.doc_ids)
 
     def __call__(self, queries: Sequence[str]) -> Iterator[list[str]]:
         for query in queries:
-            (words,) = self._tokenize([query], stopwords="en", return_ids=False, show_progress=False)
-            known = self._index.get_tokens_ids(words) if self._index else []
-            if not known:
-                yield []
-                continue
-            scores: FloatArray = self._index.get_scores_from_ids(known)
+            scores = self._index.scores(query)
             rows = np.flatnonzero(scores > 0)
             yield self._order.top(scores[rows], self._depth, rows)
-
-
-def _bm25_version() -> str:
-    try:
-        return metadata.version("bm25s")
-    except metadata.PackageNotFoundError:
-        raise UserError("mining kind='bm25' needs the package bm25s; run `pip install bm25s`") from None
 
 
 class _DenseRanker:

@@ -6,11 +6,12 @@ stands beside nDCG@10 under the original and under the changed instruction, for 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
@@ -19,8 +20,8 @@ import numpy.typing as npt
 
 from ablate.evaluation import measures
 from ablate.evaluation.measures import MeasureResult, Opposite
+from ablate.evaluation.rankers import Dense, Ranker
 from ablate.evaluation.rankings import Ranking, by_query
-from ablate.evaluation.search import search
 from ablate.records import CONDITIONS, EvaluationQuery, EvaluationSet, Passage, QueryScore, UserError
 
 NDCG = "nDCG@10"
@@ -87,6 +88,8 @@ class Evaluation:
     """dataset -> how many documents, queries, pairs, ties, … stand behind the scores."""
     opposites: dict[str, tuple[tuple[str, str], ...]]
     """dataset -> pairs of directions whose instructions are each other's complement."""
+    sets: dict[str, EvaluationSet] = field(default_factory=dict, compare=False, repr=False)
+    """dataset -> what it was scored by; empty when read back without it."""
 
     def summary(self, reference: Evaluation | None = None, *, margin: float = 0.0) -> list[SummaryRow]:
         """Return the means over judged units, with a verdict on every p-MRR.
@@ -144,32 +147,29 @@ def _by_measure(scores: Iterable[QueryScore]) -> dict[Key, dict[str, float]]:
 
 
 def evaluate(encoder: Encoder, sets: Iterable[EvaluationSet], *, depth: int) -> Evaluation:
+    """Rank every query of every set over all of its documents by an encoder's vectors; see `rank_and_score`."""
+    return rank_and_score(Dense(encoder), sets, depth=depth)
+
+
+def rank_and_score(ranker: Ranker, sets: Iterable[EvaluationSet], *, depth: int) -> Evaluation:
     """Rank every query of every set over all of its documents and return rankings and scores.
 
-    Each (query, instruction) is encoded once per set, and documents that the next set shares are not encoded again.
-    `depth` is the length of the rankings. Raises UserError for a set that contradicts itself and for vectors that are
-    not finite.
+    `depth` is the length of the rankings. Raises UserError for a set that contradicts itself and for scores that are
+    no numbers.
     """
     parts: list[Evaluation] = []
-    documents: tuple[Passage, ...] | None = None
-    vectors = np.zeros((0, 0), dtype=np.float32)
     for one in sets:
         _check(one)
         if any(one.name in part.candidates for part in parts):
             raise UserError(f"evaluation set {one.name!r} is there twice; give each set its own name")
-        if documents != one.documents:
-            vectors = encoder.encode_passages(one.documents, progress=f"{one.name}: documents")
-            documents = one.documents
-        rows: dict[tuple[str, str], int] = {}
-        for query in one.queries:
-            rows.setdefault((query.query, query.instruction), len(rows))
-        distinct = encoder.encode_queries(list(rows), progress=f"{one.name}: queries")
-        if len(distinct) != len(rows):
-            raise UserError(f"{one.name}: the encoder gave {len(distinct)} vectors for {len(rows)} queries")
-        query_vectors = distinct[[rows[query.query, query.instruction] for query in one.queries]]
-        doc_ids = [passage.doc_id for passage in one.documents]
-        query_ids = [query.query_id for query in one.queries]
-        parts.append(score_set(one, search(vectors, query_vectors, doc_ids, query_ids, depth), depth=depth))
+        ranked = ranker(one, depth)
+        part = score_set(one, ranked.rankings, depth=depth)
+        parts.append(dataclasses.replace(part, listed={one.name: {**part.listed[one.name], **ranked.listed}}))
+    return join(parts)
+
+
+def join(parts: Sequence[Evaluation]) -> Evaluation:
+    """Return the evaluations of several sets, each with its own name, as one."""
     return Evaluation(
         tuple(score for part in parts for score in part.scores),
         {key: rankings for part in parts for key, rankings in part.rankings.items()},
@@ -178,6 +178,7 @@ def evaluate(encoder: Encoder, sets: Iterable[EvaluationSet], *, depth: int) -> 
         {name: digest for part in parts for name, digest in part.candidates.items()},
         {name: counts for part in parts for name, counts in part.counts.items()},
         {name: directions for part in parts for name, directions in part.opposites.items()},
+        {name: judged for part in parts for name, judged in part.sets.items()},
     )
 
 
@@ -229,6 +230,7 @@ def score_set(one: EvaluationSet, rankings: Iterable[Ranking], *, depth: int | N
         {one.name: digest},
         {one.name: log.counts},
         {one.name: directions},
+        {one.name: one},
     )
 
 
@@ -391,6 +393,33 @@ def format_table(rows: Sequence[TableRow]) -> str:
         mine = [row for row in rows if row.trained.dataset == dataset]
         lines = [dataset, *_condition_lines(mine), *_change_lines(mine), *_other_lines(mine)]
         blocks.append("\n".join(line.rstrip() for line in lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+def format_summary(rows: Sequence[SummaryRow]) -> str:
+    """Return the means of one system as plain text, one block per dataset: a condition a row, p-MRR times 100.
+
+    A dash: no judged unit.
+    """
+    columns = [*QUERY_MEASURES, measures.P_MRR]
+    blocks: list[str] = []
+    for dataset in dict.fromkeys(row.dataset for row in rows):
+        found: dict[tuple[str, str], dict[str, SummaryRow]] = {}
+        others: list[str] = []
+        for row in (row for row in rows if row.dataset == dataset):
+            if row.measure in columns:
+                found.setdefault((row.condition, row.direction), {})[row.measure] = row
+            else:
+                label = row.measure if row.direction in ("all", "both") else f"{row.measure}: {row.direction}"
+                others.append(_line(label, row.num_units, [_number(row.mean)]))
+        lines = [dataset, _line("condition", "n", [*map(measures.mean_name, QUERY_MEASURES), "p-MRRx100"])]
+        for (condition, direction), by_measure in found.items():
+            label = condition if direction in ("", condition) else f"{condition}: {direction}"
+            cells = [_number(by_measure[name].mean if name in by_measure else None) for name in QUERY_MEASURES]
+            change = by_measure.get(measures.P_MRR)
+            cells.append("-" if change is None else f"{100 * change.mean:+.1f}")
+            lines.append(_line(label, next(iter(by_measure.values())).num_units, cells))
+        blocks.append("\n".join([*lines, *([""] if others else []), *others]))
     return "\n\n".join(blocks) + "\n"
 
 

@@ -1,16 +1,25 @@
-"""An evaluation in files: scores in Parquet, rankings as TREC runs, and what a reader must know beside them."""
+"""An evaluation in files: scores in Parquet, rankings as TREC runs, what a reader must know, and what it was scored by.
+
+The judgments suffice to score another system's rankings of the same documents without the source, see `read_judgments`.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import gzip
 import json
+import zlib
 from pathlib import Path
+from typing import Any
 
+from ablate.config import digest
 from ablate.evaluation.protocol import Evaluation, read_scores, write_scores
 from ablate.evaluation.rankings import Ranking
-from ablate.evaluation.trec import read_run, write_run
+from ablate.evaluation.trec import read_run, write_bytes, write_run
+from ablate.records import EvaluationQuery, EvaluationSet, Passage, UserError
 from ablate.results import safe_name, write_atomically
 
-SCORES_FILE, NOTES_FILE = "scores.parquet", "notes.json"
+SCORES_FILE, NOTES_FILE, JUDGMENTS_FILE = "scores.parquet", "notes.json", "judgments.json.gz"
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> tuple[str, ...]:
@@ -34,7 +43,58 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> tuple[str, ...]:
         "opposites": evaluation.opposites,
     }
     write_atomically(folder / NOTES_FILE, json.dumps(notes, indent=1, sort_keys=True, ensure_ascii=False))
+    if evaluation.sets:
+        judgments = {name: _as_plain(one) for name, one in evaluation.sets.items()}
+        write_bytes(folder / JUDGMENTS_FILE, json.dumps(judgments, ensure_ascii=False).encode())
+        files.append(JUDGMENTS_FILE)
     return tuple(files)
+
+
+def read_judgments(folder: Path) -> dict[str, EvaluationSet]:
+    """Return dataset -> its set as far as scores need it: queries, judgments and document ids, without the documents.
+
+    Raises UserError when the evaluation was written before judgments were kept, or its file cannot be read.
+    """
+    path = folder / JUDGMENTS_FILE
+    try:
+        values = json.loads(gzip.decompress(path.read_bytes()))
+        return {name: _from_plain(name, one) for name, one in values.items()}
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} is not there: this evaluation was made before judgments were kept; delete {folder} and run again"
+        ) from None
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read ({error}); delete {folder} and run again") from None
+
+
+def _as_plain(one: EvaluationSet) -> dict[str, Any]:
+    return {
+        "documents": [passage.doc_id for passage in one.documents],
+        "queries": [list(query) for query in one.queries],
+        "qrels": one.qrels,
+        "changed_documents": one.changed_documents,
+        "opposites": one.opposites,
+        "pairs": None if one.pairs is None else [[*opposite, pairs] for opposite, pairs in one.pairs.items()],
+    }
+
+
+def _from_plain(name: str, values: dict[str, Any]) -> EvaluationSet:
+    pairs = values["pairs"]
+    return EvaluationSet(
+        name=name,
+        documents=tuple(Passage(doc_id, "") for doc_id in values["documents"]),
+        queries=tuple(EvaluationQuery(*query) for query in values["queries"]),
+        qrels=values["qrels"],
+        changed_documents={query_id: tuple(doc_ids) for query_id, doc_ids in values["changed_documents"].items()},
+        opposites=tuple((first, second) for first, second in values["opposites"]),
+        pairs=None if pairs is None else {(a, b): tuple((x, y) for x, y in found) for a, b, found in pairs},
+    )
+
+
+def judgments_digest(one: EvaluationSet) -> str:
+    """Return the id of everything that decides the scores of a ranking on a set; the texts of documents do not."""
+    documents = tuple(Passage(doc_id, "") for doc_id in sorted(passage.doc_id for passage in one.documents))
+    return digest(_as_plain(dataclasses.replace(one, documents=documents)))
 
 
 def read_evaluation(folder: Path, *, with_rankings: bool = False) -> Evaluation:

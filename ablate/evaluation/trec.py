@@ -175,7 +175,11 @@ def _check_id(kind: str, text: str) -> None:
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:
-    content = "".join(lines).encode("utf-8")
+    write_bytes(path, "".join(lines).encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, compressed if its name ends in `.gz`; the same content gives the same bytes."""
     if path.suffix == ".gz":
         packed = io.BytesIO()
         with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=packed, mtime=0) as stream:

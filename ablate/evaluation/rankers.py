@@ -1,0 +1,123 @@
+"""What ranks the documents of an evaluation set for its queries: vectors of an encoder, BM25, or a coin.
+
+Every ranker ranks all documents, so the rankings of a set have one length, min(depth, D), and p-MRR sees no document
+move because a list is shorter; equal scores are ordered by `ablate.evaluation.rankings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from ablate.bm25 import PARAMETERS, Bm25
+from ablate.evaluation.rankings import DocumentOrder, Ranking
+from ablate.evaluation.search import search
+from ablate.randomness import stream
+from ablate.records import EvaluationSet, Passage, UserError
+
+if TYPE_CHECKING:
+    from ablate.evaluation.protocol import Encoder
+
+FILLED = "ranking filled up with documents that share no word with the query (score 0, by id)"
+WORDLESS = "query without a word of any document: all scores are 0"
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One ranking per query of a set, in its order, and the queries that need a word."""
+
+    rankings: list[Ranking]
+    listed: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Reason -> query ids."""
+
+
+class Ranker(Protocol):
+    """A ranking of all documents of a set for each of its queries, down to `depth`."""
+
+    def __call__(self, one: EvaluationSet, depth: int) -> Ranked:
+        """Return the rankings; raises UserError for scores that are no numbers."""
+        ...
+
+
+class Dense:
+    """Inner products of an encoder's vectors: each (query, instruction) and shared documents are encoded once."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._documents: tuple[Passage, ...] | None = None
+
+    def __call__(self, one: EvaluationSet, depth: int) -> Ranked:
+        """Return the rankings; raises UserError for vectors that are not finite."""
+        if self._documents != one.documents:
+            self._vectors = self._encoder.encode_passages(one.documents, progress=f"{one.name}: documents")
+            self._documents = one.documents
+        rows: dict[tuple[str, str], int] = {}
+        for query in one.queries:
+            rows.setdefault((query.query, query.instruction), len(rows))
+        distinct = self._encoder.encode_queries(list(rows), progress=f"{one.name}: queries")
+        if len(distinct) != len(rows):
+            raise UserError(f"{one.name}: the encoder gave {len(distinct)} vectors for {len(rows)} queries")
+        vectors = distinct[[rows[query.query, query.instruction] for query in one.queries]]
+        doc_ids = [passage.doc_id for passage in one.documents]
+        return Ranked(search(self._vectors, vectors, doc_ids, [query.query_id for query in one.queries], depth))
+
+
+class Lexical:
+    """BM25 for the bare query, or for the query with its instruction appended."""
+
+    parameters: Mapping[str, Any] = PARAMETERS
+
+    def __init__(self, *, with_instruction: bool) -> None:
+        self._with_instruction = with_instruction
+        self._documents: tuple[Passage, ...] | None = None
+
+    def __call__(self, one: EvaluationSet, depth: int) -> Ranked:
+        """Return the rankings; documents without a word of the query stand last, and such rankings are listed."""
+        if self._documents != one.documents:
+            self._index = Bm25(one.documents)
+            self._order = DocumentOrder(self._index.doc_ids)
+            self._documents = one.documents
+        rankings: list[Ranking] = []
+        listed: dict[str, list[str]] = {WORDLESS: [], FILLED: []}
+        for query in one.queries:
+            text = f"{query.query} {query.instruction}" if self._with_instruction else query.query
+            scores = self._index.scores(text)
+            ranking = self._order.rank(query.query_id, scores, depth=depth)
+            rankings.append(ranking)
+            if not scores.any():
+                listed[WORDLESS].append(query.query_id)
+            elif ranking.scores[-1] == 0:
+                listed[FILLED].append(query.query_id)
+        return Ranked(rankings, {reason: tuple(ids) for reason, ids in listed.items() if ids})
+
+
+class Random:
+    """Another order of the documents for every seed, set and query as posed, whatever order the set has them in."""
+
+    parameters: Mapping[str, Any] = {}
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def __call__(self, one: EvaluationSet, depth: int) -> Ranked:
+        """Return the rankings; scores are whole numbers from D - 1 down, exact in float32 up to 2^24 documents."""
+        order = DocumentOrder(sorted(passage.doc_id for passage in one.documents))
+        num_documents = len(order.doc_ids)
+        if num_documents > 2**24:
+            raise UserError(f"{one.name} has {num_documents:,} documents; ranker=random takes at most 2^24")
+        rankings = []
+        for query in one.queries:
+            generator = stream(self._seed, "random ranker", one.name, query.query_id)
+            scores = generator.permutation(num_documents).astype(np.float32)
+            rankings.append(order.rank(query.query_id, scores, depth=depth))
+        return Ranked(rankings)
+
+
+def plain_ranker(kind: str, seed: int) -> Lexical | Random:
+    """Return a ranker that is no model by its name in a recipe; making it costs nothing before its first set."""
+    if kind == "random":
+        return Random(seed)
+    return Lexical(with_instruction={"bm25": False, "bm25_instruction": True}[kind])

@@ -1,0 +1,292 @@
+"""Another system's rankings as an arm of a study: a hosted service, another repository's checkpoint, any run file.
+
+    python -m analysis.import_run --study STUDY --name NAME --seed 0 DATASET=FILE … [--seed 1 DATASET=FILE …]
+    python -m analysis.import_run --study STUDY --name NAME --deterministic DATASET=FILE …
+
+What is scored are the judgments that the study's own evaluations keep: the same queries, documents and depth. Each seed
+becomes a complete evaluation of the store, which every analysis finds like that of an arm trained here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ablate.config import digest
+from ablate.evaluation.protocol import Evaluation, join, score_set
+from ablate.evaluation.rankings import Ranking, rank
+from ablate.evaluation.storage import JUDGMENTS_FILE, judgments_digest, read_judgments, write_evaluation
+from ablate.evaluation.trec import read_run
+from ablate.records import EvaluationSet, UserError
+from ablate.results import Manifest, ResultStore, is_deterministic, now, sha256_of
+
+SHOWN = 3
+"""Ids that a message names before it counts the others."""
+
+
+@dataclass(frozen=True)
+class Beds:
+    """What every evaluation of a study was scored by."""
+
+    sets: Mapping[str, EvaluationSet]
+    depth: int
+
+
+@dataclass(frozen=True)
+class Imported:
+    """One seed of an imported arm."""
+
+    manifest: Manifest
+    evaluation: Evaluation | None
+    """None when it was there already."""
+    notes: tuple[str, ...]
+
+
+def study_beds(store: ResultStore, study: str) -> Beds:
+    """Return the evaluation sets of a study and the depth of its rankings.
+
+    Raises UserError when two of its evaluations differ in a set or in depth, or none of them keeps its judgments.
+    """
+    manifests = {manifest.id: manifest for manifest in store.by_arm("evaluation", study).values()}
+    agreed: dict[tuple[str, str], tuple[Any, str]] = {}
+
+    def agree(what: str, name: str, value: Any, stage_id: str) -> None:
+        before, where = agreed.setdefault((what, name), (value, stage_id))
+        if before != value:
+            raise UserError(
+                f"study {study!r}: the evaluations {where} and {stage_id} differ in {what}{name}; import into a study "
+                f"whose arms were all measured alike"
+            )
+
+    sets: dict[str, EvaluationSet] = {}
+    files: set[str] = set()
+    for manifest in manifests.values():
+        agree("the depth of their rankings", "", manifest.recipe["evaluation"]["depth"], manifest.id)
+        for name, candidates in manifest.counts["candidates"].items():
+            agree("the documents of ", name, candidates, manifest.id)
+        content = manifest.content_sha256.get(JUDGMENTS_FILE)
+        if content is None or content in files:
+            continue
+        files.add(content)
+        folder = store.folder("evaluation", manifest.id)
+        if sha256_of(folder / JUDGMENTS_FILE) != content:
+            raise UserError(f"{folder / JUDGMENTS_FILE} is not what its manifest says; delete {folder} and run again")
+        for name, one in read_judgments(folder).items():
+            agree("the judgments of ", name, judgments_digest(one), manifest.id)
+            sets[name] = one
+    without = sorted({name for manifest in manifests.values() for name in manifest.counts["candidates"]} - set(sets))
+    if without:
+        raise UserError(
+            f"study {study!r}: no evaluation keeps the judgments of {without[0]!r}, because all were made before they "
+            f"were kept; run a cheap arm with the overrides of the others: python -m ablate.run +experiment=bm25 "
+            f"runtime.study={study}"
+        )
+    return Beds(sets, next(iter(manifests.values())).recipe["evaluation"]["depth"])
+
+
+def import_run(
+    store: ResultStore, study: str, name: str, seed: int | None, files: Mapping[str, Sequence[Path]], beds: Beds
+) -> Imported:
+    """Score run files (dataset -> its files) as one seed of an arm, None for an arm without a seed, and record them.
+
+    Raises UserError for a document that the set does not have, files without any of its queries, a query in two files,
+    and another content or kind under a name and seed that the study already has.
+    """
+    recipe: dict[str, Any] = {
+        "stage": "imported",
+        "name": name,
+        "content": {dataset: [sha256_of(path) for path in paths] for dataset, paths in sorted(files.items())},
+        "evaluation": {
+            "depth": beds.depth,
+            "judgments": {dataset: judgments_digest(beds.sets[dataset]) for dataset in sorted(files)},
+        },
+        **({} if seed is None else {"seed": seed}),
+    }
+    _check_free(store, study, name, seed, recipe)
+    notes = [f"{dataset}: no run file; {name} has no scores there" for dataset in beds.sets if dataset not in files]
+    label, started, clock = f"{study}/{name}", now(), time.monotonic()
+    evaluation = None
+    with store.making("evaluation", recipe) as folder:
+        if folder is not None:
+            parts = []
+            for dataset, paths in files.items():
+                rankings, words = _read(beds.sets[dataset], paths, beds.depth)
+                parts.append(score_set(beds.sets[dataset], rankings, depth=beds.depth))
+                notes += words
+            evaluation = join(parts)
+            store.complete(
+                "evaluation",
+                recipe,
+                files=write_evaluation(folder, evaluation),
+                parents=(),
+                seed=seed or 0,
+                label=label,
+                counts={
+                    "scores": len(evaluation.scores),
+                    "candidates": evaluation.candidates,
+                    "imported_from": {dataset: [str(path) for path in paths] for dataset, paths in files.items()},
+                    "notes": notes,
+                },
+                hardware={},
+                cost={"wall_s": time.monotonic() - clock},
+                started=started,
+            )
+    store.add_label("evaluation", digest(recipe), label)
+    manifest = store.find("evaluation", recipe)
+    assert manifest is not None
+    return Imported(manifest, evaluation, tuple(notes))
+
+
+def _check_free(store: ResultStore, study: str, name: str, seed: int | None, recipe: Mapping[str, Any]) -> None:
+    """Refuse a name and seed that the study has with another content, and a mixture of arms with and without seeds."""
+    for (arm, other_seed), manifest in store.by_arm("evaluation", study).items():
+        if arm != name or manifest.id == digest(recipe):
+            continue
+        if manifest.recipe["stage"] != "imported":
+            raise UserError(f"study {study!r} has an arm {name!r} that was run here; import under another --name")
+        before = None if is_deterministic(manifest) else other_seed
+        if before == seed:
+            trouble = "from other files or for other judgments"
+        elif before is None or seed is None:
+            trouble = "as deterministic" if before is None else f"with seed {before}"
+        else:
+            continue
+        asked = "" if seed is None else f" (asked for: seed {seed})"
+        where = store.folder("evaluation", manifest.id)
+        raise UserError(
+            f"study {study!r} has {name!r}{asked} imported {trouble}; use another --name, or delete {where} and import "
+            f"all its files in one command"
+        )
+
+
+def _read(one: EvaluationSet, paths: Sequence[Path], depth: int) -> tuple[list[Ranking], list[str]]:
+    """Return the rankings of a set from its files, cut to the study's depth, and what a reader must know."""
+    documents = {passage.doc_id for passage in one.documents}
+    known = {query.query_id for query in one.queries}
+    rankings: dict[str, Ranking] = {}
+    origin: dict[str, Path] = {}
+    unknown: list[str] = []
+    num_cut = 0
+    for path in paths:
+        for query_id, ranking in read_run(path).items():
+            if query_id not in known:
+                unknown.append(query_id)
+                continue
+            for doc_id in ranking.doc_ids:
+                if doc_id not in documents:
+                    raise UserError(
+                        f"{path}: query {query_id!r}: document {doc_id!r} is not among the {len(documents):,} "
+                        f"documents of {one.name}; rank exactly those of the study's evaluation set"
+                    )
+            if query_id in origin:
+                raise UserError(f"{path}: query {query_id!r} is also in {origin[query_id]}; keep one ranking of it")
+            origin[query_id] = path
+            if len(ranking) > depth:
+                num_cut += 1
+                ranking = rank(query_id, ranking.doc_ids[:depth], ranking.scores[:depth])
+            rankings[query_id] = ranking
+    if not rankings:
+        raise UserError(
+            f"{', '.join(map(str, paths))}: none of the {len(known):,} queries of {one.name} is there (they are "
+            f"{_some(sorted(known))}; the file has {_some(unknown)}); name the data set that the file ranks"
+        )
+    missing = [query.query_id for query in one.queries if query.query_id not in rankings]
+    unequal = len({len(ranking) for ranking in rankings.values()}) > 1
+    words = [
+        (missing, f"{len(missing):,} of {len(known):,} queries have no ranking and score 0: {_some(missing)}"),
+        (unknown, f"{len(unknown):,} queries of the file are not in the set and are ignored: {_some(unknown)}"),
+        (num_cut, f"{num_cut:,} rankings were cut to the study's depth of {depth:,}"),
+        (unequal, "the rankings have unlike lengths, so documents outside of them seem to move in p-MRR"),
+    ]
+    return list(rankings.values()), [f"{one.name}: {text}" for holds, text in words if holds]
+
+
+def _some(ids: Sequence[str]) -> str:
+    shown = ", ".join(ids[:SHOWN])
+    return f"{shown} and {len(ids) - SHOWN:,} more" if len(ids) > SHOWN else shown or "none"
+
+
+def _by_dataset(given: Sequence[str], beds: Beds) -> dict[str, list[Path]]:
+    """Take `DATASET=FILE` words apart; raises UserError naming the data sets of the study."""
+    found: dict[str, list[Path]] = {}
+    known = ", ".join(sorted(beds.sets))
+    for text in given:
+        dataset = next((name for name in sorted(beds.sets, key=len, reverse=True) if text.startswith(f"{name}=")), None)
+        path = "" if dataset is None else text[len(dataset) + 1 :]
+        if dataset is None or not path:
+            raise UserError(f"{text!r} must be DATASET=FILE with a data set of the study: {known}")
+        if not Path(path).is_file():
+            raise UserError(f"{path}: no such file; check the path")
+        found.setdefault(dataset, []).append(Path(path))
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Import what the command line names, print what came out, and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.import_run",
+        description="Score another system's run files on a study's evaluation sets and add it to the study as an arm.",
+        epilog="Example: python -m analysis.import_run --study polarity --name hosted --seed 0 world/test=a.trec.gz "
+        "world/heldout=b.trec.gz --seed 1 world/test=c.trec.gz world/heldout=d.trec.gz",
+    )
+    parser.add_argument("--study", required=True, help="study that the arm is added to; its evaluations must be there")
+    parser.add_argument("--name", required=True, help="name of the arm")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "--seed", nargs="+", action="append", metavar=("SEED", "DATASET=FILE"),
+        help="one training seed with all its TREC run files; a data set may have several files; may be given again",
+    )  # fmt: skip
+    which.add_argument(
+        "--deterministic", nargs="+", metavar="DATASET=FILE",
+        help="all run files of a system without training randomness",
+    )  # fmt: skip
+    parser.add_argument("--results", default="results", help="folder of results (default: results)")
+    options = parser.parse_args(arguments)
+    try:
+        _import_all(ResultStore(options.results), options)
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _import_all(store: ResultStore, options: argparse.Namespace) -> None:
+    name, study = options.name, options.study
+    if "/" in name or not name or name == "untouched":
+        raise UserError(f"--name {name!r} must be a name without a slash, and not that of the backbone, 'untouched'")
+    beds = study_beds(store, study)
+    asked: dict[int | None, dict[str, list[Path]]] = {}
+    if options.deterministic:
+        asked[None] = _by_dataset(options.deterministic, beds)
+    for text, *given in options.seed or ():
+        if not text.isdecimal() or not given:
+            raise UserError(f"--seed {' '.join([text, *given])!r} must be a whole number and at least one DATASET=FILE")
+        if int(text) in asked:
+            raise UserError(f"--seed {text} is there twice; give all files of a seed together")
+        asked[int(text)] = _by_dataset(given, beds)
+    for seed, files in asked.items():
+        imported = import_run(store, study, name, seed, files, beds)
+        _show(store, imported, f"{study}/{name}" + ("" if seed is None else f" seed {seed}"))
+
+
+def _show(store: ResultStore, imported: Imported, title: str) -> None:
+    folder = store.folder("evaluation", imported.manifest.id)
+    if imported.evaluation is None:
+        print(f"{title}: these files are there already, as {folder}")
+        return
+    print(f"{title}: {imported.manifest.counts['scores']:,} scores in {folder}")
+    for note in (*imported.notes, *imported.evaluation.warnings):
+        print(f"  {note}")
+    for row in imported.evaluation.summary():
+        if row.measure in ("nDCG@10", "p-MRR"):
+            where = f"{row.dataset}  {row.condition} {row.direction}  {row.measure}"
+            print(f"  {where:<60}{row.mean:8.4f}  n={row.num_units}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
