@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from ablate.records import UserError
 from ablate.results import ResultStore
+from analysis.cli import add_study, command, finish
 
 COLUMNS = ("arm", "seed", "dataset", "condition", "direction", "unit_id", "measure", "value")
 SCORES_FILE = "scores.parquet"
@@ -73,33 +74,35 @@ def format_means(found: Mapping[tuple[str, str, str, str], Mapping[str, Mapping[
     return "\n".join(lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the scores of a study, print their means, and return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m analysis.collect",
-        description="All scores of a study in one long table, and their means over seeds.",
-        epilog="Example: python -m analysis.collect polarity --out polarity.parquet --measure 'nDCG@10'",
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    made = command(
+        "analysis.collect",
+        "All scores of a study in one long table, and their means over seeds.",
+        "polarity --out polarity.parquet --measure 'nDCG@10'",
     )
-    parser.add_argument("study", help="name under which the runs were made (runtime.study)")
-    parser.add_argument("--results", default="results", help="folder of results (default: results)")
-    parser.add_argument("--out", type=Path, help="write the long table to this Parquet file")
-    parser.add_argument("--measure", action="append", help="print only this measure; may be given again")
-    options = parser.parse_args(arguments)
-    try:
-        table = collect(ResultStore(options.results), options.study)
-        found = means(table)
-        known = {key[1] for key in found}
-        for measure in options.measure or ():
-            if measure not in known:
-                raise UserError(f"--measure {measure!r} is not there; measures: {', '.join(sorted(known))}")
-        print(format_means({key: value for key, value in found.items() if key[1] in (options.measure or known)}))
-        if options.out:
-            pq.write_table(table, options.out)
-            print(f"{len(table):,} scores written to {options.out}")
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    add_study(made)
+    made.add_argument("--out", type=Path, help="write the long table to this Parquet file")
+    made.add_argument("--measure", action="append", help="print only this measure; may be given again")
+    return made
+
+
+def _run(args: argparse.Namespace) -> None:
+    table = collect(ResultStore(args.results), args.study)
+    found = means(table)
+    known = {key[1] for key in found}
+    for measure in args.measure or ():
+        if measure not in known:
+            raise UserError(f"--measure {measure!r} is not there; measures: {', '.join(sorted(known))}")
+    print(format_means({key: value for key, value in found.items() if key[1] in (args.measure or known)}))
+    if args.out:
+        pq.write_table(table, args.out)
+        print(f"{len(table):,} scores written to {args.out}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the scores of a study, print their means, and return the exit code."""
+    return finish(_run, parser(), argv)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ RULES: dict[str, set[str]] = {
     "analysis": {"ablate.records", "ablate.factors", "ablate.config", "ablate.results", "ablate.study",
                  "ablate.evaluation.measures",
                  "ablate.evaluation.trec", "ablate.evaluation.rankings", "ablate.randomness", "analysis", "numpy",
-                 "scipy", "pyarrow"},
+                 "scipy", "pyarrow", "yaml", "tqdm"},
 }  # fmt: skip
 ONLY_IN_FUNCTIONS = {"wandb", "optuna", "peft", "faiss", "datasets", "bm25s"}
 

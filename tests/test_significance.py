@@ -343,9 +343,13 @@ def test_numbers() -> None:
 def test_what_is_known_of_the_arms_is_shown() -> None:
     import dataclasses
 
-    table = dataclasses.replace(table_of(study()), differs={"B": "factors.dual_view"}, verdicts={"B": "COLLAPSE"})
-    head = to_markdown(all_tables(table, rows_of(table), Plan())[0])
-    assert "differs in" in head and "B: factors.dual_view" in head and "B: COLLAPSE" in head
+    table = dataclasses.replace(
+        table_of(study()), differs={"B - A": "factors.x (off → 1)"}, marks={"B - A": "UNMATCHED"},
+        mark="fairness: 1 of 2 checks failed", remarks=(("B - A", "UNMATCHED", "twice the rows"),),
+    )  # fmt: skip
+    above, main_one = (to_markdown(one) for one in all_tables(table, rows_of(table), Plan())[:2])
+    assert "twice the rows" in above and main_one.startswith("**Contrasts of scores (fairness: 1 of 2 checks failed)**")
+    assert "| differs in " in main_one and "| factors.x (off → 1) |" in main_one and "| UNMATCHED |" in main_one
 
 
 def test_margins() -> None:
