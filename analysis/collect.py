@@ -30,7 +30,7 @@ def collect(store: ResultStore, study: str) -> pa.Table:
     """
     parts = []
     for (arm, seed), manifest in sorted(store.by_arm("evaluation", study).items(), key=lambda item: item[0]):
-        scores = pq.read_table(store.folder("evaluation", manifest.id) / SCORES_FILE)
+        scores = pq.read_table(store.folder("evaluation", manifest.id) / SCORES_FILE, use_threads=False)
         scores = pa.table({name: pc.cast(scores[name], pa.string()) if name != "value" else scores[name]
                            for name in scores.column_names})  # fmt: skip
         scores = scores.append_column("arm", pa.array([arm] * len(scores)))

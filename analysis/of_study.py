@@ -11,10 +11,11 @@ from typing import Any
 from ablate.records import UserError
 from ablate.results import ResultStore
 from analysis.budgets import ArmTotals, unmatched
+from analysis.checks import Evidence
 from analysis.collect import collect
 from analysis.declared import claim_weights, stored_declarations
 from analysis.differences import confounded, differences, reference_of
-from analysis.fairness import Check, Evidence, examine, fairness_table, gather, headline
+from analysis.fairness import Check, examine, fairness_table, gather, headline
 from analysis.rows import Asked, Plan
 from analysis.runs import ArmRun, deterministic_arms
 from analysis.scores import ScoreTable, from_arrow

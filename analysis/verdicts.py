@@ -8,12 +8,13 @@ The test is the crossed test of `analysis.contrasts` at the claim's alpha divide
     equivalent      two one-sided tests; REFUTED when the difference is significantly beyond the margin
     not_worse       one-sided non-inferiority; REFUTED when significantly worse by more than the margin
 
+Where all scores agree exactly, arms are equivalent by definition, and the reason says that no error was estimated.
 A refutation by the other side of a claim is a second test of it, so its p is multiplied by the size of the family.
 
 When several verdicts apply, the first of this order is given:
 
 1. UNDECIDED     there is nothing to test: an arm or a place has no scores
-2. EXPLORATORY   the claim was not declared before its runs, there are fewer than 5 seeds, or no declared look is reached
+2. EXPLORATORY   the claim was not declared before its runs, or the seeds are fewer than 5 or at no declared look
 3. UNMATCHED     the arms' budgets are unequal
 4. CONFOUNDED    the arms differ in more than one thing
 5. COLLAPSED     p-MRR is up and nDCG under the changed instruction is inferior
@@ -67,12 +68,12 @@ def claim_p(claim: Claim, result: Estimate) -> float:
 
 def rule(claim: Claim, row: ContrastRow, p_holm: float, level: Level) -> Ruling:
     """Return what the test says of a claim: SUPPORTED, REFUTED, UNDECIDED or COLLAPSED."""
-    if row.result.degenerate:
+    if row.result.degenerate and (row.result.estimate != 0 or claim.margin is None):
         amount = "agree exactly" if row.result.estimate == 0 else "differ by one constant amount"
         return Ruling(UNDECIDED, f"all seeds and {plural(row.unit)} {amount}, so no error could be estimated")
     against = _refutation(claim, row.result, p_holm, level)
     if against:
-        return Ruling(REFUTED, against)
+        return Ruling(REFUTED, against + _exactly(row))
     in_favour = p_holm < level.alpha and (
         claim.expects in ("equivalent", "not_worse") or (row.result.estimate > 0) == (claim.expects == "greater")
     )
@@ -98,7 +99,8 @@ def _refutation(claim: Claim, result: Estimate, p_holm: float, level: Level) -> 
             )
         return ""
     assert margin is not None
-    assert result.df is not None
+    if result.df is None:
+        return ""
     worse = float(stdtr(result.df, (result.estimate + margin) / result.se))
     better = result.upper_tail(margin)
     if claim.expects == "not_worse":
@@ -119,7 +121,15 @@ def _supported(claim: Claim, row: ContrastRow, p_holm: float, level: Level) -> s
         "not_worse": f"it is not worse by {claim.margin or 0:g} or more",
     }[claim.expects]
     covers = f". {row.population.rstrip('.')}" if claim.expects in ("greater", "less") else ""
-    return f"{said} ({_estimate(row.result)}, Holm p {probability(p_holm)} below {level.alpha:g}){covers}"
+    found = f"{_estimate(row.result)}, Holm p {probability(p_holm)} below {level.alpha:g}"
+    return f"{said} ({found}){covers}{_exactly(row)}"
+
+
+def _exactly(row: ContrastRow) -> str:
+    """Return what must be said of a verdict without an error: everything agrees to the last digit."""
+    if not row.result.degenerate:
+        return ""
+    return f"; all seeds and {plural(row.unit)} agree exactly, no error could be estimated: it covers these runs only"
 
 
 def _guarded(row: ContrastRow, p_holm: float, level: Level) -> Ruling:
@@ -233,22 +243,18 @@ def more_needed(
     return seeds, high
 
 
-def first_of(
-    ruling: Ruling, exploratory: str = "", against: Mapping[str, str] | None = None
-) -> tuple[Ruling, str]:  # fmt: skip
+def first_of(ruling: Ruling, exploratory: str = "", against: Mapping[str, str] | None = None) -> tuple[Ruling, str]:
     """Return the verdict that comes first in the order above, and the one that would be given without EXPLORATORY.
 
     `exploratory` is why a claim is, empty when it is not; `against` has the reasons of UNMATCHED and CONFOUNDED.
     """
-    against = against or {}
+    marks = [mark for mark in (UNMATCHED, CONFOUNDED) if mark in (against or {})]
     found = ruling
-    for mark in (CONFOUNDED, UNMATCHED):
-        if mark in against:
-            beside = f"; taken as it is, it would be {ruling.verdict}: {ruling.reason}"
-            found = Ruling(mark, f"{against[mark]}{beside}")
-    if UNMATCHED in against and CONFOUNDED in against:
-        beside = f"; taken as it is, it would be {ruling.verdict}: {ruling.reason}"
-        found = Ruling(UNMATCHED, f"{against[UNMATCHED]}; and CONFOUNDED: {against[CONFOUNDED]}{beside}")
+    if marks:
+        assert against is not None
+        reasons = [against[marks[0]], *(f"and {mark}: {against[mark]}" for mark in marks[1:])]
+        beside = f"taken as it is, it would be {ruling.verdict}: {ruling.reason}"
+        found = Ruling(marks[0], "; ".join([*reasons, beside]))
     if exploratory:
         return Ruling(EXPLORATORY, f"{exploratory}; it would be {found.verdict}: {found.reason}"), found.verdict
     return found, found.verdict
