@@ -115,10 +115,10 @@ def claims_csv(found: Judgement) -> str:
     lines = []
     for one in found.claims:
         record = _record(found, one)
-        row = record["row"] or dict.fromkeys(("seeds", "n_units", "estimate", "se", "df"))
+        row = record["row"] or {"ci": (None, None)}
         low, high = row["ci"] if one.tested else (None, None)
-        record |= {name: row[name] for name in ("seeds", "n_units", "estimate", "se", "df")}
-        record |= {"ci_low": low, "ci_high": high, "seeds": json.dumps(row["seeds"]) if row["seeds"] else None}
+        record |= {name: row.get(name) for name in ("n_units", "estimate", "se", "df")}
+        record |= {"ci_low": low, "ci_high": high, "seeds": json.dumps(row["seeds"]) if "seeds" in row else None}
         lines.append(record)
     return to_csv(_FLAT, lines)
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ablate.records import UserError
-from ablate.results import write_atomically
 
 
 def command(module: str, description: str, example: str) -> argparse.ArgumentParser:
@@ -38,6 +37,8 @@ def finish(run: Callable[[argparse.Namespace], None], made: argparse.ArgumentPar
 
 def write_text(path: Path, text: str) -> None:
     """Write a file with its folder, by rename, and say so on standard error."""
+    from ablate.results import write_atomically  # not needed by a command that only prints
+
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, text)
     print(f"written: {path}", file=sys.stderr)

@@ -1,6 +1,6 @@
 """All scores of a study in one long table: the file that `analysis.significance --scores` takes, and means at a glance.
 
-    python -m analysis.collect STUDY --out scores.parquet [--results results]
+python -m analysis.collect STUDY --out scores.parquet [--results results]
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ def _guarded(row: ContrastRow, p_holm: float, level: Level) -> Ruling:
     up = f"p-MRR is up ({_estimate(row.result)}, Holm p {probability(p_holm)})"
     if not row.guards:
         return Ruling(UNDECIDED, f"{up}, but there is no nDCG beside it, so a collapse cannot be excluded")
-    changed = [guard for guard in row.guards if guard.cell.condition != "original"]
+    changed = [guard for guard in row.guards if guard.cell.condition == row.cell.condition]
     for guard in changed:
         if _inferior(guard, level.alpha):
             return Ruling(COLLAPSED, f"{up}, and {_guard(guard)}: the model loses what it should keep")

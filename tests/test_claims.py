@@ -157,6 +157,13 @@ def test_p_mrr_alone_supports_nothing(tmp_path: Path) -> None:
     assert one.ruling == Ruling("UNDECIDED", one.ruling.reason) and "there is no nDCG beside it" in one.ruling.reason
 
 
+def test_ndcg_of_plain_queries_alone_excludes_no_collapse(tmp_path: Path) -> None:
+    arms = {"a": Arm(shift={PMRR: 0.0, NDCG: 0.0}), "b": Arm(ON, {PMRR: 0.2, NDCG: 0.0})}
+    one = only(judged(tmp_path, arms, [claim("c", "greater", PMRR)], margins=[["nDCG@10", 0.05]]))
+    assert one.ruling.verdict == "UNDECIDED"
+    assert "there is no nDCG under the changed instruction: a collapse may hide" in one.ruling.reason
+
+
 # declared before the results, at a declared look
 
 
@@ -407,3 +414,12 @@ def test_declarations_are_in_the_order_of_their_time(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(yaml.safe_dump({"study": study_block([claim("c", "greater")])}))
     assert read_declaration(path).digest == second
+
+
+def test_claims_without_scores_are_in_every_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    under = declare(tmp_path, study_block([claim("gone", "less", contrast="z - a")]))
+    make_study(tmp_path, {"a": Arm(declared=under, seeds=(0, 1))})
+    assert main(["s", "--results", str(tmp_path), "--csv", str(tmp_path / "c.csv")]) == 0
+    assert "gone: UNDECIDED. Contrast 'z - a': arm 'z' is unknown" in capsys.readouterr().out
+    (line,) = csv.DictReader((tmp_path / "c.csv").read_text().splitlines())
+    assert (line["verdict"], line["estimate"], line["ci_low"], line["seeds"]) == ("UNDECIDED", "", "", "")

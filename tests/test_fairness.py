@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -235,3 +236,10 @@ def test_the_declared_runs_are_arms_by_seeds(tmp_path: Path) -> None:
 
     study = build_study(yaml.safe_load(yaml.safe_dump(study_block([], seeds=[3, 4]))))
     assert expected_runs(study) == [("a", 3), ("b", 3), ("a", 4), ("b", 4)]
+
+
+def test_the_declaration_of_a_run_is_that_of_its_scores(tmp_path: Path) -> None:
+    (run,) = read_runs(make_study(tmp_path, {"a": Arm(seeds=(0,))}), "s")
+    values = {field.name: getattr(run.evaluation, field.name) for field in dataclasses.fields(run.evaluation)}
+    under = dataclasses.replace(run, evaluation=SimpleNamespace(**{**values, "declared": "abc"}))  # type: ignore[arg-type]
+    assert (run.declared, under.declared) == ("", "abc")

@@ -321,6 +321,7 @@ def test_latex_is_escaped() -> None:
     assert r"\caption{T\_1}" in text and "{}[x] & 1" in text and r"note \& more" in text
     assert [text.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
     assert escape_latex("two\nlines") == "two lines"
+    assert escape_latex("a → b ±1") == r"a $\rightarrow$ b $\pm$1"
 
 
 def test_html_is_escaped() -> None:
