@@ -17,6 +17,7 @@ from typing import Any
 from ablate.config import Budget, build
 from ablate.records import UserError
 from ablate.results import WORKLOAD_FILE, Manifest, ResultStore
+from analysis.cli import add_study, command, finish
 
 COLUMNS = {
     "groups": "groups",
@@ -101,26 +102,32 @@ def unmatched(arms: Sequence[ArmTotals], baseline: str) -> dict[str, str]:
     return found
 
 
-def same_mixes(arms: Sequence[ArmTotals]) -> list[str]:
-    """Return one sentence for each group of arms that have the same recipe, or other recipes and the same mix."""
+def same_recipes(arms: Sequence[ArmTotals]) -> list[str]:
+    """Return one sentence for each group of arms that have the same recipe."""
     by_id: dict[str, list[str]] = {}
+    for arm in arms:
+        for manifest in arm.mixes.values():
+            by_id.setdefault(manifest.id, []).append(arm.arm)
+    groups = sorted({tuple(names) for names in by_id.values() if len(names) > 1})
+    return [f"{' = '.join(names)}: one recipe, built and trained once" for names in groups]
+
+
+def idle_factors(arms: Sequence[ArmTotals]) -> list[str]:
+    """Return one sentence for each group of arms with other recipes and the same mix."""
     by_content: dict[tuple[int, str], dict[str, str]] = {}
     for arm in arms:
         for seed, manifest in arm.mixes.items():
-            by_id.setdefault(manifest.id, []).append(arm.arm)
             by_content.setdefault((seed, manifest.counts["content"]), {})[manifest.id] = arm.arm
-    groups = sorted({tuple(names) for names in by_id.values() if len(names) > 1})
-    sentences = [f"{' = '.join(names)}: one recipe, built and trained once" for names in groups]
     nothing = sorted({tuple(sorted(names.values())) for names in by_content.values() if len(names) > 1})
-    return sentences + [f"{' and '.join(names)} differ in recipe and have the same mix: a factor did nothing here"
-                        for names in nothing]  # fmt: skip
+    return [f"{' and '.join(names)} differ in recipe and have the same mix: a factor did nothing here"
+            for names in nothing]  # fmt: skip
 
 
 def format_budgets(arms: Sequence[ArmTotals], baseline: str) -> str:
     """Return the table in plain text; what is not equal stands above it and in its last column."""
     wrong = unmatched(arms, baseline)
     lines = [f"UNMATCHED: {arm}: {reason}" for arm, reason in wrong.items()]
-    lines += same_mixes(arms)
+    lines += [*same_recipes(arms), *idle_factors(arms)]
     head = ["arm", "budget", "seeds", *COLUMNS.values(), ""]
     rows = [
         [
@@ -151,32 +158,33 @@ def _cell(name: str, value: float | None) -> str:
     return f"{value / 1e12:.2f}" if name == "flops" else f"{value:,.0f}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the budget table of a study and return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m analysis.budgets",
-        description="All totals of the arms of a study side by side; arms that differ in the declared unit are marked.",
-        epilog="Example: python -m analysis.budgets single_runs --baseline instruction_negatives",
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    made = command(
+        "analysis.budgets",
+        "All totals of the arms of a study side by side; arms that differ in the declared unit are marked.",
+        "single_runs --baseline instruction_negatives",
     )
-    parser.add_argument("study", help="name under which the runs were made (runtime.study)")
-    parser.add_argument("--results", default="results", help="folder of results (default: results)")
-    parser.add_argument("--baseline", help="arm to match against (default: instruction_negatives, or the first arm)")
-    parser.add_argument("--json", type=Path, help="also write the totals to this file")
-    options = parser.parse_args(arguments)
-    try:
-        arms = read_arms(ResultStore(options.results), options.study)
-        names = [arm.arm for arm in arms]
-        default = "instruction_negatives" if "instruction_negatives" in names else names[0]
-        baseline = options.baseline or default
-        print(format_budgets(arms, baseline))
-        if options.json:
-            wrong = unmatched(arms, baseline)
-            values = {arm.arm: {**arm.totals, "unmatched": wrong.get(arm.arm)} for arm in arms}
-            options.json.write_text(json.dumps(values, indent=1), encoding="utf-8")
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    add_study(made)
+    made.add_argument("--baseline", help="arm to match against (default: instruction_negatives, or the first arm)")
+    made.add_argument("--json", type=Path, help="also write the totals to this file")
+    return made
+
+
+def _run(args: argparse.Namespace) -> None:
+    arms = read_arms(ResultStore(args.results), args.study)
+    names = [arm.arm for arm in arms]
+    baseline = args.baseline or ("instruction_negatives" if "instruction_negatives" in names else names[0])
+    print(format_budgets(arms, baseline))
+    if args.json:
+        wrong = unmatched(arms, baseline)
+        values = {arm.arm: {**arm.totals, "unmatched": wrong.get(arm.arm)} for arm in arms}
+        args.json.write_text(json.dumps(values, indent=1), encoding="utf-8")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the budget table of a study and return the exit code."""
+    return finish(_run, parser(), argv)
 
 
 if __name__ == "__main__":

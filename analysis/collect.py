@@ -1,6 +1,6 @@
 """All scores of a study in one long table: the file that `analysis.significance --scores` takes, and means at a glance.
 
-    python -m analysis.collect STUDY --out scores.parquet [--results results]
+python -m analysis.collect STUDY --out scores.parquet [--results results]
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ablate.records import UserError
-from ablate.results import ResultStore, is_deterministic
+from ablate.results import ResultStore
+from analysis.cli import add_study, command, finish
+from analysis.runs import deterministic_arms, read_runs
 
 COLUMNS = ("arm", "seed", "dataset", "condition", "direction", "unit_id", "measure", "value")
 SCORES_FILE = "scores.parquet"
@@ -29,18 +31,12 @@ def collect(store: ResultStore, study: str) -> pa.Table:
     """
     parts = []
     for (arm, seed), manifest in sorted(store.by_arm("evaluation", study).items(), key=lambda item: item[0]):
-        scores = pq.read_table(store.folder("evaluation", manifest.id) / SCORES_FILE)
+        scores = pq.read_table(store.folder("evaluation", manifest.id) / SCORES_FILE, use_threads=False)
         scores = pa.table({name: pc.cast(scores[name], pa.string()) if name != "value" else scores[name]
                            for name in scores.column_names})  # fmt: skip
         scores = scores.append_column("arm", pa.array([arm] * len(scores)))
         parts.append(scores.append_column("seed", pa.array([seed] * len(scores), pa.int64())).select(COLUMNS))
     return pa.concat_tables(parts)
-
-
-def deterministic_arms(store: ResultStore, study: str) -> tuple[str, ...]:
-    """Return the arms of a study that have no training randomness, whose one seed stands for all; sorted."""
-    by_arm = store.by_arm("evaluation", study)
-    return tuple(sorted({arm for arm, _ in by_arm} - {a for (a, _), m in by_arm.items() if not is_deterministic(m)}))
 
 
 def means(table: pa.Table) -> dict[tuple[str, str, str, str], dict[str, dict[int, float]]]:
@@ -79,37 +75,39 @@ def format_means(found: Mapping[tuple[str, str, str, str], Mapping[str, Mapping[
     return "\n".join(lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the scores of a study, print their means, and return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m analysis.collect",
-        description="All scores of a study in one long table, and their means over seeds.",
-        epilog="Example: python -m analysis.collect polarity --out polarity.parquet --measure 'nDCG@10'",
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    made = command(
+        "analysis.collect",
+        "All scores of a study in one long table, and their means over seeds.",
+        "polarity --out polarity.parquet --measure 'nDCG@10'",
     )
-    parser.add_argument("study", help="name under which the runs were made (runtime.study)")
-    parser.add_argument("--results", default="results", help="folder of results (default: results)")
-    parser.add_argument("--out", type=Path, help="write the long table to this Parquet file")
-    parser.add_argument("--measure", action="append", help="print only this measure; may be given again")
-    options = parser.parse_args(arguments)
-    try:
-        table = collect(ResultStore(options.results), options.study)
-        found = means(table)
-        known = {key[1] for key in found}
-        for measure in options.measure or ():
-            if measure not in known:
-                raise UserError(f"--measure {measure!r} is not there; measures: {', '.join(sorted(known))}")
-        print(format_means({key: value for key, value in found.items() if key[1] in (options.measure or known)}))
-        fixed = deterministic_arms(ResultStore(options.results), options.study)
-        if fixed:
-            flags = " ".join(f"--deterministic {arm}" for arm in fixed)
-            print(f"without training randomness, one seed stands for all; analysis.significance: {flags}")
-        if options.out:
-            pq.write_table(table, options.out)
-            print(f"{len(table):,} scores written to {options.out}")
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    add_study(made)
+    made.add_argument("--out", type=Path, help="write the long table to this Parquet file")
+    made.add_argument("--measure", action="append", help="print only this measure; may be given again")
+    return made
+
+
+def _run(args: argparse.Namespace) -> None:
+    table = collect(ResultStore(args.results), args.study)
+    found = means(table)
+    known = {key[1] for key in found}
+    for measure in args.measure or ():
+        if measure not in known:
+            raise UserError(f"--measure {measure!r} is not there; measures: {', '.join(sorted(known))}")
+    print(format_means({key: value for key, value in found.items() if key[1] in (args.measure or known)}))
+    fixed = sorted(deterministic_arms(read_runs(ResultStore(args.results), args.study)))
+    if fixed:
+        flags = " ".join(f"--deterministic {arm}" for arm in fixed)
+        print(f"without training randomness, one seed stands for all; analysis.significance --scores: {flags}")
+    if args.out:
+        pq.write_table(table, args.out)
+        print(f"{len(table):,} scores written to {args.out}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the scores of a study, print their means, and return the exit code."""
+    return finish(_run, parser(), argv)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import numpy as np
 from scipy.special import nctdtr, stdtrit
 
 from ablate.records import UserError
+from analysis.cli import command, finish
 from analysis.contrasts import Blocks, Options, crossed, unit_differences
 from analysis.scores import Cell, ScoreTable, listed, read_scores
 from analysis.tables import Column, Table, curves_svg, number, to_markdown
@@ -222,11 +223,10 @@ def _pilot_cell(table: ScoreTable) -> Cell:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    made = argparse.ArgumentParser(
-        prog="python -m analysis.power",
-        description="Smallest detectable difference by seeds × units, and the cheapest design for a wanted one.",
-        epilog="example: python -m analysis.power --sd-seed .01 --sd-query .10 --sd-resid .10 --difference .02 "
-        "--cost-seed 1800 --cost-query .02 --out power",
+    made = command(
+        "analysis.power",
+        "Smallest detectable difference by seeds × units, and the cheapest design for a wanted one.",
+        "--sd-seed .01 --sd-query .10 --sd-resid .10 --difference .02 --cost-seed 1800 --cost-query .02 --out power",
     )
     pilot = made.add_argument_group("variance parts from a pilot")
     pilot.add_argument("--pilot", metavar="F", help="scores file of a pilot (see python -m analysis.significance)")
@@ -320,13 +320,8 @@ def _write(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; a user's mistake is one line on standard error and exit code 2."""
-    try:
-        _run(parser().parse_args(argv))
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    """Run the command line and return the exit code."""
+    return finish(_run, parser(), argv)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,11 @@ CONFIRMATORY_SEEDS = 5
 _PLURALS = {"topic": "topics", "group": "groups", "question": "questions", "query": "queries"}
 
 
+def plural(unit: str) -> str:
+    """Return the plural of a kind of unit."""
+    return _PLURALS[unit]
+
+
 @dataclass(frozen=True)
 class Plan:
     """What is declared before the results are seen."""
@@ -109,6 +114,8 @@ class ContrastRow:
     num_seeds: Mapping[str, int]
     means: Mapping[str, float]
     seed_means: Mapping[str, tuple[float, ...]]
+    deterministic: frozenset[str]
+    """Arms of it without training randomness."""
     result: Estimate
     status: str
     """`confirmatory`, `exploratory` or `these checkpoints`."""
@@ -140,13 +147,13 @@ def targets(table: ScoreTable, macro: Literal["also", "only", "none"] = "also") 
     groups: dict[tuple[str, str, str], list[str]] = {}
     for cell in table.cells:
         groups.setdefault((cell.condition, cell.direction, cell.measure), []).append(cell.dataset)
-    joint = [_over(table, tuple(datasets), *place) for place, datasets in groups.items() if len(datasets) > 1]
+    joint = [over(table, tuple(datasets), *place) for place, datasets in groups.items() if len(datasets) > 1]
     if macro == "only" and not joint:
         raise UserError(f"{table.source}: no measure is there on two data sets, so there is no macro mean")
     return tuple({"also": [*single, *joint], "only": joint, "none": single}[macro])
 
 
-def _over(table: ScoreTable, datasets: tuple[str, ...], condition: str, direction: str, measure: str) -> Target:
+def over(table: ScoreTable, datasets: tuple[str, ...], condition: str, direction: str, measure: str) -> Target:
     """Return the target over these data sets, which all have this cell."""
     parts = tuple(table.cells[Cell(dataset, condition, direction, measure)] for dataset in datasets)
     name = datasets[0] if len(datasets) == 1 else f"macro of {', '.join(datasets)}"
@@ -205,6 +212,7 @@ def _draft(table: ScoreTable, asked: Asked, plan: Plan) -> ContrastRow:
         num_seeds={arm: len(values) for arm, values in means.items()},
         means={arm: float(values.mean()) for arm, values in means.items()},
         seed_means={arm: tuple(values.tolist()) for arm, values in means.items()},
+        deterministic=frozenset(weights) & options.deterministic,
         result=result,
         status=_status({arm: len(means[arm]) for arm in trained}, plan),
         smallest_detectable=_detectable(result, plan),
@@ -256,7 +264,7 @@ def _guards(table: ScoreTable, asked: Asked, plan: Plan) -> tuple[Guard, ...]:
     near = [place for place in ndcg if place[0] == "original" or place[:2] == here]
     found = []
     for place in near or ndcg:
-        target = _over(table, datasets, *place)
+        target = over(table, datasets, *place)
         blocks = target.blocks()
         if any(arm not in blocks for arm in asked.weights):
             continue
@@ -297,7 +305,7 @@ def _corrected(rows: Sequence[ContrastRow], plan: Plan) -> list[ContrastRow]:
 
 def population(row: ContrastRow, plan: Plan) -> str:
     """Return which population the claim of a row covers, from the test and its two second opinions."""
-    alpha, units = plan.options.alpha, _PLURALS[row.unit]
+    alpha, units = plan.options.alpha, plural(row.unit)
     others = f"other {units} like these" if row.num_sets == 1 else f"other {units} of these {row.num_sets} data sets"
     if row.result.degenerate:
         amount = "agree exactly" if row.result.estimate == 0 else "differ by the same amount"

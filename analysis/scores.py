@@ -64,9 +64,13 @@ class ScoreTable:
     """arm -> its seeds, in the order of the matrices; arms in the order met."""
     cells: Mapping[Cell, CellScores]
     differs: Mapping[str, str] = field(default_factory=dict)
-    """arm -> the keys in which its recipe differs from the baseline's."""
-    verdicts: Mapping[str, str] = field(default_factory=dict)
-    """arm -> a verdict that must stand beside its numbers."""
+    """contrast, as it is labelled -> what differs between its arms."""
+    marks: Mapping[str, str] = field(default_factory=dict)
+    """contrast, as it is labelled -> a mark that must stand beside its numbers (UNMATCHED, CONFOUNDED)."""
+    mark: str = ""
+    """What stands in the title of every table of these scores."""
+    remarks: tuple[tuple[str, str, str], ...] = ()
+    """(contrast, mark, why) of what stands above the table: UNMATCHED, CONFOUNDED, NOT TESTED."""
     seed_stands_for: Mapping[str, str] = field(default_factory=dict)
     """arm -> what a seed varies (initialisation, order, data draw, …)."""
 

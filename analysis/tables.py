@@ -17,6 +17,7 @@ _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "–": "--", "−": "$-$", "×": r"$\times$", "²": r"$^2$",
+    "→": r"$\rightarrow$", "±": r"$\pm$",
 }  # fmt: skip
 _COLOURS = ("#1b6ca8", "#c8553d", "#2f855a", "#6b4c9a", "#b7791f", "#4a5568", "#0f766e", "#9d174d")
 

@@ -22,9 +22,10 @@ from ablate.evaluation.trec import write_run
 from ablate.records import EvaluationQuery, EvaluationSet, Passage, UserError
 from ablate.results import ResultStore, is_deterministic
 from analysis import significance
-from analysis.collect import collect, deterministic_arms
+from analysis.collect import collect
 from analysis.collect import main as collect_main
 from analysis.import_run import main, study_beds
+from analysis.runs import deterministic_arms, read_runs
 
 TEXTS = {"a": "red bird", "b": "red fish", "c": "blue fish", "d": "green tree"}
 
@@ -125,7 +126,7 @@ def test_an_imported_run_stands_in_the_study_with_exact_scores(
     # original: c b d a (fish; ties by id); red: b c a d, so c goes from 1 to 2; blue: c b d a, so b stays
     assert changes == {("q1", "red"): 0.5, ("q2", "red"): 0.5, ("q1", "blue"): 0.0, ("q2", "blue"): 0.0}
 
-    assert deterministic_arms(store, "s") == ("other",)
+    assert deterministic_arms(read_runs(store, "s")) == {"other"}
     table = collect(store, "s")
     assert set(table["arm"].to_pylist()) == {"a", "other"}
     assert collect_main(["s", "--results", str(results), "--out", str(tmp_path / "s.parquet")]) == 0

@@ -51,7 +51,7 @@ RULES: dict[str, set[str]] = {
                  "ablate.evaluation.measures",
                  "ablate.evaluation.protocol", "ablate.evaluation.storage",
                  "ablate.evaluation.trec", "ablate.evaluation.rankings", "ablate.randomness", "analysis", "numpy",
-                 "scipy", "pyarrow"},
+                 "scipy", "pyarrow", "yaml", "tqdm"},
 }  # fmt: skip
 ONLY_IN_FUNCTIONS = {"wandb", "optuna", "peft", "faiss", "datasets", "bm25s"}
 

@@ -217,7 +217,7 @@ def test_a_beir_folder_trains_and_is_measured_on_its_own_split(tmp_path: Path) -
         (("source=beir", "source.path=/nowhere"), "/nowhere"),
         (("model=local", "model.path=/nowhere"), "/nowhere"),
         (("evaluation.sets=[nothing]",), "the source has no evaluation set 'nothing'; it has: dev, test, heldout"),
-        (("runtime.baseline=nope",), "runtime.baseline='nope' is no arm in conf/experiment/; known: dual_view, "),
+        (("runtime.baseline=nope",), "runtime.baseline='nope' is no arm in conf/experiment/; known: bm25, "),
         (("runtime.device=cuda",), "finds no CUDA device"),
     ],
 )

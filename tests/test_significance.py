@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
+from synthetic_study import NDCG, Arm, claim, declare, make_quick, make_study, study_block
 
 from ablate.records import UserError
 from analysis.contrasts import Options, crossed
@@ -320,6 +321,7 @@ def test_latex_is_escaped() -> None:
     assert r"\caption{T\_1}" in text and "{}[x] & 1" in text and r"note \& more" in text
     assert [text.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
     assert escape_latex("two\nlines") == "two lines"
+    assert escape_latex("a → b ±1") == r"a $\rightarrow$ b $\pm$1"
 
 
 def test_html_is_escaped() -> None:
@@ -343,9 +345,13 @@ def test_numbers() -> None:
 def test_what_is_known_of_the_arms_is_shown() -> None:
     import dataclasses
 
-    table = dataclasses.replace(table_of(study()), differs={"B": "factors.dual_view"}, verdicts={"B": "COLLAPSE"})
-    head = to_markdown(all_tables(table, rows_of(table), Plan())[0])
-    assert "differs in" in head and "B: factors.dual_view" in head and "B: COLLAPSE" in head
+    table = dataclasses.replace(
+        table_of(study()), differs={"B - A": "factors.x (off → 1)"}, marks={"B - A": "UNMATCHED"},
+        mark="fairness: 1 of 2 checks failed", remarks=(("B - A", "UNMATCHED", "twice the rows"),),
+    )  # fmt: skip
+    above, main_one = (to_markdown(one) for one in all_tables(table, rows_of(table), Plan())[:2])
+    assert "twice the rows" in above and main_one.startswith("**Contrasts of scores (fairness: 1 of 2 checks failed)**")
+    assert "| differs in " in main_one and "| factors.x (off → 1) |" in main_one and "| UNMATCHED |" in main_one
 
 
 def test_margins() -> None:
@@ -429,7 +435,98 @@ def test_fresh_process_loads_nothing_heavy(tmp_path: Path) -> None:
     assert (done.stderr.strip(), "B - A" in done.stdout) == ("", True)
 
 
-@pytest.mark.parametrize("module", ["analysis.significance", "analysis.power", "benchmarks.calibration"])
+@pytest.mark.parametrize("module", ["analysis.significance", "benchmarks.calibration"])
 def test_help_has_an_example(module: str) -> None:
     done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0 and f"example: python -m {module}" in " ".join(done.stdout.split())
+
+
+# a study in a folder of results
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A study with a fair arm, one of double volume, one that differs in two factors, one of one seed, the backbone."""
+    make_quick(monkeypatch)
+    untouched = {"stage": "untouched", "model": {"revision": "m", "pooling": "mean"}}
+    make_study(tmp_path, {
+        "a": Arm(), "better": Arm({"x": 1}, {NDCG: 0.1}), "double": Arm({"y": 1}, groups=16),
+        "mixed": Arm({"x": 1, "y": 1}), "once": Arm({"z": 1}, seeds=(0,)),
+        "untouched": Arm(system=untouched, seeds=(0,)),
+    })  # fmt: skip
+    return tmp_path
+
+
+def test_a_study_is_tested_with_what_is_known_of_its_arms(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = results / "out"
+    assert main(["s", "--results", str(results), "--baseline", "a", "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert shown == (out / "significance.md").read_text(encoding="utf-8")
+    fairness, remarks, contrasts = shown.split("\n**")[:3]
+    assert fairness.startswith("**Fairness of study s (fairness: 2 of 14 checks failed)**")
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in remarks.splitlines()[4:]]
+    assert lines == [
+        ["double - a", "UNMATCHED", "double has 16 against 8 groups (seed 0)"],
+        ["mixed - a", "CONFOUNDED", "mixed and a differ in 2 keys: factors.x, factors.y"],
+        ["once - a", "NOT TESTED", "once has one seed, which says nothing about new ones; train more (1 of 1 places)"],
+    ]
+    assert contrasts.startswith("Contrasts of study s (fairness: 2 of 14 checks failed)**")
+    rows = {cells[1]: cells for cells in ([c.strip() for c in line.split("|")] for line in contrasts.splitlines()[4:])
+            if len(cells) > 2}  # fmt: skip
+    assert list(rows) == ["better - a", "double - a", "mixed - a", "untouched - a"]
+    assert rows["better - a"][2] == "factors.x (off → 1)" and rows["better - a"][-2] == ""
+    assert rows["double - a"][-2] == "UNMATCHED" and rows["mixed - a"][-2] == "CONFOUNDED"
+    assert rows["untouched - a"][2] == "system (trained → untouched)"
+    assert "Declared without training randomness: untouched." in contrasts
+    record = json.loads((out / "significance.json").read_text(encoding="utf-8"))
+    assert (record["family_size"], record["mark"]) == (4, "fairness: 2 of 14 checks failed")
+    assert [one["mark"] for one in record["contrasts"]] == [None, "UNMATCHED", "CONFOUNDED", None]
+    assert [one["mark"] for one in record["remarks"]] == ["UNMATCHED", "CONFOUNDED", "NOT TESTED"]
+    assert [one["ok"] for one in record["fairness"]][:3] == [False, False, True]
+    latex = (out / "significance.tex").read_text(encoding="utf-8")
+    assert latex.count(r"\toprule") == 4 and r"factors.x (off" in latex and "UNMATCHED" in latex
+    line = next(csv.DictReader((out / "significance.csv").read_text(encoding="utf-8").splitlines()))
+    assert (line["contrast"], line["differs"], line["mark"]) == ("better - a", "factors.x (off → 1)", "")
+
+
+def test_a_study_has_the_numbers_of_its_scores_file(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from analysis.collect import main as collect
+
+    assert collect(["s", "--results", str(results), "--out", str(results / "s.parquet")]) == 0
+    common = ["--contrast", "better - a", "--json"]
+    assert main(["s", "--results", str(results), *common, str(results / "1.json")]) == 0
+    assert main(["--scores", str(results / "s.parquet"), *common, str(results / "2.json")]) == 0
+    one, two = (json.loads((results / f"{name}.json").read_text())["contrasts"][0] for name in "12")
+    assert {key for key in one if one[key] != two[key]} == {"differs"}
+
+
+def test_without_contrasts_those_of_the_declared_claims_are_tested(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["s", "--results", str(results)]) == 2
+    assert "error: study 's' has no declared claims; give --baseline ARM" in capsys.readouterr().err
+    claims = [claim("c", "greater", contrast="better - a"), claim("d", "greater", contrast="gone - a")]
+    declare(results, study_block(claims, arms=["a", "better"], margins=[["nDCG@10", 0.03]]))
+    assert main(["s", "--results", str(results), "--json", str(results / "x.json")]) == 0
+    shown = capsys.readouterr().out
+    assert "| gone - a | NOT TESTED | contrast 'gone - a': arm 'gone' is unknown" in shown
+    record = json.loads((results / "x.json").read_text())
+    assert [(one["contrast"], one["margin"]) for one in record["contrasts"]] == [("better - a", 0.03)]
+
+
+def test_checkpoints_of_one_seed_are_compared_only_when_asked_for(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["s", "--results", str(results), "--contrast", "once - a"]
+    assert main(asked) == 2
+    assert "error: nothing can be tested in study s: once - a: once has one seed" in capsys.readouterr().err
+    assert main([*asked, "--estimand", "these_checkpoints"]) == 0
+    assert "these checkpoints" in capsys.readouterr().out
+
+
+def test_a_study_or_a_file_is_given(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["s", "--scores", "x.csv"]):
+        assert main(arguments) == 2
+        assert "error: give either a STUDY or --scores F" in capsys.readouterr().err
+    assert main(["t", "--results", str(results), "--baseline", "a"]) == 2
+    assert "no evaluation of a study 't'" in capsys.readouterr().err

@@ -1,0 +1,44 @@
+"""The frame of every command of this package: a parser with an example, one line and exit code 2 for mistakes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ablate.records import UserError
+
+
+def command(module: str, description: str, example: str) -> argparse.ArgumentParser:
+    """Return the parser of `python -m MODULE`; `example` is what may follow that."""
+    return argparse.ArgumentParser(
+        prog=f"python -m {module}", description=description, epilog=f"example: python -m {module} {example}"
+    )
+
+
+def add_study(made: argparse.ArgumentParser, *, needed: bool = True) -> None:
+    """Add the study and the folder of results."""
+    made.add_argument(
+        "study", nargs=None if needed else "?", help="name under which the runs were made (runtime.study)"
+    )
+    made.add_argument("--results", default="results", help="folder of results (default: results)")
+
+
+def finish(run: Callable[[argparse.Namespace], None], made: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Run a command and return its exit code; a user's mistake is one line on standard error and exit code 2."""
+    try:
+        run(made.parse_args(argv))
+    except (UserError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file with its folder, by rename, and say so on standard error."""
+    from ablate.results import write_atomically  # not needed by a command that only prints
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text)
+    print(f"written: {path}", file=sys.stderr)

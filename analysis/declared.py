@@ -1,0 +1,102 @@
+"""What was declared, and when: the declarations of a study in its results, and how claims were written in them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ablate.config import digest
+from ablate.records import UserError
+from ablate.results import ResultStore, safe_name
+from ablate.study import Claim, Study, build_study
+from analysis.weights import parse_contrast, parse_trend
+
+CONF = Path(__file__).resolve().parent.parent / "conf" / "experiment"
+_TREND = re.compile(r"\s*trend\s*:\s*")
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """A study as it was declared at one time."""
+
+    digest: str
+    declared_at: str
+    """UTC, ISO 8601; empty for a file that was not run yet."""
+    study: Study
+
+
+def stored_declarations(store: ResultStore, study: str) -> list[Declaration]:
+    """Return the declarations that runs of a study were made under, the oldest first.
+
+    Raises UserError for a file that cannot be read, or that is not what its name is the digest of.
+    """
+    found = []
+    for path in sorted((store.root / "studies" / safe_name(study)).glob("*.json")):
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            declared_at, block = str(values["declared_at"]), values["study"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is not a readable declaration ({error}); move it away") from error
+        if digest(block) != path.stem:
+            raise UserError(f"{path} was changed after it was declared: its digest is {digest(block)}; move it away")
+        found.append(Declaration(path.stem, declared_at, build_study(block)))
+    return sorted(found, key=lambda one: (one.declared_at, one.digest))
+
+
+def read_declaration(path: Path) -> Declaration:
+    """Return the declaration in the `study` block of a file of `sweeps/`; raises UserError naming file and key."""
+    if not path.is_file():
+        raise UserError(f"--declared {path}: there is no such file; give a file of sweeps/")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"--declared {path} is no readable YAML ({error})") from error
+    if not isinstance(values, Mapping) or not isinstance(values.get("study"), Mapping):
+        raise UserError(f"--declared {path} has no block 'study'; a study declares question, arms, seeds and claims")
+    study = build_study(values["study"])
+    return Declaration(study.digest, "", study)
+
+
+def claim_weights(claim: Claim, arms: Sequence[str]) -> dict[str, float]:
+    """Return the weights of a claim's contrast; raises UserError for arms without scores."""
+    trend = _TREND.match(claim.contrast)
+    return parse_trend(claim.contrast[trend.end() :], arms) if trend else parse_contrast(claim.contrast, arms)
+
+
+def expected_runs(study: Study) -> list[tuple[str, int]]:
+    """Return the (arm, seed) of every run that a study declares, arms by the label that their runs carry."""
+    points = itertools.product(*([(axis.key, value) for value in axis.values] for axis in study.grid))
+    return [(arm_label(arm, dict(point)), seed) for point in points for seed in study.seeds for arm in study.arms]
+
+
+def arm_label(declared: str, point: Mapping[str, Any] | None = None) -> str:
+    """Return the label of an arm as a study names it: `runtime.label` of its file, with its own overrides filled in.
+
+    `declared` is the arm's name and its overrides, `point` a point of the study's grid.
+    """
+    name, *words = declared.split()
+    values = {key.lstrip("+~"): yaml.safe_load(text) for key, _, text in (word.partition("=") for word in words)}
+    values |= point or {}
+    label = values.get("runtime.label")
+    path = CONF / f"{safe_name(name)}.yaml"
+    block: Any = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    label = str(label if label is not None else _at(block, "runtime.label") or name)
+
+    def value(match: re.Match[str]) -> str:
+        found = values.get(match[1], _at(block, match[1]))
+        return match[0] if found is None else str(found)
+
+    return re.sub(r"\$\{([^}]+)\}", value, label)
+
+
+def _at(block: Any, key: str) -> Any:
+    for part in key.split("."):
+        block = block.get(part) if isinstance(block, Mapping) else None
+    return block

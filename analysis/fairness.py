@@ -1,0 +1,109 @@
+"""What must be equal before arms may be compared: checks of a study, failing ones first.
+
+python -m analysis.fairness STUDY [--results results] [--baseline ARM] [--models]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from ablate.records import UserError
+from ablate.results import ResultStore
+from ablate.study import Study
+from analysis.budgets import read_arms
+from analysis.checks import CHECKS, Evidence
+from analysis.cli import add_study, command, finish
+from analysis.declared import stored_declarations
+from analysis.runs import read_runs
+from analysis.tables import Column, Table, to_markdown
+
+
+class Check(NamedTuple):
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    found: str
+
+
+def gather(
+    store: ResultStore, study: str, *, baseline: str | None = None, declared: Study | None = None,
+    with_models: bool = False,
+) -> Evidence:  # fmt: skip
+    """Return the evidence on a study; without `declared`, its newest stored declaration says which runs there must be.
+
+    Raises UserError for an unknown study, an unknown baseline and unreadable manifests.
+    """
+    runs = read_runs(store, study)
+    scored = {run.arm for run in runs}
+    has_mix = any(run.mix is not None for run in runs)
+    totals = [arm for arm in read_arms(store, study) if arm.arm in scored] if has_mix else []
+    if declared is None:
+        known = stored_declarations(store, study)
+        declared = known[-1].study if known else None
+    names = [arm.arm for arm in totals]
+    if baseline is not None and baseline not in scored:
+        known_arms = ", ".join(sorted(scored))
+        raise UserError(f"--baseline {baseline!r} has no scores in study {study!r}; arms are {known_arms}")
+    if baseline is None or baseline not in names:
+        baseline = "instruction_negatives" if "instruction_negatives" in names else next(iter(names), "")
+    return Evidence(store, study, runs, totals, baseline, declared, with_models)
+
+
+def examine(evidence: Evidence) -> list[Check]:
+    """Return every check, the failing ones first, else in a fixed order."""
+    bar = tqdm(CHECKS, desc="fairness", disable=not sys.stderr.isatty(), leave=False)
+    checks = [Check(name, *look(evidence)) for name, look in bar]
+    return sorted(checks, key=lambda check: check.ok)
+
+
+def headline(checks: Sequence[Check]) -> str:
+    """Return the mark of a table: how many checks failed."""
+    failed = sum(not check.ok for check in checks)
+    found = f"{failed} of {len(checks)} checks failed" if failed else f"all {len(checks)} checks passed"
+    return f"fairness: {found}"
+
+
+def fairness_table(checks: Sequence[Check], study: str) -> Table:
+    """Return the checks for readers."""
+    rows = tuple((check.name, "ok" if check.ok else "FAILED", check.found) for check in checks)
+    columns = (Column("check"), Column("result"), Column("found"))
+    return Table(f"Fairness of study {study} ({headline(checks)})", columns, rows)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    made = command(
+        "analysis.fairness",
+        "What must be equal before the arms of a study may be compared; failing checks first.",
+        "polarity --baseline instruction_negatives",
+    )
+    add_study(made)
+    made.add_argument("--baseline", metavar="A", help="arm that budgets are matched against")
+    made.add_argument("--models", action="store_true", help="also read the files of the trained models")
+    made.add_argument("--json", type=Path, metavar="F", help="also write the checks to this file")
+    return made
+
+
+def _run(args: argparse.Namespace) -> None:
+    evidence = gather(ResultStore(args.results), args.study, baseline=args.baseline, with_models=args.models)
+    checks = examine(evidence)
+    print(to_markdown(fairness_table(checks, args.study)), end="")
+    if args.json:
+        args.json.write_text(json.dumps([check._asdict() for check in checks], indent=1) + "\n", encoding="utf-8")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the checks of a study and return the exit code: 0 whatever they find, 2 for a mistake."""
+    return finish(_run, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

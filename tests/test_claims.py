@@ -1,0 +1,425 @@
+"""Declared claims: each verdict by a made study, the order among them, late claims, looks, the family."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from synthetic_study import CHANGED, NDCG, PMRR, Arm, claim, declare, make_quick, make_study, study_block
+
+from ablate.records import UserError
+from ablate.results import ResultStore
+from analysis.claims import main
+from analysis.contrasts import crossed
+from analysis.declared import read_declaration, stored_declarations
+from analysis.judgement import Judged, Judgement, judge, seeds_reasons
+from analysis.multiplicity import holm
+from analysis.power import Parts, design, power
+from analysis.runs import ArmRun
+from analysis.verdicts import Ruling, claim_p, first_of, more_needed
+
+ON = {"instructed": 1.0}
+ORIGINAL = ("d/test", "original", "original", "nDCG@10")
+Claims = list[dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def made_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_quick(monkeypatch)
+    # A made run names the declaration that it stood under among its counts.
+    monkeypatch.setattr(ArmRun, "declared", property(lambda run: run.evaluation.counts.get("declared", "")))
+
+
+def judged(root: Path, made: Mapping[str, Arm], claims: Claims, **block: Any) -> Judgement:
+    """Declare the claims, make the runs under them, and judge."""
+    under = declare(root, study_block(claims, **block))
+    store = make_study(root, {name: dataclasses.replace(arm, declared=under) for name, arm in made.items()})
+    return judge(store, "s")
+
+
+def two(shift: float = 0.0, **more: Any) -> dict[str, Arm]:
+    return {"a": Arm(), "b": Arm(ON, {NDCG: shift}, **more)}
+
+
+def only(found: Judgement) -> Judged:
+    (one,) = found.claims
+    return one
+
+
+# one verdict each; the scores' standard error of b - a is about .008
+
+
+SAID: list[tuple[float, dict[str, Any], str, str]] = [
+    (0.1, {"expects": "greater"}, "SUPPORTED", "it is greater (+0."),
+    (-0.1, {"expects": "less"}, "SUPPORTED", "it is less (-0."),
+    (-0.1, {"expects": "greater"}, "REFUTED", "the opposite holds: it is less (-0."),
+    (0.1, {"expects": "less"}, "REFUTED", "the opposite holds: it is greater (+0."),
+    (0.0, {"expects": "greater", "margin": 0.05}, "REFUTED", "the difference lies within ±0.05, which was declared"),
+    (0.0, {"expects": "greater"}, "UNDECIDED", "Holm p 1.0000 is not below 0.05"),
+    (0.0, {"expects": "equivalent", "margin": 0.05}, "SUPPORTED", "the difference lies within ±0.05 ("),
+    (0.2, {"expects": "equivalent", "margin": 0.05}, "REFUTED", "the difference is beyond ±0.05"),
+    (0.0, {"expects": "equivalent", "margin": 0.005}, "UNDECIDED", "is not below 0.05"),
+    (0.0, {"expects": "not_worse", "margin": 0.05}, "SUPPORTED", "it is not worse by 0.05 or more"),
+    (-0.2, {"expects": "not_worse", "margin": 0.05}, "REFUTED", "it is worse by more than 0.05"),
+    (-0.05, {"expects": "not_worse", "margin": 0.05}, "UNDECIDED", "is not below 0.05"),
+]
+"""By how much the arm is shifted, what is claimed of it, the verdict, and how its reason begins."""
+
+
+def test_what_the_test_says(tmp_path: Path) -> None:
+    arms = {f"b{shift:g}": Arm({"instructed": shift}, {NDCG: shift}) for shift in {shift for shift, *_ in SAID}}
+    claims = [claim(f"c{place}", contrast=f"b{shift:g} - a", **asked) for place, (shift, asked, *_) in enumerate(SAID)]
+    found = judged(tmp_path, {"a": Arm(), **arms}, claims)
+    for one, (shift, _, verdict, said) in zip(found.claims, SAID, strict=True):
+        assert (one.ruling.verdict, one.would_be) == (verdict, verdict), one
+        assert one.row is not None and abs(one.row.result.estimate - shift) < 0.02
+        assert said in one.ruling.reason and one.level.family == len(SAID)
+
+
+def test_undecided_says_how_many_more_seeds_or_units_would_decide(tmp_path: Path) -> None:
+    one = only(judged(tmp_path, two(0.012), [claim("c", "greater")]))
+    assert one.ruling.verdict == "UNDECIDED" and one.row is not None
+    result = one.row.result
+    seeds, units = more_needed(one.row, result.estimate, 0.05)
+    assert units is not None and f"{units - 20:,} more queries ({units:,} with these 5 seeds)" in one.ruling.reason
+    parts = Parts(max(result.v_seed - result.v_resid, 0) * 5, max(result.v_query - result.v_resid, 0) * 20,
+                  result.v_resid * 100, 2.0)  # fmt: skip
+    enough, one_less = (power(result.estimate, *design(parts, 5, count)) for count in (units, units - 1))
+    assert enough >= 0.8 > one_less
+    if seeds is not None:
+        assert f"about {seeds - 5} more seeds per arm ({seeds} with these 20 queries)" in one.ruling.reason
+
+
+def test_nothing_decides_where_the_estimate_is_on_the_border(tmp_path: Path) -> None:
+    one = only(judged(tmp_path, two(0.0), [claim("c", "greater")]))
+    assert one.row is not None and more_needed(one.row, 0.0, 0.05) == (None, None)
+
+
+def test_more_seeds_are_no_way_for_arms_without_training(tmp_path: Path) -> None:
+    system = {"stage": "ranker"}
+    arms = {"a": Arm(system={**system, "k": 1}, seeds=(0,)),
+            "b": Arm(system={**system, "k": 2}, shift={NDCG: 0.012}, seeds=(0,))}  # fmt: skip
+    one = only(judged(tmp_path, arms, [claim("c", "greater")]))
+    assert one.ruling.verdict in ("UNDECIDED", "SUPPORTED") and one.row is not None
+    assert more_needed(one.row, 0.012, 0.001)[0] is None
+
+
+def test_confounded_and_unmatched_come_before_what_the_test_says(tmp_path: Path) -> None:
+    arms = {"a": Arm(), "b": Arm({**ON, "plain_twins": 1.0}, {NDCG: 0.1}), "c": Arm(ON, {NDCG: 0.1}, groups=16),
+            "d": Arm({**ON, "z": 1}, {NDCG: 0.1}, groups=16)}  # fmt: skip
+    claims = [claim("two keys", "greater"), claim("volume", "greater", contrast="c - a"),
+              claim("both", "greater", contrast="d - a")]  # fmt: skip
+    first, second, third = judged(tmp_path, arms, claims).claims
+    assert first.ruling.verdict == "CONFOUNDED"
+    assert first.ruling.reason.startswith("b and a differ in 2 keys") or "differ in 2 keys: " in first.ruling.reason
+    assert "taken as it is, it would be SUPPORTED: it is greater" in first.ruling.reason
+    assert second.ruling.verdict == "UNMATCHED"
+    assert "c has 16 against 8 groups (seed 0)" in second.ruling.reason
+    assert third.ruling.verdict == "UNMATCHED" and "and CONFOUNDED: " in third.ruling.reason
+
+
+# p-MRR with nDCG beside it
+
+
+def with_pmrr(changed: float, original: float = 0.0, margins: Any = (("nDCG@10", 0.05),)) -> tuple[dict[str, Arm], Any]:
+    shift = {PMRR: 0.2, CHANGED: changed, ORIGINAL: original}
+    return {"a": Arm(shift=dict.fromkeys(shift, 0.0)), "b": Arm(ON, shift)}, [list(one) for one in margins]
+
+
+@pytest.mark.parametrize(
+    ("changed", "original", "margins", "verdict", "said"),
+    [
+        (0.1, 0.0, (("nDCG@10", 0.05),), "SUPPORTED", "not worse by 0.05 or more"),
+        (-0.2, 0.0, (("nDCG@10", 0.05),), "COLLAPSED", "the model loses what it should keep"),
+        (-0.2, 0.0, (), "COLLAPSED", "not tested: no margin was declared"),
+        (0.1, 0.0, (), "UNDECIDED", "no margin of nDCG@10 was declared (study.margins)"),
+        (0.1, -0.2, (("nDCG@10", 0.05),), "UNDECIDED", "(original) is -0."),
+        (0.0, 0.0, (("nDCG@10", 0.001),), "UNDECIDED", "so a collapse cannot be excluded"),
+    ],
+)
+def test_a_higher_p_mrr_is_judged_by_ndcg(
+    tmp_path: Path, changed: float, original: float, margins: Any, verdict: str, said: str
+) -> None:
+    arms, block = with_pmrr(changed, original, margins)
+    one = only(judged(tmp_path, arms, [claim("c", "greater", PMRR)], margins=block))
+    assert one.ruling.verdict == verdict and said in one.ruling.reason
+
+
+def test_p_mrr_alone_supports_nothing(tmp_path: Path) -> None:
+    arms = {"a": Arm(shift={PMRR: 0.0}), "b": Arm(ON, {PMRR: 0.2})}
+    one = only(judged(tmp_path, arms, [claim("c", "greater", PMRR)]))
+    assert one.ruling == Ruling("UNDECIDED", one.ruling.reason) and "there is no nDCG beside it" in one.ruling.reason
+
+
+def test_ndcg_of_plain_queries_alone_excludes_no_collapse(tmp_path: Path) -> None:
+    arms = {"a": Arm(shift={PMRR: 0.0, NDCG: 0.0}), "b": Arm(ON, {PMRR: 0.2, NDCG: 0.0})}
+    one = only(judged(tmp_path, arms, [claim("c", "greater", PMRR)], margins=[["nDCG@10", 0.05]]))
+    assert one.ruling.verdict == "UNDECIDED"
+    assert "there is no nDCG under the changed instruction: a collapse may hide" in one.ruling.reason
+
+
+# declared before the results, at a declared look
+
+
+def test_without_a_declaration_at_the_runs_a_claim_is_exploratory(tmp_path: Path) -> None:
+    store = make_study(tmp_path, two(0.1))
+    declare(tmp_path, study_block([claim("c", "greater")]))
+    one = only(judge(store, "s"))
+    assert (one.ruling.verdict, one.would_be) == ("EXPLORATORY", "SUPPORTED")
+    assert one.ruling.reason.startswith("results were there without any declaration: 10 of 10 runs (a seed 0, ")
+    assert "it would be SUPPORTED: it is greater (+0." in one.ruling.reason
+
+
+def test_a_late_or_changed_claim_is_exploratory_and_the_old_one_stays_in_the_family(tmp_path: Path) -> None:
+    old = declare(tmp_path, study_block([claim("kept", "greater"), claim("c", "greater", alpha=0.01)]))
+    make_study(tmp_path, {name: dataclasses.replace(arm, declared=old) for name, arm in two(0.1).items()})
+    claims = [claim("kept", "greater"), claim("c", "greater", alpha=0.05), claim("new", "less")]
+    declare(tmp_path, study_block(claims), at="2026-03-01T00:00:00+00:00")
+    found = judge(ResultStore(tmp_path), "s")
+    shown = {(one.claim.name, one.withdrawn): one for one in found.claims}
+    assert [(key, one.ruling.verdict) for key, one in shown.items()] == [
+        (("kept", False), "SUPPORTED"), (("c", False), "EXPLORATORY"), (("new", False), "EXPLORATORY"),
+        (("c", True), "EXPLORATORY"),
+    ]  # fmt: skip
+    assert shown["new", False].would_be == "REFUTED"
+    assert shown["c", False].ruling.reason.startswith("declared after results, or changed since: 10 of 10 runs")
+    assert shown["c", True].ruling.reason.startswith("it was withdrawn")
+    assert {one.level.family for one in found.claims} == {4}
+
+
+def test_a_claim_declared_again_without_a_change_stands(tmp_path: Path) -> None:
+    old = declare(tmp_path, study_block([claim("c", "greater")]))
+    make_study(tmp_path, {name: dataclasses.replace(arm, declared=old) for name, arm in two(0.1).items()})
+    declare(tmp_path, study_block([claim("c", "greater")], question="other?"), at="2026-03-01T00:00:00+00:00")
+    assert only(judge(ResultStore(tmp_path), "s")).ruling.verdict == "SUPPORTED"
+
+
+def test_one_run_without_the_declaration_is_enough(tmp_path: Path) -> None:
+    under = declare(tmp_path, study_block([claim("c", "greater")]))
+    make_study(tmp_path, {"a": Arm(declared=under), "b": Arm(ON, {NDCG: 0.1}, declared=under, seeds=(0, 1, 2, 3))})
+    make_study(tmp_path, {"b": Arm(ON, {NDCG: 0.1}, seeds=(4,))})
+    one = only(judge(ResultStore(tmp_path), "s"))
+    assert one.ruling.reason.startswith("results were there without any declaration: 1 of 10 runs (b seed 4); it would")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ({}, {"seeds": [0, 1, 2, 3, 4, 5]}, "the declared numbers of seeds were changed after results"),
+        ({"looks": [3, 5]}, {"looks": [5]}, "the declared numbers of seeds were changed after results"),
+    ],
+)
+def test_looks_changed_after_results(tmp_path: Path, old: dict[str, Any], new: dict[str, Any], said: str) -> None:
+    under = declare(tmp_path, study_block([claim("c", "greater")], **old))
+    make_study(tmp_path, {name: dataclasses.replace(arm, declared=under) for name, arm in two(0.1).items()})
+    declare(tmp_path, study_block([claim("c", "greater")], **new), at="2026-03-01T00:00:00+00:00")
+    one = only(judge(ResultStore(tmp_path), "s"))
+    assert one.ruling.verdict == "EXPLORATORY" and one.ruling.reason.startswith(said)
+
+
+def test_a_declaration_younger_than_its_runs_or_unknown_is_told(tmp_path: Path) -> None:
+    under = declare(tmp_path, study_block([claim("c", "greater")]), at="2126-01-01T00:00:00+00:00")
+    make_study(tmp_path, {"a": Arm(declared=under), "b": Arm(ON, {NDCG: 0.1}, declared="f" * 16)})
+    reason = only(judge(ResultStore(tmp_path), "s")).ruling.reason
+    assert "the declaration is younger than results: 5 of 10 runs" in reason
+    assert "results stood under a declaration that is not stored (ffffffffffffffff): 5 of 10 runs" in reason
+
+
+@pytest.mark.parametrize(
+    ("study", "seeds", "said"),
+    [
+        ({"seeds": [0, 1, 2]}, {"a": [0, 1, 2]}, ["fewer than 5 seeds (a 3)"]),
+        ({}, {"a": [0, 1, 2, 3, 4]}, []),
+        ({}, {"a": [0, 1, 2, 3, 4, 5]}, ["not at a declared look of 5 seeds (a 6)"]),
+        ({"seeds": [*range(10)], "looks": [5, 10]}, {"a": [*range(7)]},
+         ["not at a declared look of 5 or 10 seeds (a 7)"]),
+        ({"seeds": [*range(10)], "looks": [5, 10]}, {"a": [*range(5)]}, []),
+        ({"seeds": [*range(10)], "looks": [5, 10]}, {"a": [5, 6, 7, 8, 9]},
+         ["the seeds of a are not the first ones declared"]),
+        ({"seeds": [*range(10)], "looks": [5, 10]}, {"a": [*range(5)], "b": [*range(10)]},
+         ["the arms are at different looks"]),
+    ],
+)  # fmt: skip
+def test_seeds_must_be_those_of_a_declared_look(study: dict[str, Any], seeds: Any, said: list[str]) -> None:
+    from ablate.study import build_study
+
+    assert seeds_reasons(build_study(study_block([], **study)), seeds) == said
+
+
+def test_fewer_than_five_seeds_are_exploratory(tmp_path: Path) -> None:
+    arms = {name: dataclasses.replace(arm, seeds=(0, 1, 2)) for name, arm in two(0.1).items()}
+    one = only(judged(tmp_path, arms, [claim("c", "greater")], seeds=[0, 1, 2]))
+    assert one.ruling.reason.startswith("fewer than 5 seeds (a 3, b 3); it would be SUPPORTED")
+
+
+def test_looks_divide_alpha(tmp_path: Path) -> None:
+    """p of the made scores is between alpha / 2 and alpha, so two looks turn the verdict."""
+    probe = only(judged(tmp_path / "0", two(0.012), [claim("c", "greater")]))
+    assert probe.p is not None and 0.001 < probe.p < 0.13
+    alpha = 1.5 * probe.p
+    once = only(judged(tmp_path / "1", two(0.012), [claim("c", "greater", alpha=alpha)]))
+    twice = only(judged(tmp_path / "2", two(0.012), [claim("c", "greater", alpha=alpha)], looks=[3, 5]))
+    assert (once.ruling.verdict, twice.ruling.verdict) == ("SUPPORTED", "UNDECIDED")
+    assert twice.level.alpha == alpha / 2 and twice.row is not None and twice.row.result.alpha == alpha / 2
+
+
+# the family, places, trends, what is not there
+
+
+def test_holm_runs_over_all_declared_claims_and_one_without_scores_counts(tmp_path: Path) -> None:
+    claims = [claim("c", "greater"), claim("d", "equivalent", margin=0.05), claim("e", "greater", contrast="z - a"),
+              claim("f", "greater", place=("d/test", "plain", "plain", "RR@10"))]  # fmt: skip
+    found = judged(tmp_path, two(0.012), claims)
+    first, second, third, fourth = found.claims
+    assert first.row is not None and second.row is not None
+    cell = found.table.cells[first.row.cell].values_SQ
+    result = crossed(cell, {"b": 1.0, "a": -1.0})
+    assert (first.p, second.p) == (result.p, result.tost(0.05))
+    expected = holm([result.p, result.tost(0.05), 1.0, 1.0])
+    assert [first.p_holm, second.p_holm] == expected[:2] and third.p_holm is None
+    assert third.ruling.verdict == "UNDECIDED" and "arm 'z' is unknown; arms are a, b" in third.ruling.reason
+    assert "there are no scores of RR@10 on d/test (plain: plain); there are 'nDCG@10 on d/test" in fourth.ruling.reason
+
+
+def test_the_p_of_a_claim_is_that_of_its_own_test(tmp_path: Path) -> None:
+    one = only(judged(tmp_path, two(-0.01), [claim("c", "not_worse", margin=0.03)]))
+    assert one.row is not None and one.p == one.row.result.noninferior(0.03) == claim_p(one.claim, one.row.result)
+
+
+def test_an_arm_of_one_seed_has_an_estimate_and_no_test(tmp_path: Path) -> None:
+    arms = {"a": Arm(), "b": Arm(ON, {NDCG: 0.1}, seeds=(0,))}
+    one = only(judged(tmp_path, arms, [claim("c", "greater")]))
+    assert (one.ruling.verdict, one.would_be, one.p) == ("EXPLORATORY", "UNDECIDED", None)
+    assert "b has one seed, which says nothing about new ones" in one.ruling.reason
+    assert one.row is not None and f"{one.row.result.estimate:.4f}" in one.ruling.reason
+
+
+def test_a_macro_mean_is_over_all_data_sets_that_have_the_measure(tmp_path: Path) -> None:
+    other = ("e/test", *NDCG[1:])
+    arms = {"a": Arm(shift={NDCG: 0.0, other: 0.0}), "b": Arm(ON, {NDCG: 0.2, other: 0.1})}
+    one = only(judged(tmp_path, arms, [claim("c", "greater", ("macro", "plain", "", "nDCG@10"))]))
+    assert one.row is not None and one.row.num_sets == 2 and one.ruling.verdict == "SUPPORTED"
+    assert one.row.result.estimate == pytest.approx(0.15, abs=0.01)
+
+
+def test_a_trend_over_doses(tmp_path: Path) -> None:
+    arms = {name: Arm({"label_noise": dose} if dose else {}, {NDCG: -0.4 * dose})
+            for name, dose in (("n0", 0.0), ("n1", 0.1), ("n2", 0.2))}  # fmt: skip
+    slope = claim("dose", "less", contrast="trend: n0=0, n1=.1, n2=.2")
+    one = only(judged(tmp_path, arms, [slope], arms=["n0", "n1", "n2"]))
+    assert one.ruling.verdict == "SUPPORTED" and one.row is not None
+    assert one.row.result.estimate == pytest.approx(-0.4, abs=0.1)  # the slope that the scores were made with
+
+
+def test_equal_scores_are_equivalent_and_the_reason_says_that_no_error_was_estimated(tmp_path: Path) -> None:
+    arms = {"a": Arm(spread=0.0), "b": Arm(ON, spread=0.0)}
+    claims = [claim("c", "equivalent", margin=0.01), claim("d", "greater"), claim("e", "greater", margin=0.01)]
+    first, second, third = judged(tmp_path, arms, claims).claims
+    assert [one.ruling.verdict for one in (first, second, third)] == ["SUPPORTED", "UNDECIDED", "REFUTED"]
+    assert all("no error could be estimated" in one.ruling.reason for one in (first, second, third))
+
+
+# the order of verdicts
+
+
+def test_the_order_of_verdicts() -> None:
+    said, marks = Ruling("SUPPORTED", "yes"), {"UNMATCHED": "u", "CONFOUNDED": "c"}
+    assert first_of(said) == (said, "SUPPORTED")
+    assert first_of(said, "", {"CONFOUNDED": "c"})[0].verdict == "CONFOUNDED"
+    assert first_of(said, "", marks)[0].verdict == "UNMATCHED"
+    found, would_be = first_of(Ruling("COLLAPSED", "x"), "late", marks)
+    assert (found.verdict, would_be) == ("EXPLORATORY", "UNMATCHED")
+    assert found.reason == "late; it would be UNMATCHED: u; and CONFOUNDED: c; taken as it is, it would be COLLAPSED: x"
+    assert first_of(Ruling("COLLAPSED", "x"), "", {})[0].verdict == "COLLAPSED"
+
+
+# files and the command line
+
+
+def test_everything_is_shown_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arms, margins = with_pmrr(-0.2)
+    claims = [claim("c_1", "greater", PMRR), claim("d", "greater", CHANGED)]
+    under = declare(tmp_path, study_block(claims, margins=margins, seeds=[0, 1, 2, 3, 4]))
+    make_study(tmp_path, {name: dataclasses.replace(arm, declared=under) for name, arm in arms.items()})
+    files = {name: tmp_path / f"claims.{name}" for name in ("json", "markdown", "latex", "csv")}
+    arguments = [text for name, path in files.items() for text in (f"--{name}", str(path))]
+    assert main(["s", "--results", str(tmp_path), *arguments]) == 0
+    shown = capsys.readouterr().out
+    assert shown == files["markdown"].read_text()
+    assert shown.startswith("**Fairness of study s (fairness: all 14 checks passed)**")
+    assert shown.index("**Claims of study s (fairness: all 14 checks passed)**") > shown.index("same budget")
+    line = next(line for line in shown.splitlines() if line.startswith("| c_1 "))
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[:6] == ["c_1", "b - a", "p-MRR on d/test (changed: after)", "greater", "5", "20"]
+    assert cells[-1] == "COLLAPSED"
+    assert "\nc_1: COLLAPSED. P-MRR is up (+0.2" in shown and "\nd: REFUTED. The opposite holds" in shown
+    assert "nDCG beside p-MRR" in shown and "Holm over the family of 2 declared claims" in shown
+    record = json.loads(files["json"].read_text())
+    assert [(one["claim"], one["verdict"]) for one in record["claims"]] == [("c_1", "COLLAPSED"), ("d", "REFUTED")]
+    assert record["claims"][0]["row"]["beside"][0]["cell"]["measure"] == "nDCG@10" and len(record["fairness"]) == 14
+    lines = list(csv.DictReader(files["csv"].read_text().splitlines()))
+    assert float(lines[0]["estimate"]) == record["claims"][0]["row"]["estimate"] and lines[1]["verdict"] == "REFUTED"
+    latex = files["latex"].read_text()
+    assert r"c\_1 & b - a & p-MRR on d/test (changed: after)" in latex and latex.count(r"\toprule") == 3
+
+
+def test_claims_of_a_file_are_compared_with_those_that_runs_stood_under(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    under = declare(tmp_path, study_block([claim("c", "greater")]))
+    make_study(tmp_path, {name: dataclasses.replace(arm, declared=under) for name, arm in two(0.1).items()})
+    path = tmp_path / "s.yaml"
+    path.write_text(yaml.safe_dump({"study": study_block([claim("c", "greater"), claim("d", "less")])}))
+    assert main(["s", "--results", str(tmp_path), "--declared", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "c: SUPPORTED." in shown and "d: EXPLORATORY. Declared after results" in shown
+    assert "Declared in a file, not yet run" in shown
+
+
+def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_study(tmp_path, {"a": Arm(seeds=(0, 1))})
+    folder = ["--results", str(tmp_path)]
+    for text, said in (("a: [", "is no readable YAML"), ("x: 1", "has no block 'study'"), ("study: {}", "study.")):
+        (tmp_path / "d.yaml").write_text(text)
+        assert main(["s", *folder, "--declared", str(tmp_path / "d.yaml")]) == 2
+        captured = capsys.readouterr()
+        assert said in captured.err and captured.err.count("\n") == 1
+    assert main(["s", *folder]) == 2
+    assert "error: study 's' has no declaration under" in capsys.readouterr().err
+    assert main(["s", *folder, "--declared", str(tmp_path / "none.yaml")]) == 2
+    assert "there is no such file" in capsys.readouterr().err
+
+
+def test_an_edited_declaration_is_refused(tmp_path: Path) -> None:
+    under = declare(tmp_path, study_block([claim("c", "greater")]))
+    path = tmp_path / "studies" / "s" / f"{under}.json"
+    path.write_text(path.read_text().replace("greater", "less"))
+    with pytest.raises(UserError, match="was changed after it was declared: its digest is "):
+        stored_declarations(ResultStore(tmp_path), "s")
+    path.write_text("{}")
+    with pytest.raises(UserError, match="is not a readable declaration"):
+        stored_declarations(ResultStore(tmp_path), "s")
+
+
+def test_declarations_are_in_the_order_of_their_time(tmp_path: Path) -> None:
+    second = declare(tmp_path, study_block([claim("c", "greater")]), at="2026-02-01T00:00:00+00:00")
+    first = declare(tmp_path, study_block([claim("d", "greater")]), at="2026-01-01T00:00:00+00:00")
+    assert [one.digest for one in stored_declarations(ResultStore(tmp_path), "s")] == [first, second]
+    path = tmp_path / "s.yaml"
+    path.write_text(yaml.safe_dump({"study": study_block([claim("c", "greater")])}))
+    assert read_declaration(path).digest == second
+
+
+def test_claims_without_scores_are_in_every_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    under = declare(tmp_path, study_block([claim("gone", "less", contrast="z - a")]))
+    make_study(tmp_path, {"a": Arm(declared=under, seeds=(0, 1))})
+    assert main(["s", "--results", str(tmp_path), "--csv", str(tmp_path / "c.csv")]) == 0
+    assert "gone: UNDECIDED. Contrast 'z - a': arm 'z' is unknown" in capsys.readouterr().out
+    (line,) = csv.DictReader((tmp_path / "c.csv").read_text().splitlines())
+    assert (line["verdict"], line["estimate"], line["ci_low"], line["seeds"]) == ("UNDECIDED", "", "", "")

@@ -1,0 +1,244 @@
+"""What must be equal before arms may be compared: every check fails on what it is there for, and on nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from synthetic_study import EVALUATION, NDCG, Arm, declare, make_quick, make_study, study_block
+
+from ablate.results import ResultStore
+from analysis.declared import arm_label, expected_runs
+from analysis.differences import between, confounded
+from analysis.fairness import Check, examine, fairness_table, gather, headline, main
+from analysis.runs import deterministic_arms, read_runs
+
+FAIR = {"a": Arm(seeds=(0, 1)), "b": Arm({"instructed": 1.0}, seeds=(0, 1))}
+UNTOUCHED = Arm(system={"stage": "untouched", "model": {"revision": "m", "pooling": "mean"}}, seeds=(0,))
+
+
+@pytest.fixture(autouse=True)
+def clean_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_quick(monkeypatch)
+
+
+def checks_of(store: ResultStore, **more: Any) -> dict[str, Check]:
+    return {check.name: check for check in examine(gather(store, "s", **more))}
+
+
+def failing(store: ResultStore, **more: Any) -> list[str]:
+    return [check.name for check in checks_of(store, **more).values() if not check.ok]
+
+
+def test_a_fair_study_passes_every_check(tmp_path: Path) -> None:
+    store = make_study(tmp_path, {**FAIR, "untouched": UNTOUCHED})
+    checks = checks_of(store)
+    assert [check for check in checks.values() if not check.ok] == []
+    assert headline(list(checks.values())) == "fairness: all 14 checks passed"
+    assert checks["same seeds in all trained arms"].found == "seeds 0, 1 in 2 trained arms"
+    assert checks["same units"].found == "20 values of the same units in each of 5 runs"
+    assert checks["same tuning"].found == "not tuned: no arm has trials"
+    assert checks["no damaged file"].found.endswith("4 model files are there, their content was not read")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("same seeds in all trained arms", {"seeds": (0, 2)}, "seeds 0, 1: a; seeds 0, 2: b"),
+        ("same units", {"shift": {NDCG: 0.0, ("d/test", "plain", "plain", "MRR@10"): 0.0}},
+         "unlike units: 20 values in a (0, 1); 40 values in b (0, 1)"),
+        ("every value is a number", {"shift": {NDCG: float("nan")}},
+         "values that are no number: b seed 0: 20 of 20, b seed 1: 20 of 20"),
+        ("same candidate documents", {"candidates": "other"}, "candidate lists differ in b (0, 1) from 2 other runs"),
+        ("same protocol", {"evaluation": {**EVALUATION, "depth": 20}}, "depth differ in b (0, 1) from 2 other runs"),
+        ("same budget", {"groups": 16}, "b UNMATCHED: 16 against 8 groups (seed 0)"),
+        ("no factor without effect", {"content": "same"}, "a and b differ in recipe and have the same mix"),
+        ("same device and threads", {"hardware": {"device": "cuda", "device_name": "H", "threads": 2}},
+         "cpu (cpu), 1 threads in 4 stages; cuda (H), 2 threads in 4 stages"),
+    ],
+)  # fmt: skip
+def test_each_check_fails_on_what_it_is_there_for(tmp_path: Path, name: str, change: dict[str, Any], said: str) -> None:
+    both = {"content": "same"} if "content" in change else {}
+    arms = {"a": dataclasses.replace(FAIR["a"], **both), "b": dataclasses.replace(FAIR["b"], **change)}
+    store = make_study(tmp_path, arms)
+    assert failing(store) == [name]
+    assert said in checks_of(store)[name].found
+
+
+def test_an_arm_with_two_recipes_is_told(tmp_path: Path) -> None:
+    store = make_study(tmp_path, FAIR)
+    make_study(tmp_path, {name: dataclasses.replace(arm, seeds=(2,)) for name, arm in FAIR.items()})
+    assert failing(store) == []
+    make_study(tmp_path, {"a": dataclasses.replace(FAIR["a"], seeds=(3,), train={"learning_rate": 0.2}),
+                          "b": dataclasses.replace(FAIR["b"], seeds=(3,))})  # fmt: skip
+    assert checks_of(store)["one recipe per arm"].found == "a differs between its seeds in train.learning_rate"
+
+
+def test_other_code_and_packages_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = make_study(tmp_path, {"a": FAIR["a"]})
+    monkeypatch.setattr("ablate.results.git_state", lambda: {"commit": "ffffffffffff", "dirty": True})
+    monkeypatch.setattr("ablate.results.package_versions", lambda: {"torch": "9"})
+    make_study(tmp_path, {"b": FAIR["b"]})
+    checks = checks_of(store)
+    assert failing(store) == ["same code", "same packages"]
+    assert checks["same code"].found == (
+        "2 commits: 1234567890 (6 stages), ffffffffff (6 stages); 6 stages of a working tree with changes, or not "
+        "known to be without"
+    )
+    assert checks["same packages"].found == "torch 1, 9"
+
+
+def test_a_missing_run_is_listed_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fewer = dataclasses.replace(FAIR["b"], seeds=(0,))
+    make_study(tmp_path, {"a": FAIR["a"], "b": fewer, "c": Arm({"x": 1}, seeds=(0, 1))})
+    declare(tmp_path, study_block([], seeds=[0, 1]))
+    assert main(["s", "--results", str(tmp_path), "--json", str(tmp_path / "f.json")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "**Fairness of study s (fairness: 2 of 14 checks failed)**"
+    assert "1 of 4 declared runs have no scores: b seed 1; not declared: c" in lines[4]
+    first = json.loads((tmp_path / "f.json").read_text())[0]
+    assert (first["name"], first["ok"]) == ("no declared run is missing", False)
+
+
+def test_damaged_files_are_told_and_stop_nothing(tmp_path: Path) -> None:
+    store = make_study(tmp_path, FAIR)
+    first, second = (run.evaluation.id for run in read_runs(store, "s")[:2])
+    (tmp_path / "evals" / first / "notes.json").write_text("{}")
+    (tmp_path / "evals" / second / "scores.parquet").write_bytes(b"x")
+    model = next(tmp_path.glob("runs/*/model/weights"))
+    model.write_text("changed")
+    checks = checks_of(store)
+    assert f"evals/{first}/notes.json was changed" in checks["no damaged file"].found
+    assert "weights" not in checks["no damaged file"].found
+    assert checks["same units"].found == "the scores of a (1) cannot be read"
+    assert "not recorded: a" in checks["same candidate documents"].found
+    deep = checks_of(store, with_models=True)["no damaged file"].found
+    assert f"runs/{model.parent.parent.name}/model/weights was changed" in deep
+
+
+def test_unequal_tuning_is_told(tmp_path: Path) -> None:
+    store = make_study(tmp_path, FAIR)
+    (tmp_path / "tuning" / "x").mkdir(parents=True)
+    (tmp_path / "tuning" / "x" / "a.json").write_text(json.dumps({"arm": "a", "trials": 20}))
+    assert failing(store) == ["same tuning"]
+    assert checks_of(store)["same tuning"].found == "20 trials: a; 0 trials: b"
+    (tmp_path / "tuning" / "x" / "b.json").write_text(json.dumps({"arm": "b", "trials": 20}))
+    assert failing(store) == []
+
+
+def test_unknown_studies_and_baselines_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_study(tmp_path, FAIR)
+    assert main(["t", "--results", str(tmp_path)]) == 2
+    assert "no evaluation of a study 't'" in capsys.readouterr().err
+    assert main(["s", "--results", str(tmp_path), "--baseline", "z"]) == 2
+    assert "--baseline 'z' has no scores in study 's'; arms are a, b" in capsys.readouterr().err
+
+
+def test_the_table_marks_failures() -> None:
+    table = fairness_table([Check("x", False, "bad"), Check("y", True, "good")], "s")
+    assert table.title == "Fairness of study s (fairness: 1 of 2 checks failed)"
+    assert table.rows == (("x", "FAILED", "bad"), ("y", "ok", "good"))
+
+
+# what is deterministic, and in what arms differ
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        ({"stage": "untouched"}, True),
+        ({"stage": "untouched", "seed": 3}, False),
+        ({"stage": "ranker"}, True),
+        ({"stage": "ranker", "seed": 0}, False),
+        ({"stage": "imported"}, True),
+        ({"stage": "imported", "seed": 1}, False),
+        ({"stage": "evaluation"}, False),
+    ],
+)
+def test_which_arms_are_deterministic(tmp_path: Path, recipe: dict[str, Any], expected: bool) -> None:
+    store = make_study(tmp_path, {"x": Arm(system=recipe, seeds=(0,))})
+    (run,) = read_runs(store, "s")
+    assert deterministic_arms([run]) == (frozenset({"x"}) if expected else frozenset())
+
+
+def trained(factors: dict[str, Any], **more: Any) -> dict[str, Any]:
+    parts = {"source": {"kind": "world", "skew": 1, "revision": "r"}, "model": {"revision": "m", "pooling": "mean"}}
+    return {"system": "trained", "factors": factors, "train": {"epochs": 1}, **parts, **more}
+
+
+BASE = {"instructed": 1.0, "instruction_negatives": 1}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "switches"),
+    [
+        (trained(BASE), trained(BASE), ()),
+        (trained(BASE), trained({**BASE, "reversed_views": 1.0}), ("factors.reversed_views",)),
+        (trained(BASE), trained({**BASE, "reversed_views": 1.0, "twin_polarity": "random", "twins": "add"}),
+         ("factors.reversed_views",)),
+        (trained({**BASE, "reversed_views": 1.0}), trained({**BASE, "reversed_views": 1.0, "label_noise": 0.1}),
+         ("factors.label_noise",)),
+        (trained({}), trained(BASE), ("factors.instructed", "factors.instruction_negatives")),
+        (trained(BASE), trained(BASE, source={"kind": "world", "skew": 2, "revision": "q"}), ("source.skew",)),
+        (trained(BASE), trained(BASE, source={"kind": "world", "skew": 1, "revision": "q"}), ("source.revision",)),
+        (trained(BASE), trained(BASE, source={"kind": "beir", "revision": "q"}), ("source.kind",)),
+        (trained(BASE), trained(BASE, model={"revision": "n", "pooling": "last"}), ("model.revision",)),
+        (trained(BASE), trained(BASE, model={"revision": "m", "pooling": "last"}, train={"epochs": 2}),
+         ("model.pooling", "train.epochs")),
+        (trained(BASE), {"system": {"stage": "untouched", "model": {"revision": "m", "pooling": "mean"}}}, ("system",)),
+        (trained(BASE), {"system": {"stage": "untouched", "model": {"revision": "n", "pooling": "mean"}}},
+         ("system", "model.revision")),
+        ({"system": {"stage": "ranker", "k1": 1}}, {"system": {"stage": "ranker", "k1": 2}}, ("system.k1",)),
+    ],
+)  # fmt: skip
+def test_keys_that_follow_from_a_switch_do_not_count(
+    first: dict[str, Any], second: dict[str, Any], switches: tuple[str, ...]
+) -> None:
+    assert set(between(first, second).switches) == set(switches) == set(between(second, first).switches)
+
+
+def test_differences_are_shown_with_their_levels() -> None:
+    assert str(between(trained(BASE), trained({**BASE, "reversed_views": 0.5}))) == "factors.reversed_views (off → 0.5)"
+    assert str(between(trained(BASE), trained(BASE))) == "nothing"
+
+
+def test_an_interaction_and_a_trend_are_not_confounded_and_a_jump_over_two_factors_is(tmp_path: Path) -> None:
+    one, other = {"instructed": 1.0}, {"plain_twins": 1.0}
+    levels: dict[str, dict[str, float]] = {"none": {}, "x": one, "y": other, "xy": {**one, **other}}
+    runs = read_runs(make_study(tmp_path, {name: Arm(f, seeds=(0,)) for name, f in levels.items()}), "s")
+    assert confounded(runs, {"xy": 1, "x": -1, "y": -1, "none": 1}) == ""
+    assert confounded(runs, {"x": 1, "none": -1}) == ""
+    assert confounded(runs, {"x": 0.5, "y": 0.5, "none": -1}) == ""
+    assert confounded(runs, {"xy": 1, "none": -1}) == (
+        "xy and none differ in 2 keys: factors.instructed, factors.plain_twins"
+    )
+
+
+# declared runs
+
+
+def test_arms_have_the_label_of_their_file() -> None:
+    assert arm_label("dual_view") == "dual_view"
+    assert arm_label("label_noise factors.label_noise=.1") == "label_noise_0.1"
+    assert arm_label("label_noise", {"factors.label_noise": 0.2}) == "label_noise_0.2"
+    assert arm_label("dual_view runtime.label=mine") == "mine"
+    assert arm_label("unknown") == "unknown"
+
+
+def test_the_declared_runs_are_arms_by_seeds(tmp_path: Path) -> None:
+    from ablate.study import build_study
+
+    study = build_study(yaml.safe_load(yaml.safe_dump(study_block([], seeds=[3, 4]))))
+    assert expected_runs(study) == [("a", 3), ("b", 3), ("a", 4), ("b", 4)]
+
+
+def test_the_declaration_of_a_run_is_that_of_its_scores(tmp_path: Path) -> None:
+    (run,) = read_runs(make_study(tmp_path, {"a": Arm(seeds=(0,))}), "s")
+    values = {field.name: getattr(run.evaluation, field.name) for field in dataclasses.fields(run.evaluation)}
+    under = dataclasses.replace(run, evaluation=SimpleNamespace(**{**values, "declared": "abc"}))  # type: ignore[arg-type]
+    assert (run.declared, under.declared) == ("", "abc")
