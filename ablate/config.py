@@ -280,12 +280,12 @@ class Runtime:
     baseline: str | None
     """Arm whose recipe is shown beside this one at the start of a run."""
     study: str
-    until: Literal["mix", "scores"]
-    """Last stage that is made; `mix` builds and counts the data only."""
+    until: Literal["mix", "dev", "scores"]
+    """Last stage that is made; `mix` builds and counts the data only, `dev` trains and measures on the dev set."""
     checkpoint_every: Count
     """Steps between checkpoints."""
     dev_set: str | None
-    """Evaluation set that is measured during training, for the eye alone; never one of `evaluation.sets`."""
+    """Evaluation set that is measured during training, for the eye and for tuning; never one of `evaluation.sets`."""
     dev_every: Count
     """Steps between measurements on the dev set."""
     progress: bool
@@ -339,6 +339,8 @@ def _check_together(run: RunConfig) -> None:
         )
     if runtime.label == "untouched":
         raise UserError("runtime.label='untouched' is the name of the backbone before training; choose another one")
+    if runtime.until == "dev" and runtime.dev_set is None:
+        raise UserError("runtime.until=dev measures on the dev set, and runtime.dev_set is null; name one")
     if run.runtime.dev_set in run.recipe.evaluation.sets:
         raise UserError(
             f"runtime.dev_set={run.runtime.dev_set!r} is one of evaluation.sets={list(run.recipe.evaluation.sets)}; "

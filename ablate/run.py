@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads: a busy neighbour then costs nothing
@@ -17,7 +18,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ablate.config import Recipe, RunConfig, build_run
@@ -28,8 +29,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")
-def main(values: DictConfig) -> None:
-    """Run what the command line describes; mistakes end with one line and exit code 2."""
+def main(values: DictConfig) -> float | tuple[float, ...] | None:
+    """Run what the command line describes; mistakes end with one line and exit code 2, but a trial's with its sweeper."""
+    if "trial" in values:
+        return tried(values)
     try:
         execute(strict(values), baseline(values))
     except UserError as error:
@@ -39,10 +42,36 @@ def main(values: DictConfig) -> None:
         if trouble is None:
             raise
         _stop(f"error: {trouble}")
+    return None
 
 
-def execute(config: RunConfig, compared_with: Recipe | None = None) -> None:
-    """Make every stage of a run that is not there yet, and show what it is and what came out."""
+def tried(values: DictConfig) -> float | tuple[float, ...]:
+    """Run one trial of the sweeper `ablate_optuna` and return its objective on the dev set (docs/tuning.md)."""
+    import optuna
+
+    from ablate.stages import Stopped
+    from ablate.tuning.plan import build_plan
+    from ablate.tuning.trial import Watcher
+
+    plan = build_plan(OmegaConf.to_container(HydraConfig.get().sweeper, resolve=True))  # type: ignore[arg-type]
+    with open_dict(values):
+        trial = values.pop("trial")
+    config = strict(values)
+    watcher = Watcher(plan, config, trial.study, trial.number)
+    try:
+        objective = watcher.values(execute(config, watch=watcher))
+    except Stopped as error:
+        raise optuna.TrialPruned(str(error)) from None
+    return objective if len(objective) > 1 else objective[0]
+
+
+def execute(
+    config: RunConfig, compared_with: Recipe | None = None, watch: Callable[[int, dict[str, float]], None] | None = None
+) -> dict[str, float]:
+    """Make every stage of a run that is not there yet, and show what it is and what came out.
+
+    Returns the means on the dev set under `runtime.until=dev`, else nothing. `watch`: see `stages.make_model`.
+    """
     from ablate import display, stages
 
     run = stages.prepare(config)
@@ -52,12 +81,18 @@ def execute(config: RunConfig, compared_with: Recipe | None = None) -> None:
         workload = stages.make_workload(run, mix)
         display.show_card(run, mix_manifest, workload)
         if config.runtime.until == "mix":
-            return
-        train_manifest = stages.make_model(run, mix, workload, recorder)
+            return {}
+        train_manifest = stages.make_model(run, mix, workload, recorder, watch)
         display.show_training(run, train_manifest)
+        if config.runtime.until == "dev":
+            scores_dev = stages.measure_dev(run, stages.trained(run).to(run.device))
+            if watch is None:
+                display.show_dev(scores_dev)
+            return scores_dev
         untouched, _ = stages.make_scores(run, untouched=True)
         scores, _ = stages.make_scores(run, untouched=False, recorder=recorder)
     display.show_scores(run, scores, untouched)
+    return {}
 
 
 def strict(values: DictConfig) -> RunConfig:

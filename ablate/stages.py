@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,8 +28,15 @@ if TYPE_CHECKING:  # torch and transformers are loaded by the first stage that h
     from ablate.model.backbone import Backbone
     from ablate.model.encoder import BiEncoder
 
+Watch = Callable[[int, dict[str, float]], None]
+"""Called with the step and the scores of every measurement on the dev set; may raise Stopped."""
+
 TOKENIZER_ROWS = 500
 """Rows of the source whose texts train the tokenizer of the tiny model; the same for every arm and seed."""
+
+
+class Stopped(Exception):
+    """Raised by a watcher out of a training that is not worth its cost; it can be gone on with later."""
 
 
 @dataclass
@@ -203,7 +210,8 @@ class Recorder:
             yield self
         except BaseException as error:
             if self._tracker is not None:
-                self._tracker.finish("failed" if isinstance(error, Exception) else "interrupted")
+                failed = isinstance(error, Exception) and not isinstance(error, Stopped)
+                self._tracker.finish("failed" if failed else "interrupted")
             raise
         if self._tracker is not None:
             self._tracker.finish("finished")
@@ -262,8 +270,13 @@ def make_workload(run: Run, mix: Mix) -> dict[str, Any]:
     return counts
 
 
-def make_model(run: Run, mix: Mix, workload: dict[str, Any], recorder: Recorder) -> Manifest:
-    """Train the model on the mix, from its last checkpoint if there is one, or find it complete."""
+def make_model(
+    run: Run, mix: Mix, workload: dict[str, Any], recorder: Recorder, watch: Watch | None = None
+) -> Manifest:
+    """Train the model on the mix, from its last checkpoint if there is one, or find it complete.
+
+    `watch` sees every measurement on the dev set and may end the training by raising Stopped.
+    """
     identity, store, config = run.identity, run.store, run.config
     started = now()
     with store.making("train", identity.train) as folder:
@@ -274,7 +287,10 @@ def make_model(run: Run, mix: Mix, workload: dict[str, Any], recorder: Recorder)
             encoder = run.untrained().to(run.device)
 
             def on_dev(step: int, encoder: BiEncoder) -> None:
-                tracker.log(step, measure_dev(run, encoder))
+                scores = measure_dev(run, encoder)
+                tracker.log(step, scores)
+                if watch is not None:
+                    watch(step, scores)
 
             report = fit(
                 encoder,
@@ -334,7 +350,7 @@ def trained(run: Run) -> BiEncoder:
 
 
 def measure_dev(run: Run, encoder: BiEncoder) -> dict[str, float]:
-    """Return the main measures on the dev set, for the eye: they choose nothing."""
+    """Return the main measures on the dev set, for the eye and for tuning: they choose no model within a training."""
     from ablate.evaluation.protocol import evaluate
 
     assert run.config.runtime.dev_set is not None
