@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")
 def main(values: DictConfig) -> float | tuple[float, ...] | None:
-    """Run what the command line describes; mistakes end with one line and exit code 2, but a trial's with its sweeper."""
+    """Run what the command line describes; mistakes end with one line and exit code 2; a trial's go to its sweeper."""
     if "trial" in values:
         return tried(values)
     try:
@@ -57,9 +57,9 @@ def tried(values: DictConfig) -> float | tuple[float, ...]:
     with open_dict(values):
         trial = values.pop("trial")
     config = strict(values)
-    watcher = Watcher(plan, config, trial.study, trial.number)
     try:
-        objective = watcher.values(execute(config, watch=watcher))
+        with Watcher(plan, config.runtime.results, trial.study, trial.number) as watcher:
+            objective = watcher.values(execute(config, watch=watcher))
     except Stopped as error:
         raise optuna.TrialPruned(str(error)) from None
     return objective if len(objective) > 1 else objective[0]

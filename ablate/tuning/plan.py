@@ -60,7 +60,7 @@ class Plan:
         return Path(results).absolute() / "tuning" / self.study
 
     @property
-    def all_directions(self) -> tuple[str, ...]:
+    def all_directions(self) -> tuple[Literal["maximize", "minimize"], ...]:
         """One direction per objective."""
         return self.directions or ("maximize",) * len(self.objective)
 
@@ -70,7 +70,9 @@ def build_plan(values: Mapping[str, Any]) -> Plan:
     plan = build(Plan, {key: value for key, value in values.items() if key != "_target_"}, "hydra.sweeper")
     check_objective(plan.objective, plan.directions)
     if safe_name(plan.study) != plan.study:
-        raise UserError(f"hydra.sweeper.study={plan.study!r} must be a name of letters, digits, dots, dashes, underscores")
+        raise UserError(
+            f"hydra.sweeper.study={plan.study!r} must be a name of letters, digits, dots, dashes, underscores"
+        )
     if plan.pruner != "none" and len(plan.objective) > 1:
         raise UserError(
             f"hydra.sweeper.pruner={plan.pruner} compares trials by one number, and there are {len(plan.objective)} "
@@ -138,6 +140,7 @@ def open_storage(plan: Plan, folder: Path) -> optuna.storages.BaseStorage:
     from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    options: dict[str, Any]
     if plan.storage == "journal":
         return optuna.storages.JournalStorage(JournalFileBackend(str(folder / "trials.journal")))
     if plan.storage == "sqlite":
@@ -146,6 +149,16 @@ def open_storage(plan: Plan, folder: Path) -> optuna.storages.BaseStorage:
         url, options = plan.storage, {"pool_pre_ping": True}
     with storage_errors(plan):
         return optuna.storages.RDBStorage(url, engine_kwargs=options)
+
+
+def close_storage(storage: optuna.storages.BaseStorage) -> None:
+    """Close the connections of a storage to its database, if it has one."""
+    import optuna
+
+    base = getattr(storage, "_backend", storage)  # a study wraps a database's storage into a cache
+    if isinstance(base, optuna.storages.RDBStorage):
+        base.remove_session()
+        base.engine.dispose()
 
 
 def mend_journal(path: Path) -> int:

@@ -66,30 +66,43 @@ def best_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 
 
 def write_record(plan: Plan, arms: Sequence[ArmStudy], folder: Path) -> list[Path]:
-    """Write `tuning.json`, and the winners once every arm has all its trials; return the winners' files.
+    """Bring `tuning.json` and the winners up to date, and return the winners' files of these arms.
 
-    Until then winners of an earlier, smaller call stay away, because arms that are tuned unequally must not be compared.
+    Arms that earlier calls tuned under the same study name stay. The winners of these arms are there only when each of
+    them has all its trials, because arms that were tuned unequally must not be compared; where nothing has changed, no
+    file is touched.
     """
+    path, winners = folder / TUNING_FILE, folder / "winners"
+    known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     found = {arm.arm.name: summary(arm) for arm in arms}
-    write_atomically(folder / TUNING_FILE, json.dumps(found, indent=1) + "\n")
-    winners = folder / "winners"
-    for path in winners.glob("*.yaml"):
-        path.unlink()
-    if any(one["finished"] < one["trials"] for one in found.values()):
-        return []
-    winners.mkdir(exist_ok=True)
-    written = []
     for name, one in found.items():
-        for best in one["best"]:
-            path = winners / (f"{name}.yaml" if len(plan.objective) == 1 else f"{name}_trial{best['trial']}.yaml")
-            write_atomically(path, winner_text(name, one, best))
-            written.append(path)
-    return written
+        earlier = known.get(name, {})
+        if {**earlier, "written": ""} == {**json.loads(json.dumps(one)), "written": ""}:
+            one["written"] = earlier["written"]
+    texts = {}
+    if all(one["finished"] >= one["trials"] for one in found.values()):
+        for name, one in found.items():
+            for best in one["best"]:
+                ending = "" if len(plan.objective) == 1 else f"_trial{best['trial']}"
+                texts[winners / f"{name}{ending}.yaml"] = winner_text(name, one, best)
+    stale = {winners / name for one in (known, found) for arm in found for name in _winner_files(one.get(arm, {}), arm)}
+    for file in stale - set(texts):
+        file.unlink(missing_ok=True)
+    winners.mkdir(exist_ok=True)
+    for file, text in {**texts, path: json.dumps({**known, **found}, indent=1) + "\n"}.items():
+        if not file.is_file() or file.read_text(encoding="utf-8") != text:
+            write_atomically(file, text)
+    return list(texts)
+
+
+def _winner_files(one: Mapping[str, Any], arm: str) -> list[str]:
+    """Return the names that the winners of an arm may have had."""
+    return [f"{arm}.yaml", *(f"{arm}_trial{best['trial']}.yaml" for best in one.get("best", ()))]
 
 
 def winner_text(arm: str, one: Mapping[str, Any], best: Mapping[str, Any]) -> str:
-    """Return the text of a winner's file: its provenance as comments, its values at their places in the configuration."""
-    import yaml
+    """Return the text of a winner's file: comments with its provenance, and its values as Hydra composes them."""
+    import yaml  # type: ignore[import-untyped,unused-ignore]
 
     values: dict[str, Any] = {}
     groups = []
@@ -112,4 +125,5 @@ def winner_text(arm: str, one: Mapping[str, Any], best: Mapping[str, Any]) -> st
         f"written {one['written']}",
     ]
     body: dict[str, Any] = {**({"defaults": groups} if groups else {}), **values}
-    return "\n".join(re.sub(r"[\r\n]", " ", line) for line in lines) + "\n" + yaml.safe_dump(body, sort_keys=False)
+    text: str = yaml.safe_dump(body, sort_keys=False)
+    return "\n".join(re.sub(r"[\r\n]", " ", line) for line in lines) + "\n" + text

@@ -164,7 +164,7 @@ def check_objective(objective: Sequence[str], directions: Sequence[str]) -> None
         )
     if directions and len(directions) != len(objective):
         raise UserError(
-            f"hydra.sweeper.directions={list(directions)} must have one entry for each of the {len(objective)} objectives"
+            f"hydra.sweeper.directions={list(directions)} must have an entry for each of the {len(objective)} objectives"
         )
 
 
@@ -188,6 +188,23 @@ def grid(dimensions: Mapping[str, Dimension]) -> list[Point]:
     return [dict(zip(dimensions, values, strict=True)) for values in itertools.product(*lists)]
 
 
+def corners(dimensions: Mapping[str, Dimension]) -> tuple[Point, Point]:
+    """Return two points of the space, all dimensions at their first value and all at their last."""
+    ends: list[tuple[Value, Value]] = []
+    for dimension in dimensions.values():
+        if isinstance(dimension, Choice):
+            ends.append((dimension.values[0], dimension.values[-1]))
+        else:
+            ends.append((dimension.low, dimension.high))
+    first, last = zip(*ends, strict=True)
+    return dict(zip(dimensions, first, strict=True)), dict(zip(dimensions, last, strict=True))
+
+
+def to_texts(point: Mapping[str, Value]) -> list[str]:
+    """Return a point as overrides."""
+    return [f"{key}={to_text(value)}" for key, value in point.items()]
+
+
 def to_text(value: Value) -> str:
     """Return a value in Hydra's override grammar."""
     if value is None or isinstance(value, bool):
@@ -196,7 +213,8 @@ def to_text(value: Value) -> str:
         return repr(value)
     if re.fullmatch(r"[A-Za-z_][\w./-]*", value) and value.lower() not in ("null", "true", "false", "inf", "nan"):
         return value
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    doubled = re.sub(r"(\\+)(?='|$)", r"\1\1", value)  # the grammar reads a backslash as one but before a quote
+    return "'" + doubled.replace("'", "\\'") + "'"
 
 
 def _override(text: str) -> Any:

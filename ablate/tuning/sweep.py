@@ -15,8 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ablate.records import UserError
 from ablate.results import Lock
-from ablate.tuning.plan import Plan, make_pruner, make_sampler, mend_journal, open_storage, storage_errors
-from ablate.tuning.space import Dimension, Point, grid, to_text
+from ablate.tuning.plan import (
+    Plan,
+    close_storage,
+    make_pruner,
+    make_sampler,
+    mend_journal,
+    open_storage,
+    storage_errors,
+)
+from ablate.tuning.space import Dimension, Point, grid, to_text, to_texts
 
 if TYPE_CHECKING:
     import optuna
@@ -159,10 +167,9 @@ class ArmStudy:
 
     def overrides(self, trial: optuna.Trial) -> list[str]:
         """Return the command line of a trial's job."""
-        point = [f"{key}={to_text(value)}" for key, value in trial.params.items()]
         return [
             *self.arm.overrides,
-            *point,
+            *to_texts(trial.params),
             f"++runtime.study={to_text(f'tuning_{self.plan.study}')}",
             f"++runtime.label={to_text(f'{self.arm.name}_t{trial.number}')}",
             "++runtime.until=dev",
@@ -193,6 +200,12 @@ def open_arms(
             )
             opened.append(ArmStudy(plan, arm, dimensions, study))
     return opened
+
+
+def close_arms(arms: Sequence[ArmStudy]) -> None:
+    """Close the storage that the arms share."""
+    for arm in arms[:1]:
+        close_storage(arm.study._storage)
 
 
 def sweep_lock(folder: Path) -> Lock:

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ablate.config import RunConfig
 from ablate.records import UserError
 from ablate.stages import Stopped
-from ablate.tuning.plan import Plan, make_pruner, open_storage
+from ablate.tuning.plan import Plan, close_storage, make_pruner, open_storage
 
 
 class Watcher:
-    """Reports the objective of a training trial at every measurement on the dev set, and stops it where told."""
+    """Reports the objective of a training trial at every measurement on the dev set, and stops it where told.
 
-    def __init__(self, plan: Plan, config: RunConfig, study: str, number: int) -> None:
+    A context manager: its end closes the storage.
+    """
+
+    def __init__(self, plan: Plan, results: str, study: str, number: int) -> None:
         """The storage is opened only when there is a pruner to report to."""
-        self._plan, self._config = plan, config
-        self._trial = None
+        self._plan = plan
+        self._storage, self._trial = None, None
         if plan.pruner != "none":
             import optuna
 
-            storage = open_storage(plan, plan.folder(config.runtime.results))
-            loaded = optuna.load_study(study_name=study, storage=storage, pruner=make_pruner(plan))
-            trial_id = storage.get_trial_id_from_study_id_trial_number(loaded._study_id, number)
+            self._storage = open_storage(plan, plan.folder(results))
+            loaded = optuna.load_study(study_name=study, storage=self._storage, pruner=make_pruner(plan))
+            trial_id = self._storage.get_trial_id_from_study_id_trial_number(loaded._study_id, number)
             self._trial = optuna.Trial(loaded, trial_id)
+
+    def __enter__(self) -> Watcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._storage is not None:
+            close_storage(self._storage)
 
     def __call__(self, step: int, scores: Mapping[str, float]) -> None:
         """Report; raises Stopped when the pruner has seen enough."""
@@ -42,9 +51,6 @@ class Watcher:
             match = [value for key, value in named.items() if key.endswith(f"/{name}")]
             if len(match) != 1:
                 known = sorted("/".join(key.split("/")[-3:]) for key in named)
-                raise UserError(
-                    f"hydra.sweeper.objective: the dev set {self._config.runtime.dev_set!r} has no {name!r}; it has: "
-                    f"{', '.join(known)}"
-                )
+                raise UserError(f"hydra.sweeper.objective: the dev set has no {name!r}; it has: {', '.join(known)}")
             found.append(match[0])
         return tuple(found)

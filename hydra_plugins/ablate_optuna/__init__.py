@@ -47,8 +47,9 @@ class AblateOptuna(Sweeper):
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
         """Keep what is needed to compose and launch jobs."""
-        self.config, self.context = config, hydra_context
-        self.launcher = Plugins.instance().instantiate_launcher(
+        self.config: Any = config
+        self.context = hydra_context
+        self.launcher: Any = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
@@ -67,13 +68,16 @@ class AblateOptuna(Sweeper):
         from ablate.tuning.plan import build_plan, check_no_secret
         from ablate.tuning.record import write_record
         from ablate.tuning.space import parse
-        from ablate.tuning.sweep import open_arms, run_trials, sweep_lock
+        from ablate.tuning.sweep import close_arms, open_arms, run_trials, sweep_lock
 
         if "LOCAL_RANK" in os.environ:
-            raise UserError("LOCAL_RANK is set: a process of a distributed training must not sweep; give each trial one "
-                            "process, or submit it as a job of its own with a launcher")  # fmt: skip
-        check_no_secret(OmegaConf.to_container(self.config.hydra.sweeper, resolve=False)["storage"])  # type: ignore
-        plan = build_plan(OmegaConf.to_container(self.config.hydra.sweeper, resolve=True))  # type: ignore[arg-type]
+            raise UserError("LOCAL_RANK is set: a process of a distributed training must not sweep; start the sweep "
+                            "outside of it")  # fmt: skip
+        settings: Any = self.config.hydra.sweeper
+        raw: Any = OmegaConf.to_container(settings, resolve=False)
+        check_no_secret(raw["storage"])
+        values: Any = OmegaConf.to_container(settings, resolve=True)
+        plan = build_plan(values)
         if plan.workers > 1 and type(self.launcher).__name__ == "BasicLauncher":
             raise UserError(f"hydra.sweeper.workers={plan.workers} needs a launcher with processes of its own: add "
                             f"hydra/launcher=joblib or hydra/launcher=submitit_local")  # fmt: skip
@@ -90,35 +94,28 @@ class AblateOptuna(Sweeper):
                 failures = run_trials(plan, opened, lambda overrides, number: self._launch(plan, overrides, number))
             finally:
                 winners = write_record(plan, opened, folder)
+                close_arms(opened)
         for path in winners:
             print(f"winner: {path}")
         if len(failures) >= plan.max_failures:
-            raise UserError(f"{len(failures)} trials failed (hydra.sweeper.max_failures={plan.max_failures}), the last: "
-                            f"{failures[-1]}; the study is kept: mend it and issue the same command again")  # fmt: skip
+            raise UserError(f"{len(failures)} trials failed (hydra.sweeper.max_failures={plan.max_failures}), the "
+                            f"last: {failures[-1]}; the study is kept: mend it and issue the same command again")  # fmt: skip
 
     def _arm(self, spec: str, plan: Any, dimensions: Any, fixed: tuple[str, ...]) -> Any:
         """Compose an arm without any trial: mistakes show before the first one, and its recipe is what is declared."""
-        from hydra.errors import HydraException
-        from omegaconf.errors import OmegaConfBaseException
-
-        from ablate.config import build_run, digest, plain
+        from ablate.config import digest, plain
         from ablate.records import UserError
         from ablate.tuning.record import space_values
+        from ablate.tuning.space import corners, to_texts
         from ablate.tuning.sweep import ArmToTune
 
         experiment, *own = spec.split() if spec else ("",)
         if experiment and any(item.lstrip("+").startswith("experiment=") for item in fixed):
             raise UserError("hydra.sweeper.arms names the arms; leave +experiment out of the command line")
         overrides = (*((f"+experiment={experiment}",) if experiment else ()), *own, *fixed)
-        try:
-            composed = self.context.config_loader.load_sweep_config(self.config, list(overrides))
-            values = OmegaConf.to_container(
-                OmegaConf.masked_copy(composed, [key for key in composed if key not in ("hydra", "study", "trial")]),
-                resolve=True, throw_on_missing=True,
-            )  # fmt: skip
-        except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(f"arm {spec or 'of the command line'}: {error}") from error
-        run = build_run(values)  # type: ignore[arg-type]
+        run = self._compose(overrides)
+        for point in corners(dimensions):
+            self._compose((*overrides, *to_texts(point)))
         dev = run.runtime.dev_set
         if dev is None or dev.startswith(("test", "heldout")):
             raise UserError(f"runtime.dev_set={dev!r}: tuning needs an evaluation set that no claim is tested on; name "
@@ -133,6 +130,22 @@ class AblateOptuna(Sweeper):
             "dev set": dev,
         }
         return ArmToTune(run.runtime.label, overrides, declared)
+
+    def _compose(self, overrides: tuple[str, ...]) -> Any:
+        """Return the strict configuration of a command line; raises UserError for what is wrong with it."""
+        from hydra.errors import HydraException
+        from omegaconf.errors import OmegaConfBaseException
+
+        from ablate.config import build_run
+        from ablate.records import UserError
+
+        try:
+            composed = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+            parts = OmegaConf.masked_copy(composed, [key for key in composed if key not in ("hydra", "study")])
+            values: Any = OmegaConf.to_container(parts, resolve=True, throw_on_missing=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(f"{' '.join(overrides)}: {str(error).splitlines()[0]}") from error
+        return build_run(values)
 
     def _launch(self, plan: Any, overrides: Any, number: int) -> Any:
         """Run one job to its end; whatever it or its launcher raises becomes a failed trial."""
