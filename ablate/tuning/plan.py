@@ -62,7 +62,7 @@ class Plan:
     @property
     def all_directions(self) -> tuple[Literal["maximize", "minimize"], ...]:
         """One direction per objective."""
-        return self.directions or ("maximize",) * len(self.objective)
+        return self.directions or tuple("maximize" for _ in self.objective)
 
 
 def build_plan(values: Mapping[str, Any]) -> Plan:

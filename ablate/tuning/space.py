@@ -164,7 +164,8 @@ def check_objective(objective: Sequence[str], directions: Sequence[str]) -> None
         )
     if directions and len(directions) != len(objective):
         raise UserError(
-            f"hydra.sweeper.directions={list(directions)} must have an entry for each of the {len(objective)} objectives"
+            f"hydra.sweeper.directions={list(directions)} must have an entry for each of the "
+            f"{len(objective)} objectives"
         )
 
 

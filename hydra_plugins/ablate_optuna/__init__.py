@@ -99,7 +99,8 @@ class AblateOptuna(Sweeper):
             print(f"winner: {path}")
         if len(failures) >= plan.max_failures:
             raise UserError(f"{len(failures)} trials failed (hydra.sweeper.max_failures={plan.max_failures}), the "
-                            f"last: {failures[-1]}; the study is kept: mend it and issue the same command again")  # fmt: skip
+                            f"last: {failures[-1]}; the study is kept: mend it and issue the same command "
+                            f"again")  # fmt: skip
 
     def _arm(self, spec: str, plan: Any, dimensions: Any, fixed: tuple[str, ...]) -> Any:
         """Compose an arm without any trial: mistakes show before the first one, and its recipe is what is declared."""
