@@ -491,6 +491,14 @@ def test_a_pruned_trial_stops_early(tmp_path: Path) -> None:
     assert arm["finished"] == 8 and 0 < arm["pruned"] <= 6 and f"{arm['pruned']}" == str(out.count(": pruned ["))
 
 
+def test_joblib_processes_take_trials_one_by_one(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="pip install 'ablate[launchers]'")
+    given = ("hydra/launcher=joblib", "hydra.sweeper.workers=2", "hydra.sweeper.storage=journal")
+    code, out, err = run(tmp_path, "peak", "+experiment=dual_view", *given, "hydra.sweeper.n_trials=4")
+    assert code == 0 and "FAILED" not in out, err
+    assert sorted(line[1] for line in jobs(tmp_path)) == ["0", "1", "2", "3"]
+
+
 @pytest.mark.parametrize(
     ("job", "overrides", "words"),
     [

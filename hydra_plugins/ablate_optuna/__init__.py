@@ -90,6 +90,7 @@ class AblateOptuna(Sweeper):
         folder.mkdir(parents=True, exist_ok=True)
         with sweep_lock(folder):
             opened = open_arms(plan, arms, dimensions, folder)
+            self._warm_up(plan.workers)
             try:
                 failures = run_trials(plan, opened, lambda overrides, number: self._launch(plan, overrides, number))
             finally:
@@ -147,6 +148,14 @@ class AblateOptuna(Sweeper):
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(f"{' '.join(overrides)}: {str(error).splitlines()[0]}") from error
         return build_run(values)
+
+    def _warm_up(self, workers: int) -> None:
+        """Start joblib's shared worker processes: threads that find none break each other's first job."""
+        if type(self.launcher).__name__ == "JoblibLauncher" and workers > 1:
+            import joblib  # type: ignore[import-untyped,unused-ignore]
+
+            self.launcher.joblib["n_jobs"] = workers
+            joblib.Parallel(n_jobs=workers, backend="loky")(joblib.delayed(abs)(0) for _ in range(workers))
 
     def _launch(self, plan: Any, overrides: Any, number: int) -> Any:
         """Run one job to its end; whatever it or its launcher raises becomes a failed trial."""
