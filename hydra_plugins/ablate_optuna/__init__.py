@@ -152,7 +152,7 @@ class AblateOptuna(Sweeper):
     def _warm_up(self, workers: int) -> None:
         """Start joblib's shared worker processes: threads that find none break each other's first job."""
         if type(self.launcher).__name__ == "JoblibLauncher" and workers > 1:
-            import joblib  # type: ignore[import-untyped,unused-ignore]
+            import joblib  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
             self.launcher.joblib["n_jobs"] = workers
             joblib.Parallel(n_jobs=workers, backend="loky")(joblib.delayed(abs)(0) for _ in range(workers))
