@@ -287,12 +287,12 @@ class Runtime:
     baseline: str | None
     """Arm whose recipe is shown beside this one at the start of a run."""
     study: str
-    until: Literal["mix", "scores"]
-    """Last stage that is made; `mix` builds and counts the data only."""
+    until: Literal["mix", "dev", "scores"]
+    """Last stage that is made; `mix` builds and counts the data only, `dev` trains and measures on the dev set."""
     checkpoint_every: Count
     """Steps between checkpoints."""
     dev_set: str | None
-    """Evaluation set that is measured during training, for the eye alone; never one of `evaluation.sets`."""
+    """Evaluation set that is measured during training, for the eye and for tuning; never one of `evaluation.sets`."""
     dev_every: Count
     """Steps between measurements on the dev set."""
     progress: bool
@@ -352,6 +352,8 @@ def _check_together(run: RunConfig) -> None:
             f"ranker={recipe.ranker!r} trains nothing, so factors.{next(iter(switched_on))} would mean nothing; leave "
             f"the factors off (+experiment=query_only does), or set ranker=trained"
         )
+    if runtime.until == "dev" and runtime.dev_set is None:
+        raise UserError("runtime.until=dev measures on the dev set, and runtime.dev_set is null; name one")
     if run.runtime.dev_set in run.recipe.evaluation.sets:
         raise UserError(
             f"runtime.dev_set={run.runtime.dev_set!r} is one of evaluation.sets={list(run.recipe.evaluation.sets)}; "

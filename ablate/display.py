@@ -103,6 +103,13 @@ def show_training(run: Run, manifest: Manifest) -> None:
     )
 
 
+def show_dev(scores: Mapping[str, float]) -> None:
+    """Print the means on the dev set."""
+    print()
+    for name, value in scores.items():
+        print(f"  {name:<60} {value:8.4f}")
+
+
 def show_scores(run: Run, scores: Evaluation, untouched: Evaluation) -> None:
     """Print each condition with the trained model beside the untouched backbone, warnings first."""
     from ablate.evaluation.protocol import compare, format_table

@@ -18,7 +18,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ablate.config import Recipe, RunConfig, build_run
@@ -27,14 +27,16 @@ from ablate.results import disk_trouble
 
 if TYPE_CHECKING:
     from ablate.model.distributed import World
-    from ablate.stages import Run
+    from ablate.stages import Run, Watch
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 @hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")
-def main(values: DictConfig) -> None:
-    """Run what the command line describes; mistakes end with one line and exit code 2."""
+def main(values: DictConfig) -> float | tuple[float, ...] | None:
+    """Run what the command line describes; mistakes end with one line and exit code 2; a trial's go to its sweeper."""
+    if "trial" in values:
+        return tried(values)
     try:
         refuse_shared_multirun()
         execute(strict(values), baseline(values))
@@ -45,41 +47,71 @@ def main(values: DictConfig) -> None:
         if trouble is None:
             raise
         _stop(f"error: {trouble}")
+    return None
 
 
-def execute(config: RunConfig, compared_with: Recipe | None = None) -> None:
-    """Make every stage of a run that is not there yet, and show what it is and what came out."""
+def tried(values: DictConfig) -> float | tuple[float, ...]:
+    """Run one trial of the sweeper `ablate_optuna` and return its objective on the dev set (docs/tuning.md)."""
+    import optuna
+
+    from ablate.stages import Stopped
+    from ablate.tuning.plan import build_plan
+    from ablate.tuning.trial import Watcher
+
+    plan = build_plan(OmegaConf.to_container(HydraConfig.get().sweeper, resolve=True))  # type: ignore[arg-type]
+    with open_dict(values):
+        trial = values.pop("trial")
+    config = strict(values)
+    try:
+        with Watcher(plan, config.runtime.results, trial.study, trial.number) as watcher:
+            objective = watcher.values(execute(config, watch=watcher))
+    except Stopped as error:
+        raise optuna.TrialPruned(str(error)) from None
+    return objective if len(objective) > 1 else objective[0]
+
+
+def execute(config: RunConfig, compared_with: Recipe | None = None, watch: Watch | None = None) -> dict[str, float]:
+    """Make every stage of a run that is not there yet, and show what it is and what came out.
+
+    Returns the means on the dev set under `runtime.until=dev`, else nothing. `watch`: see `stages.make_model`.
+    """
     from ablate import stages
 
     run = stages.prepare(config)
     with stages.processes(run) as world:
-        if not world.leads:
-            stages.follow(run, world)
-            return
-        lead(run, world, compared_with)
+        if world.leads:
+            return lead(run, world, compared_with, watch)
+        stages.follow(run, world)
+    return {}
 
 
-def lead(run: Run, world: World, compared_with: Recipe | None) -> None:
-    """Do all the work of a run; of several processes on one run, all but the share of the training's steps."""
+def lead(run: Run, world: World, compared_with: Recipe | None, watch: Watch | None) -> dict[str, float]:
+    """Do all the work of a run; of several processes on one run, all but the others' share of the training."""
     from ablate import display, stages
 
+    ranker, until = run.config.recipe.ranker, run.config.runtime.until
     display.show_run(run, compared_with)
-    if run.config.recipe.ranker != "trained":
-        if run.config.runtime.until == "scores":
-            scores, _ = stages.make_scores(run, run.config.recipe.ranker)
-            display.show_baseline(run, scores)
-        return
+    if ranker != "trained":
+        if until == "scores":
+            display.show_baseline(run, stages.make_scores(run, ranker)[0])
+        return {}
     with stages.whole_run_lock(run), stages.Recorder(run).open() as recorder:
         mix, mix_manifest = stages.make_mix(run)
         workload = stages.make_workload(run, mix)
         display.show_card(run, mix_manifest, workload, compared_with)
-        if run.config.runtime.until == "mix":
-            return
-        train_manifest = stages.make_model(run, mix, workload, recorder, world)
+        if until == "mix":
+            return {}
+        train_manifest = stages.make_model(run, mix, workload, recorder, world, watch)
         display.show_training(run, train_manifest)
+        if until == "dev":
+            on_dev = stages.measure_dev(run, stages.trained(run).to(run.device))
+            if watch is None:
+                display.show_dev(on_dev)
+            return on_dev
         untouched, _ = stages.make_scores(run, "untouched")
         scores, _ = stages.make_scores(run, "trained", recorder)
     display.show_scores(run, scores, untouched)
+    return {}
 
 
 def refuse_shared_multirun() -> None:

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -31,8 +31,15 @@ if TYPE_CHECKING:  # torch and transformers are loaded by the first stage that h
     from ablate.model.encoder import BiEncoder
     from ablate.model.module import FitReport, OnDev, OnStep
 
+Watch = Callable[[int, dict[str, float]], None]
+"""Called with the step and the scores of every measurement on the dev set; may raise Stopped."""
+
 TOKENIZER_ROWS = 500
 """Rows of the source whose texts train the tokenizer of the tiny model; the same for every arm and seed."""
+
+
+class Stopped(Exception):
+    """Raised by a watcher out of a training that is not worth its cost; it can be gone on with later."""
 
 
 @dataclass
@@ -216,7 +223,8 @@ class Recorder:
             yield self
         except BaseException as error:
             if self._tracker is not None:
-                self._tracker.finish("failed" if isinstance(error, Exception) else "interrupted")
+                failed = isinstance(error, Exception) and not isinstance(error, Stopped)
+                self._tracker.finish("failed" if failed else "interrupted")
             raise
         if self._tracker is not None:
             self._tracker.finish("finished")
@@ -309,8 +317,13 @@ def _fit(run: Run, mix: Mix, encoder: BiEncoder, world: World, on_step: OnStep, 
     )
 
 
-def make_model(run: Run, mix: Mix, workload: dict[str, Any], recorder: Recorder, world: World) -> Manifest:
-    """Train the model on the mix, from its last checkpoint if there is one, or find it complete."""
+def make_model(
+    run: Run, mix: Mix, workload: dict[str, Any], recorder: Recorder, world: World, watch: Watch | None = None
+) -> Manifest:
+    """Train the model on the mix, from its last checkpoint if there is one, or find it complete.
+
+    `watch` sees every measurement on the dev set and may end the training by raising Stopped.
+    """
     identity, store, config = run.identity, run.store, run.config
     started = now()
     with store.making("train", identity.train) as folder:
@@ -320,7 +333,10 @@ def make_model(run: Run, mix: Mix, workload: dict[str, Any], recorder: Recorder,
             encoder = run.untrained().to(run.device)
 
             def on_dev(step: int, encoder: BiEncoder) -> None:
-                tracker.log(step, measure_dev(run, encoder))
+                scores = measure_dev(run, encoder)
+                tracker.log(step, scores)
+                if watch is not None:
+                    watch(step, scores)
 
             report = _fit(run, mix, encoder, world, tracker.log, on_dev if config.runtime.dev_set else None)
             shutil.rmtree(folder / "model", ignore_errors=True)
@@ -369,7 +385,7 @@ def trained(run: Run) -> BiEncoder:
 
 
 def measure_dev(run: Run, encoder: BiEncoder) -> dict[str, float]:
-    """Return the main measures on the dev set, for the eye: they choose nothing."""
+    """Return the main measures on the dev set, for the eye and for tuning: they choose no model within a training."""
     from ablate.evaluation.protocol import evaluate
 
     assert run.config.runtime.dev_set is not None

@@ -45,7 +45,9 @@ RULES: dict[str, set[str]] = {
     "ablate.card": {"ablate", "scipy"},
     "ablate.reproduce": {"ablate.config", "ablate.factors", "ablate.records", "hydra", "omegaconf", "yaml"},
     "ablate.search": {"ablate", "numpy"},
-    "ablate.run": {"ablate", "hydra", "omegaconf"},
+    "ablate.run": {"ablate", "hydra", "omegaconf", "optuna"},
+    "ablate.tuning": {"ablate.config", "ablate.factors", "ablate.records", "ablate.results", "ablate.stages",
+                      "ablate.tuning", "hydra", "numpy", "optuna", "sqlalchemy", "yaml"},
     "ablate": set(),
     "analysis": {"ablate.records", "ablate.factors", "ablate.config", "ablate.results", "ablate.study",
                  "ablate.evaluation.measures",
@@ -95,6 +97,12 @@ def violations(source: str, module: str) -> list[str]:
         elif top in ONLY_IN_FUNCTIONS and not inside:
             wrong.append(f"{module} imports {name} outside a function")
     return wrong
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "ablate" / "tuning").glob("*.py")), ids=lambda path: path.stem)
+def test_tuning_loads_hydra_in_functions_only(path: Path) -> None:
+    found = imports(path.read_text(encoding="utf-8"), path.stem)
+    assert [name for name, inside in found if name.split(".")[0] in ("hydra", "sqlalchemy") and not inside] == []
 
 
 def modules() -> list[tuple[str, Path]]:
