@@ -25,11 +25,14 @@ from ablate.tracking import Tracker, ledger_steps, open_tracker
 
 if TYPE_CHECKING:  # torch and transformers are loaded by the first stage that has work to do
     from ablate.evaluation.protocol import Evaluation
+    from ablate.evaluation.vectors import Retrieval
     from ablate.model.backbone import Backbone
     from ablate.model.encoder import BiEncoder
 
 TOKENIZER_ROWS = 500
 """Rows of the source whose texts train the tokenizer of the tiny model; the same for every arm and seed."""
+EMBEDDINGS = "embeddings"
+"""In the folder of an evaluation: shards of document vectors, while they are needed."""
 
 
 @dataclass
@@ -338,10 +341,23 @@ def measure_dev(run: Run, encoder: BiEncoder) -> dict[str, float]:
     from ablate.evaluation.protocol import evaluate
 
     assert run.config.runtime.dev_set is not None
-    result = evaluate(
-        encoder, [run.evaluation_set(run.config.runtime.dev_set)], depth=run.config.recipe.evaluation.depth
-    )
+    sets = [run.evaluation_set(run.config.runtime.dev_set)]
+    result = evaluate(encoder, sets, depth=run.config.recipe.evaluation.depth, retrieval=retrieval(run.config))
     return {f"dev/{name}": value for name, value in headline(result).items()}
+
+
+def retrieval(config: RunConfig, folder: Path | None = None) -> Retrieval:
+    """Return how documents are split, kept and searched; with the folder of an evaluation, large sets lie there."""
+    from ablate.evaluation.vectors import Retrieval
+
+    recipe = config.recipe.evaluation
+    return Retrieval(
+        window=recipe.window,
+        stride=recipe.stride,
+        index=recipe.index,
+        shard_size=config.runtime.shard_size,
+        folder=None if folder is None else folder / EMBEDDINGS,
+    )
 
 
 def headline(result: Evaluation) -> dict[str, float]:
@@ -367,14 +383,17 @@ def make_scores(run: Run, *, untouched: bool, recorder: Recorder | None = None) 
             encoder = (run.untrained() if untouched else trained(run)).to(run.device)
             encoder.batch_size = config.recipe.evaluation.batch_size
             sets = [run.evaluation_set(name) for name in config.recipe.evaluation.sets]
-            result = evaluate(encoder, sets, depth=config.recipe.evaluation.depth)
+            result = evaluate(encoder, sets, depth=config.recipe.evaluation.depth, retrieval=retrieval(config, folder))
+            files = write_evaluation(folder, result)
+            if not config.runtime.keep_embeddings:
+                shutil.rmtree(folder / EMBEDDINGS, ignore_errors=True)
             if recorder is not None:
                 recorder.tracker.summary(headline(result))
                 recorder.tracker.table("scores", ["name", "mean"], [list(item) for item in headline(result).items()])
             store.complete(
                 "evaluation",
                 recipe,
-                files=write_evaluation(folder, result),
+                files=files,
                 parents=() if untouched else (identity.train_id,),
                 seed=config.seed,
                 label=label,

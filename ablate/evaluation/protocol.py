@@ -10,17 +10,15 @@ import hashlib
 import math
 import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import Literal, NamedTuple
 
 from ablate.evaluation import measures
+from ablate.evaluation.approximate import retrieve
 from ablate.evaluation.measures import MeasureResult, Opposite
 from ablate.evaluation.rankings import Ranking, by_query
-from ablate.evaluation.search import search
+from ablate.evaluation.vectors import DocumentVectors, Encoder, Retrieval, encode_all
 from ablate.records import CONDITIONS, EvaluationQuery, EvaluationSet, Passage, QueryScore, UserError
 
 NDCG = "nDCG@10"
@@ -32,20 +30,6 @@ PAIRS = "pairs"
 """Condition of the pairwise measures; `both` is the direction of those that need both queries of a pair."""
 CHANCE = {measures.PAIRWISE_ACCURACY: 0.25, measures.SATISFYING_OVER_VIOLATING: 0.5, measures.ONE_SIDED_RATE: 0.5}
 Verdict = Literal["", "collapse", "lexical"]
-
-
-class Encoder(Protocol):
-    """What evaluation needs of a model: one float32 vector per text, comparable by inner product."""
-
-    def encode_queries(
-        self, queries: Sequence[tuple[str, str]], *, progress: str | None = None
-    ) -> npt.NDArray[np.float32]:
-        """Return (Q, H) float32 for Q pairs of query and instruction (empty: none)."""
-        ...
-
-    def encode_passages(self, passages: Sequence[Passage], *, progress: str | None = None) -> npt.NDArray[np.float32]:
-        """Return (D, H) float32 for D passages."""
-        ...
 
 
 class SummaryRow(NamedTuple):
@@ -143,22 +127,26 @@ def _by_measure(scores: Iterable[QueryScore]) -> dict[Key, dict[str, float]]:
     return found
 
 
-def evaluate(encoder: Encoder, sets: Iterable[EvaluationSet], *, depth: int) -> Evaluation:
+def evaluate(
+    encoder: Encoder, sets: Iterable[EvaluationSet], *, depth: int, retrieval: Retrieval | None = None
+) -> Evaluation:
     """Rank every query of every set over all of its documents and return rankings and scores.
 
     Each (query, instruction) is encoded once per set, and documents that the next set shares are not encoded again.
-    `depth` is the length of the rankings. Raises UserError for a set that contradicts itself and for vectors that are
+    `depth` is the length of the rankings; `retrieval` says how documents are split, kept and searched (None: one
+    passage each, in memory, exactly). Raises UserError for a set that contradicts itself and for vectors that are
     not finite.
     """
     parts: list[Evaluation] = []
     documents: tuple[Passage, ...] | None = None
-    vectors = np.zeros((0, 0), dtype=np.float32)
+    vectors = DocumentVectors((), ())
+    retrieval = retrieval or Retrieval()
     for one in sets:
         _check(one)
         if any(one.name in part.candidates for part in parts):
             raise UserError(f"evaluation set {one.name!r} is there twice; give each set its own name")
         if documents != one.documents:
-            vectors = encoder.encode_passages(one.documents, progress=f"{one.name}: documents")
+            vectors = encode_all(encoder, one.documents, retrieval.of_set(one.name), progress=f"{one.name}: documents")
             documents = one.documents
         rows: dict[tuple[str, str], int] = {}
         for query in one.queries:
@@ -169,7 +157,11 @@ def evaluate(encoder: Encoder, sets: Iterable[EvaluationSet], *, depth: int) -> 
         query_vectors = distinct[[rows[query.query, query.instruction] for query in one.queries]]
         doc_ids = [passage.doc_id for passage in one.documents]
         query_ids = [query.query_id for query in one.queries]
-        parts.append(score_set(one, search(vectors, query_vectors, doc_ids, query_ids, depth), depth=depth))
+        rankings, counts, warnings = retrieve(vectors, query_vectors, doc_ids, query_ids, depth, retrieval.index)
+        warnings += vectors.warnings(len(doc_ids), retrieval.window)
+        part = score_set(one, rankings, depth=depth)
+        part.counts[one.name].update(counts | vectors.counts(len(doc_ids)))
+        parts.append(replace(part, warnings=(*part.warnings, *(f"{one.name}: {warning}" for warning in warnings))))
     return Evaluation(
         tuple(score for part in parts for score in part.scores),
         {key: rankings for part in parts for key, rankings in part.rankings.items()},
