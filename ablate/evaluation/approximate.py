@@ -24,6 +24,7 @@ from ablate.records import UserError
 _POINTS_PER_CENTRE = 256
 """Passages per centre that k-means looks at; faiss's own limit."""
 _CODE_BITS = 8
+_ADDED_AT_ONCE = 65_536
 _QUERIES_PER_PASS = 1_024
 
 
@@ -107,9 +108,25 @@ def _built(corpus: Corpus, index: IvfIndex | HnswIndex | PqIndex) -> Any:
                 )
             built = faiss.IndexPQ(size, index.code_bytes, _CODE_BITS, metric)
             _train(built, built.pq.cp, corpus, 2**_CODE_BITS, index.seed)
-        for _, part in corpus:
-            built.add(part)
+        for block in _even_blocks(corpus, _ADDED_AT_ONCE):
+            built.add(block)
     return built
+
+
+def _even_blocks(corpus: Corpus, size: int) -> Iterator[FloatArray]:
+    """Yield all passages in blocks of one size, whatever the parts: a graph depends on what is added together."""
+    waiting: list[FloatArray] = []
+    for _, part in corpus:
+        start = 0
+        while start < len(part):
+            end = min(len(part), start + size - sum(map(len, waiting)))
+            waiting.append(part[start:end])
+            start = end
+            if sum(map(len, waiting)) == size:
+                yield np.concatenate(waiting)
+                waiting = []
+    if waiting:
+        yield np.concatenate(waiting)
 
 
 def _train(built: Any, clustering: Any, corpus: Corpus, num_centres: int, seed: int) -> None:

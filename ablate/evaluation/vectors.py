@@ -184,10 +184,10 @@ def _shard(path: Path, documents: Sequence[Passage]) -> dict[str, Any] | None:
     try:
         known: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         stored = np.load(path, mmap_mode="r")
-    except (OSError, ValueError):
+        same = known["sha256_of_ids"] == _digest(documents) and stored.shape == (known["rows"], known["dimensions"])
+    except (OSError, ValueError, KeyError):
         return None
-    same = known["sha256_of_ids"] == _digest(documents) and stored.dtype == np.float32
-    return known if same and stored.shape == (known["rows"], known["dimensions"]) else None
+    return known if same and stored.dtype == np.float32 else None
 
 
 def _write(
