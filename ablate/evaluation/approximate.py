@@ -21,8 +21,8 @@ from ablate.evaluation.search import Corpus, check_queries, first_fetch, is_sett
 from ablate.evaluation.vectors import DocumentVectors
 from ablate.records import UserError
 
-_POINTS_PER_CENTRE = 256
-"""Passages per centre that k-means looks at; faiss's own limit."""
+_POINTS_PER_CENTRE = 64
+"""Passages per centre that k-means looks at; faiss asks for at least 39."""
 _CODE_BITS = 8
 _ADDED_AT_ONCE = 65_536
 _QUERIES_PER_PASS = 1_024
@@ -46,11 +46,11 @@ def retrieve(
     queries = check_queries(corpus, query_vectors, query_ids, depth)
     if isinstance(index, ExactIndex):
         return search_corpus(corpus, queries, query_ids, depth), {}, []
-    rankings = _search(_built(corpus, index), corpus, queries, query_ids, depth, index)
-    return rankings, *_checked(rankings, corpus, queries, query_ids, depth, index)
+    rankings = search_index(build_index(corpus, index), corpus, queries, query_ids, depth, index)
+    return rankings, *check_index(rankings, corpus, queries, query_ids, depth, index)
 
 
-def _checked(
+def check_index(
     rankings: Sequence[Ranking],
     corpus: Corpus,
     queries: FloatArray,
@@ -58,6 +58,7 @@ def _checked(
     depth: int,
     index: IvfIndex | HnswIndex | PqIndex,
 ) -> tuple[dict[str, float], list[str]]:
+    """Return the recall of rankings against exact search on evenly spaced queries, and a warning when it is below 1."""
     number = min(index.checked_queries, len(queries))
     rows = np.unique(np.linspace(0, len(queries) - 1, number).round().astype(np.int64)).tolist()
     exact = search_corpus(corpus, queries[rows], [query_ids[row] for row in rows], depth)
@@ -75,11 +76,12 @@ def _checked(
     return counts, [line + "search broader or set evaluation.index.kind=exact"]
 
 
-def _built(corpus: Corpus, index: IvfIndex | HnswIndex | PqIndex) -> Any:
-    """Return the filled faiss index."""
+def build_index(corpus: Corpus, index: IvfIndex | HnswIndex | PqIndex) -> Any:
+    """Return the filled faiss index; raises UserError for one that cannot be built of these vectors."""
     import faiss
 
     size, metric = corpus.dimensions, faiss.METRIC_INNER_PRODUCT
+    built: Any
     with _one_thread():
         if isinstance(index, HnswIndex):
             built = faiss.IndexHNSWFlat(size, index.links, metric)
@@ -149,7 +151,7 @@ def _one_thread() -> Iterator[None]:
         faiss.omp_set_num_threads(before)
 
 
-def _search(
+def search_index(
     built: Any,
     corpus: Corpus,
     queries: FloatArray,
