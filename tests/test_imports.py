@@ -33,7 +33,7 @@ RULES: dict[str, set[str]] = {
     "ablate.model": {"ablate.config", "ablate.records", "ablate.randomness", "ablate.data.batches", "ablate.model",
                      "numpy", "torch", "lightning", "transformers", "tokenizers", "safetensors", "peft", "tqdm"},
     "ablate.evaluation": {"ablate.config", "ablate.records", "ablate.results", "ablate.evaluation", "numpy", "faiss",
-                          "pytrec_eval", "pyarrow"},
+                          "pytrec_eval", "pyarrow", "tqdm"},
     "ablate.tracking": {"ablate.records", "ablate.tracking", "wandb"},
     "ablate.stages": {"ablate", "torch"},
     "ablate.display": {"ablate"},

@@ -17,7 +17,15 @@ import numpy as np
 
 from ablate.config import ExactIndex, HnswIndex, Index, IvfIndex, PqIndex
 from ablate.evaluation.rankings import FloatArray, IntArray, Ranking
-from ablate.evaluation.search import Corpus, check_queries, first_fetch, is_settled, scores_of, search_corpus
+from ablate.evaluation.search import (
+    Corpus,
+    check_queries,
+    first_fetch,
+    is_settled,
+    passages_bar,
+    scores_of,
+    search_corpus,
+)
 from ablate.evaluation.vectors import DocumentVectors
 from ablate.records import UserError
 
@@ -110,8 +118,10 @@ def build_index(corpus: Corpus, index: IvfIndex | HnswIndex | PqIndex) -> Any:
                 )
             built = faiss.IndexPQ(size, index.code_bytes, _CODE_BITS, metric)
             _train(built, built.pq.cp, corpus, 2**_CODE_BITS, index.seed)
-        for block in _even_blocks(corpus, _ADDED_AT_ONCE):
-            built.add(block)
+        with passages_bar(f"index {index.kind}", corpus.num_passages) as advance:
+            for block in _even_blocks(corpus, _ADDED_AT_ONCE):
+                built.add(block)
+                advance(len(block))
     return built
 
 

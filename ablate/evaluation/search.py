@@ -12,7 +12,9 @@ Shapes: D documents, P passages, Q queries, H dimensions, K candidates.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -172,6 +174,16 @@ def _refuse(kind: str, name: str) -> NoReturn:
     )
 
 
+@contextmanager
+def passages_bar(name: str, total: int) -> Iterator[Callable[[float], object]]:
+    """Show how many passages are done, on a terminal only and once it takes more than two seconds."""
+    from tqdm import tqdm
+
+    hidden = not sys.stderr.isatty()
+    with tqdm(total=total, desc=name, unit=" passages", delay=2, leave=False, disable=hidden, file=sys.stderr) as bar:
+        yield bar.update
+
+
 def _blocks(part: FloatArray) -> Iterator[tuple[int, FloatArray]]:
     for start in range(0, len(part), _PASSAGES_AT_ONCE):
         yield start, part[start : start + _PASSAGES_AT_ONCE]
@@ -251,7 +263,7 @@ def _candidates(corpus: Corpus, queries: FloatArray, fetch: int) -> tuple[list[I
     """Return for each query the `fetch` passages of the highest float32 products, ascending, and the lowest of them."""
     pools = [_Pool(fetch, [], []) for _ in queries]
     bars = np.full(len(queries), -np.inf, dtype=np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"), passages_bar("search", corpus.num_passages) as advance:
         for first, part in corpus:
             for start, block in _blocks(part):
                 for low in range(0, len(queries), _QUERIES_PER_PRODUCT):
@@ -263,5 +275,6 @@ def _candidates(corpus: Corpus, queries: FloatArray, fetch: int) -> tuple[list[I
                             pools[row].add(places + (first + start), products[places])
                             if pools[row].num_rows > 4 * fetch:
                                 bars[row] = pools[row].shrink()
+                advance(len(block))
     lowest = [pool.shrink() for pool in pools]
     return [np.sort(np.concatenate(pool.rows)) for pool in pools], lowest
