@@ -2,7 +2,8 @@
 
 `RunConfig = recipe + seed + runtime`. Everything in `Recipe` may change a number and is hashed; nothing in `Runtime`
 does and none of it is hashed. Which is which is decided by this structure alone. Two kinds of values are replaced in
-the hash by what they point to: a `Location` by the digest of its content, and factors at their no-op by nothing.
+the hash by what they point to: a `Location` by the digest of its content, and factors and fields of the evaluation at
+their no-op by nothing.
 
     mix_id   = H(source with its revision, active factors, budget, seed)
     train_id = H(mix_id, model with its revision, train, seed)
@@ -231,8 +232,65 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExactIndex:
+    """Every document is scored."""
+
+    kind: Literal["exact"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class IvfIndex:
+    """Inverted lists around the centres of k-means: the documents of the nearest lists are scored."""
+
+    kind: Literal["ivf"]
+    lists: Count
+    probes: Count
+    """Lists that are scored for a query; as many as `lists` is exact search."""
+    seed: Annotated[int, Range(0, 2**31 - 1)]
+    """Of k-means."""
+    checked_queries: Count
+    """Queries that are searched exactly too, for the recall that is recorded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HnswIndex:
+    """A graph of near neighbours (arXiv 1603.09320) that is walked towards the query."""
+
+    kind: Literal["hnsw"]
+    links: Annotated[int, Range(2, 1024)]
+    """Neighbours per document and level."""
+    build_breadth: Count
+    """Candidates looked at when a document is linked (efConstruction)."""
+    search_breadth: Count
+    """Candidates looked at for a query (efSearch), or the documents asked for if they are more."""
+    checked_queries: Count
+    """Queries that are searched exactly too, for the recall that is recorded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PqIndex:
+    """Product quantisation: all documents are scored by codes of some bytes, the best of them by their vectors."""
+
+    kind: Literal["pq"]
+    code_bytes: Count
+    """Parts of a vector, one byte each; divides the vector's size."""
+    oversampling: Annotated[float, Range(1.0, 1000.0)]
+    """How many times the documents asked for are scored by their vectors."""
+    seed: Annotated[int, Range(0, 2**31 - 1)]
+    """Of k-means."""
+    checked_queries: Count
+    """Queries that are searched exactly too, for the recall that is recorded."""
+
+
+Index = ExactIndex | IvfIndex | HnswIndex | PqIndex
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """On what and how a model is measured; always in fp32."""
+    """On what and how a model is measured; always in fp32.
+
+    A field with a default is left out of ids at its default, so that adding one changes no existing id.
+    """
 
     source: Source | None
     """Where the evaluation sets are from; null: the source that is trained on."""
@@ -241,6 +299,13 @@ class EvaluationConfig:
     depth: Count
     """Documents kept per ranking."""
     batch_size: Count
+    window: Count | None = None
+    """Tokens per passage of a document that is longer; the best passage gives the document its score (MaxP, arXiv
+    1905.09217). null: a document is one passage, cut to the model's length."""
+    stride: Count | None = None
+    """Tokens from the start of one passage of a document to that of the next; window - stride of them overlap."""
+    index: Index = ExactIndex(kind="exact")
+    """How the nearest documents are found; all but `exact` may miss some, and the recall is recorded."""
 
 
 RankerName = Literal["trained", "untouched", "bm25", "bm25_instruction", "random"]
@@ -295,6 +360,11 @@ class Runtime:
     """Evaluation set that is measured during training, for the eye and for tuning; never one of `evaluation.sets`."""
     dev_every: Count
     """Steps between measurements on the dev set."""
+    shard_size: Count
+    """Documents whose vectors lie in memory together at evaluation, rounded up to whole blocks of the encoder so that
+    it changes no bit; those of larger sets are kept in files while they are searched, and a killed run finds them."""
+    keep_embeddings: bool
+    """Whether these files stay when the scores are there."""
     progress: bool
     tracker: TrackerConfig
 
@@ -340,6 +410,22 @@ def _check_together(run: RunConfig) -> None:
     sets = recipe.evaluation.sets
     if not sets or len(set(sets)) < len(sets):
         raise UserError(f"evaluation.sets={list(sets)} must name at least one set and none of them twice")
+    window, stride, length = recipe.evaluation.window, recipe.evaluation.stride, recipe.model.passage_length
+    if (window is None) != (stride is None) or (window is not None and stride is not None and stride > window):
+        raise UserError(
+            f"evaluation.window={window} and evaluation.stride={stride} go together, and the stride is at most the "
+            f"window, so that no token is passed over: evaluation.window=128 evaluation.stride=64, or null for both"
+        )
+    if window is not None and window >= length:
+        raise UserError(
+            f"evaluation.window={window} does not fit into model.passage_length={length} beside special tokens; lower "
+            f"the window or raise the length"
+        )
+    if isinstance(recipe.evaluation.index, IvfIndex) and recipe.evaluation.index.probes > recipe.evaluation.index.lists:
+        raise UserError(
+            f"evaluation.index.probes={recipe.evaluation.index.probes} is more than "
+            f"evaluation.index.lists={recipe.evaluation.index.lists}; lower the probes"
+        )
     if "/" in runtime.study or "/" in runtime.label or not runtime.study or not runtime.label:
         raise UserError(
             f"runtime.study={runtime.study!r} and runtime.label={runtime.label!r} must be names without a slash"
@@ -571,7 +657,7 @@ def identify(recipe: Recipe, seed: int, revisions: Revisions) -> Identity:
     source = _by_revision(recipe.source, revisions.source)
     model = _by_revision(recipe.model, revisions.model)
     factors, budget = active(recipe.factors), plain(recipe.budget)
-    evaluation = plain(recipe.evaluation)
+    evaluation = _without_defaults(recipe.evaluation)
     if recipe.evaluation.source is not None:
         evaluation["source"] = _by_revision(recipe.evaluation.source, revisions.evaluation)
     mix = {"stage": "mix", "source": source, "factors": factors, "budget": budget, "seed": seed}
@@ -609,6 +695,13 @@ def _of_ranker(recipe: Recipe, seed: int, revisions: Revisions, test_beds: Mappi
     beds = {name: value for name, value in test_beds.items() if name != "batch_size"}
     found = {"stage": "ranker", "ranker": {"kind": recipe.ranker, **revisions.ranker}, "evaluation": beds}
     return {**found, "seed": seed} if recipe.ranker == "random" else found
+
+
+def _without_defaults(part: Any) -> dict[str, Any]:
+    """Return a part of the recipe without the fields that are at their default."""
+    values = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+    defaults = {field.name: field.default for field in dataclasses.fields(part)}
+    return {name: plain(value) for name, value in values.items() if value != defaults[name]}
 
 
 def _by_revision(part: Any, revision: str) -> dict[str, Any]:

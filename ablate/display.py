@@ -117,6 +117,9 @@ def show_scores(run: Run, scores: Evaluation, untouched: Evaluation) -> None:
     print()
     for warning in scores.warnings:
         print(f"warning: {warning}")
+    for warning in untouched.warnings:
+        if warning not in scores.warnings:
+            print(f"warning (untouched): {warning}")
     print(format_table(compare(scores, untouched, margin=COLLAPSE_MARGIN)))
     identity, store = run.identity, run.store
     print(f"\nmodel   {store.folder('train', identity.train_id)}")

@@ -20,6 +20,7 @@ from ablate.config import Identity, RankerName, Recipe, Revisions, RunConfig, di
 from ablate.data.mix import Mix, TokensOf, build_mix, content_digest, read_mix, write_mix
 from ablate.data.sources import RowSource, open_source
 from ablate.evaluation.rankers import Dense, Ranker, plain_ranker
+from ablate.evaluation.vectors import Retrieval
 from ablate.records import EvaluationSet, UserError
 from ablate.results import WORKLOAD_FILE, Lock, Manifest, ResultStore, now, write_atomically
 from ablate.tracking import Tracker, ledger_steps, open_tracker
@@ -36,6 +37,8 @@ Watch = Callable[[int, dict[str, float]], None]
 
 TOKENIZER_ROWS = 500
 """Rows of the source whose texts train the tokenizer of the tiny model; the same for every arm and seed."""
+EMBEDDINGS = "embeddings"
+"""In the folder of an evaluation: shards of document vectors, while they are needed."""
 
 
 class Stopped(Exception):
@@ -389,10 +392,21 @@ def measure_dev(run: Run, encoder: BiEncoder) -> dict[str, float]:
     from ablate.evaluation.protocol import evaluate
 
     assert run.config.runtime.dev_set is not None
-    result = evaluate(
-        encoder, [run.evaluation_set(run.config.runtime.dev_set)], depth=run.config.recipe.evaluation.depth
-    )
+    sets = [run.evaluation_set(run.config.runtime.dev_set)]
+    result = evaluate(encoder, sets, depth=run.config.recipe.evaluation.depth, retrieval=retrieval(run.config))
     return {f"dev/{name}": value for name, value in headline(result).items()}
+
+
+def retrieval(config: RunConfig, folder: Path | None = None) -> Retrieval:
+    """Return how documents are split, kept and searched; with the folder of an evaluation, large sets lie there."""
+    recipe = config.recipe.evaluation
+    return Retrieval(
+        window=recipe.window,
+        stride=recipe.stride,
+        index=recipe.index,
+        shard_size=config.runtime.shard_size,
+        folder=None if folder is None else folder / EMBEDDINGS,
+    )
 
 
 def headline(result: Evaluation) -> dict[str, float]:
@@ -417,14 +431,17 @@ def make_scores(run: Run, ranker: RankerName, recorder: Recorder | None = None) 
     with store.making("evaluation", recipe) as folder:
         if folder is not None:
             sets = [run.evaluation_set(name) for name in config.recipe.evaluation.sets]
-            result = rank_and_score(open_ranker(run, ranker), sets, depth=config.recipe.evaluation.depth)
+            result = rank_and_score(open_ranker(run, ranker, folder), sets, depth=config.recipe.evaluation.depth)
+            files = write_evaluation(folder, result)
+            if not config.runtime.keep_embeddings:
+                shutil.rmtree(folder / EMBEDDINGS, ignore_errors=True)
             if recorder is not None:
                 recorder.tracker.summary(headline(result))
                 recorder.tracker.table("scores", ["name", "mean"], [list(item) for item in headline(result).items()])
             store.complete(
                 "evaluation",
                 recipe,
-                files=write_evaluation(folder, result),
+                files=files,
                 parents=(identity.train_id,) if ranker == "trained" else (),
                 seed=config.seed,
                 label=label,
@@ -439,13 +456,13 @@ def make_scores(run: Run, ranker: RankerName, recorder: Recorder | None = None) 
     return read_evaluation(store.folder("evaluation", digest(recipe))), manifest
 
 
-def open_ranker(run: Run, ranker: RankerName) -> Ranker:
-    """Return what ranks the documents, a model with its weights loaded."""
+def open_ranker(run: Run, ranker: RankerName, folder: Path) -> Ranker:
+    """Return what ranks the documents, a model with its weights loaded; vectors of large sets lie in the folder."""
     if ranker not in ("trained", "untouched"):
         return plain_ranker(ranker, run.config.seed)
     encoder = (trained(run) if ranker == "trained" else run.untrained()).to(run.device)
     encoder.batch_size = run.config.recipe.evaluation.batch_size
-    return Dense(encoder)
+    return Dense(encoder, retrieval(run.config, folder))
 
 
 def whole_run_lock(run: Run) -> Lock:

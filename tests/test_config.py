@@ -45,6 +45,11 @@ def changed(*overrides: str) -> set[str]:
         ("runtime.dev_set", "test", "runtime.dev_set='test' is one of evaluation.sets"),
         ("evaluation.sets", [], "evaluation.sets=[] must name at least one set"),
         ("evaluation.sets", ["test", "test"], "none of them twice"),
+        ("evaluation.window", 64, "evaluation.window=64 and evaluation.stride=None go together"),
+        ("evaluation.stride", 64, "evaluation.window=None and evaluation.stride=64 go together"),
+        ("evaluation.index", {"kind": "flat"}, "evaluation.index.kind='flat' is not known; allowed: exact, ivf, hnsw"),
+        ("evaluation.index", {"kind": "pq"}, "evaluation.index.code_bytes is missing; give it a value"),
+        ("runtime.shard_size", 0, "runtime.shard_size=0 is out of range"),
         ("runtime.study", "a/b", "must be names without a slash"),
         ("runtime.label", "untouched", "is the name of the backbone before training"),
         ("model", "minilm", "model='minilm' must be a group of keys"),
@@ -66,6 +71,16 @@ def test_wrong_values_are_refused_with_path_value_and_what_is_allowed(path: str,
 def test_more_instruction_negatives_than_places_are_refused() -> None:
     with pytest.raises(UserError, match="instruction_negatives=2 does not fit into budget.negatives_per_group=1"):
         run_config("+experiment=dual_view", "factors.instruction_negatives=2")
+
+
+def test_windows_that_pass_over_tokens_or_do_not_fit_and_too_many_probes_are_refused() -> None:
+    with pytest.raises(UserError, match="evaluation.window=32 and evaluation.stride=33 go together, and the stride is"):
+        run_config("evaluation.window=32", "evaluation.stride=33")
+    length = run_config().recipe.model.passage_length
+    with pytest.raises(UserError, match=f"window={length} does not fit into model.passage_length={length} beside"):
+        run_config(f"evaluation.window={length}", "evaluation.stride=16")
+    with pytest.raises(UserError, match="index.probes=9 is more than evaluation.index.lists=8; lower the probes"):
+        run_config("+index=ivf", "evaluation.index.lists=8", "evaluation.index.probes=9")
 
 
 def test_unknown_and_missing_keys_are_refused_with_the_known_names() -> None:
@@ -97,6 +112,15 @@ def test_the_id_chain_changes_from_the_changed_stage_on() -> None:
     assert changed("model.pooling=cls") == {"train_id", "eval_id", "untouched_id", "arm_id"}
     assert changed("evaluation.depth=10") == {"eval_id", "untouched_id", "arm_id"}
     assert changed("source.documents=5000") == everything | {"untouched_id"}
+
+
+def test_windows_and_indexes_at_their_default_leave_no_trace_in_the_hashed_value() -> None:
+    hashed = identify(run_config().recipe, 0, REVISIONS).evaluation["evaluation"]
+    assert hashed == {"source": None, "sets": ["test", "heldout"], "depth": 1000, "batch_size": 16}
+    assert changed("+index=exact") == set()
+    assert changed("evaluation.window=64", "evaluation.stride=32") == {"eval_id", "untouched_id", "arm_id"}
+    assert changed("+index=ivf") == {"eval_id", "untouched_id", "arm_id"}
+    assert changed("runtime.shard_size=1", "runtime.keep_embeddings=true") == set()
 
 
 def test_runtime_labels_and_places_are_in_no_id() -> None:

@@ -35,7 +35,7 @@ RULES: dict[str, set[str]] = {
     "ablate.model": {"ablate.config", "ablate.records", "ablate.randomness", "ablate.data.batches", "ablate.model",
                      "numpy", "torch", "lightning", "transformers", "tokenizers", "safetensors", "peft", "tqdm"},
     "ablate.evaluation": {"ablate.config", "ablate.records", "ablate.results", "ablate.evaluation", "numpy", "faiss",
-                          "pytrec_eval", "pyarrow"},
+                          "pytrec_eval", "pyarrow", "tqdm"},
     "ablate.evaluation.rankers": {"ablate.bm25", "ablate.evaluation", "ablate.randomness", "ablate.records", "numpy"},
     "ablate.tracking": {"ablate.records", "ablate.tracking", "wandb"},
     "ablate.stages": {"ablate", "torch"},

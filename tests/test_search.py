@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from pathlib import Path
 
 import faiss
 import numpy as np
@@ -10,8 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ablate.config import ExactIndex, HnswIndex, Index, IvfIndex, PqIndex
+from ablate.evaluation import approximate
+from ablate.evaluation.approximate import retrieve
 from ablate.evaluation.rankings import rank
 from ablate.evaluation.search import search
+from ablate.evaluation.vectors import DocumentVectors
 from ablate.records import UserError
 
 
@@ -123,3 +129,107 @@ def test_bad_vectors_are_refused_by_name() -> None:
         search(documents, queries, ["d", "e", "d"], names("q", 2), 1)
     with pytest.raises(UserError, match="depth is 0"):
         search(documents, queries, names("d", 3), names("q", 2), 0)
+
+
+# Parts
+
+
+def in_files(folder: Path, documents: np.ndarray, size: int) -> DocumentVectors:
+    paths = []
+    for start in range(0, len(documents), size):
+        paths.append(folder / f"{start}.npy")
+        np.save(paths[-1], documents[start : start + size])
+    return DocumentVectors(tuple(paths), tuple(len(np.load(path)) for path in paths))
+
+
+@pytest.mark.parametrize("distinct", [37, 9000])  # with 37 vectors every tie goes through all shards
+def test_shards_equal_memory_to_the_bit(tmp_path: Path, distinct: int) -> None:
+    generator = np.random.Generator(np.random.PCG64(7))
+    documents = normals(distinct, 16, 8)[generator.permutation(9000) % distinct]
+    queries, doc_ids, query_ids = normals(70, 16, 9), names("d", 9000), names("q", 70)
+    whole = search(documents, queries, doc_ids, query_ids, 300)
+    for size in (8999, 1000):
+        parts = in_files(tmp_path, documents, size)
+        assert search(parts, queries, doc_ids, query_ids, 300) == whole
+    scores = whole[0].scores
+    assert (len(np.unique(scores)) < len(scores)) == (distinct == 37)
+
+
+# Indexes that may miss documents
+
+IVF = IvfIndex(kind="ivf", lists=16, probes=16, seed=0, checked_queries=5)
+HNSW = HnswIndex(kind="hnsw", links=8, build_breadth=40, search_breadth=20, checked_queries=5)
+PQ = PqIndex(kind="pq", code_bytes=4, oversampling=2.0, seed=0, checked_queries=5)
+DOCUMENTS, QUERIES = normals(6000, 16, 10), normals(40, 16, 11)
+
+
+def found(index: Index, documents: np.ndarray | DocumentVectors = DOCUMENTS, depth: int = 50):  # type: ignore[no-untyped-def]
+    return retrieve(documents, QUERIES, names("d", 6000), names("q", 40), depth, index)
+
+
+def test_all_lists_are_exact_search_ties_included() -> None:
+    exact, counts, warnings = found(ExactIndex(kind="exact"))
+    assert (counts, warnings) == ({}, [])
+    rankings, counts, warnings = found(IVF)
+    assert rankings == exact and warnings == []
+    assert counts == {"recall@50": 1.0, "queries checked": 5, "short rankings": 0}
+    tied = DOCUMENTS[np.arange(6000) % 40]
+    assert found(IVF, tied)[0] == found(ExactIndex(kind="exact"), tied)[0]
+
+
+def test_recall_is_the_share_of_the_exact_ranking_and_a_warning_says_so() -> None:
+    few = dataclasses.replace(IVF, probes=2, checked_queries=40)
+    exact, (rankings, counts, warnings) = found(ExactIndex(kind="exact"))[0], found(few)
+    shares = [len(set(a.doc_ids) & set(b.doc_ids)) / 50 for a, b in zip(rankings, exact, strict=True)]
+    recall = counts["recall@50"]
+    assert recall == pytest.approx(sum(shares) / 40) and 0.1 < recall < 0.9
+    assert warnings[0].startswith(f"index ivf: recall@50 against exact search is {recall:.4f} on 40 of 40 queries, 0 ")
+    for ranking, truth in zip(rankings, exact, strict=True):  # what is found has its exact score and place
+        assert list(ranking.scores) == sorted(ranking.scores, reverse=True)
+        for doc_id in set(ranking.doc_ids) & set(truth.doc_ids):
+            assert ranking.scores_of([doc_id]) == truth.scores_of([doc_id])
+    sample = found(dataclasses.replace(few, checked_queries=2))[1]
+    assert sample["queries checked"] == 2 and sample["recall@50"] == pytest.approx((shares[0] + shares[39]) / 2)
+
+
+def test_lists_that_hold_too_few_documents_give_short_rankings_that_are_counted() -> None:
+    rankings, counts, warnings = found(dataclasses.replace(IVF, lists=64, probes=1), depth=2000)
+    assert counts["short rankings"] == 40 == sum(len(ranking) < 2000 for ranking in rankings)
+    assert "40 rankings are short; documents that are missed count as not retrieved" in warnings[0]
+
+
+@pytest.mark.parametrize("index", [dataclasses.replace(IVF, probes=3), HNSW, PQ], ids=lambda index: index.kind)
+def test_indexes_are_the_same_in_every_call_with_any_threads_and_in_shards(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approximate, "_ADDED_AT_ONCE", 2500)
+    rankings, counts, _ = found(index)
+    assert 0.3 < counts["recall@50"] <= 1.0
+    assert all(len(ranking) == 50 for ranking in rankings)
+    threads = faiss.omp_get_max_threads()
+    try:
+        faiss.omp_set_num_threads(1 if threads > 1 else 2)
+        assert found(index)[0] == rankings
+    finally:
+        faiss.omp_set_num_threads(threads)
+    for size in (1700, 5500):
+        assert found(index, in_files(tmp_path, DOCUMENTS, size))[0] == rankings
+
+
+def test_indexes_rank_documents_by_their_best_passages() -> None:
+    passages = DocumentVectors((DOCUMENTS,), (6000,), np.array([4000, *([2] * 1000)]))
+    ids = names("d", 1001), names("q", 40)
+    exact = retrieve(passages, QUERIES, *ids, 30, ExactIndex(kind="exact"))[0]
+    assert retrieve(passages, QUERIES, *ids, 30, IVF)[0] == exact
+    for index in (HNSW, PQ):
+        rankings, counts, _ = retrieve(passages, QUERIES, *ids, 30, index)
+        assert all(len(ranking) == 30 for ranking in rankings) and counts["recall@30"] > 0.5
+
+
+def test_indexes_that_cannot_be_built_are_refused() -> None:
+    with pytest.raises(UserError, match="index.lists=9000 is more than the 6000 passages of the set; lower it"):
+        found(dataclasses.replace(IVF, lists=9000))
+    with pytest.raises(UserError, match="code_bytes=5 does not divide the 16 dimensions .*; allowed: 1, 2, 4, 8, 16"):
+        found(dataclasses.replace(PQ, code_bytes=5))
+    with pytest.raises(UserError, match="kind=pq needs 256 passages for its codes and the set has 3"):
+        retrieve(DOCUMENTS[:3], QUERIES, names("d", 3), names("q", 40), 2, PQ)

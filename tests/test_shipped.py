@@ -91,6 +91,9 @@ def test_golden_ids(arm: str) -> None:
         ("model=tiny",),
         ("model=local", "model.path=somewhere"),
         ("model=decoder", "model.path=org/name", "model.hub_revision=abc"),
+        ("+index=ivf",),
+        ("+index=hnsw",),
+        ("+index=pq",),
         ("tracker=none",),
         ("tracker=wandb",),
     ],
@@ -106,6 +109,7 @@ def test_every_yaml_of_a_group_is_covered_above() -> None:
                 "tracker=wandb_offline"}  # fmt: skip
     others = {"source=beir", "source=movies_rules", "miner=bm25", "miner=dense", "miner=none", "model=tiny",
               "source=promptriever", "source=tevatron", "source=infir", "evaluation_source=world",
+              "index=exact", "index=ivf", "index=hnsw", "index=pq",
               "evaluation_source=beir", "model=local", "model=decoder", "tracker=none", "tracker=wandb"}  # fmt: skip
     assert found == defaults | others
 

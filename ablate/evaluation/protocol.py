@@ -13,16 +13,14 @@ import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import Literal, NamedTuple
 
 from ablate.evaluation import measures
 from ablate.evaluation.measures import MeasureResult, Opposite
 from ablate.evaluation.rankers import Dense, Ranker
 from ablate.evaluation.rankings import Ranking, by_query
-from ablate.records import CONDITIONS, EvaluationQuery, EvaluationSet, Passage, QueryScore, UserError
+from ablate.evaluation.vectors import Encoder, Retrieval
+from ablate.records import CONDITIONS, EvaluationQuery, EvaluationSet, QueryScore, UserError
 
 NDCG = "nDCG@10"
 QUERY_MEASURES = (NDCG, "RR@10", "AP@1000")
@@ -33,20 +31,6 @@ PAIRS = "pairs"
 """Condition of the pairwise measures; `both` is the direction of those that need both queries of a pair."""
 CHANCE = {measures.PAIRWISE_ACCURACY: 0.25, measures.SATISFYING_OVER_VIOLATING: 0.5, measures.ONE_SIDED_RATE: 0.5}
 Verdict = Literal["", "collapse", "lexical"]
-
-
-class Encoder(Protocol):
-    """What evaluation needs of a model: one float32 vector per text, comparable by inner product."""
-
-    def encode_queries(
-        self, queries: Sequence[tuple[str, str]], *, progress: str | None = None
-    ) -> npt.NDArray[np.float32]:
-        """Return (Q, H) float32 for Q pairs of query and instruction (empty: none)."""
-        ...
-
-    def encode_passages(self, passages: Sequence[Passage], *, progress: str | None = None) -> npt.NDArray[np.float32]:
-        """Return (D, H) float32 for D passages."""
-        ...
 
 
 class SummaryRow(NamedTuple):
@@ -146,9 +130,14 @@ def _by_measure(scores: Iterable[QueryScore]) -> dict[Key, dict[str, float]]:
     return found
 
 
-def evaluate(encoder: Encoder, sets: Iterable[EvaluationSet], *, depth: int) -> Evaluation:
-    """Rank every query of every set over all of its documents by an encoder's vectors; see `rank_and_score`."""
-    return rank_and_score(Dense(encoder), sets, depth=depth)
+def evaluate(
+    encoder: Encoder, sets: Iterable[EvaluationSet], *, depth: int, retrieval: Retrieval | None = None
+) -> Evaluation:
+    """Rank every query of every set over all of its documents by an encoder's vectors; see `rank_and_score`.
+
+    `retrieval` says how documents are split, kept and searched (None: one passage each, in memory, exactly).
+    """
+    return rank_and_score(Dense(encoder, retrieval), sets, depth=depth)
 
 
 def rank_and_score(ranker: Ranker, sets: Iterable[EvaluationSet], *, depth: int) -> Evaluation:
@@ -163,8 +152,15 @@ def rank_and_score(ranker: Ranker, sets: Iterable[EvaluationSet], *, depth: int)
         if any(one.name in part.candidates for part in parts):
             raise UserError(f"evaluation set {one.name!r} is there twice; give each set its own name")
         ranked = ranker(one, depth)
-        part = score_set(one, ranked.rankings, depth=depth)
-        parts.append(dataclasses.replace(part, listed={one.name: {**part.listed[one.name], **ranked.listed}}))
+        part, name = score_set(one, ranked.rankings, depth=depth), one.name
+        parts.append(
+            dataclasses.replace(
+                part,
+                listed={name: {**part.listed[name], **ranked.listed}},
+                counts={name: {**part.counts[name], **ranked.counts}},
+                warnings=(*part.warnings, *(f"{name}: {warning}" for warning in ranked.warnings)),
+            )
+        )
     return join(parts)
 
 

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from ablate.bm25 import PARAMETERS, Bm25
+from ablate.evaluation.approximate import retrieve
 from ablate.evaluation.rankings import DocumentOrder, Ranking
-from ablate.evaluation.search import search
+from ablate.evaluation.vectors import Encoder, Retrieval, encode_all
 from ablate.randomness import stream
 from ablate.records import EvaluationSet, Passage, UserError
-
-if TYPE_CHECKING:
-    from ablate.evaluation.protocol import Encoder
 
 FILLED = "ranking filled up with documents that share no word with the query (score 0, by id)"
 WORDLESS = "query without a word of any document: all scores are 0"
@@ -32,6 +30,8 @@ class Ranked:
     rankings: list[Ranking]
     listed: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Reason -> query ids."""
+    counts: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 class Ranker(Protocol):
@@ -45,14 +45,16 @@ class Ranker(Protocol):
 class Dense:
     """Inner products of an encoder's vectors: each (query, instruction) and shared documents are encoded once."""
 
-    def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
+    def __init__(self, encoder: Encoder, retrieval: Retrieval | None = None) -> None:
+        """`retrieval` says how documents are split, kept and searched."""
+        self._encoder, self._retrieval = encoder, retrieval or Retrieval()
         self._documents: tuple[Passage, ...] | None = None
 
     def __call__(self, one: EvaluationSet, depth: int) -> Ranked:
         """Return the rankings; raises UserError for vectors that are not finite."""
         if self._documents != one.documents:
-            self._vectors = self._encoder.encode_passages(one.documents, progress=f"{one.name}: documents")
+            kept = self._retrieval.of_set(one.name)
+            self._vectors = encode_all(self._encoder, one.documents, kept, progress=f"{one.name}: documents")
             self._documents = one.documents
         rows: dict[tuple[str, str], int] = {}
         for query in one.queries:
@@ -62,7 +64,12 @@ class Dense:
             raise UserError(f"{one.name}: the encoder gave {len(distinct)} vectors for {len(rows)} queries")
         vectors = distinct[[rows[query.query, query.instruction] for query in one.queries]]
         doc_ids = [passage.doc_id for passage in one.documents]
-        return Ranked(search(self._vectors, vectors, doc_ids, [query.query_id for query in one.queries], depth))
+        query_ids = [query.query_id for query in one.queries]
+        rankings, counts, warnings = retrieve(
+            self._vectors, vectors, doc_ids, query_ids, depth, self._retrieval.index
+        )
+        warnings += self._vectors.warnings(len(doc_ids), self._retrieval.window)
+        return Ranked(rankings, {}, counts | self._vectors.counts(len(doc_ids)), tuple(warnings))
 
 
 class Lexical:

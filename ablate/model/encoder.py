@@ -133,30 +133,66 @@ class BiEncoder(torch.nn.Module):
         back = torch.from_numpy(np.argsort(np.concatenate([part.rows for part in parts])))
         return torch.cat(vectors).index_select(0, _to(back, self.device))
 
+    @property
+    def block_size(self) -> int:
+        """Texts that are sorted and batched together: whole blocks can be encoded one by one, to the same bits."""
+        return SORTED_AT_ONCE
+
     def encode_queries(self, queries: Sequence[Query], *, progress: str | None = None) -> NDArray[np.float32]:
         """Return the vectors (N, H) of (query, instruction) pairs in fp32; `progress` names the progress line."""
-        return self._encode(queries, self.template.tokenise_queries, progress)
+        return self._encode(queries, self.template.tokenise_queries, progress)[0]
 
     def encode_passages(self, passages: Sequence[Passage], *, progress: str | None = None) -> NDArray[np.float32]:
         """Return the vectors (N, H) of passages in fp32; `progress` names the progress line."""
-        return self._encode(passages, self.template.tokenise_passages, progress)
+        return self._encode(passages, self.template.tokenise_passages, progress)[0]
+
+    def encode_documents(
+        self,
+        documents: Sequence[Passage],
+        *,
+        window: int | None = None,
+        stride: int | None = None,
+        progress: str | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], int]:
+        """Return the vectors (P, H) of documents, split into passages where they are longer than `window` tokens.
+
+        Beside them: how many passages each document has, in its order, and how many documents lost text. Without a
+        window a document is one passage, cut to the model's length. Raises UserError as `tokenise_windows` does.
+        """
+        if window is None or stride is None:
+            vectors, num_cut = self._encode(documents, self.template.tokenise_passages, progress)
+            return vectors, np.ones(len(documents), np.int64), num_cut
+        numbers: list[int] = []
+
+        def tokenise(part: Sequence[Passage]) -> Tokenised:
+            windows = self.template.tokenise_windows(part, window, stride)
+            numbers.extend(windows.num_passages)
+            return Tokenised(windows.ids, windows.num_truncated)
+
+        vectors, num_cut = self._encode(documents, tokenise, progress)
+        return vectors, np.array(numbers, np.int64), num_cut
 
     @torch.no_grad()
     def _encode(
         self, texts: Sequence[Any], tokenise: Callable[[Sequence[Any]], Tokenised], progress: str | None
-    ) -> NDArray[np.float32]:
+    ) -> tuple[NDArray[np.float32], int]:
+        """Return the vectors of all token sequences that `tokenise` makes of texts, and how many texts were cut."""
         was_training = self.training
         self.eval()
         try:
-            vectors = np.empty((len(texts), self.network.config.hidden_size), np.float32)
+            parts, num_cut = [np.empty((0, self.network.config.hidden_size), np.float32)], 0
             with progress_line(len(texts), progress) as advance:
                 for start in range(0, len(texts), SORTED_AT_ONCE):
-                    tokens = tokenise(texts[start : start + SORTED_AT_ONCE]).ids
-                    for ids_NL, mask_NL, rows in sub_batches(tokens, self.batch_size, self.template.pad_id):
+                    block = texts[start : start + SORTED_AT_ONCE]
+                    tokens = tokenise(block)
+                    num_cut += tokens.num_truncated
+                    vectors = np.empty((len(tokens.ids), self.network.config.hidden_size), np.float32)
+                    for ids_NL, mask_NL, rows in sub_batches(tokens.ids, self.batch_size, self.template.pad_id):
                         output = self(_to(ids_NL, self.device), _to(mask_NL, self.device))
-                        vectors[start + rows] = output.float().cpu().numpy()
-                        advance(len(rows))
-            return vectors
+                        vectors[rows] = output.float().cpu().numpy()
+                        advance(len(rows) * len(block) / len(tokens.ids))
+                    parts.append(vectors)
+            return np.concatenate(parts), num_cut
         finally:
             self.train(was_training)
 
@@ -180,7 +216,7 @@ def _to(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 @contextmanager
-def progress_line(total: int, name: str | None) -> Iterator[Callable[[int], object]]:
+def progress_line(total: int, name: str | None) -> Iterator[Callable[[float], object]]:
     """Show how far an encoding is, on a terminal only and once it takes more than two seconds; yields `advance(n)`."""
     from tqdm import tqdm
 

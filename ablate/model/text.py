@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from string import ascii_lowercase, digits
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,16 @@ from ablate.data.batches import IntArray, Query, Tokenised
 from ablate.records import Passage, UserError
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+class Windows(NamedTuple):
+    """Token ids of the passages of some documents, special tokens included, in the order of the documents."""
+
+    ids: list[IntArray]
+    num_passages: list[int]
+    """Of each document, at least one."""
+    num_truncated: int
+    """Documents whose title was cut."""
 
 
 class TextTemplate:
@@ -65,19 +75,63 @@ class TextTemplate:
         """Return the token ids of passages, at most `passage_length` each, closing tokens kept."""
         return self._tokenise([self.passage_text(passage) for passage in passages], self._model.passage_length)
 
-    def _tokenise(self, texts: list[str], length: int) -> Tokenised:
-        if not texts:
-            return Tokenised([], 0)
-        room = length - len(self._head) - len(self._tail)
-        bare = self._tokenizer(
+    def tokenise_windows(self, passages: Sequence[Passage], window: int, stride: int) -> Windows:
+        """Return the token ids of documents, one passage each where at most `window` tokens of text are left.
+
+        A longer document becomes passages of `window` tokens of its text that begin every `stride` tokens, the last
+        one shorter, until all tokens are covered; each carries prefix and title, as in Dai & Callan (arXiv 1905.09217,
+        section 3), and the special tokens. Tokens are those of the whole text. A title that does not fit beside the
+        window is cut at its end. Raises UserError when the prefix does not fit, or the tokenizer gives no offsets.
+        """
+        room = self._model.passage_length - len(self._head) - len(self._tail) - window
+        if not self._tokenizer.is_fast:
+            raise UserError(
+                f"evaluation.window={window} needs a tokenizer that says which characters a token stands for, and that "
+                f"of model.name={self._model.name!r} does not; set evaluation.window=null evaluation.stride=null"
+            )
+        prefix = len(self._bare([self._model.passage_prefix])["input_ids"][0]) if self._model.passage_prefix else 0
+        if room < prefix:
+            raise UserError(
+                f"evaluation.window={window} leaves {room} of model.passage_length={self._model.passage_length} tokens "
+                f"beside special tokens, and the prefix of passages has {prefix}; lower the window or raise the length"
+            )
+        ids: list[IntArray] = []
+        numbers: list[int] = []
+        num_cut = 0
+        if passages:
+            bare = self._bare([self.passage_text(passage) for passage in passages], offsets=True)
+            for passage, own, offsets in zip(passages, bare["input_ids"], bare["offset_mapping"], strict=True):
+                end = len(self._model.passage_prefix + passage.title)
+                before = next((place for place, (_, stop) in enumerate(offsets) if stop > end), len(own))
+                text = own[before:]
+                room_here = room + max(0, window - len(text))
+                lead = own[: min(before, room_here)]
+                num_cut += before > room_here
+                starts = range(0, max(len(text) - window, 0) + stride, stride)
+                ids += [
+                    np.array([*self._head, *lead, *text[start : start + window], *self._tail], np.int32)
+                    for start in starts
+                ]
+                numbers.append(len(starts))
+        return Windows(ids, numbers, num_cut)
+
+    def _bare(self, texts: list[str], *, offsets: bool = False) -> Any:
+        return self._tokenizer(
             texts,
             add_special_tokens=False,
             truncation=False,
             padding=False,
             return_attention_mask=False,
             return_token_type_ids=False,
+            return_offsets_mapping=offsets,
             verbose=False,
-        )["input_ids"]
+        )
+
+    def _tokenise(self, texts: list[str], length: int) -> Tokenised:
+        if not texts:
+            return Tokenised([], 0)
+        room = length - len(self._head) - len(self._tail)
+        bare = self._bare(texts)["input_ids"]
         ids: list[IntArray] = [np.array([*self._head, *own[:room], *self._tail], np.int32) for own in bare]
         return Tokenised(ids, sum(len(own) > room for own in bare))
 
