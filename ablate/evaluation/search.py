@@ -11,7 +11,7 @@ Shapes: D documents, Q queries, H dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,46 @@ def search(
     """
     documents = _vectors("document", document_vectors, doc_ids)
     queries = _vectors("query", query_vectors, query_ids)
+    _check_search(documents, queries, depth)
+    order = DocumentOrder(doc_ids)
+    fetch = depth + max(64, depth // 8)
+    if len(documents) <= max(_EXHAUSTIVE_BELOW, 2 * fetch):
+        return _search_all(documents, queries, order, query_ids, depth)
+    return _search_candidates(documents, queries, order, query_ids, depth, fetch)
+
+
+def rerank(
+    document_vectors: FloatArray,
+    query_vectors: FloatArray,
+    doc_ids: Sequence[str],
+    query_ids: Sequence[str],
+    candidates: Mapping[str, Sequence[str]],
+    depth: int,
+) -> list[Ranking]:
+    """Return the `depth` best of each query's own candidates, in the order of the queries.
+
+    Shapes, scores and errors are those of `search`; further raises UserError for a query without candidates and for a
+    candidate that is not among the documents.
+    """
+    documents = _vectors("document", document_vectors, doc_ids)
+    queries = _vectors("query", query_vectors, query_ids)
+    _check_search(documents, queries, depth)
+    order = DocumentOrder(doc_ids)
+    row_of = {doc_id: row for row, doc_id in enumerate(doc_ids)}
+    rankings: list[Ranking] = []
+    for query, query_id in zip(queries, query_ids, strict=True):
+        own = candidates.get(query_id, ())
+        if not own:
+            raise UserError(f"query {query_id!r} has no candidates to rank; give it a list, or leave the query out")
+        for doc_id in own:
+            if doc_id not in row_of:
+                raise UserError(f"query {query_id!r}: candidate {doc_id!r} is not among the documents; add it to them")
+        rows = np.array([row_of[doc_id] for doc_id in own], dtype=np.int64)
+        rankings.append(order.rank(query_id, _scores(documents[rows], query), depth=depth, rows=rows))
+    return rankings
+
+
+def _check_search(documents: FloatArray, queries: FloatArray, depth: int) -> None:
     if documents.shape[1] != queries.shape[1]:
         raise UserError(
             f"document vectors have {documents.shape[1]} dimensions, query vectors {queries.shape[1]}; encode both "
@@ -49,11 +89,6 @@ def search(
         )
     if depth < 1:
         raise UserError(f"depth is {depth}, allowed is 1 or more")
-    order = DocumentOrder(doc_ids)
-    fetch = depth + max(64, depth // 8)
-    if len(documents) <= max(_EXHAUSTIVE_BELOW, 2 * fetch):
-        return _search_all(documents, queries, order, query_ids, depth)
-    return _search_candidates(documents, queries, order, query_ids, depth, fetch)
 
 
 def _vectors(kind: str, vectors: FloatArray, ids: Sequence[str]) -> FloatArray:

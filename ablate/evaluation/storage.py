@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from ablate.evaluation.protocol import Evaluation, read_scores, write_scores
 from ablate.evaluation.rankings import Ranking
@@ -25,7 +26,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> tuple[str, ...]:
         write_run(folder / name, rankings)
         files.append(name)
         places.append([dataset, condition, name])
-    notes = {
+    notes: dict[str, Any] = {
         "rankings": places,
         "listed": evaluation.listed,
         "warnings": evaluation.warnings,
@@ -33,6 +34,8 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> tuple[str, ...]:
         "counts": evaluation.counts,
         "opposites": evaluation.opposites,
     }
+    if evaluation.provenance:
+        notes["provenance"] = evaluation.provenance
     write_atomically(folder / NOTES_FILE, json.dumps(notes, indent=1, sort_keys=True, ensure_ascii=False))
     return tuple(files)
 
@@ -55,4 +58,5 @@ def read_evaluation(folder: Path, *, with_rankings: bool = False) -> Evaluation:
         candidates=notes["candidates"],
         counts=notes["counts"],
         opposites={dataset: tuple((a, b) for a, b in pairs) for dataset, pairs in notes["opposites"].items()},
+        provenance=notes.get("provenance", {}),
     )
