@@ -118,6 +118,19 @@ Source = WorldSource | BeirSource | RulesSource | PublishedSource
 
 
 @dataclass(frozen=True, kw_only=True)
+class MtebSource:
+    """Official benchmarks under their names in mteb (`ablate.data.official`); evaluation sets only, no rows."""
+
+    kind: Literal["mteb"]
+    path: Location | None
+    """A folder with a copy of each task's dataset repository, named like the task; null: from the hub."""
+    split: str | None
+    """null: the split that the task evaluates on."""
+    revisions: tuple[tuple[str, str], ...]
+    """(task, commit of its dataset): what is named in `evaluation.sets` must be pinned here."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Miner:
     """Hard negatives for rows that have none, from a ranking of the corpus for the query (`ablate.data.mining`)."""
 
@@ -234,10 +247,10 @@ class TrainConfig:
 class EvaluationConfig:
     """On what and how a model is measured; always in fp32."""
 
-    source: Source | None
+    source: Source | MtebSource | None
     """Where the evaluation sets are from; null: the source that is trained on."""
     sets: tuple[str, ...]
-    """Names of evaluation sets of that source, such as `test`."""
+    """Names of evaluation sets of that source, such as `test`; of mteb: `TASK` or `TASK/SUBSET`."""
     depth: Count
     """Documents kept per ranking."""
     batch_size: Count

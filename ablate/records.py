@@ -131,7 +131,7 @@ class EvaluationSet:
     without_own_id: bool = False
     """Leave the document that has the id of the query out of the ranking: there the queries are documents."""
     measures: tuple[str, ...] = ()
-    """Measures per query that are reported beside the usual ones, such as `nDCG@5`."""
+    """Measures per query that this set asks for, such as `nDCG@5`; the usual ones need not be named."""
     provenance: dict[str, str] = field(default_factory=dict)
     """What must be known of where the data is from: name -> value, kept with the scores."""
 

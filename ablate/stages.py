@@ -16,9 +16,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from ablate.config import Identity, Revisions, RunConfig, digest, identify, plain
+from ablate.config import Identity, MtebSource, Revisions, RunConfig, digest, identify, plain
 from ablate.data.mix import Mix, TokensOf, build_mix, content_digest, read_mix, write_mix
-from ablate.data.sources import RowSource, open_source
+from ablate.data.sources import RowSource, SetSource, open_sets, open_source
 from ablate.records import EvaluationSet, UserError
 from ablate.results import WORKLOAD_FILE, Lock, Manifest, ResultStore, now, write_atomically
 from ablate.tracking import Tracker, ledger_steps, open_tracker
@@ -38,7 +38,7 @@ class Run:
 
     config: RunConfig
     source: RowSource
-    test_beds: RowSource
+    test_beds: SetSource
     """Where the evaluation sets are from; often the source itself."""
     backbone: Backbone
     identity: Identity
@@ -117,7 +117,8 @@ def prepare(config: RunConfig) -> Run:
     config = dataclasses.replace(config, recipe=dataclasses.replace(config.recipe, train=train))
     elsewhere, sets = config.recipe.evaluation.source, config.recipe.evaluation.sets
     source = open_source(config.recipe.source, () if elsewhere else sets)
-    test_beds = open_source(elsewhere, sets) if elsewhere else source
+    caches = Path(config.runtime.results) / "cache"
+    test_beds: SetSource = open_sets(elsewhere, sets, caches) if elsewhere else source
     for name in (*config.recipe.evaluation.sets, config.runtime.dev_set):
         if name is not None and name not in test_beds.evaluation_names:
             raise UserError(
@@ -367,7 +368,15 @@ def make_scores(run: Run, *, untouched: bool, recorder: Recorder | None = None) 
             encoder = (run.untrained() if untouched else trained(run)).to(run.device)
             encoder.batch_size = config.recipe.evaluation.batch_size
             sets = [run.evaluation_set(name) for name in config.recipe.evaluation.sets]
+            official = isinstance(config.recipe.evaluation.source, MtebSource)
+            if official:
+                from ablate.evaluation.official import cross_check, with_template
+
+                sets = with_template(encoder, sets)
             result = evaluate(encoder, sets, depth=config.recipe.evaluation.depth)
+            if official:
+                result = cross_check(sets, result)
+            counts = {"scores": len(result.scores), "candidates": result.candidates}
             if recorder is not None:
                 recorder.tracker.summary(headline(result))
                 recorder.tracker.table("scores", ["name", "mean"], [list(item) for item in headline(result).items()])
@@ -378,7 +387,7 @@ def make_scores(run: Run, *, untouched: bool, recorder: Recorder | None = None) 
                 parents=() if untouched else (identity.train_id,),
                 seed=config.seed,
                 label=label,
-                counts={"scores": len(result.scores), "candidates": result.candidates},
+                counts=counts if not result.provenance else {**counts, "provenance": result.provenance},
                 hardware=run.hardware,
                 cost={"wall_s": time.monotonic() - clock},
                 started=started,

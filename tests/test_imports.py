@@ -25,6 +25,7 @@ RULES: dict[str, set[str]] = {
     "ablate.data.batches": {"ablate.config", "ablate.records", "ablate.randomness", "ablate.data", "numpy", "torch",
                             "transformers", "lightning"},
     "ablate.data.mining": {"ablate.data", "ablate.evaluation.protocol", "ablate.records", "numpy", "bm25s", "faiss"},
+    "ablate.data.official": {"ablate.config", "ablate.records", "mteb", "datasets"},
     "ablate.data.published": {"ablate.data", "ablate.records", "pyarrow", "datasets"},
     "ablate.data.rules": {"ablate.data", "ablate.records", "ablate.randomness", "ablate.rules"},
     "ablate.rules": {"ablate.records"},
@@ -34,6 +35,8 @@ RULES: dict[str, set[str]] = {
                      "numpy", "torch", "lightning", "transformers", "tokenizers", "safetensors", "peft", "tqdm"},
     "ablate.evaluation": {"ablate.config", "ablate.records", "ablate.results", "ablate.evaluation", "numpy", "faiss",
                           "pytrec_eval", "pyarrow"},
+    "ablate.evaluation.official": {"ablate.config", "ablate.evaluation", "ablate.records", "mteb", "datasets", "torch",
+                                   "numpy"},
     "ablate.tracking": {"ablate.records", "ablate.tracking", "wandb"},
     "ablate.stages": {"ablate", "torch"},
     "ablate.display": {"ablate"},
@@ -44,7 +47,7 @@ RULES: dict[str, set[str]] = {
                  "ablate.evaluation.trec", "ablate.evaluation.rankings", "ablate.randomness", "analysis", "numpy",
                  "scipy", "pyarrow"},
 }  # fmt: skip
-ONLY_IN_FUNCTIONS = {"wandb", "optuna", "peft", "faiss", "datasets", "bm25s"}
+ONLY_IN_FUNCTIONS = {"wandb", "optuna", "peft", "faiss", "datasets", "bm25s", "mteb"}
 
 
 def imports(source: str, module: str) -> list[tuple[str, bool]]:

@@ -216,7 +216,7 @@ def score_set(one: EvaluationSet, rankings: Iterable[Ranking], *, depth: int | N
     for queries in conditions.values():
         posed = {query.query_id for query in queries}
         qrels = {q: grades for q, grades in one.qrels.items() if q in posed}
-        names = (*QUERY_MEASURES, *one.measures)
+        names = tuple(dict.fromkeys((*QUERY_MEASURES, *one.measures)))
         results = measures.query_measures(names, qrels, {q: r for q, r in found.items() if q in posed})
         for query in queries:
             for name, result in results.items():
@@ -378,9 +378,6 @@ def _check(one: EvaluationSet) -> None:
                     "queries; add the query or drop the entry"
                 )
     check_lists(one)
-    for measure in one.measures:
-        if measure in QUERY_MEASURES or one.measures.count(measure) > 1:
-            raise UserError(f"evaluation set {one.name!r}: measure {measure!r} is there twice; name it once")
     for first, second in one.opposites:
         if known[first].base_id != known[second].base_id:
             raise UserError(
