@@ -135,7 +135,12 @@ def prepare(config: RunConfig) -> Run:
         source = _mined(source, config, backbone)
         revisions = dataclasses.replace(revisions, miner=source.revision)
     identity = identify(config.recipe, config.seed, revisions)
-    return Run(config, source, test_beds, backbone, identity, store)
+    run = Run(config, source, test_beds, backbone, identity, store)
+    fetched = isinstance(elsewhere, MtebSource) and config.runtime.until != "mix"
+    if fetched and store.find("evaluation", identity.evaluation) is None:
+        for name in sets:  # a missing package, file or network is told before the training, not after it
+            run.evaluation_set(name)
+    return run
 
 
 def _mined(source: RowSource, config: RunConfig, backbone: Backbone) -> RowSource:

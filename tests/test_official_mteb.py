@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import functools
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +19,7 @@ from typing import Any
 import hub_data
 import numpy as np
 import pytest
-from conftest import run_config
+from conftest import ROOT, run_config
 
 mteb = pytest.importorskip("mteb")
 
@@ -30,8 +33,10 @@ from ablate.evaluation.official import (  # noqa: E402
 )
 from ablate.evaluation.protocol import Evaluation, compare, evaluate, format_table  # noqa: E402
 from ablate.evaluation.rankings import rank  # noqa: E402
+from ablate.evaluation.storage import read_evaluation  # noqa: E402
 from ablate.model.encoder import BiEncoder  # noqa: E402
 from ablate.records import Passage, UserError  # noqa: E402
+from ablate.results import ResultStore  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("default")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -350,3 +355,39 @@ def test_template_and_cut_queries_are_noted(tmp_path: Path) -> None:
     assert "at most 8 tokens" in found.provenance["template"] and "[SEP]" in found.provenance["note"]
     (other,) = with_template(tiny(order="instruction_first", separator="[SEP]"), [one])
     assert "note" not in other.provenance
+
+
+def test_shipped_pins_are_those_of_mteb() -> None:
+    for path in sorted((ROOT / "conf" / "evaluation_source").glob("*.yaml")):
+        if "kind: mteb" in path.read_text(encoding="utf-8"):
+            source = run_config(f"+evaluation_source={path.stem}").recipe.evaluation.source
+            for name, commit in source.revisions:  # type: ignore[union-attr]
+                assert mteb.get_task(name).metadata.dataset["revision"] == commit, name
+
+
+def test_a_whole_run_keeps_rankings_provenance_and_home(tmp_path: Path) -> None:
+    hub_data.followir(tmp_path / "data" / "Core17InstructionRetrieval")
+    hub_data.nevir(tmp_path / "data" / "NevIR")
+    command = [sys.executable, "-m", "ablate.run", "+experiment=instructions", "+evaluation_source=followir"]
+    command += [f"evaluation.source.path={tmp_path / 'data'}", "evaluation.sets=[Core17InstructionRetrieval]"]
+    command += ["model=tiny", "source.documents=600", "budget.limit=32", "train.batch_size=16", "tracker=none"]
+    command += [f"runtime.results={tmp_path / 'results'}", "runtime.threads=1"]
+    places = {"HF_HOME", "HF_DATASETS_CACHE", "MTEB_CACHE"}
+    environment = {key: value for key, value in os.environ.items() if key not in places}
+    environment |= {"HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    (tmp_path / "home").mkdir()
+    first = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert first.returncode == 0, first.stderr
+    assert "  queries cut: " in first.stdout and "means, largest difference" in first.stdout
+    assert "warning: Core17InstructionRetrieval: " in first.stdout and "are cut to the model's length" in first.stdout
+    store = ResultStore(tmp_path / "results")
+    for manifest in store.manifests("evaluation"):
+        folder = store.folder("evaluation", manifest.id)
+        found = read_evaluation(folder, with_rankings=True)
+        assert {len(ranking) for rankings in found.rankings.values() for ranking in rankings} == {30}
+        assert manifest.counts["provenance"] == found.provenance
+        assert manifest.counts["candidates"] == found.candidates
+        assert found.provenance["Core17InstructionRetrieval"]["mteb"] == mteb.__version__
+    again = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0 and "mteb" in again.stdout
+    assert not list((tmp_path / "home").rglob("*.arrow")) and list((tmp_path / "results").rglob("*.arrow"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import logging
 import os
 import re
 import sys
@@ -276,6 +277,8 @@ def import_mteb(caches: Path) -> Any:
         datasets.config.HF_DATASETS_CACHE = caches.resolve() / "datasets"
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
+    for name in ("datasets", "huggingface_hub", "mteb"):  # what goes wrong is said in one line, by us
+        logging.getLogger(name).setLevel(logging.ERROR)
     return mteb
 
 

@@ -296,11 +296,17 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def cross_check(sets: Iterable[EvaluationSet], evaluation: Evaluation) -> Evaluation:
-    """Return the evaluation with mteb's agreement noted per set, and a warning for every mean that differs."""
+    """Return the evaluation with mteb's agreement noted per set, and warnings: other means, queries that are cut."""
     provenance, warnings = dict(evaluation.provenance), list(evaluation.warnings)
     for one in sets:
         found = agreements(one, evaluation)
         largest = max((agreement.difference for agreement in found), default=0.0)
+        cut = provenance.get(one.name, {}).get("queries cut", "0 of 0")
+        if not cut.startswith("0 of"):
+            warnings.append(
+                f"{one.name}: {cut} queries are cut to the model's length, and what stands last is lost; raise "
+                "model.query_length"
+            )
         text = f"{len(found)} means, largest difference {largest:.1e}"
         provenance[one.name] = {**provenance.get(one.name, {}), "mteb's scores of the same rankings": text}
         warnings += [
