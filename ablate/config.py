@@ -126,8 +126,8 @@ class MtebSource:
     """A folder with a copy of each task's dataset repository, named like the task; null: from the hub."""
     split: str | None
     """null: the split that the task evaluates on."""
-    revisions: tuple[tuple[str, str], ...]
-    """(task, commit of its dataset): what is named in `evaluation.sets` must be pinned here."""
+    revisions: Annotated[tuple[tuple[str, str], ...], Location]
+    """(task, commit of its dataset): what is named in `evaluation.sets` must be pinned here; ids hold those pins."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,6 +86,12 @@ def test_ids_hold_the_revision_and_not_the_place() -> None:
     here = run_config("+evaluation_source=nevir", "evaluation.source.path=here").recipe
     there = run_config("+evaluation_source=nevir", "evaluation.source.path=there").recipe
     revisions = Revisions(source="s", model="m", evaluation="e")
+    listed = f"evaluation.source.revisions=[[Other,abcdef0],[NevIR,{COMMIT}]]"  # the source says what the used pins are
+    longer = run_config("+evaluation_source=nevir", listed).recipe
+    assert identify(longer, 0, revisions) == identify(here, 0, revisions)
+    assert longer.evaluation.source.revisions == (("Other", "abcdef0"), ("NevIR", COMMIT))  # type: ignore[union-attr]
+    with pytest.raises(UserError, match=r"evaluation.source.revisions\[0\]=\['NevIR'\] must have 2 entries"):
+        run_config("+evaluation_source=nevir", "evaluation.source.revisions=[[NevIR]]")
     assert identify(here, 0, revisions) == identify(there, 0, revisions)
     assert identify(here, 0, replace(revisions, evaluation="f")).eval_id != identify(here, 0, revisions).eval_id
     assert identify(here, 0, replace(revisions, evaluation="f")).train_id == identify(here, 0, revisions).train_id
