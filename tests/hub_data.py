@@ -29,7 +29,7 @@ def _text(draw: random.Random, length: int) -> str:
 
 def _corpus(draw: random.Random, num_documents: int, titles: bool) -> list[Row]:
     return [
-        {"_id": f"d{n}", "title": _text(draw, 2) if titles else "", "text": _text(draw, 9)}
+        {"_id": f"d{n}", "title": _text(draw, 2) if titles and n % 3 else "", "text": _text(draw, 9)}
         for n in range(num_documents)
     ]
 
@@ -106,7 +106,7 @@ def instructir(folder: Path) -> Path:
 
 
 def beir(folder: Path, *, own_ids: bool = False) -> Path:
-    """A set as BEIR's: titles, graded judgments; with `own_ids` the queries are documents of the corpus."""
+    """A set as BEIR's: titles here and there, graded judgments; with `own_ids` the queries are documents."""
     draw = random.Random(5)
     corpus = _corpus(draw, 50, titles=True)
     queries, grades = [], dict[str, dict[str, int]]()
