@@ -119,6 +119,19 @@ Source = WorldSource | BeirSource | RulesSource | PublishedSource
 
 
 @dataclass(frozen=True, kw_only=True)
+class MtebSource:
+    """Official benchmarks under their names in mteb (`ablate.data.official`); evaluation sets only, no rows."""
+
+    kind: Literal["mteb"]
+    path: Location | None
+    """A folder with a copy of each task's dataset repository, named like the task; null: from the hub."""
+    split: str | None
+    """null: the split that the task evaluates on."""
+    revisions: Annotated[tuple[tuple[str, str], ...], Location]
+    """(task, commit of its dataset): what is named in `evaluation.sets` must be pinned here; ids hold those pins."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Miner:
     """Hard negatives for rows that have none, from a ranking of the corpus for the query (`ablate.data.mining`)."""
 
@@ -292,10 +305,10 @@ class EvaluationConfig:
     A field with a default is left out of ids at its default, so that adding one changes no existing id.
     """
 
-    source: Source | None
+    source: Source | MtebSource | None
     """Where the evaluation sets are from; null: the source that is trained on."""
     sets: tuple[str, ...]
-    """Names of evaluation sets of that source, such as `test`."""
+    """Names of evaluation sets of that source, such as `test`; of mteb: `TASK` or `TASK/SUBSET`."""
     depth: Count
     """Documents kept per ranking."""
     batch_size: Count

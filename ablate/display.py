@@ -121,6 +121,8 @@ def show_scores(run: Run, scores: Evaluation, untouched: Evaluation) -> None:
         if warning not in scores.warnings:
             print(f"warning (untouched): {warning}")
     print(format_table(compare(scores, untouched, margin=COLLAPSE_MARGIN)))
+    for dataset, notes in scores.provenance.items():
+        print("\n".join([dataset, *(f"  {name}: {value}" for name, value in notes.items())]))
     identity, store = run.identity, run.store
     print(f"\nmodel   {store.folder('train', identity.train_id)}")
     print(f"scores  {store.folder('evaluation', identity.eval_id)}  (scores.parquet, rankings/, notes.json)")

@@ -5,7 +5,7 @@ Words follow the glossary in docs/architecture.md. Every other module speaks in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 View = Literal["plain", "original", "reversed"]
@@ -126,6 +126,14 @@ class EvaluationSet:
     pairs: dict[tuple[str, str], tuple[tuple[str, str], ...]] | None = None
     """opposite -> (document right for the first, document right for the second); None: every such pair that the
     qrels imply."""
+    candidates: dict[str, tuple[str, ...]] | None = None
+    """query_id -> the only documents that are ranked for it (reranking benchmarks); None: all documents."""
+    without_own_id: bool = False
+    """Leave the document that has the id of the query out of the ranking: there the queries are documents."""
+    measures: tuple[str, ...] = ()
+    """Measures per query that this set asks for, such as `nDCG@5`; the usual ones need not be named."""
+    provenance: dict[str, str] = field(default_factory=dict)
+    """What must be known of where the data is from: name -> value, kept with the scores."""
 
 
 class QueryScore(NamedTuple):

@@ -16,9 +16,19 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from ablate.config import Identity, RankerName, Recipe, Revisions, RunConfig, digest, identify, plain
+from ablate.config import (
+    Identity,
+    MtebSource,
+    RankerName,
+    Recipe,
+    Revisions,
+    RunConfig,
+    digest,
+    identify,
+    plain,
+)
 from ablate.data.mix import Mix, TokensOf, build_mix, content_digest, read_mix, write_mix
-from ablate.data.sources import RowSource, open_source
+from ablate.data.sources import RowSource, SetSource, open_sets, open_source
 from ablate.evaluation.rankers import Dense, Ranker, plain_ranker
 from ablate.evaluation.vectors import Retrieval
 from ablate.records import EvaluationSet, UserError
@@ -51,7 +61,7 @@ class Run:
 
     config: RunConfig
     source: RowSource
-    test_beds: RowSource
+    test_beds: SetSource
     """Where the evaluation sets are from; often the source itself."""
     backbone: Backbone
     identity: Identity
@@ -137,7 +147,8 @@ def prepare(config: RunConfig) -> Run:
     config = dataclasses.replace(config, recipe=dataclasses.replace(config.recipe, train=train))
     elsewhere, sets = config.recipe.evaluation.source, config.recipe.evaluation.sets
     source = open_source(config.recipe.source, () if elsewhere else sets)
-    test_beds = open_source(elsewhere, sets) if elsewhere else source
+    caches = Path(config.runtime.results) / "cache"
+    test_beds: SetSource = open_sets(elsewhere, sets, caches) if elsewhere else source
     for name in (*config.recipe.evaluation.sets, config.runtime.dev_set):
         if name is not None and name not in test_beds.evaluation_names:
             raise UserError(
@@ -157,7 +168,12 @@ def prepare(config: RunConfig) -> Run:
         ranker = plain_ranker(config.recipe.ranker, config.seed)
         revisions = dataclasses.replace(revisions, ranker=ranker.parameters)
     identity = identify(config.recipe, config.seed, revisions)
-    return Run(config, source, test_beds, backbone, identity, revisions, store)
+    run = Run(config, source, test_beds, backbone, identity, revisions, store)
+    fetched = isinstance(elsewhere, MtebSource) and config.runtime.until != "mix"
+    if fetched and store.find("evaluation", identity.evaluation) is None:
+        for name in sets:  # a missing package, file or network is told before the training, not after it
+            run.evaluation_set(name)
+    return run
 
 
 def _mined(source: RowSource, config: RunConfig, backbone: Backbone) -> RowSource:
@@ -431,10 +447,21 @@ def make_scores(run: Run, ranker: RankerName, recorder: Recorder | None = None) 
     with store.making("evaluation", recipe) as folder:
         if folder is not None:
             sets = [run.evaluation_set(name) for name in config.recipe.evaluation.sets]
-            result = rank_and_score(open_ranker(run, ranker, folder), sets, depth=config.recipe.evaluation.depth)
+            official = isinstance(config.recipe.evaluation.source, MtebSource)
+            opened = open_ranker(run, ranker, folder)
+            if official and isinstance(opened, Dense):
+                from ablate.evaluation.official import with_template
+
+                sets = with_template(opened.encoder, sets)
+            result = rank_and_score(opened, sets, depth=config.recipe.evaluation.depth)
+            if official:
+                from ablate.evaluation.official import cross_check
+
+                result = cross_check(sets, result)
             files = write_evaluation(folder, result)
             if not config.runtime.keep_embeddings:
                 shutil.rmtree(folder / EMBEDDINGS, ignore_errors=True)
+            counts = {"scores": len(result.scores), "candidates": result.candidates}
             if recorder is not None:
                 recorder.tracker.summary(headline(result))
                 recorder.tracker.table("scores", ["name", "mean"], [list(item) for item in headline(result).items()])
@@ -445,7 +472,7 @@ def make_scores(run: Run, ranker: RankerName, recorder: Recorder | None = None) 
                 parents=(identity.train_id,) if ranker == "trained" else (),
                 seed=config.seed,
                 label=label,
-                counts={"scores": len(result.scores), "candidates": result.candidates},
+                counts=counts if not result.provenance else {**counts, "provenance": result.provenance},
                 hardware=run.hardware,
                 cost={"wall_s": time.monotonic() - clock},
                 started=started,

@@ -27,6 +27,7 @@ RULES: dict[str, set[str]] = {
     "ablate.bm25": {"ablate.records", "numpy", "bm25s"},
     "ablate.data.mining": {"ablate.bm25", "ablate.data", "ablate.evaluation.protocol", "ablate.records", "numpy",
                            "faiss"},
+    "ablate.data.official": {"ablate.config", "ablate.records", "mteb", "datasets"},
     "ablate.data.published": {"ablate.data", "ablate.records", "pyarrow", "datasets"},
     "ablate.data.rules": {"ablate.data", "ablate.records", "ablate.randomness", "ablate.rules"},
     "ablate.rules": {"ablate.records"},
@@ -37,6 +38,8 @@ RULES: dict[str, set[str]] = {
     "ablate.evaluation": {"ablate.config", "ablate.records", "ablate.results", "ablate.evaluation", "numpy", "faiss",
                           "pytrec_eval", "pyarrow", "tqdm"},
     "ablate.evaluation.rankers": {"ablate.bm25", "ablate.evaluation", "ablate.randomness", "ablate.records", "numpy"},
+    "ablate.evaluation.official": {"ablate.config", "ablate.evaluation", "ablate.records", "mteb", "datasets", "torch",
+                                   "numpy"},
     "ablate.tracking": {"ablate.records", "ablate.tracking", "wandb"},
     "ablate.stages": {"ablate", "torch"},
     "ablate.display": {"ablate"},
@@ -55,7 +58,7 @@ RULES: dict[str, set[str]] = {
                  "ablate.evaluation.trec", "ablate.evaluation.rankings", "ablate.randomness", "analysis", "numpy",
                  "scipy", "pyarrow", "yaml", "tqdm"},
 }  # fmt: skip
-ONLY_IN_FUNCTIONS = {"wandb", "optuna", "peft", "faiss", "datasets", "bm25s"}
+ONLY_IN_FUNCTIONS = {"wandb", "optuna", "peft", "faiss", "datasets", "bm25s", "mteb"}
 
 
 def imports(source: str, module: str) -> list[tuple[str, bool]]:

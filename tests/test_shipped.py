@@ -85,6 +85,11 @@ def test_golden_ids(arm: str) -> None:
         ("source=tevatron", "source.path=somewhere", "+evaluation_source=beir", "evaluation.source.path=there",
          "evaluation.sets=[dev]"),
         ("source=infir", "source.path=somewhere", "+evaluation_source=world"),
+        ("+evaluation_source=followir",),
+        ("+evaluation_source=mfollowir",),
+        ("+evaluation_source=instructir", "model.order=instruction_first", 'model.separator="[SEP]"'),
+        ("+evaluation_source=nevir",),
+        ("+evaluation_source=beir_official",),
         ("+miner=bm25",),
         ("+miner=dense",),
         ("source=beir", "source.path=somewhere", "+miner=none"),
@@ -109,8 +114,10 @@ def test_every_yaml_of_a_group_is_covered_above() -> None:
                 "tracker=wandb_offline"}  # fmt: skip
     others = {"source=beir", "source=movies_rules", "miner=bm25", "miner=dense", "miner=none", "model=tiny",
               "source=promptriever", "source=tevatron", "source=infir", "evaluation_source=world",
+              "evaluation_source=beir", "evaluation_source=beir_official", "evaluation_source=followir",
+              "evaluation_source=mfollowir", "evaluation_source=instructir", "evaluation_source=nevir",
               "index=exact", "index=ivf", "index=hnsw", "index=pq",
-              "evaluation_source=beir", "model=local", "model=decoder", "tracker=none", "tracker=wandb"}  # fmt: skip
+              "model=local", "model=decoder", "tracker=none", "tracker=wandb"}  # fmt: skip
     assert found == defaults | others
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Protocol
 
-from ablate.config import BeirSource, PublishedSource, RulesSource, Source, WorldSource
+from ablate.config import BeirSource, MtebSource, PublishedSource, RulesSource, Source, WorldSource
 from ablate.records import EvaluationSet, Passage, SourceRow
 
 
-class RowSource(Protocol):
-    """A corpus with base rows to train on and evaluation sets to measure on."""
+class SetSource(Protocol):
+    """Evaluation sets to measure on."""
 
     @property
     def revision(self) -> str:
@@ -19,6 +20,13 @@ class RowSource(Protocol):
     @property
     def evaluation_names(self) -> tuple[str, ...]:
         """Names that `evaluation_set` takes."""
+
+    def evaluation_set(self, name: str) -> EvaluationSet:
+        """Return an evaluation set by its name; raises UserError for an unknown one."""
+
+
+class RowSource(SetSource, Protocol):
+    """A corpus with base rows to train on and evaluation sets to measure on."""
 
     def rows(self) -> Iterator[SourceRow]:
         """Yield all base rows, in a fixed order."""
@@ -32,8 +40,17 @@ class RowSource(Protocol):
     def documents(self) -> Iterator[Passage]:
         """Yield the whole corpus, in a fixed order and in bounded memory."""
 
-    def evaluation_set(self, name: str) -> EvaluationSet:
-        """Return an evaluation set by its name; raises UserError for an unknown one."""
+
+def open_sets(source: Source | MtebSource, sets: tuple[str, ...], caches: Path) -> SetSource:
+    """Return the source of these evaluation sets; other packages keep their caches in `caches`.
+
+    Raises UserError when files are broken or a set is not known.
+    """
+    if isinstance(source, MtebSource):
+        from ablate.data.official import OfficialTasks
+
+        return OfficialTasks(revisions=source.revisions, split=source.split, path=source.path, sets=sets, caches=caches)
+    return open_source(source, sets)
 
 
 def open_source(source: Source, sets: tuple[str, ...]) -> RowSource:

@@ -7,7 +7,6 @@ stands beside nDCG@10 under the original and under the changed instruction, for 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -15,7 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from ablate.evaluation import measures
+from ablate.evaluation.candidates import candidate_digest, check_lists, check_ranked
 from ablate.evaluation.measures import MeasureResult, Opposite
 from ablate.evaluation.rankers import Dense, Ranker
 from ablate.evaluation.rankings import Ranking, by_query
@@ -67,13 +69,16 @@ class Evaluation:
     """dataset -> reason -> ids that a reader must know of."""
     warnings: tuple[str, ...]
     candidates: dict[str, str]
-    """dataset -> SHA-256 of the sorted document ids, each followed by a line feed."""
+    """dataset -> SHA-256 of the sorted document ids, each followed by a line feed; where every query has its own
+    candidates these follow, sorted: query id, tab, document id, line feed."""
     counts: dict[str, dict[str, float]]
     """dataset -> how many documents, queries, pairs, ties, … stand behind the scores."""
     opposites: dict[str, tuple[tuple[str, str], ...]]
     """dataset -> pairs of directions whose instructions are each other's complement."""
     sets: dict[str, EvaluationSet] = field(default_factory=dict, compare=False, repr=False)
     """dataset -> what it was scored by; empty when read back without it."""
+    provenance: dict[str, dict[str, str]] = field(default_factory=dict)
+    """dataset -> where its data is from and how it was posed; only for sets that say so."""
 
     def summary(self, reference: Evaluation | None = None, *, margin: float = 0.0) -> list[SummaryRow]:
         """Return the means over judged units, with a verdict on every p-MRR.
@@ -152,7 +157,10 @@ def rank_and_score(ranker: Ranker, sets: Iterable[EvaluationSet], *, depth: int)
         if any(one.name in part.candidates for part in parts):
             raise UserError(f"evaluation set {one.name!r} is there twice; give each set its own name")
         ranked = ranker(one, depth)
-        part, name = score_set(one, ranked.rankings, depth=depth), one.name
+        rankings = ranked.rankings
+        if one.without_own_id:
+            rankings = [_without(ranking, ranking.query_id) for ranking in rankings]
+        part, name = score_set(one, rankings, depth=depth), one.name
         parts.append(
             dataclasses.replace(
                 part,
@@ -175,23 +183,37 @@ def join(parts: Sequence[Evaluation]) -> Evaluation:
         {name: counts for part in parts for name, counts in part.counts.items()},
         {name: directions for part in parts for name, directions in part.opposites.items()},
         {name: judged for part in parts for name, judged in part.sets.items()},
+        {name: notes for part in parts for name, notes in part.provenance.items()},
     )
+
+
+def _without(ranking: Ranking, doc_id: str) -> Ranking:
+    """Return the ranking without one document."""
+    if doc_id not in ranking.doc_ids:
+        return ranking
+    place = ranking.doc_ids.index(doc_id)
+    scores = np.delete(ranking.scores, place)
+    scores.setflags(write=False)
+    return Ranking(ranking.query_id, ranking.doc_ids[:place] + ranking.doc_ids[place + 1 :], scores)
 
 
 def score_set(one: EvaluationSet, rankings: Iterable[Ranking], *, depth: int | None = None) -> Evaluation:
     """Return every score of one set from its rankings, for example from those read back from files; needs no model.
 
-    Raises UserError for a set that contradicts itself. Gaps follow `ablate.evaluation.measures` and are listed.
+    Raises UserError for a set that contradicts itself, and for a ranking that holds a document outside of the query's
+    candidates. Gaps follow `ablate.evaluation.measures` and are listed.
     """
     _check(one)
     found = by_query(rankings)
+    check_ranked(one, found)
     conditions = {c: [q for q in one.queries if q.condition == c] for c in CONDITIONS}
     known = {query.query_id: query for query in one.queries}
     log = _Log(one.name)
     for queries in conditions.values():
         posed = {query.query_id for query in queries}
         qrels = {q: grades for q, grades in one.qrels.items() if q in posed}
-        results = measures.query_measures(QUERY_MEASURES, qrels, {q: r for q, r in found.items() if q in posed})
+        names = tuple(dict.fromkeys((*QUERY_MEASURES, *one.measures)))
+        results = measures.query_measures(names, qrels, {q: r for q, r in found.items() if q in posed})
         for query in queries:
             for name, result in results.items():
                 if query.query_id in result.per_unit:
@@ -208,10 +230,12 @@ def score_set(one: EvaluationSet, rankings: Iterable[Ranking], *, depth: int | N
     present = set(doc_ids)
     absent = {doc_id: None for grades in one.qrels.values() for doc_id, g in grades.items() if g > 0}
     log.mention("relevant document outside of the set", [doc_id for doc_id in absent if doc_id not in present])
-    if depth is not None and depth < min(1000, len(doc_ids)):
+    longest = len(doc_ids) if one.candidates is None else max(map(len, one.candidates.values()))
+    if depth is not None and depth < min(1000, longest):
         log.warnings.append(f"{one.name}: rankings of depth {depth} are shorter than the cut-off of AP@1000")
     log.counts |= {"documents": len(doc_ids), "queries": len(known), "groups": len(robust.per_unit)}
-    digest = hashlib.sha256("".join(f"{doc_id}\n" for doc_id in doc_ids).encode()).hexdigest()
+    if one.candidates is not None:
+        log.counts["candidates"] = sum(map(len, one.candidates.values()))
     kept: dict[tuple[str, str], list[Ranking]] = {
         (one.name, c): [found[q.query_id] for q in qs if q.query_id in found] for c, qs in conditions.items() if qs
     }
@@ -223,10 +247,11 @@ def score_set(one: EvaluationSet, rankings: Iterable[Ranking], *, depth: int | N
         kept,
         {one.name: listed},
         tuple(log.warnings),
-        {one.name: digest},
+        {one.name: candidate_digest(one)},
         {one.name: log.counts},
         {one.name: directions},
         {one.name: one},
+        {one.name: dict(one.provenance)} if one.provenance else {},
     )
 
 
@@ -258,6 +283,8 @@ def _score_changes(
 ) -> None:
     """Score p-MRR of each (condition, direction): the original ranking of a base query against the changed one."""
     original_of: dict[str, str] = {}
+    if not any(query.condition in ("changed", "reversed") for query in one.queries):
+        return
     for query in originals:
         if query.base_id in original_of:
             raise UserError(f"{one.name}: base query {query.base_id!r} has two original queries; p-MRR needs one")
@@ -347,6 +374,7 @@ def _check(one: EvaluationSet) -> None:
                     f"evaluation set {one.name!r}: query {query_id!r} has {what} but is not among the "
                     "queries; add the query or drop the entry"
                 )
+    check_lists(one)
     for first, second in one.opposites:
         if known[first].base_id != known[second].base_id:
             raise UserError(
@@ -387,7 +415,7 @@ def format_table(rows: Sequence[TableRow]) -> str:
     blocks: list[str] = []
     for dataset in dict.fromkeys(row.trained.dataset for row in rows):
         mine = [row for row in rows if row.trained.dataset == dataset]
-        lines = [dataset, *_condition_lines(mine), *_change_lines(mine), *_other_lines(mine)]
+        lines = [dataset, *_condition_lines(mine), *_extra_lines(mine), *_change_lines(mine), *_other_lines(mine)]
         blocks.append("\n".join(line.rstrip() for line in lines))
     return "\n\n".join(blocks) + "\n"
 
@@ -447,6 +475,17 @@ def _condition_lines(rows: Sequence[TableRow]) -> list[str]:
         cells = [(by_measure[name].trained.mean, by_measure[name].untouched.mean) for name in QUERY_MEASURES]
         count = by_measure[NDCG].trained.num_units
         lines.append(_line(label, count, [_number(value) for pair in cells for value in pair]))
+    return lines
+
+
+def _extra_lines(rows: Sequence[TableRow]) -> list[str]:
+    """Return the lines of measures per query that only some sets report."""
+    usual = (*QUERY_MEASURES, measures.P_MRR, ROBUSTNESS)
+    found = [row for row in rows if row.trained.measure not in usual and row.trained.condition in CONDITIONS]
+    lines = ["", *_head("further measures", [""])] if found else []
+    for ours, theirs in found:
+        label = f"{measures.mean_name(ours.measure)}: {ours.direction or ours.condition}"
+        lines.append(_line(label, ours.num_units, [_number(ours.mean), _number(theirs.mean)]))
     return lines
 
 

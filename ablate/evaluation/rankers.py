@@ -1,7 +1,8 @@
 """What ranks the documents of an evaluation set for its queries: vectors of an encoder, BM25, or a coin.
 
-Every ranker ranks all documents, so the rankings of a set have one length, min(depth, D), and p-MRR sees no document
-move because a list is shorter; equal scores are ordered by `ablate.evaluation.rankings`.
+Every ranker ranks all documents, or all candidates of a query where these are given, so the rankings of a set have one
+length and p-MRR sees no document move because a list is shorter; equal scores are ordered by
+`ablate.evaluation.rankings`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import numpy as np
 
 from ablate.bm25 import PARAMETERS, Bm25
 from ablate.evaluation.approximate import retrieve
-from ablate.evaluation.rankings import DocumentOrder, Ranking
+from ablate.evaluation.rankings import DocumentOrder, FloatArray, Ranking
+from ablate.evaluation.search import rerank
 from ablate.evaluation.vectors import Encoder, Retrieval, encode_all
 from ablate.randomness import stream
 from ablate.records import EvaluationSet, Passage, UserError
@@ -47,27 +49,31 @@ class Dense:
 
     def __init__(self, encoder: Encoder, retrieval: Retrieval | None = None) -> None:
         """`retrieval` says how documents are split, kept and searched."""
-        self._encoder, self._retrieval = encoder, retrieval or Retrieval()
+        self.encoder, self._retrieval = encoder, retrieval or Retrieval()
         self._documents: tuple[Passage, ...] | None = None
 
     def __call__(self, one: EvaluationSet, depth: int) -> Ranked:
         """Return the rankings; raises UserError for vectors that are not finite."""
         if self._documents != one.documents:
             kept = self._retrieval.of_set(one.name)
-            self._vectors = encode_all(self._encoder, one.documents, kept, progress=f"{one.name}: documents")
+            self._vectors = encode_all(self.encoder, one.documents, kept, progress=f"{one.name}: documents")
             self._documents = one.documents
         rows: dict[tuple[str, str], int] = {}
         for query in one.queries:
             rows.setdefault((query.query, query.instruction), len(rows))
-        distinct = self._encoder.encode_queries(list(rows), progress=f"{one.name}: queries")
+        distinct = self.encoder.encode_queries(list(rows), progress=f"{one.name}: queries")
         if len(distinct) != len(rows):
             raise UserError(f"{one.name}: the encoder gave {len(distinct)} vectors for {len(rows)} queries")
         vectors = distinct[[rows[query.query, query.instruction] for query in one.queries]]
         doc_ids = [passage.doc_id for passage in one.documents]
         query_ids = [query.query_id for query in one.queries]
-        rankings, counts, warnings = retrieve(
-            self._vectors, vectors, doc_ids, query_ids, depth, self._retrieval.index
-        )
+        if one.candidates is None:
+            rankings, counts, warnings = retrieve(
+                self._vectors, vectors, doc_ids, query_ids, depth, self._retrieval.index
+            )
+        else:
+            rankings = rerank(self._vectors, vectors, doc_ids, query_ids, one.candidates, depth)
+            counts, warnings = {}, []
         warnings += self._vectors.warnings(len(doc_ids), self._retrieval.window)
         return Ranked(rankings, {}, counts | self._vectors.counts(len(doc_ids)), tuple(warnings))
 
@@ -92,7 +98,7 @@ class Lexical:
         for query in one.queries:
             text = f"{query.query} {query.instruction}" if self._with_instruction else query.query
             scores = self._index.scores(text)
-            ranking = self._order.rank(query.query_id, scores, depth=depth)
+            ranking = _ranked(self._order, one, query.query_id, scores, depth)
             rankings.append(ranking)
             if not scores.any():
                 listed[WORDLESS].append(query.query_id)
@@ -119,8 +125,17 @@ class Random:
         for query in one.queries:
             generator = stream(self._seed, "random ranker", one.name, query.query_id)
             scores = generator.permutation(num_documents).astype(np.float32)
-            rankings.append(order.rank(query.query_id, scores, depth=depth))
+            rankings.append(_ranked(order, one, query.query_id, scores, depth))
         return Ranked(rankings)
+
+
+def _ranked(order: DocumentOrder, one: EvaluationSet, query_id: str, scores: FloatArray, depth: int) -> Ranking:
+    """Return the ranking of all documents, or of the query's own candidates, by the scores (D,) of all documents."""
+    if one.candidates is None:
+        return order.rank(query_id, scores, depth=depth)
+    own = set(one.candidates[query_id])
+    rows = np.array([row for row, doc_id in enumerate(order.doc_ids) if doc_id in own], dtype=np.int64)
+    return order.rank(query_id, scores[rows], depth=depth, rows=rows)
 
 
 def plain_ranker(kind: str, seed: int) -> Lexical | Random:

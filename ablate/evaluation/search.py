@@ -13,7 +13,7 @@ Shapes: D documents, P passages, Q queries, H dimensions, K candidates.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
@@ -52,6 +52,35 @@ def search(
     """
     corpus = Corpus(document_vectors, doc_ids)
     return search_corpus(corpus, check_queries(corpus, query_vectors, query_ids, depth), query_ids, depth)
+
+
+def rerank(
+    document_vectors: FloatArray | DocumentVectors,
+    query_vectors: FloatArray,
+    doc_ids: Sequence[str],
+    query_ids: Sequence[str],
+    candidates: Mapping[str, Sequence[str]],
+    depth: int,
+) -> list[Ranking]:
+    """Return the `depth` best of each query's own candidates, in the order of the queries.
+
+    Shapes, scores and errors are those of `search`; further raises UserError for a query without candidates and for a
+    candidate that is not among the documents.
+    """
+    corpus = Corpus(document_vectors, doc_ids)
+    queries = check_queries(corpus, query_vectors, query_ids, depth)
+    row_of = {doc_id: row for row, doc_id in enumerate(doc_ids)}
+    passages: list[IntArray] = []
+    for query_id in query_ids:
+        own = candidates.get(query_id, ())
+        if not own:
+            raise UserError(f"query {query_id!r} has no candidates to rank; give it a list, or leave the query out")
+        for doc_id in own:
+            if doc_id not in row_of:
+                raise UserError(f"query {query_id!r}: candidate {doc_id!r} is not among the documents; add it to them")
+        passages.append(corpus.passages_of(np.array(sorted({row_of[doc_id] for doc_id in own}), dtype=np.int64)))
+    scored = scores_of(corpus, queries, passages)
+    return [corpus.rank(*row) for row in zip(query_ids, scored, [depth] * len(scored), passages, strict=True)]
 
 
 def search_corpus(corpus: Corpus, queries: FloatArray, query_ids: Sequence[str], depth: int) -> list[Ranking]:
@@ -141,6 +170,12 @@ class Corpus:
         starts = np.flatnonzero(np.diff(owners, prepend=-1))
         return np.maximum.reduceat(scores, starts) if len(starts) else scores, owners[starts]
 
+    def passages_of(self, documents: IntArray) -> IntArray:
+        """Return the passages, ascending, of some documents (K,), ascending."""
+        if self.owner is None:
+            return documents
+        return np.flatnonzero(np.isin(self.owner, documents))
+
     def rank(self, query_id: str, scores: FloatArray, depth: int, passages: IntArray | None = None) -> Ranking:
         """Return the ranking of documents by the scores of all passages, or of some."""
         best, documents = self.best(scores, passages)
@@ -165,7 +200,6 @@ def check_queries(corpus: Corpus, query_vectors: FloatArray, query_ids: Sequence
         )
     if depth < 1:
         raise UserError(f"depth is {depth}, allowed is 1 or more")
-    return queries
 
 
 def _refuse(kind: str, name: str) -> NoReturn:

@@ -34,7 +34,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> tuple[str, ...]:
         write_run(folder / name, rankings)
         files.append(name)
         places.append([dataset, condition, name])
-    notes = {
+    notes: dict[str, Any] = {
         "rankings": places,
         "listed": evaluation.listed,
         "warnings": evaluation.warnings,
@@ -42,6 +42,8 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> tuple[str, ...]:
         "counts": evaluation.counts,
         "opposites": evaluation.opposites,
     }
+    if evaluation.provenance:
+        notes["provenance"] = evaluation.provenance
     write_atomically(folder / NOTES_FILE, json.dumps(notes, indent=1, sort_keys=True, ensure_ascii=False))
     if evaluation.sets:
         judgments = {name: _as_plain(one) for name, one in evaluation.sets.items()}
@@ -68,7 +70,14 @@ def read_judgments(folder: Path) -> dict[str, EvaluationSet]:
 
 
 def _as_plain(one: EvaluationSet) -> dict[str, Any]:
+    only_some_have = {
+        "candidates": one.candidates,
+        "without_own_id": one.without_own_id,
+        "measures": one.measures,
+        "provenance": one.provenance,
+    }
     return {
+        **{name: value for name, value in only_some_have.items() if value},
         "documents": [passage.doc_id for passage in one.documents],
         "queries": [list(query) for query in one.queries],
         "qrels": one.qrels,
@@ -88,6 +97,10 @@ def _from_plain(name: str, values: dict[str, Any]) -> EvaluationSet:
         changed_documents={query_id: tuple(doc_ids) for query_id, doc_ids in values["changed_documents"].items()},
         opposites=tuple((first, second) for first, second in values["opposites"]),
         pairs=None if pairs is None else {(a, b): tuple((x, y) for x, y in found) for a, b, found in pairs},
+        candidates=None if "candidates" not in values else {q: tuple(ids) for q, ids in values["candidates"].items()},
+        without_own_id=values.get("without_own_id", False),
+        measures=tuple(values.get("measures", ())),
+        provenance=values.get("provenance", {}),
     )
 
 
@@ -115,4 +128,5 @@ def read_evaluation(folder: Path, *, with_rankings: bool = False) -> Evaluation:
         candidates=notes["candidates"],
         counts=notes["counts"],
         opposites={dataset: tuple((a, b) for a, b in pairs) for dataset, pairs in notes["opposites"].items()},
+        provenance=notes.get("provenance", {}),
     )
