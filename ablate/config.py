@@ -282,6 +282,8 @@ class Runtime:
     study: str
     until: Literal["mix", "scores"]
     """Last stage that is made; `mix` builds and counts the data only."""
+    plan_only: bool
+    """Show what would be run, what it would cost and what is there already, and run nothing."""
     checkpoint_every: Count
     """Steps between checkpoints."""
     dev_set: str | None

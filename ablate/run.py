@@ -1,6 +1,7 @@
 """Entry point: one run = one arm x one seed. Configuration -> mix -> train -> evaluate -> record.
 
     python -m ablate.run +experiment=dual_view seed=1
+    python -m ablate.run -m +sweeps=dual_view               a study: many runs, planned and resumed by the sweeper
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ablate.config import Recipe, RunConfig, build_run
 from ablate.records import UserError
-from ablate.results import disk_trouble
+from ablate.study import build_study
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,22 +31,29 @@ ROOT = Path(__file__).resolve().parent.parent
 @hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")
 def main(values: DictConfig) -> None:
     """Run what the command line describes; mistakes end with one line and exit code 2."""
+    from ablate import running
+
     try:
-        execute(strict(values), baseline(values))
-    except UserError as error:
-        _stop(f"error: {error}")
-    except OSError as error:
-        trouble = disk_trouble(error)
-        if trouble is None:
+        config = strict(values)
+        execute(config, baseline(values), declared(values, config.seed))
+    except Exception as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # the sweeper tells, and the other runs go on
+            raise running.keep_failure(values.runtime, values.seed, error) from error
+        message = running.user_message(error)
+        if message is None:
             raise
-        _stop(f"error: {trouble}")
+        print(f"error: {message}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
-def execute(config: RunConfig, compared_with: Recipe | None = None) -> None:
+def execute(config: RunConfig, compared_with: Recipe | None = None, declared: str = "") -> None:
     """Make every stage of a run that is not there yet, and show what it is and what came out."""
     from ablate import display, stages
 
-    run = stages.prepare(config)
+    run = stages.prepare(config, declared=declared)
+    if config.runtime.plan_only:
+        display.show_plan(run)
+        return
     display.show_run(run, compared_with)
     with stages.whole_run_lock(run), stages.Recorder(run).open() as recorder:
         mix, mix_manifest = stages.make_mix(run)
@@ -63,7 +71,8 @@ def execute(config: RunConfig, compared_with: Recipe | None = None) -> None:
 def strict(values: DictConfig) -> RunConfig:
     """Return the frozen configuration of a composed one; raises UserError with the path of what is wrong."""
     try:
-        return build_run(OmegaConf.to_container(values, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]
+        plain = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)
+        return build_run({name: value for name, value in plain.items() if name != "study"})  # type: ignore[union-attr]
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key or 'configuration'}: {error.msg or error}") from error
 
@@ -86,21 +95,15 @@ def baseline(values: DictConfig) -> Recipe | None:
     return strict(composed).recipe
 
 
-failed: list[str] = []
-"""Messages of the runs of a multirun that failed; the other runs go on, and the exit code tells."""
-
-
-def _stop(message: str) -> None:
-    """Print one line about a run that cannot go on; a single run ends, a multirun goes on with the next one."""
-    message = " ".join(message.split())
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        failed.append(message)
-        message = f"run {HydraConfig.get().job.num} ({HydraConfig.get().job.override_dirname}): {message}"
-    print(message, file=sys.stderr)
+def declared(values: DictConfig, seed: int) -> str:
+    """Return the digest of the study that a run belongs to, or nothing for a run, or a seed, that no study declares."""
+    if "study" not in values:
+        return ""
     if HydraConfig.get().mode != RunMode.MULTIRUN:
-        raise SystemExit(2)
+        raise UserError("a study has many runs: write -m before +sweeps=NAME")
+    study = build_study(OmegaConf.to_container(values.study, resolve=True))  # type: ignore[arg-type]
+    return study.digest if seed in study.seeds else ""
 
 
 if __name__ == "__main__":
     main()
-    sys.exit(2 if failed else 0)

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +44,8 @@ class Run:
     identity: Identity
     store: ResultStore
     sets: dict[str, EvaluationSet] = field(default_factory=dict)
+    declared: str = ""
+    """Digest of the declaration of the study that this run is made for."""
 
     @property
     def title(self) -> str:
@@ -104,8 +106,11 @@ class Run:
             yield passage.text
 
 
-def prepare(config: RunConfig) -> Run:
-    """Open source and backbone, settle what depends on the processor, and take the ids."""
+def prepare(config: RunConfig, *, declared: str = "", opened: dict[Any, Any] | None = None) -> Run:
+    """Open source and backbone, settle what depends on the processor, and take the ids.
+
+    With `opened`, sources and backbones are kept there and found again: for plans of many runs, made in one go.
+    """
     import torch
 
     from ablate.model.backbone import resolve_backbone
@@ -116,15 +121,16 @@ def prepare(config: RunConfig) -> Run:
     train = dataclasses.replace(config.recipe.train, precision=precision)
     config = dataclasses.replace(config, recipe=dataclasses.replace(config.recipe, train=train))
     elsewhere, sets = config.recipe.evaluation.source, config.recipe.evaluation.sets
-    source = open_source(config.recipe.source, () if elsewhere else sets)
-    test_beds = open_source(elsewhere, sets) if elsewhere else source
+    open_once = functools.partial(_once, {} if opened is None else opened)
+    source = open_once(open_source, config.recipe.source, () if elsewhere else sets)
+    test_beds = open_once(open_source, elsewhere, sets) if elsewhere else source
     for name in (*config.recipe.evaluation.sets, config.runtime.dev_set):
         if name is not None and name not in test_beds.evaluation_names:
             raise UserError(
                 f"the source has no evaluation set {name!r}; it has: {', '.join(test_beds.evaluation_names) or 'none'} "
                 f"(keys evaluation.sets and runtime.dev_set; sets of another source: +evaluation_source=NAME)"
             )
-    backbone = resolve_backbone(config.recipe.model)
+    backbone = open_once(resolve_backbone, config.recipe.model)
     store = ResultStore(config.runtime.results)
     store.open()
     revisions = Revisions(
@@ -134,7 +140,14 @@ def prepare(config: RunConfig) -> Run:
         source = _mined(source, config, backbone)
         revisions = dataclasses.replace(revisions, miner=source.revision)
     identity = identify(config.recipe, config.seed, revisions)
-    return Run(config, source, test_beds, backbone, identity, store)
+    return Run(config, source, test_beds, backbone, identity, store, declared=declared)
+
+
+def _once(opened: dict[Any, Any], function: Callable[..., Any], *given: Any) -> Any:
+    key = (function, *given)
+    if key not in opened:
+        opened[key] = function(*given)
+    return opened[key]
 
 
 def _mined(source: RowSource, config: RunConfig, backbone: Backbone) -> RowSource:
@@ -235,6 +248,7 @@ def make_mix(run: Run) -> tuple[Mix, Manifest]:
                 hardware={},
                 cost={"wall_s": time.monotonic() - clock},
                 started=started,
+                declared=run.declared,
             )
     store.add_label("mix", identity.mix_id, run.label)
     manifest = store.find("mix", identity.mix)
@@ -308,6 +322,7 @@ def make_model(run: Run, mix: Mix, workload: dict[str, Any], recorder: Recorder)
                 hardware=run.hardware,
                 cost=cost,
                 started=started,
+                declared=run.declared,
             )
             if config.runtime.tracker.log_model:
                 tracker.artifact(folder / "model", name=f"model-{identity.train_id}", kind="model")
@@ -382,6 +397,7 @@ def make_scores(run: Run, *, untouched: bool, recorder: Recorder | None = None) 
                 hardware=run.hardware,
                 cost={"wall_s": time.monotonic() - clock},
                 started=started,
+                declared=run.declared,
             )
     store.add_label("evaluation", digest(recipe), label)
     manifest = store.find("evaluation", recipe)
@@ -391,7 +407,7 @@ def make_scores(run: Run, *, untouched: bool, recorder: Recorder | None = None) 
 
 def whole_run_lock(run: Run) -> Lock:
     """Return the lock that keeps two processes from working on one run."""
-    return Lock(run.store.root / "locks" / f"run-{run.identity.train_id}.json")
+    return run.store.lock(f"run-{run.identity.train_id}")
 
 
 def model_folder(run: Run) -> Path:
