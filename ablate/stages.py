@@ -8,7 +8,6 @@ import functools
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ablate.config import Identity, Revisions, RunConfig, digest, identify, plain
 from ablate.data.mix import Mix, TokensOf, build_mix, content_digest, read_mix, write_mix
 from ablate.data.sources import RowSource, open_source
+from ablate.metering import Meter
 from ablate.records import EvaluationSet, UserError
 from ablate.results import WORKLOAD_FILE, Lock, Manifest, ResultStore, now, write_atomically
 from ablate.tracking import Tracker, ledger_steps, open_tracker
@@ -233,7 +233,7 @@ def tags(config: RunConfig) -> list[str]:
 def make_mix(run: Run) -> tuple[Mix, Manifest]:
     """Build the mix, or read it back when it is there."""
     identity, store = run.identity, run.store
-    started, clock = now(), time.monotonic()
+    started, meter = now(), Meter()
     with store.making("mix", identity.mix) as folder:
         if folder is not None:
             mix = build_mix(run.source, run.config.recipe, run.config.seed, run.tokens_of())
@@ -246,7 +246,7 @@ def make_mix(run: Run) -> tuple[Mix, Manifest]:
                 label=run.label,
                 counts={**mix.card, "content": content_digest(mix.groups)},
                 hardware={},
-                cost={"wall_s": time.monotonic() - clock},
+                cost=meter.cost(),
                 started=started,
                 declared=run.declared,
             )
@@ -279,7 +279,7 @@ def make_workload(run: Run, mix: Mix) -> dict[str, Any]:
 def make_model(run: Run, mix: Mix, workload: dict[str, Any], recorder: Recorder) -> Manifest:
     """Train the model on the mix, from its last checkpoint if there is one, or find it complete."""
     identity, store, config = run.identity, run.store, run.config
-    started = now()
+    started, meter = now(), Meter(run.device)
     with store.making("train", identity.train) as folder:
         if folder is not None:
             from ablate.model.module import fit
@@ -309,7 +309,7 @@ def make_model(run: Run, mix: Mix, workload: dict[str, Any], recorder: Recorder)
             )
             files = sorted(str(path.relative_to(folder)) for path in (folder / "model").rglob("*") if path.is_file())
             counts = {**workload, **dataclasses.asdict(report), **_losses(folder / "ledger.jsonl")}
-            cost = {"train_s": counts.pop("seconds")}
+            cost = {"train_s": counts.pop("seconds"), **meter.cost()}
             tracker.summary(counts)
             store.complete(
                 "train",
@@ -376,7 +376,7 @@ def make_scores(run: Run, *, untouched: bool, recorder: Recorder | None = None) 
     identity, store, config = run.identity, run.store, run.config
     recipe = identity.untouched if untouched else identity.evaluation
     label = f"{config.runtime.study}/untouched" if untouched else run.label
-    started, clock = now(), time.monotonic()
+    started, meter = now(), Meter(run.device)
     with store.making("evaluation", recipe) as folder:
         if folder is not None:
             encoder = (run.untrained() if untouched else trained(run)).to(run.device)
@@ -395,7 +395,7 @@ def make_scores(run: Run, *, untouched: bool, recorder: Recorder | None = None) 
                 label=label,
                 counts={"scores": len(result.scores), "candidates": result.candidates},
                 hardware=run.hardware,
-                cost={"wall_s": time.monotonic() - clock},
+                cost=meter.cost(),
                 started=started,
                 declared=run.declared,
             )

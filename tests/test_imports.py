@@ -37,6 +37,7 @@ RULES: dict[str, set[str]] = {
     "ablate.tracking": {"ablate.records", "ablate.tracking", "wandb"},
     "ablate.stages": {"ablate", "torch"},
     "ablate.display": {"ablate"},
+    "ablate.metering": {"pynvml", "torch"},
     "ablate.planning": {"ablate.config", "ablate.records", "ablate.results", "ablate.study"},
     "ablate.running": {"ablate.planning", "ablate.records", "ablate.results"},
     "ablate.run": {"ablate", "hydra", "omegaconf"},
@@ -46,7 +47,7 @@ RULES: dict[str, set[str]] = {
                  "ablate.evaluation.trec", "ablate.evaluation.rankings", "ablate.randomness", "analysis", "numpy",
                  "scipy", "pyarrow"},
 }  # fmt: skip
-ONLY_IN_FUNCTIONS = {"wandb", "optuna", "peft", "faiss", "datasets", "bm25s"}
+ONLY_IN_FUNCTIONS = {"wandb", "optuna", "peft", "faiss", "datasets", "bm25s", "pynvml"}
 
 
 def imports(source: str, module: str) -> list[tuple[str, bool]]:
