@@ -15,8 +15,8 @@ class Meter:
         self._joules = _gpu_joules() if self.on_gpu else None
 
     def cost(self) -> dict[str, float]:
-        """Return `wall_s`, `cpu_s` (user and system, of this process and its finished children) and, on a GPU, `gpu_s`
-        (the time for which it was held) and `gpu_joules` (of the whole device; left out where the driver does not tell).
+        """Return `wall_s`, `cpu_s` (user and system, of this process and its finished children), on a GPU `gpu_s` (the
+        time for which it was held) and `gpu_joules` (of the whole device; left out where the driver does not tell).
 
         Of a stage that was interrupted these are the costs of its last process.
         """

@@ -102,8 +102,8 @@ def crossed(given: Sequence[Given]) -> Iterator[Point]:
 def of_study(name: str, study: Study, given: Sequence[Given]) -> Iterator[Point]:
     """Yield the cells of a study file, with the overrides of the command line.
 
-    `seed=…` takes the place of the file's seeds; a key of its grid, of that axis; another swept key is crossed with all;
-    a fixed one applies to every cell. Raises UserError for an experiment or a second study, and for a bad seed.
+    `seed=…` takes the place of the file's seeds; a key of its grid, of that axis; another swept key is crossed with
+    all; a fixed one applies to every cell. Raises UserError for an experiment or a second study, and for a bad seed.
     """
     fixed: list[str] = []
     grid = {axis.key: (axis.key, tuple(written(value) for value in axis.values)) for axis in study.grid}
@@ -213,7 +213,10 @@ def is_done(store: ResultStore, cell: Cell) -> bool:
     if cell.config is None or cell.identity is None:
         return False
     for kind, recipe, label in stages_of(cell.config, cell.identity):
-        manifest = store.find(kind, recipe)
+        try:
+            manifest = store.find(kind, recipe)
+        except UserError:  # a damaged stage: the run says so, in its own name
+            return False
         if manifest is None or label not in manifest.labels:
             return False
     if cell.config.runtime.until == "mix":
@@ -314,4 +317,3 @@ def duration(seconds: float | None) -> str:
     if seconds < 90:
         return f"about {seconds:.0f} s"
     return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
-

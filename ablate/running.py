@@ -199,7 +199,7 @@ def run_in_lanes(board: Board, launch: Launch, lanes: int) -> None:
 
 
 def run_in_batches(board: Board, launch_all: Callable[[Sequence[tuple[int, Cell]]], None]) -> None:
-    """Run all cells that are free as one batch (a job array), and again while a batch leaves cells that were never tried.
+    """Run all cells that are free as one batch (a job array), and again while there are cells that were never tried.
 
     `launch_all` gets cells with their numbers; how each ended is read from the results.
     """

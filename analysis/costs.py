@@ -1,4 +1,4 @@
-"""What a study cost: seconds, processor and GPU time, tokens and FLOPs, by arm and in total, shared stages counted once.
+"""What a study cost: seconds, processor and GPU time, tokens and FLOPs, by arm and in total, shared stages once.
 
 python -m analysis.costs STUDY [--results results] [--json FILE]
 """
@@ -52,7 +52,9 @@ def read_costs(store: ResultStore, study: str) -> dict[str, Cost]:
             found.setdefault(other, Cost()).shared += 1
     if not found:
         known = sorted({label.partition("/")[0] for manifest in manifests for label in manifest.labels})
-        raise UserError(f"no stage of a study {study!r} under {store.root}; studies there: {', '.join(known) or 'none'}")
+        raise UserError(
+            f"no stage of a study {study!r} under {store.root}; studies there: {', '.join(known) or 'none'}"
+        )
     return dict(sorted(found.items()))
 
 
@@ -116,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the costs of a study and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m analysis.costs",
-        description="Seconds, processor and GPU time, tokens and FLOPs of a study by arm; shared stages are counted once.",
+        description="Seconds, processor and GPU time, tokens and FLOPs of a study by arm; shared stages count once.",
         epilog="Example: python -m analysis.costs dual_view",
     )
     parser.add_argument("study", help="name under which the runs were made (runtime.study)")

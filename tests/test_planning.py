@@ -154,14 +154,16 @@ def store_with_a_run(root: Path, config: RunConfig, *, seconds: float) -> Result
     for kind, recipe, parents, label, cost in stages:
         with store.making(kind, recipe) as folder:
             if folder is not None:
-                store.complete(kind, recipe, files=(), parents=parents, seed=config.seed,
-                               label=f"{study_name}/{label}", counts={}, hardware={}, cost=cost, started="")  # fmt: skip
+                store.complete(
+                    kind, recipe, files=(), parents=parents, seed=config.seed, label=f"{study_name}/{label}",
+                    counts={}, hardware={}, cost=cost, started="",
+                )  # fmt: skip
     return store
 
 
 def test_a_plan_says_where_each_cell_stands_and_what_is_left_costs(tmp_path: Path) -> None:
-    points = [Point((f"+experiment={arm}", f"seed={seed}"), ())
-              for arm, seed in (("dual_view", 0), ("dual_view", 1), ("query_only", 0), ("instructions", 0))]  # fmt: skip
+    wanted = (("dual_view", 0), ("dual_view", 1), ("query_only", 0), ("instructions", 0))
+    points = [Point((f"+experiment={arm}", f"seed={seed}"), ()) for arm, seed in wanted]
     cells = plan(points, composed, ids)
     assert cells[0].config is not None and cells[2].config is not None and cells[3].config is not None
     store = store_with_a_run(tmp_path, cells[0].config, seconds=10)

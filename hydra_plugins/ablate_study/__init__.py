@@ -142,7 +142,7 @@ class StudySweeper(Sweeper):
         return given
 
     def _compose(self, overrides: tuple[str, ...]) -> "planning.Composed":  # type: ignore[name-defined]  # noqa: F821
-        """Compose a cell; what differs in the seed alone is composed once. Raises UserError for what does not compose."""
+        """Compose a cell; cells that differ in the seed alone are composed once. Raises UserError when it fails."""
         from ablate.planning import Composed
         from ablate.records import UserError
 
