@@ -163,8 +163,16 @@ def fault(mode: Mode, results: Path, after_s: float, reference: dict[tuple[str, 
     repeated = len(complete & set(again))
     same = scores(results) == reference
     right = same and second.returncode == 0 and not repeated
-    row = [mode.name, f"{killed_after:.1f}", str(process.returncode), left, f"{len(again)} trained",
-           f"{repeated} of them complete before", "identical" if same else "DIFFERENT", str(second.returncode)]  # fmt: skip
+    row = [
+        mode.name,
+        f"{killed_after:.1f}",
+        str(process.returncode),
+        left,
+        f"{len(again)} trained",
+        f"{repeated} of them complete before",
+        "identical" if same else "DIFFERENT",
+        str(second.returncode),
+    ]
     return row, right
 
 

@@ -19,9 +19,10 @@ from conftest import ROOT, compose
 
 from ablate import stages
 from ablate.config import RunConfig
+from ablate.metering import Meter
 from ablate.planning import Cell
 from ablate.records import UserError
-from ablate.results import Manifest, ResultStore
+from ablate.results import Manifest, ResultStore, read_manifest
 from ablate.running import Board, run_in_batches, run_in_lanes, run_one_by_one
 from ablate.study import build_study
 from ablate.tracking import read_ledger
@@ -257,6 +258,31 @@ def test_costs_count_shared_stages_once(finished: Path, capsys: pytest.CaptureFi
     assert show_costs(["smoke", "--results", str(finished)]) == 0
     assert show_costs(["smok", "--results", str(finished)]) == 2
     assert "studies there: smoke" in capsys.readouterr().err
+
+
+def test_a_single_run_can_be_planned_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(tmp_path, "+experiment=dual_view", "model=tiny", "runtime.plan_only=true") == 0
+    assert capsys.readouterr().out.splitlines()[:2] == ["dual_view seed 0  to run         unknown", "1 cells: 1 to run"]
+    assert not list(tmp_path.rglob("manifest.json"))
+
+
+def test_a_manifest_from_before_declarations_is_read(copied: Path) -> None:
+    path = next(copied.glob("runs/*/manifest.json"))
+    values = json.loads(path.read_text())
+    assert values.pop("declared")
+    path.write_text(json.dumps(values))
+    manifest = read_manifest(path.parent)
+    assert manifest is not None and manifest.declared == ""
+
+
+def test_a_meter_counts_processor_time_and_holds_a_gpu_only_when_there_is_one() -> None:
+    meter, end = Meter(), time.process_time() + 0.05
+    while time.process_time() < end:
+        pass
+    cost = meter.cost()
+    assert set(cost) == {"wall_s", "cpu_s"} and cost["cpu_s"] >= 0.03 and cost["wall_s"] >= 0.04
+    on_gpu = Meter("cuda").cost()
+    assert on_gpu["gpu_s"] == on_gpu["wall_s"] and set(on_gpu) <= {"wall_s", "cpu_s", "gpu_s", "gpu_joules"}
 
 
 # The loop, with cells that are done by writing one file: no training.
