@@ -35,6 +35,8 @@ STUDY = (
     "runtime.dev_set=null", "runtime.threads=1", "runtime.checkpoint_every=4",
 )  # fmt: skip
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+NUM_STAGES = 3 * len(ARMS) * len(SEEDS)
+"""Mixes, trainings and evaluations, but for those of the untouched backbone."""
 FILE_LIMIT = 30_000
 """Bytes of the largest file that can be written when the disk is said to be full: less than a model takes."""
 
@@ -145,15 +147,17 @@ def trainings(results: Path) -> dict[str, int]:
     }
 
 
-def fault(mode: Mode, results: Path, after_s: float, reference: dict[tuple[str, int], str]) -> tuple[list[str], bool]:
-    """Stop a study in one way, issue its command again; return a row of the table, and whether all is right."""
+def fault(mode: Mode, results: Path, share: float, reference: dict[tuple[str, int], str]) -> tuple[list[str], bool]:
+    """Stop a study at a share of its stages, issue its command again; return a row and whether all is right."""
     process, began = start(results, mode), time.monotonic()
-    while mode.kill and process.poll() is None and time.monotonic() - began < after_s:
+    target = int(share * NUM_STAGES)
+    while mode.kill and process.poll() is None and len(list(results.glob("*/*/manifest.json"))) < target:
         time.sleep(0.02)
     if mode.kill and process.poll() is None:
+        time.sleep(random.uniform(0, 2))  # anywhere within the stage that follows
         mode.kill(process)
     process.communicate()
-    killed_after = time.monotonic() - began if mode.kill is None else after_s
+    ended_after = time.monotonic() - began
     left, before = stages(results), trainings(results)
     complete = {manifest.id for manifest in ResultStore(results).manifests("train")}
     second = start(results)
@@ -165,7 +169,7 @@ def fault(mode: Mode, results: Path, after_s: float, reference: dict[tuple[str, 
     right = same and second.returncode == 0 and not repeated
     row = [
         mode.name,
-        f"{killed_after:.1f}",
+        f"{ended_after:.1f}",
         str(process.returncode),
         left,
         f"{len(again)} trained",
@@ -213,9 +217,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if whole.returncode:
             print(Path(f"{folder / 'reference'}.log").read_text(), file=sys.stderr)
             return 1
-        length = time.monotonic() - began
         reference = scores(folder / "reference")
-        print(f"uninterrupted: {length:.1f} s, {stages(folder / 'reference')} stages, {len(reference)} sets of scores")
+        print(f"uninterrupted: {time.monotonic() - began:.1f} s, {stages(folder / 'reference')} stages, {len(reference)} sets of scores")
         if options.concurrent:
             return 0 if concurrent(options.concurrent, folder, reference) else 1
         right = True
@@ -224,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         for number in range(options.kills):
             results = folder / f"fault{number}"
-            row, fine = fault(modes[number % len(modes)], results, random.uniform(0.1, 0.95) * length, reference)
+            row, fine = fault(modes[number % len(modes)], results, random.random(), reference)
             print(" | ".join(row), flush=True)
             right = right and fine
             shutil.rmtree(results)
