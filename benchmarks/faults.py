@@ -139,10 +139,18 @@ def stages(results: Path) -> str:
     return "+".join(str(len(list(store.manifests(kind)))) for kind in ("mix", "train", "evaluation"))  # type: ignore[arg-type]
 
 
-def trainings(results: Path) -> dict[str, int]:
-    """Return how often each training was started."""
+def first_steps(results: Path) -> dict[str, int]:
+    """Return how often each training took its first step."""
     return {
-        path.parent.name: sum(record.get("kind") == "start" for record in read_ledger(path))
+        path.parent.name: sum(record.get("step") == 1 for record in read_ledger(path))
+        for path in sorted(results.glob("runs/*/ledger.jsonl"))
+    }
+
+
+def all_steps(results: Path) -> dict[str, int]:
+    """Return how many steps were taken in each training, those that a resumed one took again included."""
+    return {
+        path.parent.name: sum("step" in record for record in read_ledger(path))
         for path in sorted(results.glob("runs/*/ledger.jsonl"))
     }
 
@@ -158,11 +166,11 @@ def fault(mode: Mode, results: Path, share: float, reference: dict[tuple[str, in
         mode.kill(process)
     process.communicate()
     ended_after = time.monotonic() - began
-    left, before = stages(results), trainings(results)
+    left, before = stages(results), all_steps(results)
     complete = {manifest.id for manifest in ResultStore(results).manifests("train")}
     second = start(results)
     second.communicate()
-    after = trainings(results)
+    after = all_steps(results)
     again = [name for name, number in after.items() if number > before.get(name, 0)]
     repeated = len(complete & set(again))
     same = scores(results) == reference
@@ -187,7 +195,7 @@ def concurrent(number: int, folder: Path, reference: dict[tuple[str, int], str])
     processes = [start(results) for _ in range(number)]
     for process in processes:
         process.communicate()
-    counts = trainings(results)
+    counts = first_steps(results)
     same = scores(results) == reference
     codes = [process.returncode for process in processes]
     print(f"{number} processes, {time.monotonic() - began:.0f} s: exit codes {codes}; {len(counts)} cells")
@@ -218,7 +226,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(Path(f"{folder / 'reference'}.log").read_text(), file=sys.stderr)
             return 1
         reference = scores(folder / "reference")
-        print(f"uninterrupted: {time.monotonic() - began:.1f} s, {stages(folder / 'reference')} stages, {len(reference)} sets of scores")
+        stages_made = stages(folder / "reference")
+        print(f"uninterrupted: {time.monotonic() - began:.1f} s, {stages_made} stages, {len(reference)} sets of scores")
         if options.concurrent:
             return 0 if concurrent(options.concurrent, folder, reference) else 1
         right = True
