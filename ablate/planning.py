@@ -88,7 +88,13 @@ class Cell:
 
 
 def crossed(given: Sequence[Given]) -> Iterator[Point]:
-    """Yield the cross product of swept overrides, the last one fastest, as Hydra's own sweeper does."""
+    """Yield the cross product of swept overrides, the last one fastest, as Hydra's own sweeper does.
+
+    Raises UserError for a list of study files.
+    """
+    for item in given:
+        if item.bare == "sweeps":
+            raise UserError(f"+sweeps={','.join(item.values)}: one study at a time; issue one command for each")
     last = {item.key: item for item in given}  # of two overrides of one key the last one counts
     options = [[(item, value) for value in item.values] for item in last.values()]
     for choice in itertools.product(*options):
@@ -114,9 +120,8 @@ def of_study(name: str, study: Study, given: Sequence[Given]) -> Iterator[Point]
                 f"leave one of them out"
             )
         if item.bare == "sweeps":
-            if item.swept:
-                raise UserError(f"+sweeps={','.join(item.values)}: one study at a time; issue one command for each")
-        elif item.bare == "seed":
+            continue
+        if item.bare == "seed":
             try:
                 study = dataclasses.replace(study, seeds=tuple(int(value) for value in item.values))
             except ValueError as error:

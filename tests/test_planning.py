@@ -89,13 +89,14 @@ def test_the_command_line_restricts_replaces_and_crosses_a_study() -> None:
     ("given", "text"),
     [
         (Given("+experiment", ("dual_view",), False), r"\+experiment=dual_view cannot stand beside \+sweeps=why"),
-        (Given("+sweeps", ("why", "what"), True), r"\+sweeps=why,what: one study at a time"),
         (Given("seed", ("x",), False), "seed=x must be whole numbers"),
     ],
 )
 def test_what_a_study_does_not_take(given: Given, text: str) -> None:
     with pytest.raises(UserError, match=text):
         list(of_study("why", study(), [given]))
+    with pytest.raises(UserError, match=r"\+sweeps=why,what: one study at a time"):
+        list(crossed([Given("+sweeps", ("why", "what"), True)]))
 
 
 def test_a_point_of_the_grid_stands_in_the_label_unless_the_label_has_it_already() -> None:
