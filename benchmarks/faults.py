@@ -142,7 +142,7 @@ def stages(results: Path) -> str:
 def first_steps(results: Path) -> dict[str, int]:
     """Return how often each training took its first step."""
     return {
-        path.parent.name: sum(record.get("step") == 1 for record in read_ledger(path))
+        path.parent.name: sum(record.get("kind") == "metrics" and record["step"] == 1 for record in read_ledger(path))
         for path in sorted(results.glob("runs/*/ledger.jsonl"))
     }
 
@@ -150,7 +150,7 @@ def first_steps(results: Path) -> dict[str, int]:
 def all_steps(results: Path) -> dict[str, int]:
     """Return how many steps were taken in each training, those that a resumed one took again included."""
     return {
-        path.parent.name: sum("step" in record for record in read_ledger(path))
+        path.parent.name: sum(record.get("kind") == "metrics" for record in read_ledger(path))
         for path in sorted(results.glob("runs/*/ledger.jsonl"))
     }
 
@@ -231,9 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.concurrent:
             return 0 if concurrent(options.concurrent, folder, reference) else 1
         right = True
-        print(
-            "fault | after s | exit code | left (mixes+trainings+evaluations) | second command | | scores | its code"
-        )
+        print("fault | after s | exit code | left (mixes+trainings+evaluations) | second command | | scores | its code")
         for number in range(options.kills):
             results = folder / f"fault{number}"
             row, fine = fault(modes[number % len(modes)], results, random.random(), reference)

@@ -66,7 +66,7 @@ def scores(results: Path) -> dict[str, str]:
 def starts(results: Path) -> list[int]:
     """Return how often each training took its first step."""
     return [
-        sum(record.get("step") == 1 for record in read_ledger(path))
+        sum(record.get("kind") == "metrics" and record["step"] == 1 for record in read_ledger(path))
         for path in sorted(results.glob("runs/*/ledger.jsonl"))
     ]
 
