@@ -1,13 +1,20 @@
-# Two commands do everything on a fresh machine: `make run` and `make test`. Both set up .venv on first use.
+# Three commands do everything on a fresh machine: `make run`, `make study` and `make test`. Each sets up .venv on first use.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: run test
+.PHONY: run test study
 
 run: $(READY)
 	$(BIN)/python -m ablate.run +experiment=dual_view $(ARGS)
+
+# Four arms, three seeds, two at a time; then what was equal, what it cost, and what the declared claims come to.
+study: $(READY)
+	$(BIN)/python -m ablate.run -m +sweeps=laptop hydra/launcher=joblib hydra.launcher.n_jobs=2 $(ARGS)
+	$(BIN)/python -m analysis.budgets laptop --baseline instruction_negatives
+	$(BIN)/python -m analysis.costs laptop
+	$(BIN)/python -m analysis.claims laptop
 
 test: $(READY)
 	$(BIN)/ruff check .

@@ -367,6 +367,8 @@ class Runtime:
     study: str
     until: Literal["mix", "dev", "scores"]
     """Last stage that is made; `mix` builds and counts the data only, `dev` trains and measures on the dev set."""
+    plan_only: bool
+    """Show what would be run, what it would cost and what is there already, and run nothing."""
     checkpoint_every: Count
     """Steps between checkpoints."""
     dev_set: str | None

@@ -36,6 +36,15 @@ def show_run(run: Run, compared_with: Recipe | None) -> None:
         print(f"differs from {name} in {key}: {theirs} -> {ours}")
 
 
+def show_plan(run: Run) -> None:
+    """Print where a run stands and what it is going to take, by earlier runs."""
+    from ablate import planning
+
+    cell = planning.Cell((), run.config.runtime.label, run.config.seed, run.config, run.identity)
+    planning.estimate(run.store, [cell])
+    print(planning.format_plan(run.store, [cell]))
+
+
 def _settled(theirs: Recipe, ours: Recipe) -> Recipe:
     """Return a recipe with the precision that this machine settles `auto` to."""
     import dataclasses

@@ -1,6 +1,7 @@
 """The only module that knows where results lie: stages found by id, locked while made, complete when their manifest is.
 
     <root>/mixes/<mix_id>/   <root>/runs/<train_id>/   <root>/evals/<eval_id>/   <root>/locks/
+    <root>/studies/<study>/<digest>.json   <root>/failures/<study>/<label>-s<seed>.txt
 
 A stage writes its files into its folder and its `manifest.json` last, by rename: the manifest alone says that the stage
 is complete, and it holds the digest of every file. A lock keeps two processes from making the same stage; it names its
@@ -33,6 +34,7 @@ from typing import Any, Literal
 
 from ablate.config import digest
 from ablate.records import UserError
+from ablate.study import Study, declaration
 
 Kind = Literal["mix", "train", "evaluation"]
 FOLDERS: dict[str, str] = {"mix": "mixes", "train": "runs", "evaluation": "evals"}
@@ -70,6 +72,8 @@ class Manifest:
     cost: dict[str, float]
     started: str
     finished: str
+    declared: str = ""
+    """Digest of the declaration of the study that stood when the stage was completed; empty without one."""
 
 
 class ResultStore:
@@ -148,6 +152,7 @@ class ResultStore:
         hardware: Mapping[str, Any],
         cost: Mapping[str, float],
         started: str,
+        declared: str = "",
     ) -> Manifest:
         """Write the manifest of a finished stage, last and by rename, with the digest of each of its files."""
         stage_id = digest(recipe)
@@ -170,6 +175,7 @@ class ResultStore:
             cost=dict(cost),
             started=started,
             finished=now(),
+            declared=declared,
         )
         _write_manifest(folder, manifest)
         return manifest
@@ -246,6 +252,53 @@ class ResultStore:
             raise UserError(f"no {kind} of a study {study!r} under {self.root}; studies there: {known}")
         return found
 
+    def lock(self, name: str) -> Lock:
+        """Return a lock of this store by its name, not yet taken."""
+        return Lock(self.root / "locks" / f"{name}.json")
+
+    def declare(self, study_name: str, study: Study) -> str:
+        """Keep a declaration under its digest, with the time at which it was first seen, and return the digest.
+
+        One that is there already stays as it is. Raises UserError for a name that would leave the folder.
+        """
+        path = self._of_study("studies", study_name) / f"{study.digest}.json"
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with self.lock(f"declare-{study.digest}"):
+                if not path.is_file():
+                    content = {"declared_at": now(), "study": declaration(study)}
+                    write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False))
+        return study.digest
+
+    def declarations(self, study_name: str) -> dict[str, dict[str, Any]]:
+        """Return digest -> {"declared_at", "study"} of all declarations of a study, the earliest first.
+
+        Raises UserError for one that cannot be read.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        for path in self._of_study("studies", study_name).glob("*.json"):
+            content = _read_json(path)
+            if content is None or set(content) != {"declared_at", "study"}:
+                raise UserError(f"{path} is not a readable declaration of a study; move it away")
+            found[path.stem] = content
+        return dict(sorted(found.items(), key=lambda item: (item[1]["declared_at"], item[0])))
+
+    def failure_file(self, study_name: str, label: str, seed: int) -> Path:
+        """Return where the failure of a run is described, whether it failed or not."""
+        return self._of_study("failures", study_name) / f"{_file_name(label)}-s{seed}.txt"
+
+    def keep_failure(self, study_name: str, label: str, seed: int, text: str) -> Path:
+        """Write what went wrong in a run and return the file; it stays until the run succeeds."""
+        path = self.failure_file(study_name, label, seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text)
+        return path
+
+    def _of_study(self, folder: str, study_name: str) -> Path:
+        if study_name in ("", ".", "..") or "/" in study_name or "\0" in study_name:
+            raise UserError(f"{study_name!r} cannot be the name of a study; take letters, digits, dots and dashes")
+        return self.root / folder / _file_name(study_name)
+
     def damaged(self, manifest: Manifest) -> list[str]:
         """Return the files of a stage that are missing or whose digest is not the recorded one."""
         folder = self.folder(manifest.kind, manifest.id)
@@ -283,12 +336,36 @@ class Lock:
                     print(f"waiting: another process holds {self.path}", file=sys.stderr)
                     told = True
                 time.sleep(self.poll_s)
+        self._start()
+        return self
+
+    def take(self) -> bool:
+        """Take the lock without waiting; return False while a living owner has it. `release` gives it back."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not self._try():
+            owner = self._stale_owner()
+            if owner is None:
+                return False
+            self._take_over(owner)
+            if not self._try():
+                return False
+        self._start()
+        return True
+
+    def is_held(self) -> bool:
+        """Return whether a living owner has the lock."""
+        return self.path.exists() and self._stale_owner() is None
+
+    def _start(self) -> None:
         self._stop.clear()
         self._beat = threading.Thread(target=self._heartbeat, daemon=True)
         self._beat.start()
-        return self
 
     def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Give the lock back."""
         self._stop.set()
         if self._beat is not None:
             self._beat.join()
@@ -417,6 +494,12 @@ def sha256_of(path: Path) -> str:
 def safe_name(text: str) -> str:
     """Return a text as a file name: anything but letters, digits, dot, dash and underscore is replaced."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", text).lstrip(".") or "_"
+
+
+def _file_name(text: str) -> str:
+    """Return a text as a file name of its own: what `safe_name` changes gets a digest, so that no two texts meet."""
+    safe = safe_name(text)
+    return safe if safe == text else f"{safe}-{digest(text)[:8]}"
 
 
 def now() -> str:

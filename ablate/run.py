@@ -1,6 +1,7 @@
 """Entry point: one run = one arm x one seed. Configuration -> mix -> train -> evaluate -> record.
 
     python -m ablate.run +experiment=dual_view seed=1
+    python -m ablate.run -m +sweeps=dual_view               a study: many runs, planned and resumed by the sweeper
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ablate.config import Recipe, RunConfig, build_run
 from ablate.records import UserError
-from ablate.results import disk_trouble
+from ablate.study import build_study
 
 if TYPE_CHECKING:
     from ablate.model.distributed import World
@@ -35,18 +36,21 @@ ROOT = Path(__file__).resolve().parent.parent
 @hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")
 def main(values: DictConfig) -> float | tuple[float, ...] | None:
     """Run what the command line describes; mistakes end with one line and exit code 2; a trial's go to its sweeper."""
+    from ablate import running
+
     if "trial" in values:
         return tried(values)
     try:
-        refuse_shared_multirun()
-        execute(strict(values), baseline(values))
-    except UserError as error:
-        _stop(f"error: {error}")
-    except OSError as error:
-        trouble = disk_trouble(error)
-        if trouble is None:
+        config = strict(values)
+        execute(config, baseline(values), declared(values, config.seed))
+    except Exception as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # the sweeper tells, and the other runs go on
+            raise running.keep_failure(values.runtime, values.seed, error) from error
+        message = running.user_message(error)
+        if message is None:
             raise
-        _stop(f"error: {trouble}")
+        print(f"error: {message}", file=sys.stderr)
+        raise SystemExit(2) from None
     return None
 
 
@@ -70,14 +74,19 @@ def tried(values: DictConfig) -> float | tuple[float, ...]:
     return objective if len(objective) > 1 else objective[0]
 
 
-def execute(config: RunConfig, compared_with: Recipe | None = None, watch: Watch | None = None) -> dict[str, float]:
+def execute(
+    config: RunConfig, compared_with: Recipe | None = None, declared: str = "", watch: Watch | None = None
+) -> dict[str, float]:
     """Make every stage of a run that is not there yet, and show what it is and what came out.
 
     Returns the means on the dev set under `runtime.until=dev`, else nothing. `watch`: see `stages.make_model`.
     """
-    from ablate import stages
+    from ablate import display, stages
 
-    run = stages.prepare(config)
+    run = stages.prepare(config, declared=declared)
+    if config.runtime.plan_only:
+        display.show_plan(run)
+        return {}
     with stages.processes(run) as world:
         if world.leads:
             return lead(run, world, compared_with, watch)
@@ -114,20 +123,11 @@ def lead(run: Run, world: World, compared_with: Recipe | None, watch: Watch | No
     return {}
 
 
-def refuse_shared_multirun() -> None:
-    """Raise UserError when torchrun started several processes on one multirun: each would run all of its runs."""
-    processes = os.environ.get("WORLD_SIZE", "1")
-    if HydraConfig.get().mode == RunMode.MULTIRUN and processes != "1":
-        raise UserError(
-            f"torchrun started {processes} processes and each of them would go through every run of this multirun; "
-            f"use torchrun for one run (without -m), and a launcher (hydra/launcher=joblib, …) for many runs"
-        )
-
-
 def strict(values: DictConfig) -> RunConfig:
     """Return the frozen configuration of a composed one; raises UserError with the path of what is wrong."""
     try:
-        return build_run(OmegaConf.to_container(values, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]
+        plain = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)
+        return build_run({name: value for name, value in plain.items() if name != "study"})  # type: ignore[union-attr]
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key or 'configuration'}: {error.msg or error}") from error
 
@@ -150,21 +150,15 @@ def baseline(values: DictConfig) -> Recipe | None:
     return strict(composed).recipe
 
 
-failed: list[str] = []
-"""Messages of the runs of a multirun that failed; the other runs go on, and the exit code tells."""
-
-
-def _stop(message: str) -> None:
-    """Print one line about a run that cannot go on; a single run ends, a multirun goes on with the next one."""
-    message = " ".join(message.split())
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        failed.append(message)
-        message = f"run {HydraConfig.get().job.num} ({HydraConfig.get().job.override_dirname}): {message}"
-    print(message, file=sys.stderr)
+def declared(values: DictConfig, seed: int) -> str:
+    """Return the digest of the study that a run belongs to, or nothing for a run, or a seed, that no study declares."""
+    if "study" not in values:
+        return ""
     if HydraConfig.get().mode != RunMode.MULTIRUN:
-        raise SystemExit(2)
+        raise UserError("a study has many runs: write -m before +sweeps=NAME")
+    study = build_study(OmegaConf.to_container(values.study, resolve=True))  # type: ignore[arg-type]
+    return study.digest if seed in study.seeds else ""
 
 
 if __name__ == "__main__":
     main()
-    sys.exit(2 if failed else 0)

@@ -8,7 +8,6 @@ import functools
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,6 +30,7 @@ from ablate.data.mix import Mix, TokensOf, build_mix, content_digest, read_mix, 
 from ablate.data.sources import RowSource, SetSource, open_sets, open_source
 from ablate.evaluation.rankers import Dense, Ranker, plain_ranker
 from ablate.evaluation.vectors import Retrieval
+from ablate.metering import Meter
 from ablate.records import EvaluationSet, UserError
 from ablate.results import WORKLOAD_FILE, Lock, Manifest, ResultStore, now, write_atomically
 from ablate.tracking import Tracker, ledger_steps, open_tracker
@@ -68,6 +68,8 @@ class Run:
     revisions: Revisions
     store: ResultStore
     sets: dict[str, EvaluationSet] = field(default_factory=dict)
+    declared: str = ""
+    """Digest of the declaration of the study that this run is made for."""
 
     @property
     def title(self) -> str:
@@ -134,8 +136,11 @@ class Run:
             yield passage.text
 
 
-def prepare(config: RunConfig) -> Run:
-    """Open source and backbone, settle what depends on the processor, and take the ids."""
+def prepare(config: RunConfig, *, declared: str = "", opened: dict[Any, Any] | None = None) -> Run:
+    """Open source and backbone, settle what depends on the processor, and take the ids.
+
+    With `opened`, sources and backbones are kept there and found again: for plans of many runs, made in one go.
+    """
     import torch
 
     from ablate.model.backbone import resolve_backbone
@@ -146,16 +151,17 @@ def prepare(config: RunConfig) -> Run:
     train = dataclasses.replace(config.recipe.train, precision=precision)
     config = dataclasses.replace(config, recipe=dataclasses.replace(config.recipe, train=train))
     elsewhere, sets = config.recipe.evaluation.source, config.recipe.evaluation.sets
-    source = open_source(config.recipe.source, () if elsewhere else sets)
+    open_once = functools.partial(_once, {} if opened is None else opened)
+    source = open_once(open_source, config.recipe.source, () if elsewhere else sets)
     caches = Path(config.runtime.results) / "cache"
-    test_beds: SetSource = open_sets(elsewhere, sets, caches) if elsewhere else source
+    test_beds: SetSource = open_once(open_sets, elsewhere, sets, caches) if elsewhere else source
     for name in (*config.recipe.evaluation.sets, config.runtime.dev_set):
         if name is not None and name not in test_beds.evaluation_names:
             raise UserError(
                 f"the source has no evaluation set {name!r}; it has: {', '.join(test_beds.evaluation_names) or 'none'} "
                 f"(keys evaluation.sets and runtime.dev_set; sets of another source: +evaluation_source=NAME)"
             )
-    backbone = resolve_backbone(config.recipe.model)
+    backbone = open_once(resolve_backbone, config.recipe.model)
     store = ResultStore(config.runtime.results)
     store.open()
     revisions = Revisions(
@@ -168,12 +174,19 @@ def prepare(config: RunConfig) -> Run:
         ranker = plain_ranker(config.recipe.ranker, config.seed)
         revisions = dataclasses.replace(revisions, ranker=ranker.parameters)
     identity = identify(config.recipe, config.seed, revisions)
-    run = Run(config, source, test_beds, backbone, identity, revisions, store)
+    run = Run(config, source, test_beds, backbone, identity, revisions, store, declared=declared)
     fetched = isinstance(elsewhere, MtebSource) and config.runtime.until != "mix"
     if fetched and store.find("evaluation", identity.evaluation) is None:
         for name in sets:  # a missing package, file or network is told before the training, not after it
             run.evaluation_set(name)
     return run
+
+
+def _once(opened: dict[Any, Any], function: Callable[..., Any], *given: Any) -> Any:
+    key = (function, *given)
+    if key not in opened:
+        opened[key] = function(*given)
+    return opened[key]
 
 
 def _mined(source: RowSource, config: RunConfig, backbone: Backbone) -> RowSource:
@@ -260,7 +273,7 @@ def tags(config: RunConfig) -> list[str]:
 def make_mix(run: Run) -> tuple[Mix, Manifest]:
     """Build the mix, or read it back when it is there."""
     identity, store = run.identity, run.store
-    started, clock = now(), time.monotonic()
+    started, meter = now(), Meter()
     with store.making("mix", identity.mix) as folder:
         if folder is not None:
             mix = build_mix(run.source, run.config.recipe, run.config.seed, run.tokens_of())
@@ -273,8 +286,9 @@ def make_mix(run: Run) -> tuple[Mix, Manifest]:
                 label=run.label,
                 counts={**mix.card, "content": content_digest(mix.groups)},
                 hardware={},
-                cost={"wall_s": time.monotonic() - clock},
+                cost=meter.cost(),
                 started=started,
+                declared=run.declared,
             )
     store.add_label("mix", identity.mix_id, run.label)
     manifest = store.find("mix", identity.mix)
@@ -344,7 +358,7 @@ def make_model(
     `watch` sees every measurement on the dev set and may end the training by raising Stopped.
     """
     identity, store, config = run.identity, run.store, run.config
-    started = now()
+    started, meter = now(), Meter(run.device)
     with store.making("train", identity.train) as folder:
         world.announce(folder is not None)
         if folder is not None:
@@ -365,7 +379,7 @@ def make_model(
             )
             files = sorted(str(path.relative_to(folder)) for path in (folder / "model").rglob("*") if path.is_file())
             counts = {**workload, **dataclasses.asdict(report), **_losses(folder / "ledger.jsonl")}
-            cost = {"train_s": counts.pop("seconds")}
+            cost = {"train_s": counts.pop("seconds"), **meter.cost()}
             tracker.summary(counts)
             store.complete(
                 "train",
@@ -378,6 +392,7 @@ def make_model(
                 hardware=run.hardware,
                 cost=cost,
                 started=started,
+                declared=run.declared,
             )
             if config.runtime.tracker.log_model:
                 tracker.artifact(folder / "model", name=f"model-{identity.train_id}", kind="model")
@@ -443,7 +458,7 @@ def make_scores(run: Run, ranker: RankerName, recorder: Recorder | None = None) 
     own = ranker == config.recipe.ranker
     recipe = identity.evaluation if own else identity.untouched
     label = run.label if own else f"{config.runtime.study}/{ranker}"
-    started, clock = now(), time.monotonic()
+    started, meter = now(), Meter(run.device)
     with store.making("evaluation", recipe) as folder:
         if folder is not None:
             sets = [run.evaluation_set(name) for name in config.recipe.evaluation.sets]
@@ -474,8 +489,9 @@ def make_scores(run: Run, ranker: RankerName, recorder: Recorder | None = None) 
                 label=label,
                 counts=counts if not result.provenance else {**counts, "provenance": result.provenance},
                 hardware=run.hardware,
-                cost={"wall_s": time.monotonic() - clock},
+                cost=meter.cost(),
                 started=started,
+                declared=run.declared,
             )
     store.add_label("evaluation", digest(recipe), label)
     manifest = store.find("evaluation", recipe)
@@ -494,7 +510,7 @@ def open_ranker(run: Run, ranker: RankerName, folder: Path) -> Ranker:
 
 def whole_run_lock(run: Run) -> Lock:
     """Return the lock that keeps two processes from working on one run."""
-    return Lock(run.store.root / "locks" / f"run-{run.identity.train_id}.json")
+    return run.store.lock(f"run-{run.identity.train_id}")
 
 
 def model_folder(run: Run) -> Path:

@@ -8,6 +8,7 @@ under its digest.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -64,6 +65,8 @@ class Study:
     margins: tuple[tuple[str, float], ...] = ()
     """Measure and margin of non-inferiority and equivalence, for the guards of claims on p-MRR."""
     claims: tuple[Claim, ...] = ()
+    incoherent: Literal["error", "list"] = "error"
+    """What a combination that makes no sense is: a failure of the study, or (in a factorial) a line of its plan."""
 
     @property
     def digest(self) -> str:
@@ -76,7 +79,15 @@ class Study:
             for seed in self.seeds:
                 for arm in self.arms:
                     experiment, *own = arm.split()
-                    yield (f"+experiment={experiment}", *own, *(f"{k}={v}" for k, v in point), f"seed={seed}")
+                    yield (f"+experiment={experiment}", *own, *(f"{k}={written(v)}" for k, v in point), f"seed={seed}")
+
+
+def written(value: Any) -> str:
+    """Return a value as the command line takes it."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    text = str(value)
+    return text if re.fullmatch(r"[\w./+\[\]-]+", text) else "'" + text.replace("'", "\\'") + "'"
 
 
 def build_study(values: Mapping[str, Any]) -> Study:

@@ -21,7 +21,7 @@ RULES: dict[str, set[str]] = {
     "ablate.factors": {"ablate.records", "ablate.randomness", "ablate.wordings"},
     "ablate.config": {"ablate.factors", "ablate.records", "ablate.rules"},
     "ablate.study": {"ablate.config", "ablate.factors", "ablate.records"},
-    "ablate.results": {"ablate.config", "ablate.factors", "ablate.records"},
+    "ablate.results": {"ablate.config", "ablate.factors", "ablate.records", "ablate.study"},
     "ablate.data.batches": {"ablate.config", "ablate.records", "ablate.randomness", "ablate.data", "numpy", "torch",
                             "transformers", "lightning"},
     "ablate.bm25": {"ablate.records", "numpy", "bm25s"},
@@ -51,6 +51,9 @@ RULES: dict[str, set[str]] = {
     "ablate.run": {"ablate", "hydra", "omegaconf", "optuna"},
     "ablate.tuning": {"ablate.config", "ablate.factors", "ablate.records", "ablate.results", "ablate.stages",
                       "ablate.tuning", "hydra", "numpy", "optuna", "sqlalchemy", "yaml"},
+    "ablate.metering": {"pynvml", "torch"},
+    "ablate.planning": {"ablate.config", "ablate.records", "ablate.results", "ablate.study"},
+    "ablate.running": {"ablate.planning", "ablate.records", "ablate.results"},
     "ablate": set(),
     "analysis": {"ablate.records", "ablate.factors", "ablate.config", "ablate.results", "ablate.study",
                  "ablate.evaluation.measures",
@@ -58,7 +61,7 @@ RULES: dict[str, set[str]] = {
                  "ablate.evaluation.trec", "ablate.evaluation.rankings", "ablate.randomness", "analysis", "numpy",
                  "scipy", "pyarrow", "yaml", "tqdm"},
 }  # fmt: skip
-ONLY_IN_FUNCTIONS = {"wandb", "optuna", "peft", "faiss", "datasets", "bm25s", "mteb"}
+ONLY_IN_FUNCTIONS = {"wandb", "optuna", "peft", "faiss", "datasets", "bm25s", "mteb", "pynvml"}
 
 
 def imports(source: str, module: str) -> list[tuple[str, bool]]:

@@ -185,7 +185,10 @@ def test_in_a_multirun_a_mistake_is_one_line_and_the_other_runs_go_on(tmp_path: 
                "runtime.until=mix")  # fmt: skip
     assert done.returncode == 2
     lines = done.stderr.strip().splitlines()
-    assert len(lines) == 2 and "budget.limit=100000" in lines[0] and "budget.limit=0 is out of range" in lines[1]
+    assert lines[0].startswith("incoherent: dual_view limit=0 seed 0: budget.limit=0 is out of range")
+    assert lines[2].startswith("dual_view limit=100000 seed 0: budget.limit=100000 groups is more than the source")
+    assert lines[-2].startswith("failed: dual_view limit=100000 seed 0: budget.limit=100000")
+    assert lines[-3] == "1 of 2 cells done, 0 running here, 0 elsewhere, 1 failed" and "Traceback" not in done.stderr
     assert [manifest.counts["groups"] for manifest in ResultStore(tmp_path).manifests("mix")] == [16]
 
 

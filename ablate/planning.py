@@ -1,0 +1,326 @@
+"""The plan of many runs: which cells a command line or a study file describes, and where each of them stands.
+
+A cell is one run of a study: an arm (at a point of the study's grid) with a seed. What a cell is worth knowing by (its
+ids) is computed from its configuration, and where it stands is read from the results, never from a memory of its own:
+so a plan is right after any interruption, and several processes on one study agree about it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any, Literal, NamedTuple
+
+from ablate.config import Identity, RunConfig, build_run, digest
+from ablate.records import UserError
+from ablate.results import WORKLOAD_FILE, Manifest, ResultStore
+from ablate.study import Study, written
+
+State = Literal["done", "to run", "running", "failed before", "incoherent"]
+
+
+class Given(NamedTuple):
+    """One override of the command line."""
+
+    key: str
+    """With its `+`, if it has one."""
+    values: tuple[str, ...]
+    """As the command line takes them; more than one in a sweep."""
+    swept: bool
+
+    @property
+    def bare(self) -> str:
+        """The key without `+` and `~`."""
+        return self.key.lstrip("+~")
+
+    def at(self, value: str) -> str:
+        """Return the override with one of its values."""
+        return f"{self.key}={value}"
+
+
+class Point(NamedTuple):
+    """The overrides of one cell, and the part of them that makes it another point of a grid."""
+
+    overrides: tuple[str, ...]
+    """The seed last."""
+    axes: tuple[tuple[str, str], ...]
+
+
+class Composed(NamedTuple):
+    """A composed configuration."""
+
+    values: dict[str, Any]
+    label: str
+    """`runtime.label` as it was written, with its references."""
+
+
+@dataclass
+class Cell:
+    """One run of a plan."""
+
+    overrides: tuple[str, ...]
+    label: str
+    seed: int | None
+    """None when the configuration could not be composed."""
+    config: RunConfig | None = None
+    """None when the cell is incoherent; `reason` says why."""
+    identity: Identity | None = None
+    reason: str = ""
+    same_as: str = ""
+    """Name of an earlier cell with the same evaluation id: made once."""
+    estimate_s: float | None = None
+    """What it takes on one worker, by earlier runs; None when there are none."""
+
+    @property
+    def name(self) -> str:
+        """Name of the cell, for people."""
+        return f"{self.label} seed {'?' if self.seed is None else self.seed}"
+
+    @property
+    def study(self) -> str:
+        """Name of the study under which it is recorded."""
+        assert self.config is not None
+        return self.config.runtime.study
+
+
+def crossed(given: Sequence[Given]) -> Iterator[Point]:
+    """Yield the cross product of swept overrides, the last one fastest, as Hydra's own sweeper does.
+
+    Raises UserError for a list of study files.
+    """
+    for item in given:
+        if item.bare == "sweeps":
+            raise UserError(f"+sweeps={','.join(item.values)}: one study at a time; issue one command for each")
+    last = {item.key: item for item in given}  # of two overrides of one key the last one counts
+    options = [[(item, value) for value in item.values] for item in last.values()]
+    for choice in itertools.product(*options):
+        ordered = sorted(choice, key=lambda pair: pair[0].bare == "seed")
+        yield Point(
+            tuple(item.at(value) for item, value in ordered),
+            tuple((item.bare, value) for item, value in choice if item.swept),
+        )
+
+
+def of_study(name: str, study: Study, given: Sequence[Given]) -> Iterator[Point]:
+    """Yield the cells of a study file, with the overrides of the command line.
+
+    `seed=…` takes the place of the file's seeds; a key of its grid, of that axis; another swept key is crossed with
+    all; a fixed one applies to every cell. Raises UserError for an experiment or a second study, and for a bad seed.
+    """
+    fixed: list[str] = []
+    grid = {axis.key: (axis.key, tuple(written(value) for value in axis.values)) for axis in study.grid}
+    for item in given:
+        if item.bare == "experiment":
+            raise UserError(
+                f"{item.key}={','.join(item.values)} cannot stand beside +sweeps={name}, whose study names its arms; "
+                f"leave one of them out"
+            )
+        if item.bare == "sweeps":
+            continue
+        if item.bare == "seed":
+            try:
+                study = dataclasses.replace(study, seeds=tuple(int(value) for value in item.values))
+            except ValueError as error:
+                raise UserError(f"seed={','.join(item.values)} must be whole numbers") from error
+        elif item.swept or item.bare in grid:
+            grid[item.bare] = (grid[item.bare][0] if item.bare in grid else item.key, item.values)
+        else:
+            fixed.append(item.at(item.values[0]))
+    if not any(item.bare == "runtime.study" for item in given):
+        fixed.append(f"runtime.study={written(name)}")
+    ungridded = dataclasses.replace(study, grid=())
+    for point in itertools.product(*([(key, value) for value in values] for key, values in grid.values())):
+        placed = [f"{key}={value}" for key, value in point]
+        for *own, seed in ungridded.cells():
+            yield Point(
+                (f"+sweeps={name}", *own, *placed, *fixed, seed), tuple((key.lstrip("+~"), v) for key, v in point)
+            )
+
+
+def label_of(composed: Composed, axes: Iterable[tuple[str, str]]) -> str:
+    """Return the arm's label with the point of the grid behind it: `dual_view skew=0.5 shortcut=0.9`.
+
+    What the label refers to already, and what changes no number (runtime), is left out.
+    """
+    parts = [str(composed.values["runtime"]["label"])]
+    for key, value in axes:
+        told = key in ("experiment", "seed") or key.startswith("runtime.") or f"${{{key}}}" in composed.label
+        if not told:
+            parts.append(f"{key.rsplit('.', 1)[-1]}={value}".replace("/", "_"))
+    return " ".join(parts)
+
+
+def plan(
+    points: Iterable[Point], compose: Callable[[tuple[str, ...]], Composed], identify: Callable[[RunConfig], Identity]
+) -> list[Cell]:
+    """Return the cells of a plan; one that cannot be composed, built or identified is incoherent, with its reason.
+
+    Raises UserError when two cells with different recipes would be recorded under one name.
+    """
+    cells: list[Cell] = []
+    for point in points:
+        cells.append(_cell(point, compose, identify))
+    first: dict[tuple[str, str, int], Cell] = {}
+    by_id: dict[str, Cell] = {}
+    for cell in cells:
+        if cell.identity is None or cell.config is None:
+            continue
+        key = (cell.study, cell.label, cell.config.seed)
+        other = first.setdefault(key, cell)
+        assert other.identity is not None
+        if other.identity.eval_id != cell.identity.eval_id:
+            raise UserError(
+                f"two different runs would be recorded as {cell.name} of {cell.study}: {' '.join(other.overrides)} and "
+                f"{' '.join(cell.overrides)}; give each arm a runtime.label of its own"
+            )
+        known = by_id.setdefault(cell.identity.eval_id, cell)
+        cell.same_as = "" if known is cell else known.name
+    return cells
+
+
+def _cell(
+    point: Point, compose: Callable[[tuple[str, ...]], Composed], identify: Callable[[RunConfig], Identity]
+) -> Cell:
+    label, seed = " ".join(point.overrides), None
+    try:
+        composed = compose(point.overrides)
+        label, seed = label_of(composed, point.axes), composed.values.get("seed")
+        values = {name: value for name, value in composed.values.items() if name != "study"}
+        overrides = point.overrides
+        if label != values["runtime"]["label"]:
+            values["runtime"] = {**values["runtime"], "label": label}
+            overrides = (*overrides[:-1], f"runtime.label={written(label)}", overrides[-1])
+        config = build_run(values)
+        return Cell(overrides, label, config.seed, config, identify(config))
+    except UserError as error:
+        return Cell(point.overrides, label, seed, reason=" ".join(str(error).split()))
+
+
+def stages_of(config: RunConfig, identity: Identity) -> list[tuple[Any, dict[str, Any], str]]:
+    """Return kind, full recipe and label of every stage that a run needs to be complete."""
+    label, until = f"{config.runtime.study}/{config.runtime.label}", config.runtime.until
+    scores = ("evaluation", identity.evaluation, label)
+    if config.recipe.ranker != "trained":
+        return [scores] if until == "scores" else []
+    stages: list[tuple[Any, dict[str, Any], str]] = [("mix", identity.mix, label)]
+    if until != "mix":
+        stages.append(("train", identity.train, label))
+    if until == "scores":
+        stages += [("evaluation", identity.untouched, f"{config.runtime.study}/untouched"), scores]
+    return stages
+
+
+def is_done(store: ResultStore, cell: Cell) -> bool:
+    """Return whether every stage of a cell is complete and recorded under its name."""
+    if cell.config is None or cell.identity is None:
+        return False
+    for kind, recipe, label in stages_of(cell.config, cell.identity):
+        try:
+            manifest = store.find(kind, recipe)
+        except UserError:  # a damaged stage: the run says so, in its own name
+            return False
+        if manifest is None or label not in manifest.labels:
+            return False
+    if cell.config.runtime.until == "mix" and cell.config.recipe.ranker == "trained":
+        path = store.folder("train", cell.identity.train_id) / WORKLOAD_FILE
+        label = f"{cell.study}/{cell.label}"
+        return path.is_file() and label in json.loads(path.read_text(encoding="utf-8"))["labels"]
+    return True
+
+
+def is_running(store: ResultStore, cell: Cell) -> bool:
+    """Return whether a living process works on the run of a cell."""
+    if cell.identity is None:
+        return False
+    names = (f"cell-{cell.identity.eval_id}", f"run-{cell.identity.train_id}")
+    return any(store.lock(name).is_held() for name in names)
+
+
+def state_of(store: ResultStore, cell: Cell) -> State:
+    """Return where a cell stands, by the results."""
+    if cell.config is None:
+        return "incoherent"
+    if is_done(store, cell):
+        return "done"
+    if is_running(store, cell):
+        return "running"
+    if store.failure_file(cell.study, cell.label, cell.config.seed).is_file():
+        return "failed before"
+    return "to run"
+
+
+def estimate(store: ResultStore, cells: Iterable[Cell]) -> None:
+    """Set what each cell takes, by the manifests of runs with the same model, training and budget.
+
+    Seconds of training and of evaluation: the mean over runs of the same arm, else over all of these, else unknown.
+    """
+    mixes = {manifest.id: manifest for manifest in store.manifests("mix")}
+    evaluations: dict[str, list[float]] = {}
+    for manifest in store.manifests("evaluation"):
+        for parent in manifest.parents:
+            evaluations.setdefault(parent, []).append(manifest.cost.get("wall_s", 0.0))
+    known: dict[tuple[str, str], list[float]] = {}
+    for manifest in store.manifests("train"):
+        mix = mixes.get(manifest.parents[0]) if manifest.parents else None
+        if mix is None:
+            continue
+        spent = manifest.cost.get("train_s", 0.0) + fmean(evaluations.get(manifest.id, [0.0]))
+        kind = _kind(manifest, mix)
+        for arm in {"", *(label.partition("/")[2] for label in manifest.labels)}:
+            known.setdefault((kind, arm), []).append(spent)
+    for cell in cells:
+        if cell.identity is not None:
+            train, mix_recipe = cell.identity.train, cell.identity.mix
+            kind = digest([train["model"], train["train"], mix_recipe["budget"]])
+            times = known.get((kind, cell.label)) or known.get((kind, ""))
+            cell.estimate_s = fmean(times) if times else None
+
+
+def _kind(train: Manifest, mix: Manifest) -> str:
+    return digest([train.recipe.get("model"), train.recipe.get("train"), mix.recipe.get("budget")])
+
+
+def format_plan(store: ResultStore, cells: Sequence[Cell], workers: int = 1) -> str:
+    """Return the plan as text: a line for each cell with its state, and what the rest is going to take."""
+    lines, counts = [], dict[str, int]()
+    left: list[float | None] = []
+    width = max((len(cell.name) for cell in cells), default=0)
+    for cell in cells:
+        state = state_of(store, cell)
+        counts[state] = counts.get(state, 0) + 1
+        note = ""
+        if state == "incoherent":
+            note = cell.reason
+        elif state == "running":
+            note = "by another process"
+        elif cell.same_as:
+            note = f"same as {cell.same_as}"
+        elif state != "done":
+            left.append(cell.estimate_s)
+            note = duration(cell.estimate_s)
+        if state == "failed before":
+            assert cell.config is not None
+            note += f"; traceback: {store.failure_file(cell.study, cell.label, cell.config.seed)}"
+        lines.append(f"{cell.name.ljust(width)}  {state:<13}  {note}".rstrip())
+    lines.append(f"{len(cells)} cells: " + ", ".join(f"{number} {state}" for state, number in counts.items()))
+    known = [seconds for seconds in left if seconds is not None]
+    if left:
+        text = f"to make: {len(left)} runs, "
+        text += duration(sum(known) / workers) if known else "cost unknown (no earlier run of this model and budget)"
+        text += f" on {workers} workers" if workers > 1 and known else ""
+        unknown = len(left) - len(known)
+        lines.append(text + (f", and {unknown} of unknown cost" if known and unknown else ""))
+    return "\n".join(lines)
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time for people: `about 40 s`, `about 12 min`, `about 3.5 h`, or `unknown`."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 90:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"

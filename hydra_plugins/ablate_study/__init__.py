@@ -1,0 +1,185 @@
+"""The default sweeper: the cells of a study (`-m +sweeps=NAME`), or of comma lists, run until none is left.
+
+What it decides is in `ablate.planning` and `ablate.running`; here is only what touches Hydra. Hydra executes this file
+at every start, without putting it among the loaded modules: so nothing heavy is imported, and annotations are real.
+"""
+
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobStatus
+from hydra.errors import HydraException
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+
+@dataclass
+class StudySweeperConf:
+    """Settings of the sweeper: `hydra.sweeper.workers=3`."""
+
+    _target_: str = "hydra_plugins.ablate_study.StudySweeper"
+    workers: Optional[int] = None  # noqa: UP045  (read by OmegaConf)
+    """Cells at the same time; null: what the launcher says."""
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="ablate_study", node=StudySweeperConf, provider="ablate")
+
+ONE_BY_ONE, LANES = ("basic",), ("joblib", "submitit_local")
+"""Launchers by how they get their cells; any other one gets all cells that are free as one batch."""
+
+
+class StudySweeper(Sweeper):
+    """Plans the cells of a command line, and hands them to the launcher until none is left."""
+
+    def __init__(self, workers: Optional[int] = None) -> None:  # noqa: UP045
+        self.workers = workers
+        self.composed: dict[tuple[str, ...], DictConfig] = {}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what Hydra hands over."""
+        from hydra.core.plugins import Plugins
+
+        self.context, self.config = hydra_context, config
+        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run the cells; a mistake, or a cell that failed, ends with exit code 2."""
+        from ablate.running import user_message
+
+        try:
+            failed = self._sweep(arguments)
+        except Exception as error:
+            message = user_message(error)
+            if message is None:
+                raise
+            print(f"error: {message}", file=sys.stderr)
+            raise SystemExit(2) from None
+        if failed:
+            raise SystemExit(2)
+
+    def _sweep(self, arguments: list[str]) -> int:
+        """Plan and run; return how many cells failed or make no sense."""
+        from ablate import planning, running
+        from ablate.results import ResultStore
+        from ablate.study import build_study
+
+        running.refuse_several_processes()
+        given, study, name = self._given(arguments), None, OmegaConf.select(self.config, "hydra.runtime.choices.sweeps")
+        if name is not None:
+            if "study" not in self.config:
+                raise running.UserError(f"sweeps/{name}.yaml has no block `study`")
+            study = build_study(OmegaConf.to_container(self.config.study, resolve=True))
+            points = planning.of_study(name, study, given)
+        else:
+            points = planning.crossed(given)
+        cells = planning.plan(points, self._compose, _identify_once())
+        wrong = [cell for cell in cells if cell.config is None]
+        store = ResultStore(self.config.runtime.results)
+        planning.estimate(store, cells)
+        launcher = OmegaConf.select(self.config, "hydra.runtime.choices.hydra/launcher") or "basic"
+        workers = self._num_workers(launcher)
+        num_wrong = 0 if study is not None and study.incoherent == "list" else len(wrong)
+        if self.config.runtime.plan_only:
+            print(planning.format_plan(store, cells, workers))
+            return num_wrong
+        for cell in wrong:
+            print(f"incoherent: {cell.name}: {cell.reason}", file=sys.stderr)
+        sound = [cell for cell in cells if cell.config is not None]
+        if study is not None and sound:
+            store.declare(sound[0].study, study)
+            beyond = sorted({cell.seed for cell in sound if cell.seed not in study.seeds})
+            if beyond:
+                print(f"seeds {beyond} are not declared in {name}: recorded without its declaration", file=sys.stderr)
+        board = running.Board(store, cells, workers=workers)
+        print(board.line(), file=sys.stderr)
+        threads = max(1, len(os.sched_getaffinity(0)) // workers) if workers > 1 and launcher in LANES else None
+
+        def overrides(cell: planning.Cell) -> list[str]:
+            shared = threads if cell.config is not None and cell.config.runtime.threads is None else None
+            return [*cell.overrides, *([] if shared is None else [f"runtime.threads={shared}"])]
+
+        def launch(cell: planning.Cell, number: int) -> Optional[Exception]:  # noqa: UP045
+            (job,) = self.launcher.launch([overrides(cell)], initial_job_idx=number)
+            return job._return_value if job.status == JobStatus.FAILED else None
+
+        def launch_all(batch: list[tuple[int, planning.Cell]]) -> None:
+            self.launcher.launch([overrides(cell) for _, cell in batch], initial_job_idx=batch[0][0])
+
+        if launcher in ONE_BY_ONE:
+            running.run_one_by_one(board, launch)
+        elif launcher in LANES:
+            running.run_in_lanes(board, launch, workers)
+        else:
+            running.run_in_batches(board, launch_all)
+        for failed, reason in board.failed.items():
+            print(f"failed: {failed}: {reason}", file=sys.stderr)
+        if wrong:
+            print(f"incoherent: {len(wrong)} of {len(cells)} cells, reasons above", file=sys.stderr)
+        return len(board.failed) + num_wrong
+
+    def _given(self, arguments: list[str]) -> "list[planning.Given]":  # type: ignore[name-defined]  # noqa: F821
+        """Return the overrides of the command line; raises UserError for a sweep that is no list of values."""
+        from ablate.planning import Given
+        from ablate.records import UserError
+
+        given = []
+        for item in OverridesParser.create(config_loader=self.context.config_loader).parse_overrides(arguments):
+            key = item.get_key_element()
+            if not item.is_sweep_override():
+                given.append(Given(key, (item.get_value_element_as_str(),), False))
+            elif item.is_discrete_sweep():
+                given.append(Given(key, tuple(str(value) for value in item.sweep_string_iterator()), True))
+            else:
+                raise UserError(f"{item.input_line}: a study has a list of values (key=1,2,3), not a range to search")
+        return given
+
+    def _compose(self, overrides: tuple[str, ...]) -> "planning.Composed":  # type: ignore[name-defined]  # noqa: F821
+        """Compose a cell; cells that differ in the seed alone are composed once. Raises UserError when it fails."""
+        from ablate.planning import Composed
+        from ablate.records import UserError
+
+        *shared, last = overrides or ("",)
+        key, _, seed = last.partition("=")
+        split = key == "seed" and seed.isdecimal()
+        words = tuple(shared) if split else overrides
+        try:
+            if words not in self.composed:
+                loaded = self.context.config_loader.load_sweep_config(self.config, list(words))
+                self.composed[words] = OmegaConf.masked_copy(loaded, [k for k in loaded if k != "hydra"])
+            composed = self.composed[words]
+            if split:
+                OmegaConf.update(composed, "seed", int(seed))
+            label = OmegaConf.to_container(composed.runtime, resolve=False)["label"]
+            return Composed(OmegaConf.to_container(composed, resolve=True, throw_on_missing=True), str(label))
+        except (HydraException, OmegaConfBaseException) as error:
+            place = getattr(error, "full_key", None)
+            text = getattr(error, "msg", None) or str(error)
+            raise UserError(f"{place}: {text}" if place else text) from error
+
+    def _num_workers(self, launcher: str) -> int:
+        """Return how many cells run at the same time on this machine, or 1 when the launcher queues them elsewhere."""
+        cores, settings = len(os.sched_getaffinity(0)), self.config.hydra.launcher
+        if launcher not in LANES:
+            return 1
+        if self.workers is not None:
+            return max(1, self.workers)
+        if launcher == "joblib":
+            return settings.n_jobs if settings.n_jobs > 0 else max(1, cores + 1 + settings.n_jobs)
+        return max(1, cores // (settings.cpus_per_task or 1))
+
+
+def _identify_once() -> Any:
+    """Return a function from configurations to ids that opens each source once."""
+    from ablate import stages
+
+    opened: dict[Any, Any] = {}
+    return lambda config: stages.prepare(config, opened=opened).identity

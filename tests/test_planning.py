@@ -1,0 +1,234 @@
+"""Which cells a command line and a study file describe, how they are called, and where each of them stands."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, compose, run_config
+
+from ablate.config import Identity, Revisions, RunConfig, identify
+from ablate.planning import (
+    Cell,
+    Composed,
+    Given,
+    Point,
+    crossed,
+    duration,
+    estimate,
+    format_plan,
+    label_of,
+    of_study,
+    plan,
+    state_of,
+)
+from ablate.records import UserError
+from ablate.results import ResultStore
+from ablate.study import Study, build_study, written
+
+STUDIES = sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml"))
+
+
+def study(**changes: Any) -> Study:
+    return build_study({"question": "Why?", "arms": ["query_only", "dual_view"], "seeds": [0, 1], **changes})
+
+
+def ids(config: RunConfig) -> Identity:
+    return identify(config.recipe, config.seed, Revisions(source="s", model="m"))
+
+
+def composed(overrides: tuple[str, ...]) -> Composed:
+    label = "label_noise_${factors.label_noise}" if "+experiment=label_noise" in overrides else "plain"
+    return Composed(compose(*overrides), label)
+
+
+def words(points: Any) -> list[str]:
+    return [" ".join(point.overrides) for point in points]
+
+
+def test_a_cross_product_has_the_order_of_hydras_own_sweeper_and_the_seed_last() -> None:
+    given = [Given("seed", ("0", "1"), True), Given("+experiment", ("a", "b"), True), Given("model", ("tiny",), False)]
+    assert words(crossed(given)) == [
+        "+experiment=a model=tiny seed=0",
+        "+experiment=b model=tiny seed=0",
+        "+experiment=a model=tiny seed=1",
+        "+experiment=b model=tiny seed=1",
+    ]
+    assert words(crossed([Given("seed", ("0",), False), Given("seed", ("3", "4"), True)])) == ["seed=3", "seed=4"]
+    assert next(iter(crossed(given))).axes == (("seed", "0"), ("experiment", "a"))
+
+
+def test_the_cells_of_a_study_are_the_grid_then_seeds_then_arms() -> None:
+    cells = words(of_study("why", study(grid=[{"key": "source.skew", "values": [0.5, 0.9]}]), []))
+    assert cells[:3] == [
+        "+sweeps=why +experiment=query_only source.skew=0.5 runtime.study=why seed=0",
+        "+sweeps=why +experiment=dual_view source.skew=0.5 runtime.study=why seed=0",
+        "+sweeps=why +experiment=query_only source.skew=0.5 runtime.study=why seed=1",
+    ]
+    assert len(cells) == 8 and "source.skew=0.9" in cells[4]
+
+
+def test_the_command_line_restricts_replaces_and_crosses_a_study() -> None:
+    base = study(grid=[{"key": "source.skew", "values": [0.5, 0.9]}])
+    one = words(of_study("why", base, [Given("+sweeps", ("why",), False), Given("seed", ("7",), False),
+                                       Given("source.skew", ("0.9",), False)]))  # fmt: skip
+    assert one == [
+        "+sweeps=why +experiment=query_only source.skew=0.9 runtime.study=why seed=7",
+        "+sweeps=why +experiment=dual_view source.skew=0.9 runtime.study=why seed=7",
+    ]
+    more = list(of_study("why", study(seeds=[0]), [Given("+budget.limit", ("8", "16"), True),
+                                                   Given("runtime.study", ("mine",), False),
+                                                   Given("model", ("tiny",), False)]))  # fmt: skip
+    assert words(more)[0] == "+sweeps=why +experiment=query_only +budget.limit=8 runtime.study=mine model=tiny seed=0"
+    assert [point.axes for point in more] == [(("budget.limit", "8"),)] * 2 + [(("budget.limit", "16"),)] * 2
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (Given("+experiment", ("dual_view",), False), r"\+experiment=dual_view cannot stand beside \+sweeps=why"),
+        (Given("seed", ("x",), False), "seed=x must be whole numbers"),
+    ],
+)
+def test_what_a_study_does_not_take(given: Given, text: str) -> None:
+    with pytest.raises(UserError, match=text):
+        list(of_study("why", study(), [given]))
+    with pytest.raises(UserError, match=r"\+sweeps=why,what: one study at a time"):
+        list(crossed([Given("+sweeps", ("why", "what"), True)]))
+
+
+def test_a_point_of_the_grid_stands_in_the_label_unless_the_label_has_it_already() -> None:
+    values = {"runtime": {"label": "dual_view"}}
+    axes = (("source.skew", "0.5"), ("source.shortcut", "0.9"), ("seed", "1"), ("runtime.threads", "2"))
+    assert label_of(Composed(values, "dual_view"), axes) == "dual_view skew=0.5 shortcut=0.9"
+    noise = {"runtime": {"label": "label_noise_0.1"}}
+    axes = (("experiment", "label_noise"), ("factors.label_noise", "0.1"))
+    assert label_of(Composed(noise, "label_noise_${factors.label_noise}"), axes) == "label_noise_0.1"
+    (cell,) = plan([Point(("+experiment=dual_view", "source.skew=0.5", "seed=0"), (("source.skew", "0.5"),))],
+                   composed, ids)  # fmt: skip
+    assert cell.label == "dual_view skew=0.5" and cell.config is not None and cell.config.runtime.label == cell.label
+    assert cell.overrides[-2:] == ("runtime.label='dual_view skew=0.5'", "seed=0")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "null"), (True, "true"), (0.5, "0.5"), ("a b", "'a b'"), ("it's", r"'it\'s'")]
+)
+def test_values_are_written_as_the_command_line_takes_them(value: Any, text: str) -> None:
+    assert written(value) == text
+
+
+def test_an_incoherent_cell_is_listed_with_its_reason() -> None:
+    points = [Point((f"+experiment={arm}", f"factors.instructed={share}", "seed=0"), ())
+              for arm, share in (("dual_view", 0), ("dual_view", 1))]  # fmt: skip
+    wrong, right = plan(points, composed, ids)
+    assert wrong.config is None and "factors.instructed makes, and that is off" in wrong.reason
+    assert right.config is not None and wrong.name == "dual_view seed 0"
+    (unknown,) = plan([Point(("nothing=1", "seed=0"), ())], _refuses, ids)
+    assert (unknown.config, unknown.reason, unknown.name) == (None, "no such key", "nothing=1 seed=0 seed ?")
+
+
+def _refuses(overrides: tuple[str, ...]) -> Composed:
+    raise UserError("no such\nkey")
+
+
+def test_cells_with_one_recipe_are_told_and_two_recipes_under_one_name_are_refused() -> None:
+    arms = ("dual_view_added", "dual_view_joint", "dual_view")
+    cells = plan([Point((f"+experiment={arm}", "seed=0"), ()) for arm in arms], composed, ids)
+    assert [cell.same_as for cell in cells] == ["", "dual_view_added seed 0", ""]
+    points = [Point((f"+experiment={arm}", "runtime.label=x", "seed=0"), ()) for arm in arms]
+    with pytest.raises(UserError, match="two different runs would be recorded as x seed 0 of single_runs"):
+        plan(points, composed, ids)
+
+
+def store_with_a_run(root: Path, config: RunConfig, *, seconds: float) -> ResultStore:
+    """Write the manifests of a complete run that trained for `seconds` and was measured for two."""
+    store, identity = ResultStore(root), ids(config)
+    arm, study_name = config.runtime.label, config.runtime.study
+    stages: list[tuple[Any, dict[str, Any], tuple[str, ...], str, dict[str, float]]] = [
+        ("mix", identity.mix, (), arm, {"wall_s": 1.0}),
+        ("train", identity.train, (identity.mix_id,), arm, {"train_s": seconds}),
+        ("evaluation", identity.untouched, (), "untouched", {"wall_s": 3.0}),
+        ("evaluation", identity.evaluation, (identity.train_id,), arm, {"wall_s": 2.0}),
+    ]
+    for kind, recipe, parents, label, cost in stages:
+        with store.making(kind, recipe) as folder:
+            if folder is not None:
+                store.complete(
+                    kind, recipe, files=(), parents=parents, seed=config.seed, label=f"{study_name}/{label}",
+                    counts={}, hardware={}, cost=cost, started="",
+                )  # fmt: skip
+    return store
+
+
+def test_a_plan_says_where_each_cell_stands_and_what_is_left_costs(tmp_path: Path) -> None:
+    wanted = (("dual_view", 0), ("dual_view", 1), ("query_only", 0), ("instructions", 0))
+    points = [Point((f"+experiment={arm}", f"seed={seed}"), ()) for arm, seed in wanted]
+    cells = plan(points, composed, ids)
+    assert cells[0].config is not None and cells[2].config is not None and cells[3].config is not None
+    store = store_with_a_run(tmp_path, cells[0].config, seconds=10)
+    store_with_a_run(tmp_path, cells[2].config, seconds=20)
+    text = store.keep_failure("single_runs", "instructions", 0, "it broke")
+    estimate(store, cells)
+    assert [cell.estimate_s for cell in cells] == [12, 12, 22, 17]  # 10 + 2, again, 20 + 2, their mean
+    taken = store.lock(f"cell-{cells[1].identity.train_id}")  # type: ignore[union-attr]
+    assert taken.take()
+    try:
+        assert [state_of(store, cell) for cell in cells] == ["done", "running", "done", "failed before"]
+    finally:
+        taken.release()
+    twin = Cell((), "twin", 1, cells[1].config, cells[1].identity, same_as="dual_view seed 1")
+    assert format_plan(store, [*cells, Cell(("a=b",), "a=b", None, reason="no such key"), twin]).splitlines() == [
+        "dual_view seed 0     done",
+        "dual_view seed 1     to run         about 12 s",
+        "query_only seed 0    done",
+        f"instructions seed 0  failed before  about 17 s; traceback: {text}",
+        "a=b seed ?           incoherent     no such key",
+        "twin seed 1          to run         same as dual_view seed 1",
+        "6 cells: 2 done, 2 to run, 1 failed before, 1 incoherent",
+        "to make: 2 runs, about 29 s",
+    ]
+
+
+def test_the_cost_of_another_model_or_budget_is_no_estimate(tmp_path: Path) -> None:
+    store = store_with_a_run(tmp_path, run_config("+experiment=dual_view"), seconds=10)
+    points = [Point(("+experiment=dual_view", key), ()) for key in ("budget.limit=64", "model=tiny", "seed=1")]
+    cells = [plan([point], composed, ids)[0] for point in points]
+    estimate(store, cells)
+    assert [cell.estimate_s for cell in cells] == [None, None, 12]
+    assert format_plan(store, cells[:1]).endswith("cost unknown (no earlier run of this model and budget)")
+    assert format_plan(store, cells).endswith("to make: 3 runs, about 12 s, and 2 of unknown cost")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, "unknown"), (30.0, "about 30 s"), (600.0, "about 10 min"), (9000.0, "about 2.5 h")]
+)
+def test_durations(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_shipped_study_composes_and_names_its_arms(name: str) -> None:
+    text = (ROOT / "sweeps" / f"{name}.yaml").read_text(encoding="utf-8")
+    assert text.startswith("# @package _global_\n# "), "a comment says what the study asks and where it comes from"
+    assert "arXiv" in text or name == "smoke"
+    declared = build_study(compose(f"+sweeps={name}")["study"])
+    points = list(of_study(name, dataclasses.replace(declared, seeds=declared.seeds[:1]), []))
+    cells = plan(points, lambda overrides: _composed_with_label(overrides), ids)
+    wrong = [cell for cell in cells if cell.config is None]
+    assert not wrong or declared.incoherent == "list", wrong
+    if name == "factorial":
+        assert (len(cells), len(wrong)) == (16, 9)
+    labels = {cell.label for cell in cells if cell.config is not None}
+    assert len(labels) == len(cells) - len(wrong)
+    for claim in declared.claims:
+        rest = claim.contrast.removeprefix("trend:")
+        for label in sorted(labels, key=len, reverse=True):
+            rest = rest.replace(label, "")
+        assert not any(letter.isalpha() for letter in rest), f"{claim.name}: {rest!r} is no arm of the study"
+
+
+def _composed_with_label(overrides: tuple[str, ...]) -> Composed:
+    noise = "+experiment=label_noise" in overrides
+    return Composed(compose(*overrides), "${factors.label_noise}" if noise else "")
