@@ -202,12 +202,11 @@ def _tuning(evidence: Evidence) -> tuple[bool, str]:
 
 
 def tuning_trials(store: ResultStore) -> dict[str, int]:
-    """Return arm -> trials that its values were chosen from, from the records `arm`, `trials` under `tuning/`."""
+    """Return arm -> finished trials that its values were chosen from, by the `tuning.json` of every tuning study."""
     found: dict[str, int] = {}
-    for path in sorted((store.root / "tuning").rglob("*.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(record, dict) and isinstance(record.get("arm"), str) and isinstance(record.get("trials"), int):
-            found[record["arm"]] = found.get(record["arm"], 0) + record["trials"]
+    for path in sorted((store.root / "tuning").glob("*/tuning.json")):
+        for arm, record in json.loads(path.read_text(encoding="utf-8")).items():
+            found[arm] = found.get(arm, 0) + int(record["finished"])
     return found
 
 

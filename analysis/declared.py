@@ -15,7 +15,7 @@ import yaml
 from ablate.config import digest
 from ablate.records import UserError
 from ablate.results import ResultStore, safe_name
-from ablate.study import Claim, Study, build_study
+from ablate.study import Claim, Study, build_study, written
 from analysis.weights import parse_contrast, parse_trend
 
 CONF = Path(__file__).resolve().parent.parent / "conf" / "experiment"
@@ -79,6 +79,8 @@ def expected_runs(study: Study) -> list[tuple[str, int]]:
 def arm_label(declared: str, point: Mapping[str, Any] | None = None) -> str:
     """Return the label of an arm as a study names it: `runtime.label` of its file, with its own overrides filled in.
 
+    A point of the grid stands behind it, as `ablate.planning.label_of` writes it.
+
     `declared` is the arm's name and its overrides, `point` a point of the study's grid.
     """
     name, *words = declared.split()
@@ -93,7 +95,12 @@ def arm_label(declared: str, point: Mapping[str, Any] | None = None) -> str:
         found = values.get(match[1], _at(block, match[1]))
         return match[0] if found is None else str(found)
 
-    return re.sub(r"\$\{([^}]+)\}", value, label)
+    shown = [
+        f"{key.rsplit('.', 1)[-1]}={written(setting)}".replace("/", "_")
+        for key, setting in (point or {}).items()
+        if not key.startswith("runtime.") and f"${{{key}}}" not in label
+    ]
+    return " ".join([re.sub(r"\$\{([^}]+)\}", value, label), *shown])
 
 
 def _at(block: Any, key: str) -> Any:

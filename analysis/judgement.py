@@ -86,7 +86,8 @@ def judge(store: ResultStore, study: str, declared: Declaration | None = None) -
             continue
         runs = [run for run in evidence.runs if run.arm in row.weights]
         reasons = ["it was withdrawn: the current declaration has it no longer"] if is_withdrawn else []
-        reasons += late(claim, declared.study, runs, known)
+        trained = [run for run in runs if run.arm not in free]  # BM25 may have been measured long before
+        reasons += late(claim, declared.study, trained or runs, known)
         reasons += seeds_reasons(declared.study, {arm: n for arm, n in _seeds(runs).items() if arm not in free})
         said = rule(claim, row, p_holm, level) if p is not None else Ruling(UNDECIDED, why)
         against = against_contrast(evidence.runs, evidence.totals, row.weights)

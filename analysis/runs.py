@@ -28,7 +28,7 @@ class ArmRun:
     @property
     def declared(self) -> str:
         """Digest of the declaration that the scores were completed under, empty for none."""
-        return str(getattr(self.evaluation, "declared", "") or "")
+        return self.evaluation.declared
 
     @property
     def recipe(self) -> dict[str, Any]:

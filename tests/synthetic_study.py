@@ -99,7 +99,7 @@ def _make_run(store: ResultStore, label: str, name: str, arm: Arm, seed: int) ->
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "scores.parquet", scores(name, arm, seed))
     notes = {"notes.json": json.dumps({"candidates": {"d/test": arm.candidates}}), "scores.parquet": None}
-    _complete(store, "evaluation", recipe, label, seed, parents, notes, {"declared": arm.declared}, arm.hardware)
+    _complete(store, "evaluation", recipe, label, seed, parents, notes, {}, arm.hardware, arm.declared)
 
 
 def _write(path: Path, found: list[QueryScore]) -> None:
@@ -114,6 +114,7 @@ def _write(path: Path, found: list[QueryScore]) -> None:
 def _complete(
     store: ResultStore, kind: Any, recipe: Mapping[str, Any], label: str, seed: int, parents: tuple[str, ...],
     files: Mapping[str, str | None], counts: Mapping[str, Any], hardware: Mapping[str, Any],
+    declared: str = "",
 ) -> Manifest:  # fmt: skip
     folder = store.folder(kind, digest(recipe))
     for name, text in files.items():
@@ -123,7 +124,7 @@ def _complete(
     folder.mkdir(parents=True, exist_ok=True)
     return store.complete(
         kind, recipe, files=tuple(files), parents=parents, seed=seed, label=label, counts=counts, hardware=hardware,
-        cost={}, started="2026-01-02T00:00:00+00:00",
+        cost={}, started="2026-01-02T00:00:00+00:00", declared=declared,
     )  # fmt: skip
 
 

@@ -21,7 +21,6 @@ from analysis.declared import read_declaration, stored_declarations
 from analysis.judgement import Judged, Judgement, judge, seeds_reasons
 from analysis.multiplicity import holm
 from analysis.power import Parts, design, power
-from analysis.runs import ArmRun
 from analysis.verdicts import Ruling, claim_p, first_of, more_needed
 
 ON = {"instructed": 1.0}
@@ -32,8 +31,6 @@ Claims = list[dict[str, Any]]
 @pytest.fixture(autouse=True)
 def made_here(monkeypatch: pytest.MonkeyPatch) -> None:
     make_quick(monkeypatch)
-    # A made run names the declaration that it stood under among its counts.
-    monkeypatch.setattr(ArmRun, "declared", property(lambda run: run.evaluation.counts.get("declared", "")))
 
 
 def judged(root: Path, made: Mapping[str, Arm], claims: Claims, **block: Any) -> Judgement:

@@ -124,10 +124,11 @@ def test_damaged_files_are_told_and_stop_nothing(tmp_path: Path) -> None:
 def test_unequal_tuning_is_told(tmp_path: Path) -> None:
     store = make_study(tmp_path, FAIR)
     (tmp_path / "tuning" / "x").mkdir(parents=True)
-    (tmp_path / "tuning" / "x" / "a.json").write_text(json.dumps({"arm": "a", "trials": 20}))
+    record = tmp_path / "tuning" / "x" / "tuning.json"
+    record.write_text(json.dumps({"a": {"trials": 20, "finished": 20}}))
     assert failing(store) == ["same tuning"]
     assert checks_of(store)["same tuning"].found == "20 trials: a; 0 trials: b"
-    (tmp_path / "tuning" / "x" / "b.json").write_text(json.dumps({"arm": "b", "trials": 20}))
+    record.write_text(json.dumps({"a": {"trials": 20, "finished": 20}, "b": {"trials": 20, "finished": 20}}))
     assert failing(store) == []
 
 
@@ -228,6 +229,7 @@ def test_arms_have_the_label_of_their_file() -> None:
     assert arm_label("label_noise", {"factors.label_noise": 0.2}) == "label_noise_0.2"
     assert arm_label("dual_view runtime.label=mine") == "mine"
     assert arm_label("unknown") == "unknown"
+    assert arm_label("dual_view", {"source.skew": 0.5, "runtime.threads": 1}) == "dual_view skew=0.5"
 
 
 def test_the_declared_runs_are_arms_by_seeds(tmp_path: Path) -> None:
