@@ -200,6 +200,7 @@ def check_queries(corpus: Corpus, query_vectors: FloatArray, query_ids: Sequence
         )
     if depth < 1:
         raise UserError(f"depth is {depth}, allowed is 1 or more")
+    return queries
 
 
 def _refuse(kind: str, name: str) -> NoReturn:
