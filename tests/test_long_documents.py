@@ -286,7 +286,7 @@ def test_shards_of_a_run_go_when_its_scores_are_there_unless_they_are_kept(
     found = []
     for name, *overrides in (("whole",), ("shards", kept[0]), ("kept", *kept)):
         run = stages.prepare(run_config(*small, f"runtime.results={tmp_path / name}", *overrides))
-        found.append(stages.make_scores(run, untouched=True)[0])
+        found.append(stages.make_scores(run, "untouched")[0])
         files = run.store.folder("evaluation", run.identity.untouched_id) / stages.EMBEDDINGS
         assert files.exists() == (name == "kept")
     assert len(list(files.rglob("*.npy"))) > 1
