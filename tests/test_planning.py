@@ -28,7 +28,9 @@ from ablate.records import UserError
 from ablate.results import ResultStore
 from ablate.study import Study, build_study, written
 
-STUDIES = sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml"))
+FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
+STUDIES = [path.stem for path in FILES if not path.stem.startswith("tune")]
+"""Files of sweeps/ with a block `study`; the others tune, and tests/test_tuning.py composes them."""
 
 
 def study(**changes: Any) -> Study:
@@ -172,7 +174,7 @@ def test_a_plan_says_where_each_cell_stands_and_what_is_left_costs(tmp_path: Pat
     text = store.keep_failure("single_runs", "instructions", 0, "it broke")
     estimate(store, cells)
     assert [cell.estimate_s for cell in cells] == [12, 12, 22, 17]  # 10 + 2, again, 20 + 2, their mean
-    taken = store.lock(f"cell-{cells[1].identity.train_id}")  # type: ignore[union-attr]
+    taken = store.lock(f"cell-{cells[1].identity.eval_id}")  # type: ignore[union-attr]
     assert taken.take()
     try:
         assert [state_of(store, cell) for cell in cells] == ["done", "running", "done", "failed before"]
@@ -213,8 +215,9 @@ def test_every_shipped_study_composes_and_names_its_arms(name: str) -> None:
     text = (ROOT / "sweeps" / f"{name}.yaml").read_text(encoding="utf-8")
     assert text.startswith("# @package _global_\n# "), "a comment says what the study asks and where it comes from"
     assert "arXiv" in text or name == "smoke"
-    declared = build_study(compose(f"+sweeps={name}")["study"])
-    points = list(of_study(name, dataclasses.replace(declared, seeds=declared.seeds[:1]), []))
+    place = [Given("source.path", ("DIR",), False)] if name == "movies" else []
+    declared = build_study(compose(f"+sweeps={name}", *(f"{one.key}=DIR" for one in place))["study"])
+    points = list(of_study(name, dataclasses.replace(declared, seeds=declared.seeds[:1]), place))
     cells = plan(points, lambda overrides: _composed_with_label(overrides), ids)
     wrong = [cell for cell in cells if cell.config is None]
     assert not wrong or declared.incoherent == "list", wrong

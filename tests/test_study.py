@@ -141,12 +141,12 @@ def test_a_failed_cell_keeps_its_traceback_and_the_others_are_done(
         (store.folder("evaluation", store.by_arm("evaluation", "smoke")[arm, seed].id) / "manifest.json").unlink()
     original = stages.make_scores
 
-    def breaks(run: stages.Run, **given: Any) -> Any:
+    def breaks(run: stages.Run, *given: Any) -> Any:
         if run.title == "dual_view seed 0":
             raise ZeroDivisionError("nothing to divide")
         if run.title == "dual_view seed 1":
             raise OSError(errno.ENOSPC, "No space left on device", "here")
-        return original(run, **given)
+        return original(run, *given)
 
     with monkeypatch.context() as patch:
         patch.setattr(stages, "make_scores", breaks)
@@ -327,7 +327,7 @@ def test_a_cell_whose_worker_died_is_started_once_more(board: Callable[[], Board
 
 def test_a_cell_of_a_living_process_is_waited_for_and_not_run(board: Callable[[], Board], tmp_path: Path) -> None:
     here, launched = board(), list[int]()
-    other = ResultStore(tmp_path).lock(f"cell-{here.cells[0].identity.train_id}")  # type: ignore[union-attr]
+    other = ResultStore(tmp_path).lock(f"cell-{here.cells[0].identity.eval_id}")  # type: ignore[union-attr]
     assert other.take() and not ResultStore(tmp_path).lock(other.path.stem).take()
 
     def launch(cell: Cell, number: int) -> None:

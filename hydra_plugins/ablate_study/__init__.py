@@ -6,7 +6,6 @@ at every start, without putting it among the loaded modules: so nothing heavy is
 
 import os
 import sys
-from dataclasses import dataclass
 from typing import Any, Optional
 
 from hydra.core.config_store import ConfigStore
@@ -20,16 +19,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 
-@dataclass
-class StudySweeperConf:
-    """Settings of the sweeper: `hydra.sweeper.workers=3`."""
-
-    _target_: str = "hydra_plugins.ablate_study.StudySweeper"
-    workers: Optional[int] = None  # noqa: UP045  (read by OmegaConf)
-    """Cells at the same time; null: what the launcher says."""
-
-
-ConfigStore.instance().store(group="hydra/sweeper", name="ablate_study", node=StudySweeperConf, provider="ablate")
+# A plain mapping and no dataclass, so that a file of sweeps/ can put another sweeper over it with keys of its own.
+# workers: cells at the same time (`hydra.sweeper.workers=3`); null: what the launcher says.
+SETTINGS = {"_target_": "hydra_plugins.ablate_study.StudySweeper", "workers": None}
+ConfigStore.instance().store(group="hydra/sweeper", name="ablate_study", node=SETTINGS, provider="ablate")
 
 ONE_BY_ONE, LANES = ("basic",), ("joblib", "submitit_local")
 """Launchers by how they get their cells; any other one gets all cells that are free as one batch."""
