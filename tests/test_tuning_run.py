@@ -12,6 +12,7 @@ import pytest
 from conftest import ROOT, run_config
 
 from ablate import stages
+from ablate.model.distributed import ALONE
 from ablate.records import UserError
 from ablate.results import ResultStore
 from ablate.tracking import read_ledger
@@ -53,13 +54,13 @@ def test_a_pruned_training_can_be_gone_on_with(tmp_path: Path, monkeypatch: pyte
     mix, _ = stages.make_mix(run)
     workload = stages.make_workload(run, mix)
     with pytest.raises(stages.Stopped, match="step 8"), stages.Recorder(run).open() as recorder:
-        stages.make_model(run, mix, workload, recorder, watch)
+        stages.make_model(run, mix, workload, recorder, ALONE, watch)
     ledger = run.store.folder("train", run.identity.train_id) / "ledger.jsonl"
     assert [step for step, _ in seen] == [4, 8]
     assert list(read_ledger(ledger))[-1]["status"] == "interrupted"
     assert run.store.find("train", run.identity.train) is None
     with stages.Recorder(run).open() as recorder:
-        stages.make_model(run, mix, workload, recorder, watch)
+        stages.make_model(run, mix, workload, recorder, ALONE, watch)
     assert [step for step, _ in seen] == [4, 8, 8, 12], "the step after the last checkpoint is done again"
     assert run.store.find("train", run.identity.train) is not None
 

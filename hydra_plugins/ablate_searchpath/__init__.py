@@ -20,7 +20,7 @@ class SweepsSource(FileConfigSource):
 
     def is_group(self, config_path: str) -> bool:
         """Return whether a path is a group: `sweeps`, or a folder in it."""
-        return _inside(config_path) and super().is_group(config_path)
+        return config_path == "" or (_inside(config_path) and super().is_group(config_path))
 
     def is_config(self, config_path: str) -> bool:
         """Return whether a path is a file of the group."""

@@ -18,7 +18,6 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-
 # A plain mapping and no dataclass, so that a file of sweeps/ can put another sweeper over it with keys of its own.
 # workers: cells at the same time (`hydra.sweeper.workers=3`); null: what the launcher says.
 SETTINGS = {"_target_": "hydra_plugins.ablate_study.StudySweeper", "workers": None}
