@@ -102,6 +102,20 @@ def unmatched(arms: Sequence[ArmTotals], baseline: str) -> dict[str, str]:
     return found
 
 
+def default_baseline(arms: Sequence[ArmTotals]) -> str:
+    """Return the arm to match against when none is named: instruction_negatives, or the first one."""
+    names = [arm.arm for arm in arms]
+    return "instruction_negatives" if "instruction_negatives" in names else names[0]
+
+
+def remarks(store: ResultStore, study: str) -> list[str]:
+    """Return a line for each arm whose budget is not that of the baseline; none for a study without mixes."""
+    if not any(label.partition("/")[0] == study for one in store.manifests("mix") for label in one.labels):
+        return []
+    arms = read_arms(store, study)
+    return [f"UNMATCHED: {arm}: {reason}" for arm, reason in unmatched(arms, default_baseline(arms)).items()]
+
+
 def same_recipes(arms: Sequence[ArmTotals]) -> list[str]:
     """Return one sentence for each group of arms that have the same recipe."""
     by_id: dict[str, list[str]] = {}
@@ -173,8 +187,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace) -> None:
     arms = read_arms(ResultStore(args.results), args.study)
-    names = [arm.arm for arm in arms]
-    baseline = args.baseline or ("instruction_negatives" if "instruction_negatives" in names else names[0])
+    baseline = args.baseline or default_baseline(arms)
     print(format_budgets(arms, baseline))
     if args.json:
         wrong = unmatched(arms, baseline)

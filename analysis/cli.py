@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,6 +30,9 @@ def finish(run: Callable[[argparse.Namespace], None], made: argparse.ArgumentPar
     """Run a command and return its exit code; a user's mistake is one line on standard error and exit code 2."""
     try:
         run(made.parse_args(argv))
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output, such as `head`, has enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (UserError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

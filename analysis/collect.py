@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from ablate.records import UserError
 from ablate.results import ResultStore
+from analysis.budgets import remarks
 from analysis.cli import add_study, command, finish
 from analysis.runs import deterministic_arms, read_runs
 
@@ -95,6 +96,8 @@ def _run(args: argparse.Namespace) -> None:
     for measure in args.measure or ():
         if measure not in known:
             raise UserError(f"--measure {measure!r} is not there; measures: {', '.join(sorted(known))}")
+    for line in remarks(ResultStore(args.results), args.study):
+        print(line)
     print(format_means({key: value for key, value in found.items() if key[1] in (args.measure or known)}))
     fixed = sorted(deterministic_arms(read_runs(ResultStore(args.results), args.study)))
     if fixed:

@@ -13,7 +13,7 @@ from ablate.config import Budget, Recipe, Revisions, identify
 from ablate.data.mix import TokensOf, build_mix, content_digest, write_mix
 from ablate.factors import Factors
 from ablate.results import ResultStore
-from analysis.budgets import main
+from analysis.budgets import main, remarks
 
 BASE = {"instructed": 1.0, "instruction_negatives": 1}
 ARMS = {
@@ -69,6 +69,15 @@ def test_the_table_marks_what_is_unmatched_and_says_what_is_the_same(
     assert rows["dual_view_added"].endswith("UNMATCHED") and not rows["dual_view"].endswith("UNMATCHED")
     values = json.loads((results / "out.json").read_text())
     assert values["instruction_negatives"]["unique_queries"] == 4 and values["dual_view"]["unmatched"] is None
+
+
+def test_a_table_of_scores_begins_with_what_is_unmatched(results: Path) -> None:
+    store = ResultStore(results)
+    assert remarks(store, "s") == [
+        "UNMATCHED: dual_view_added: 16 against 8 groups (seed 0)",
+        "UNMATCHED: dual_view_joint: 16 against 8 groups (seed 0)",
+    ]
+    assert remarks(store, "a study of imported runs alone") == []
 
 
 def test_against_another_baseline_other_arms_are_unmatched(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
