@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ablate.records import UserError
 from ablate.results import Manifest, ResultStore
+from analysis.cli import add_study, command, finish, write_text
 
 COLUMNS = {
     "wall_s": "wall s",
@@ -114,27 +115,29 @@ def _number(name: str, value: float | None) -> str:
     return f"{value / 1e12:.2f}" if name == "flops" else f"{value:,.0f}" if name == "tokens" else f"{value:,.1f}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the costs of a study and return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m analysis.costs",
-        description="Seconds, processor and GPU time, tokens and FLOPs of a study by arm; shared stages count once.",
-        epilog="Example: python -m analysis.costs dual_view",
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    made = command(
+        "analysis.costs",
+        "Seconds, processor and GPU time, tokens and FLOPs of a study by arm; shared stages count once.",
+        "dual_view",
     )
-    parser.add_argument("study", help="name under which the runs were made (runtime.study)")
-    parser.add_argument("--results", default="results", help="folder of results (default: results)")
-    parser.add_argument("--json", type=Path, help="also write the sums to this file")
-    options = parser.parse_args(arguments)
-    try:
-        costs = read_costs(ResultStore(options.results), options.study)
-        print(format_costs(costs))
-        if options.json:
-            values = {arm: {"trainings": cost.runs, "stages": cost.stages, **cost.sums} for arm, cost in costs.items()}
-            options.json.write_text(json.dumps(values, indent=1), encoding="utf-8")
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    add_study(made)
+    made.add_argument("--json", type=Path, help="also write the sums to this file")
+    return made
+
+
+def _run(args: argparse.Namespace) -> None:
+    costs = read_costs(ResultStore(args.results), args.study)
+    print(format_costs(costs))
+    if args.json:
+        values = {arm: {"trainings": cost.runs, "stages": cost.stages, **cost.sums} for arm, cost in costs.items()}
+        write_text(args.json, json.dumps(values, indent=1))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the costs of a study and return the exit code."""
+    return finish(_run, parser(), argv)
 
 
 if __name__ == "__main__":

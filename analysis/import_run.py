@@ -24,6 +24,7 @@ from ablate.evaluation.storage import JUDGMENTS_FILE, judgments_digest, read_jud
 from ablate.evaluation.trec import read_run
 from ablate.records import EvaluationSet, UserError
 from ablate.results import Manifest, ResultStore, is_deterministic, now, sha256_of
+from analysis.cli import command, finish
 
 SHOWN = 3
 """Ids that a message names before it counts the others."""
@@ -226,17 +227,17 @@ def _by_dataset(given: Sequence[str], beds: Beds) -> dict[str, list[Path]]:
     return found
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Import what the command line names, print what came out, and return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m analysis.import_run",
-        description="Score another system's run files on a study's evaluation sets and add it to the study as an arm.",
-        epilog="Example: python -m analysis.import_run --study polarity --name hosted --seed 0 world/test=a.trec.gz "
-        "world/heldout=b.trec.gz --seed 1 world/test=c.trec.gz world/heldout=d.trec.gz",
+def command_line() -> argparse.ArgumentParser:
+    """Return the command line."""
+    made = command(
+        "analysis.import_run",
+        "Score another system's run files on a study's evaluation sets and add it to the study as an arm.",
+        "--study polarity --name hosted --seed 0 world/test=a.trec.gz world/heldout=b.trec.gz --seed 1 "
+        "world/test=c.trec.gz world/heldout=d.trec.gz",
     )
-    parser.add_argument("--study", required=True, help="study that the arm is added to; its evaluations must be there")
-    parser.add_argument("--name", required=True, help="name of the arm")
-    which = parser.add_mutually_exclusive_group(required=True)
+    made.add_argument("--study", required=True, help="study that the arm is added to; its evaluations must be there")
+    made.add_argument("--name", required=True, help="name of the arm")
+    which = made.add_mutually_exclusive_group(required=True)
     which.add_argument(
         "--seed", nargs="+", action="append", metavar=("SEED", "DATASET=FILE"),
         help="one training seed with all its TREC run files; a data set may have several files; may be given again",
@@ -245,14 +246,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--deterministic", nargs="+", metavar="DATASET=FILE",
         help="all run files of a system without training randomness",
     )  # fmt: skip
-    parser.add_argument("--results", default="results", help="folder of results (default: results)")
-    options = parser.parse_args(arguments)
-    try:
-        _import_all(ResultStore(options.results), options)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    made.add_argument("--results", default="results", help="folder of results (default: results)")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Import what the command line names, print what came out, and return the exit code."""
+    return finish(lambda args: _import_all(ResultStore(args.results), args), command_line(), argv)
 
 
 def _import_all(store: ResultStore, options: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from ablate.evaluation.measures import P_MRR, MeasureResult, mean_name, parse
 from ablate.evaluation.trec import read_changed_documents, read_groups, read_qrels, read_run
 from ablate.records import UserError
+from analysis.cli import command, finish
 from analysis.run_scores import DEFAULT_MEASURES, Scored, Side, score_pair, score_run
 from analysis.scores import COLUMNS, listed
 from analysis.tables import Column, Table, number, to_csv, to_markdown
@@ -89,11 +90,11 @@ def long_rows(scored: Scored, arm: str, seed: int, dataset: str, direction: str)
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    made = argparse.ArgumentParser(
-        prog="python -m analysis.score",
-        description="Score TREC run files of any system by per-query measures, Robustness@10 and p-MRR.",
-        epilog="example: python -m analysis.score --original-run og.run --changed-run changed.run --original-qrels "
-        "og.qrels --changed-qrels changed.qrels --changed-documents diff.tsv --json scores.json",
+    made = command(
+        "analysis.score",
+        "Score TREC run files of any system by per-query measures, Robustness@10 and p-MRR.",
+        "--original-run og.run --changed-run changed.run --original-qrels og.qrels --changed-qrels changed.qrels "
+        "--changed-documents diff.tsv --json scores.json",
     )
     made.add_argument("--run", metavar="F", help="TREC run file (.gz too): plain measures and Robustness@10")
     made.add_argument("--qrels", metavar="F", help="its judgments: TREC's four columns, or BEIR's TSV with its header")
@@ -239,12 +240,7 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; a user's mistake is one line on standard error and exit code 2."""
-    try:
-        _run(parser().parse_args(argv))
-    except (UserError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+    return finish(_run, parser(), argv)
 
 
 if __name__ == "__main__":
