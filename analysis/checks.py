@@ -129,7 +129,10 @@ def _notes(store: ResultStore, run: ArmRun) -> dict[str, Any]:
 
 
 def _protocol(evidence: Evidence) -> tuple[bool, str]:
-    """Compare how the arms are evaluated, without the place of the documents: their lists are compared by content."""
+    """Compare how the arms are evaluated, without the place of the documents: their lists are compared by content.
+
+    The batch of an encoder is compared among the arms that have one: BM25 has none.
+    """
     known, unknown = [], []
     for run in evidence.runs:
         found = run.evaluation.recipe.get("evaluation")
@@ -137,6 +140,10 @@ def _protocol(evidence: Evidence) -> tuple[bool, str]:
             known.append((run, {name: value for name, value in found.items() if name != "source"}))
         else:
             unknown.append(run)
+    batches = [found["batch_size"] for _, found in known if "batch_size" in found]
+    for _, found in known:
+        if batches:
+            found.setdefault("batch_size", batches[0])
     keys = dict.fromkeys(key for _, found in known for key in diff(known[0][1], found)) if known else {}
     what = _some(keys) if keys else "sets, depth and batch size"
     return _equal(what, [(run, json.dumps(found, sort_keys=True)) for run, found in known], unknown, "one protocol")

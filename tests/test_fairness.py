@@ -244,3 +244,13 @@ def test_the_declaration_of_a_run_is_that_of_its_scores(tmp_path: Path) -> None:
     values = {field.name: getattr(run.evaluation, field.name) for field in dataclasses.fields(run.evaluation)}
     under = dataclasses.replace(run, evaluation=SimpleNamespace(**{**values, "declared": "abc"}))  # type: ignore[arg-type]
     assert (run.declared, under.declared) == ("", "abc")
+
+
+def test_an_arm_without_an_encoder_is_not_asked_for_its_batch(tmp_path: Path) -> None:
+    bare = {name: value for name, value in EVALUATION.items() if name != "batch_size"}
+    bm25 = Arm(system={"stage": "ranker"}, seeds=(0,), evaluation=bare)
+    store = make_study(tmp_path / "same", {**FAIR, "bm25": bm25})
+    assert failing(store) == []
+    deeper = dataclasses.replace(bm25, evaluation={**bare, "depth": 20})
+    store = make_study(tmp_path / "not", {**FAIR, "bm25": deeper})
+    assert failing(store) == ["same protocol"]
