@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,16 +37,14 @@ def stored_declarations(store: ResultStore, study: str) -> list[Declaration]:
     Raises UserError for a file that cannot be read, or that is not what its name is the digest of.
     """
     found = []
-    for path in sorted((store.root / "studies" / safe_name(study)).glob("*.json")):
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            declared_at, block = str(values["declared_at"]), values["study"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is not a readable declaration ({error}); move it away") from error
-        if digest(block) != path.stem:
-            raise UserError(f"{path} was changed after it was declared: its digest is {digest(block)}; move it away")
-        found.append(Declaration(path.stem, declared_at, build_study(block)))
-    return sorted(found, key=lambda one: (one.declared_at, one.digest))
+    for name, content in store.declarations(study).items():
+        if digest(content["study"]) != name:
+            raise UserError(
+                f"the declaration {name} of study {study!r} was changed after it was declared: its digest is "
+                f"{digest(content['study'])}; move it away"
+            )
+        found.append(Declaration(name, str(content["declared_at"]), build_study(content["study"])))
+    return found
 
 
 def read_declaration(path: Path) -> Declaration:
