@@ -338,7 +338,7 @@ class Recipe:
     model: ModelConfig
     train: TrainConfig
     evaluation: EvaluationConfig
-    ranker: RankerName
+    ranker: RankerName = "trained"
     """All but `trained` are baselines without a mix or a training: only what they rank by and the test beds decide."""
 
 

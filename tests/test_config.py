@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from conftest import compose, run_config
 
-from ablate.config import Revisions, RunConfig, build_run, diff, digest, identify, plain
+from ablate.config import Recipe, Revisions, RunConfig, build, build_run, diff, digest, identify, plain
 from ablate.factors import FACTOR_NAMES, OFF
 from ablate.records import UserError
 
@@ -112,6 +112,15 @@ def test_the_id_chain_changes_from_the_changed_stage_on() -> None:
     assert changed("model.pooling=cls") == {"train_id", "eval_id", "untouched_id", "arm_id"}
     assert changed("evaluation.depth=10") == {"eval_id", "untouched_id", "arm_id"}
     assert changed("source.documents=5000") == everything | {"untouched_id"}
+
+
+def test_a_recipe_that_was_recorded_before_a_key_existed_is_read_at_its_no_op() -> None:
+    recipe = run_config("+experiment=dual_view").recipe
+    old = plain(recipe)
+    del old["ranker"]
+    for name in ("window", "stride", "index"):
+        del old["evaluation"][name]
+    assert build(Recipe, old) == recipe
 
 
 def test_windows_and_indexes_at_their_default_leave_no_trace_in_the_hashed_value() -> None:
