@@ -242,6 +242,19 @@ def test_training_leaves_the_global_generators_and_handlers_alone(tmp_path):
     assert handlers == [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
 
 
+def test_sigterm_ends_a_training_with_its_exit_code(tmp_path, uninterrupted):
+    """As a cluster sends it before the time is up: the process must not look as if it had finished."""
+
+    def stop(step, encoder):
+        if step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as ended:
+        train(tmp_path, on_dev=stop, checkpoint_every=1)
+    assert ended.value.code == 143
+    assert same(train(tmp_path)[0], uninterrupted[0])
+
+
 @pytest.mark.parametrize("stop_after", [1, 2, 3, 4, 5, 6, 8, 10])
 def test_stopped_and_resumed_training_has_the_same_bits(uninterrupted, tmp_path, stop_after):
     """Checkpoints after 3, 6 and 9; a stop in step 3 or 6 comes right before one; 5 ends the first epoch."""

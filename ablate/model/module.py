@@ -372,7 +372,7 @@ def _run(module: RetrieverModule, steps: TrainingSteps, device: str, folder: Pat
                 if threading.current_thread() is threading.main_thread():
                     signal.signal(signal.SIGINT, interrupt)
                 raise KeyboardInterrupt from None
-            raise
+            raise SystemExit(128 + signal.SIGTERM) from error  # Lightning's own exit after SIGTERM has no code
         finally:
             module.encoder.to(place)
 
