@@ -62,7 +62,8 @@ def _name(one: Judged) -> str:
 
 
 def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:].rstrip(".") + "."
+    start = text[:1] if text.startswith("p-MRR") else text[:1].upper()
+    return start + text[1:].rstrip(".") + "."
 
 
 def _notes(found: Judgement) -> list[str]:

@@ -355,7 +355,7 @@ def test_everything_is_shown_and_written(tmp_path: Path, capsys: pytest.CaptureF
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[:6] == ["c_1", "b - a", "p-MRR on d/test (changed: after)", "greater", "5", "20"]
     assert cells[-1] == "COLLAPSED"
-    assert "\nc_1: COLLAPSED. P-MRR is up (+0.2" in shown and "\nd: REFUTED. The opposite holds" in shown
+    assert "\nc_1: COLLAPSED. p-MRR is up (+0.2" in shown and "\nd: REFUTED. The opposite holds" in shown
     assert "nDCG beside p-MRR" in shown and "Holm over the family of 2 declared claims" in shown
     record = json.loads(files["json"].read_text())
     assert [(one["claim"], one["verdict"]) for one in record["claims"]] == [("c_1", "COLLAPSED"), ("d", "REFUTED")]
