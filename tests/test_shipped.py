@@ -90,6 +90,9 @@ def test_golden_ids(arm: str) -> None:
         ("+evaluation_source=instructir", "model.order=instruction_first", 'model.separator="[SEP]"'),
         ("+evaluation_source=nevir",),
         ("+evaluation_source=beir_official",),
+        ("evaluation=followir",),
+        ("evaluation=instructir",),
+        ("evaluation=beir",),
         ("+miner=bm25",),
         ("+miner=dense",),
         ("source=beir", "source.path=somewhere", "+miner=none"),
@@ -107,6 +110,14 @@ def test_every_choice_of_a_group_builds_and_is_another_configuration(overrides: 
     assert run_config(*overrides) != run_config()
 
 
+@pytest.mark.parametrize(
+    ("name", "source"), [("followir", "followir"), ("instructir", "instructir"), ("beir", "beir_official")]
+)
+def test_official_benchmarks_go_by_either_name(name: str, source: str) -> None:
+    assert run_config(f"evaluation={name}") == run_config(f"+evaluation_source={source}")
+    assert run_config(f"evaluation={name}").recipe.evaluation.source is not None
+
+
 def test_every_yaml_of_a_group_is_covered_above() -> None:
     found = {f"{path.parent.name}={path.stem}" for path in (ROOT / "conf").glob("*/*.yaml")}
     found -= {f"experiment={arm}" for arm in ARMS}
@@ -116,6 +127,7 @@ def test_every_yaml_of_a_group_is_covered_above() -> None:
               "source=promptriever", "source=tevatron", "source=infir", "evaluation_source=world",
               "evaluation_source=beir", "evaluation_source=beir_official", "evaluation_source=followir",
               "evaluation_source=mfollowir", "evaluation_source=instructir", "evaluation_source=nevir",
+              "evaluation=followir", "evaluation=instructir", "evaluation=beir",
               "index=exact", "index=ivf", "index=hnsw", "index=pq",
               "model=local", "model=decoder", "tracker=none", "tracker=wandb"}  # fmt: skip
     assert found == defaults | others
