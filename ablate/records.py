@@ -30,22 +30,6 @@ class Passage(NamedTuple):
     title: str = ""
 
 
-class Qrel(NamedTuple):
-    """One relevance judgment; grades of zero and below are not relevant."""
-
-    query_id: str
-    doc_id: str
-    relevance: int
-
-
-class ScoredDoc(NamedTuple):
-    """One line of a ranking (file form: TREC run format)."""
-
-    query_id: str
-    doc_id: str
-    score: float
-
-
 @dataclass(frozen=True, slots=True)
 class SourceRow:
     """What a source knows about one base row: a query, an instruction and the passages whose labels they decide."""

@@ -511,8 +511,3 @@ def open_ranker(run: Run, ranker: RankerName, folder: Path) -> Ranker:
 def whole_run_lock(run: Run) -> Lock:
     """Return the lock that keeps two processes from working on one run."""
     return run.store.lock(f"run-{run.identity.train_id}")
-
-
-def model_folder(run: Run) -> Path:
-    """Return where the trained model lies."""
-    return run.store.folder("train", run.identity.train_id) / "model"
