@@ -389,3 +389,13 @@ def test_copula_has_the_marks_of_its_measures() -> None:
     p_mrr = to_measure(standard, standard, "p-MRR")
     assert (p_mrr == 0).mean() == pytest.approx(0.4, abs=1e-3)
     assert -1 <= p_mrr.min() < -0.99 and 0.99 < p_mrr.max() <= 1
+
+
+def test_a_query_variance_below_the_residual_is_cut_at_zero() -> None:
+    """Units whose means agree while seeds disagree about each: V_query is 0, V_seed too, and V_res is all there is."""
+    wave = np.array([1.0, -1, 1, -1])
+    arms = {"A": np.array([wave, -wave]), "B": 1 + np.array([-wave, wave])}
+    found = crossed(arms, B_MINUS_A)
+    residual = 2 * (8 / ((2 - 1) * (4 - 1))) / (2 * 4)  # e = 8 / 3 in each arm, over S Q = 8
+    assert (found.v_seed, found.v_query) == (0.0, 0.0)
+    assert found.v_resid == pytest.approx(residual) and found.se == pytest.approx(math.sqrt(residual))

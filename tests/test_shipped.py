@@ -66,6 +66,28 @@ def test_an_arm_differs_from_its_baseline_in_one_key(arm: str) -> None:
         assert config.runtime.baseline in ARMS
 
 
+GOLDEN_CHAINS = {
+    "query_only": ("486c712cb4d778bb", "c074bcfed48fccd1", "6f7ffa4d82790c30", "ad894763fca22c9b"),
+    "dual_view": ("68ef9d2bbd45b3e1", "8e69cb40249749c1", "6f7ffa4d82790c30", "50279ad7bb691ff4"),
+    "bm25": ("486c712cb4d778bb", "8930fd047a06cc88", "6f7ffa4d82790c30", "429dcd86e906abf0"),
+}
+"""Arm -> ids of training, evaluation, untouched backbone and arm, for seed 3."""
+
+
+@pytest.mark.parametrize("arm", GOLDEN_CHAINS)
+def test_golden_chains(arm: str) -> None:
+    recipe = run_config(f"+experiment={arm}", "train.precision=fp32").recipe
+    found = identify(recipe, 3, REVISIONS)
+    assert (found.train_id, found.eval_id, found.untouched_id, found.arm_id) == GOLDEN_CHAINS[arm]
+
+
+def test_every_part_of_a_training_is_in_its_id() -> None:
+    """The mix is in the id by its digest; the seed is there once more, for weights, order and dropout."""
+    recipe = run_config("+experiment=dual_view").recipe
+    assert identify(recipe, 3, REVISIONS).train["seed"] == 3
+    assert {"stage", "mix", "model", "train", "seed"} == set(identify(recipe, 3, REVISIONS).train)
+
+
 @pytest.mark.parametrize("arm", ARMS)
 def test_golden_ids(arm: str) -> None:
     recipe = run_config(f"+experiment={arm}", "train.precision=fp32").recipe

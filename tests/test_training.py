@@ -12,6 +12,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from ablate.config import Lora, ModelConfig, Runtime, TinyModel, TrackerConfig, TrainConfig
 from ablate.model import device as device_module
@@ -472,3 +473,48 @@ def test_the_step_line_is_silent_without_a_terminal(tmp_path, monkeypatch, capsy
     train(tmp_path / "b", epochs=1)
     shown = capsys.readouterr()
     assert shown.out == "" and "training" in shown.err and "/5" in shown.err
+
+
+# What a step does to the weights, by hand
+
+
+def first_step(folder, **changes):
+    """Return by parameter how the weights moved in the first step, and the first moments after it."""
+    before = {name: value.clone() for name, value in make_encoder().named_parameters()}
+    encoder = make_encoder()
+    with pytest.raises(Stop):  # the checkpoint of a step follows on_step, so it is the second that stops
+        train(folder, encoder=encoder, stop_after=2, checkpoint_every=1, **changes)
+    tensors = load_file(next(folder.glob("step-0000000001-*.safetensors")))
+    moved = {name: tensors[f"weight/{name}"] - value for name, value in before.items() if f"weight/{name}" in tensors}
+    moments = {name: tensors[f"first_moment/{name}"] for name in moved if f"first_moment/{name}" in tensors}
+    return moved, moments
+
+
+def test_the_first_step_is_as_long_as_its_own_learning_rate(tmp_path):
+    """Adam's first update is rate * g / (|g| + eps): the rate, wherever the gradient is far above eps."""
+    moved, moments = first_step(tmp_path, learning_rate=1e-2, warmup=0.5, weight_decay=0.0, clip_norm=1e9)
+    rate = 1e-2 * 1 / (5 + 1)  # step 0 of five that rise
+    for name, moment in moments.items():
+        steep = moment.abs() > 1e-5
+        assert torch.allclose(moved[name][steep].abs(), torch.full((), rate), rtol=2e-3), name
+
+
+def test_gradients_are_clipped_to_their_norm(tmp_path):
+    """Adam's first moment after one step is a tenth of the gradient, so ten times its norm is the clipped norm."""
+    norms = []
+    for number, limit in enumerate((1e9, 0.05)):
+        _, moments = first_step(tmp_path / str(number), clip_norm=limit)
+        norms.append(10 * math.sqrt(sum(float((moment**2).sum()) for moment in moments.values())))
+    assert norms[0] > 0.1 and norms[1] == pytest.approx(0.05, rel=1e-4)
+
+
+def test_every_step_has_a_dropout_of_its_own(tmp_path, monkeypatch):
+    seen = []
+
+    def recorded(*purpose):
+        seen.append(purpose)
+        return own_generators(*purpose)
+
+    monkeypatch.setattr("ablate.model.module.own_generators", recorded)
+    train(tmp_path, seed=7)
+    assert seen == [(7, "step", step) for step in range(STEPS)]
