@@ -238,8 +238,8 @@ class TrainConfig:
     in_batch_negatives: bool
     """Whether passages of other groups in the batch are negatives (those known to answer the query never are)."""
     precision: Literal["auto", "fp32", "bf16"]
-    """auto becomes bf16 where the processor multiplies it natively (CUDA, Intel AMX) and fp32 elsewhere, before
-    any id is taken."""
+    """auto becomes fp32 on a CPU and bf16 on CUDA before any id is taken, whichever processor it is; bf16 on a CPU is
+    asked for by name, and pays on one with AMX or AVX512_BF16."""
     sub_batch: Count
     """Texts per forward pass inside a step; does not change the loss, only the last bits."""
 

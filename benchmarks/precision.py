@@ -3,8 +3,8 @@
     python -m benchmarks.precision [--seeds 0 1 2] [--results results/precision] [OVERRIDE ...]
 
 Prints, for each measure, the mean difference bf16 - fp32 at equal seeds beside the standard deviation between seeds.
-On a processor without native bf16 (CUDA, or a CPU with AMX) training in it is many times slower, and the figure says
-nothing about speed.
+On a processor without native bf16 (CUDA has it, and a CPU with AMX or AVX512_BF16) training in it is many times slower,
+and the figure says nothing about speed.
 """
 
 from __future__ import annotations

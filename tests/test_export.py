@@ -208,7 +208,7 @@ def test_a_run_is_found_by_id_prefix_and_name(tiny_runs: Path) -> None:
     assert ids[0] != ids[1]
     for train_id in ids:
         assert store.resolve("train", train_id).id == store.resolve("train", train_id[:10]).id == train_id
-    with pytest.raises(UserError, match=r"'polarity/dual_view' means 2 of kind train under .*dual_view:0.*; say which"):
+    with pytest.raises(UserError, match=r"'polarity/dual_view' means 2 of kind train under .*_view:0.*_view:1"):
         store.resolve("train", "polarity/dual_view")
     with pytest.raises(UserError, match=r"no train 'polarity/dual_view:7' .*there: .*:0\), .*:1\)"):
         store.resolve("train", "polarity/dual_view:7")

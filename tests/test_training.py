@@ -439,12 +439,28 @@ def test_lora_trains_and_resumes_its_adapters_alone(tmp_path):
     assert same(weights, train(tmp_path / "stopped", model=model)[0])
 
 
-def test_precision_follows_the_processor(monkeypatch, caplog):
-    monkeypatch.setattr(device_module, "_native_bf16", lambda device: False)
-    assert resolve_precision("auto", "cpu") == "fp32" and caplog.text == ""
-    assert resolve_precision("bf16", "cpu") == "bf16" and "training will be slower" in caplog.text
-    monkeypatch.setattr(device_module, "_native_bf16", lambda device: True)
-    assert resolve_precision("auto", "cpu") == "bf16" and resolve_precision("fp32", "cpu") == "fp32"
+@pytest.mark.parametrize("native", [False, True])
+def test_precision_follows_the_device_and_never_the_processor(native, monkeypatch, caplog):
+    monkeypatch.setattr(device_module, "native_bf16", lambda device: native)
+    assert resolve_precision("auto", "cpu") == resolve_precision("fp32", "cpu") == "fp32" and caplog.text == ""
+    assert resolve_precision("bf16", "cpu") == "bf16"
+    assert ("fp32 would be quicker" in caplog.text) is not native
+    monkeypatch.setattr(device_module, "resolve_device", lambda device: "cuda")
+    assert resolve_precision("auto", "auto") == "bf16" and resolve_precision("fp32", "auto") == "fp32"
+
+
+@pytest.mark.parametrize("flags, native", [
+    ("fpu avx512f avx512_bf16 amx_tile", True), ("avx2 amx_bf16", True), ("avx2 avx512f avx512_vnni", False),
+    ("avx2 no_amx_bf16_here", False), ("", False),
+])  # fmt: skip
+def test_native_bf16_is_read_from_the_flags_of_the_processor(flags, native, tmp_path, monkeypatch):
+    cpuinfo = tmp_path / "cpuinfo"
+    assert device_module.processor(cpuinfo) == {"model name": "", "flags": ""}
+    cpuinfo.write_text(f"processor\t: 0\nmodel name\t: One: 9\nflags\t\t: {flags}\n\nprocessor\t: 1\nmodel name\t: Two\n")
+    found = device_module.processor(cpuinfo)
+    assert found == {"model name": "One: 9", "flags": flags}
+    monkeypatch.setattr(device_module, "processor", lambda: found)
+    assert device_module.native_bf16("cpu") is native
 
 
 def test_device_follows_what_is_there(monkeypatch):

@@ -32,25 +32,36 @@ def resolve_device(device: str) -> Literal["cpu", "cuda"]:
 def resolve_precision(precision: str, device: str) -> Precision:
     """Return the precision of training that `auto` stands for on a device (`auto`, `cpu`, `cuda`).
 
-    bf16 where the processor multiplies it natively: CUDA of compute capability 8 or above, Intel AMX. bf16 that was
-    asked for elsewhere works, and a warning says that it is slow. The precision enters a run's id, so resolve it
-    before taking ids.
+    fp32 on every CPU and bf16 on every CUDA device: the precision enters a run's id, so it must not depend on which
+    processor it is; resolve it before taking ids. Where bf16 is not multiplied natively (see `native_bf16`) it works,
+    and a warning says that it is slow.
     """
+    used = resolve_device(device)
+    if precision == "auto":
+        precision = "bf16" if used == "cuda" else "fp32"
     if precision == "fp32":
         return "fp32"
-    native = _native_bf16(resolve_device(device))
-    if precision == "auto":
-        return "bf16" if native else "fp32"
-    if not native:
-        log.warning("train.precision=bf16: this processor does not multiply bf16 natively, so training will be slower")
+    if not native_bf16(used):
+        log.warning("bf16 (train.precision): this processor does not multiply it natively, so fp32 would be quicker")
     return "bf16"
 
 
-def _native_bf16(device: str) -> bool:
+def native_bf16(device: str) -> bool:
+    """Return whether a processor multiplies bf16 natively: CUDA of compute capability 8 or above, AMX, AVX512_BF16."""
     if device == "cuda":
         return torch.cuda.get_device_capability()[0] >= 8
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.is_file() and "amx_bf16" in cpuinfo.read_text()
+    return not {"amx_bf16", "avx512_bf16"}.isdisjoint(processor()["flags"].split())
+
+
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
+    """Return `model name` and `flags` of the first processor as the kernel names them; empty where it does not say."""
+    found = {"model name": "", "flags": ""}
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = (part.strip() for part in line.partition(":"))
+            if found.get(name) == "":
+                found[name] = value
+    return found
 
 
 @contextmanager
