@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from statistics import fmean, stdev
 
+from ablate.overrides import quoted
 from ablate.results import ResultStore
 from analysis.collect import collect, means
 
@@ -34,7 +35,7 @@ def main() -> int:
     for precision in ("fp32", "bf16"):
         command = [
             sys.executable, "-m", "ablate.run", "-m", f"+experiment={options.arm}", f"train.precision={precision}",
-            f"seed={','.join(map(str, options.seeds))}", f"runtime.results={options.results}",
+            f"seed={','.join(map(str, options.seeds))}", quoted("runtime.results", options.results),
             "runtime.study=precision", f"runtime.label={precision}", "tracker=none", *options.overrides,
         ]  # fmt: skip
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

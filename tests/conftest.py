@@ -15,12 +15,18 @@ from typing import Any
 import pytest
 
 from ablate.config import RunConfig, build_run
+from ablate.overrides import quoted
 from ablate.records import EvaluationSet, Passage, SourceRow, UserError
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def override(key: str, value: Any) -> str:
+    """Return an override, with quotation marks where the value needs them: a path may hold anything."""
+    return quoted(key, value)
 
 
 def compose(*overrides: str) -> dict[str, Any]:
@@ -96,7 +102,7 @@ def tiny_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = tmp_path_factory.mktemp("tiny_runs")
     overrides = ("+experiment=dual_view", "seed=0,1", "model=tiny", "source.documents=600", "evaluation.sets=[test]",
                  "budget.limit=16", "train.batch_size=8", "tracker=none", "runtime.dev_set=null", "runtime.threads=1",
-                 "runtime.study=polarity", f"runtime.results={results}")  # fmt: skip
+                 "runtime.study=polarity", override("runtime.results", results))  # fmt: skip
     command = [sys.executable, "-m", "ablate.run", "-m", *overrides]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -253,7 +253,7 @@ def test_a_command_quotes_any_text(separator: str) -> None:
     config = run_config("+experiment=joint", "model=decoder", "model.path=org/name", f"model.hub_revision={'a' * 40}")
     recipe = replace(config.recipe, model=replace(config.recipe.model, separator=separator))
     command = command_of(recipe, 0, "joint")
-    assert command is not None and "model.path='\"'\"'org/name'\"'\"'" in command
+    assert command is not None and " model.path=org/name " in command
 
 
 @pytest.fixture(scope="module")

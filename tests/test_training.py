@@ -456,7 +456,7 @@ def test_precision_follows_the_device_and_never_the_processor(native, monkeypatc
 def test_native_bf16_is_read_from_the_flags_of_the_processor(flags, native, tmp_path, monkeypatch):
     cpuinfo = tmp_path / "cpuinfo"
     assert device_module.processor(cpuinfo) == {"model name": "", "flags": ""}
-    cpuinfo.write_text(f"processor\t: 0\nmodel name\t: One: 9\nflags\t\t: {flags}\n\nprocessor\t: 1\nmodel name\t: Two\n")
+    cpuinfo.write_text(f"processor\t: 0\nmodel name\t: One: 9\nflags\t\t: {flags}\n\nmodel name\t: Two\nflags\t\t: x\n")
     found = device_module.processor(cpuinfo)
     assert found == {"model name": "One: 9", "flags": flags}
     monkeypatch.setattr(device_module, "processor", lambda: found)
