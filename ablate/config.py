@@ -354,12 +354,16 @@ class TrackerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """What changes no number: places, devices, displays."""
+    """What stands in no id: places, devices, displays.
+
+    Under one id the last bits of a number depend on `device` and `threads`, and on the kernels that the libraries
+    choose for the processor. Each manifest records what was used, and `analysis.fairness` compares it.
+    """
 
     results: str
     device: Literal["auto", "cpu", "cuda"]
     threads: Count | None
-    """Processor threads; null: all cores. Sums may differ in their last bits between numbers of threads."""
+    """Processor threads; null: all cores."""
     label: str
     """Name of the arm, from the experiment file."""
     baseline: str | None

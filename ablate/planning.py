@@ -145,7 +145,7 @@ def of_study(name: str, study: Study, given: Sequence[Given]) -> Iterator[Point]
 def label_of(composed: Composed, axes: Iterable[tuple[str, str]]) -> str:
     """Return the arm's label with the point of the grid behind it: `dual_view skew=0.5 shortcut=0.9`.
 
-    What the label refers to already, and what changes no number (runtime), is left out.
+    What the label refers to already, and what is no part of a recipe (runtime), is left out.
     """
     parts = [str(composed.values["runtime"]["label"])]
     for key, value in axes:

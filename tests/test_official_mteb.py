@@ -19,9 +19,9 @@ from typing import Any
 import hub_data
 import numpy as np
 import pytest
-from conftest import ROOT, override, run_config
+from conftest import ROOT, extra, override, run_config
 
-mteb = pytest.importorskip("mteb")
+mteb = extra("mteb")
 
 from ablate.data.official import OfficialTasks, get_task, import_mteb  # noqa: E402
 from ablate.evaluation.official import (  # noqa: E402
@@ -38,7 +38,7 @@ from ablate.model.encoder import BiEncoder  # noqa: E402
 from ablate.records import Passage, UserError  # noqa: E402
 from ablate.results import ResultStore  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("default")
+pytestmark = [pytest.mark.extras, pytest.mark.filterwarnings("default")]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 

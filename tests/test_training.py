@@ -455,12 +455,26 @@ def test_precision_follows_the_device_and_never_the_processor(native, monkeypatc
 ])  # fmt: skip
 def test_native_bf16_is_read_from_the_flags_of_the_processor(flags, native, tmp_path, monkeypatch):
     cpuinfo = tmp_path / "cpuinfo"
-    assert device_module.processor(cpuinfo) == {"model name": "", "flags": ""}
-    cpuinfo.write_text(f"processor\t: 0\nmodel name\t: One: 9\nflags\t\t: {flags}\n\nmodel name\t: Two\nflags\t\t: x\n")
-    found = device_module.processor(cpuinfo)
-    assert found == {"model name": "One: 9", "flags": flags}
-    monkeypatch.setattr(device_module, "processor", lambda: found)
+    assert device_module.processor_flags(cpuinfo) == []
+    cpuinfo.write_text(f"processor\t: 0\nmodel name\t: One: 9\nflags\t\t: {flags}\n\nprocessor\t: 1\nflags\t\t: x\n")
+    found = device_module.processor_flags(cpuinfo)
+    assert found == flags.split()
+    monkeypatch.setattr(device_module, "processor_flags", lambda: found)
     assert device_module.native_bf16("cpu") is native
+
+
+def test_what_the_last_bits_depend_on_is_recorded(monkeypatch):
+    for name in device_module.SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    monkeypatch.setenv("MKL_DYNAMIC", "")
+    found = device_module.arithmetic("cpu")
+    assert found == {
+        "device": "cpu", "device_name": "cpu", "threads": torch.get_num_threads(), "mkldnn": True,
+        "kernels": torch.backends.cpu.get_cpu_capability(), "settings": {"MKL_CBWR": "COMPATIBLE"},
+    }  # fmt: skip
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    assert device_module.arithmetic("cpu")["mkldnn"] is False
 
 
 def test_device_follows_what_is_there(monkeypatch):

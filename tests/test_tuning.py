@@ -107,7 +107,7 @@ def test_a_fixed_value_on_the_command_line_removes_a_dimension_and_a_sweep_repla
         ({"train.epochs": "choice(1, 2)"}, ["factors.instructed=0,1"], "factors are what arms differ in"),
         ({"train.epochs": "choice(1, 2)"}, ["+experiment=a,b"], "sweeps=tune_each_arm"),
         ({"budget.limit": "choice(1, 2)"}, [], "held equal across arms"),
-        ({"runtime.dev_set": "choice(test, dev)"}, [], "it changes no number"),
+        ({"runtime.dev_set": "choice(test, dev)"}, [], "it is no part of a recipe"),
         ({"train.epochs": "range(3, 3)"}, [], "holds no value"),
         ({"train.learning_rate": "tag(log, interval(0, 1))"}, [], "low > 0 for log"),
         ({"train.learning_rate": "interval(1, 0.5)"}, [], "low < high"),
@@ -422,7 +422,7 @@ def test_winners_are_read_back_by_hydra_with_their_types(tmp_path: Path) -> None
     for words in ("# @package _global_\n", "study s.dual_view, trial 0, 1 of 1 trials finished", f"{MEASURE} = 0.25"):
         assert words in text
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        overrides = ["+experiment=dual_view", f"hydra.searchpath=[file://{tmp_path}]", "+winners=dual_view"]
+        overrides = ["+experiment=dual_view", override("hydra.searchpath", [f"file://{tmp_path}"]), "+winners=dual_view"]
         found = compose("config", overrides)
     assert found.train.learning_rate == arm.study.trials[0].params["train.learning_rate"]
     assert isinstance(found.train.learning_rate, float) and found.train.in_batch_negatives is False

@@ -27,8 +27,8 @@ REASONS = {
     "factors": "factors are what arms differ in; name arms instead (+sweeps=tune_each_arm)",
     "experiment": "an arm is what is compared; name arms instead (+sweeps=tune_each_arm)",
     "budget": "the budget is what is held equal across arms",
-    "runtime": "it changes no number",
-    "tracker": "it changes no number",
+    "runtime": "it is no part of a recipe",
+    "tracker": "it is no part of a recipe",
 }
 CONDITIONS = ("plain", "original", "changed", "reversed", "instructed", "pairs")
 P_MRR = "p-MRR"
