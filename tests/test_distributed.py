@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, override
 from test_training import STEPS
 
 from ablate.model.distributed import ALONE, World, joined, world_size
@@ -73,7 +73,7 @@ def start(program: list[str], processes: int) -> subprocess.CompletedProcess[str
 
 
 def run(results: Path, *overrides: str, processes: int) -> subprocess.CompletedProcess[str]:
-    return start(["-m", "ablate.run", *overrides, *TINY, f"runtime.results={results}"], processes)
+    return start(["-m", "ablate.run", *overrides, *TINY, override("runtime.results", results)], processes)
 
 
 STEPS_OF_A_SHARE = """

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ablate.overrides import quoted, written
 from ablate.records import UserError
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ REASONS = {
     "factors": "factors are what arms differ in; name arms instead (+sweeps=tune_each_arm)",
     "experiment": "an arm is what is compared; name arms instead (+sweeps=tune_each_arm)",
     "budget": "the budget is what is held equal across arms",
-    "runtime": "it changes no number",
-    "tracker": "it changes no number",
+    "runtime": "it is no part of a recipe",
+    "tracker": "it is no part of a recipe",
 }
 CONDITIONS = ("plain", "original", "changed", "reversed", "instructed", "pairs")
 P_MRR = "p-MRR"
@@ -40,7 +41,7 @@ class Choice:
     values: tuple[Value, ...]
 
     def __str__(self) -> str:
-        return f"choice({', '.join(to_text(value) for value in self.values)})"
+        return f"choice({', '.join(written(value) for value in self.values)})"
 
     def distribution(self) -> BaseDistribution:
         """Return Optuna's form."""
@@ -115,7 +116,7 @@ def parse(params: Mapping[str, Any], arguments: Iterable[str]) -> tuple[dict[str
     for key, value in flat(params):
         if isinstance(value, (list, tuple)):
             raise UserError(f"hydra.sweeper.params: {key}={value!r} is a list; write choice(…) for values to try")
-        text = f"{key}={value if isinstance(value, str) else to_text(value)}"
+        text = f"{key}={value}" if isinstance(value, str) else quoted(key, value)
         dimension = _dimension(text)
         if dimension is None:
             fixed[key] = text
@@ -203,19 +204,7 @@ def corners(dimensions: Mapping[str, Dimension]) -> tuple[Point, Point]:
 
 def to_texts(point: Mapping[str, Value]) -> list[str]:
     """Return a point as overrides."""
-    return [f"{key}={to_text(value)}" for key, value in point.items()]
-
-
-def to_text(value: Value) -> str:
-    """Return a value in Hydra's override grammar."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if not isinstance(value, str):
-        return repr(value)
-    if re.fullmatch(r"[A-Za-z_][\w./-]*", value) and value.lower() not in ("null", "true", "false", "inf", "nan"):
-        return value
-    doubled = re.sub(r"(\\+)(?='|$)", r"\1\1", value)  # the grammar reads a backslash as one but before a quote
-    return "'" + doubled.replace("'", "\\'") + "'"
+    return [quoted(key, value) for key, value in point.items()]
 
 
 def _override(text: str) -> Any:
