@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ablate.config import Recipe, RunConfig, build_run
+from ablate.explain import explained, in_words
 from ablate.records import UserError
 from ablate.study import build_study
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@explained
 @hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")
 def main(values: DictConfig) -> float | tuple[float, ...] | None:
     """Run what the command line describes; mistakes end with one line and exit code 2; a trial's go to its sweeper."""
@@ -125,11 +127,9 @@ def lead(run: Run, world: World, compared_with: Recipe | None, watch: Watch | No
 
 def strict(values: DictConfig) -> RunConfig:
     """Return the frozen configuration of a composed one; raises UserError with the path of what is wrong."""
-    try:
+    with in_words():
         plain = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)
-        return build_run({name: value for name, value in plain.items() if name != "study"})  # type: ignore[union-attr]
-    except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key or 'configuration'}: {error.msg or error}") from error
+    return build_run({name: value for name, value in plain.items() if name != "study"})  # type: ignore[union-attr]
 
 
 def baseline(values: DictConfig) -> Recipe | None:
