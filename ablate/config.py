@@ -526,7 +526,9 @@ def _build(hint: Any, value: Any, path: str) -> Any:
         limits = [extra for extra in extras if isinstance(extra, Range)]
     if isinstance(hint, NewType):
         if hint is Location and value == "":
-            raise UserError(f"{path} is empty, which would mean the current folder; name it, or write . for that folder")
+            raise UserError(
+                f"{path} is empty, which would mean the current folder; name it, or write . for that folder"
+            )
         hint = hint.__supertype__
     origin = typing.get_origin(hint)
     if origin in (Union, types.UnionType):
@@ -534,7 +536,9 @@ def _build(hint: Any, value: Any, path: str) -> Any:
     if origin is Literal:
         if isinstance(value, (bool, list, Mapping)) or value not in typing.get_args(hint):
             known = [str(option) for option in typing.get_args(hint)]
-            raise UserError(f"{path}={_shown(value)} is not known; allowed: {', '.join(known)}{meant(str(value), known)}")
+            raise UserError(
+                f"{path}={_shown(value)} is not known; allowed: {', '.join(known)}{meant(str(value), known)}"
+            )
         return value
     if origin is tuple:
         return _build_tuple(typing.get_args(hint), value, path)

@@ -19,6 +19,7 @@ import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
@@ -40,14 +41,58 @@ LONGEST = 60
 """Characters of what was given that a line repeats."""
 
 
+class Places:
+    """Where configuration is looked for: in `conf/`, where plugins say, and where the command line says."""
+
+    def __init__(self, overrides: Sequence[str] = (), config_dir: str | None = None) -> None:
+        """Overrides count that name places of their own (`hydra.searchpath`)."""
+        self._given = [text for text in overrides if text.lstrip("+").startswith("hydra.searchpath=")]
+        self._config_dir = config_dir
+
+    @functools.cached_property
+    def _loader(self) -> ConfigLoaderImpl:
+        places = create_config_search_path(str(CONF))
+        if self._config_dir is not None:
+            own = f"file://{Path(self._config_dir).absolute()}"
+            places.prepend("command-line", own, SearchPathQuery(provider="schema"))
+        return ConfigLoaderImpl(places)
+
+    def options(self, group: str) -> list[str]:
+        """Return the files of a group; none when it is no group."""
+        return sorted(self._loader.get_group_options(group, overrides=self._given))
+
+    @functools.cached_property
+    def groups(self) -> list[str]:
+        """The groups that a person chooses from."""
+        found = self._loader.get_group_options("", ObjectType.GROUP, overrides=self._given)
+        return sorted(group for group in found if group != "hydra")
+
+    def composed(self, overrides: Sequence[str]) -> DictConfig:
+        """Return the configuration under overrides."""
+        return self._loader.load_configuration("config", [*self._given, *overrides], RunMode.RUN)
+
+    @functools.cached_property
+    def plain(self) -> DictConfig:
+        """The configuration without any override."""
+        return self.composed([])
+
+    def top(self, base: DictConfig) -> list[str]:
+        """Return what may stand first in a key: parts of a configuration, and groups."""
+        return sorted({*map(str, base), *self.groups} - {"hydra"})
+
+    def chosen(self, group: str, option: str) -> str:
+        """Return a choice as the command line takes it: with a plus where nothing is chosen so far."""
+        return f"{'' if group in self.plain.hydra.runtime.choices else '+'}{group}={option}"
+
+
 def explained(program: Callable[[], Any]) -> Callable[[], None]:
     """Return a program of Hydra that ends with one line and exit code 2 for every mistake of its command line."""
 
     @functools.wraps(program)
     def main() -> None:
         try:
-            overrides = check_command_line(sys.argv[1:])
-            with in_words(overrides), _errors_raised():
+            overrides, config_dir = check_command_line(sys.argv[1:])
+            with in_words(overrides, config_dir), _errors_raised():
                 program()
         except UserError as error:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -57,12 +102,12 @@ def explained(program: Callable[[], Any]) -> Callable[[], None]:
 
 
 @contextlib.contextmanager
-def in_words(overrides: Sequence[str] = (), loader: Any = None) -> Iterator[None]:
+def in_words(overrides: Sequence[str] = (), config_dir: str | None = None) -> Iterator[None]:
     """Raise UserError in the place of what Hydra, OmegaConf and YAML raise while a configuration is composed."""
     try:
         yield
     except (HydraException, OmegaConfError, yaml.YAMLError) as error:
-        raise UserError(explain(error, overrides, loader)) from error
+        raise UserError(explain(error, overrides, Places(overrides, config_dir))) from error
     except ValueError as error:
         if "integer string conversion" not in str(error):
             raise
@@ -83,8 +128,8 @@ def _errors_raised() -> Iterator[None]:
             os.environ[name] = before
 
 
-def check_command_line(arguments: Sequence[str]) -> list[str]:
-    """Return the overrides among the arguments of a program of Hydra; raises UserError for what has no sense."""
+def check_command_line(arguments: Sequence[str]) -> tuple[list[str], str | None]:
+    """Return overrides and `--config-dir` of a program of Hydra; raises UserError for arguments that make no sense."""
     parser = get_args_parser()
 
     def refuse(message: str) -> NoReturn:
@@ -108,21 +153,21 @@ def check_command_line(arguments: Sequence[str]) -> list[str]:
         raise UserError("--resolve goes with --cfg job; add that, or leave --resolve out")
     if given.config_dir is not None and not Path(given.config_dir).is_dir():
         raise UserError(f"--config-dir {given.config_dir} is no folder; correct the path")
-    loader = functools.cache(functools.partial(_loader, given.config_dir))
+    places = Places(given.overrides, given.config_dir)
     many = given.multirun or any(text.startswith("hydra.mode=") for text in given.overrides)
     for text in given.overrides:
-        check_form(text, loader, many=many)
-    return list(given.overrides)
+        check_form(text, places, many=many)
+    return list(given.overrides), given.config_dir
 
 
-def check_form(text: str, loader: Callable[[], Any], *, many: bool) -> None:
+def check_form(text: str, places: Places, *, many: bool) -> None:
     """Raise UserError for an override that cannot be read, has no key, or is a sweep without `-m`."""
     key, equals, value = text.partition("=")
     shown, name = _short(text), key.lstrip("+~")
     if not equals and not key.startswith("~"):
-        found = [group for group in _groups(loader()) if text in loader().get_group_options(group)]
-        arms = "; did you mean " + " or ".join(f"{_chosen(loader(), group)}={text}" for group in found) + "?"
-        raise UserError(f"{shown!r} is no key=value (both, without spaces around =){arms if found else ''}")
+        found = [places.chosen(group, text) for group in places.groups if text in places.options(group)]
+        arms = f"; did you mean {' or '.join(found)}?" if found else ""
+        raise UserError(f"{shown!r} is no key=value (both, without spaces around =){arms}")
     if not re.match(r"[\w$]", name):
         raise UserError(f"{shown!r} has no key before =; write key=value")
     try:
@@ -136,13 +181,12 @@ def check_form(text: str, loader: Callable[[], Any], *, many: bool) -> None:
         return
     is_text = isinstance(override.value(), (str, list, type(None))) or override._value is None
     added = override.is_add() or override.is_force_add()
-    if (not is_text or added) and loader().get_group_options(name):
+    if (added or not is_text) and (options := places.options(name)):
         if not is_text:
-            options = ", ".join(loader().get_group_options(name))
-            raise UserError(f"{shown}: {name} is a group, whose values are files: {options}; its keys are set one by "
-                            f"one: {name}.KEY=…")  # fmt: skip
-    elif added and "/" not in name and name not in _plain(loader()):
-        raise UserError(unknown_key(name, _top(_plain(loader()), loader())))
+            raise UserError(f"{shown}: {name} is a group, whose values are files: {', '.join(options)}; its keys are "
+                            f"set one by one: {name}.KEY=…")  # fmt: skip
+    elif added and "/" not in name and name not in places.plain:
+        raise UserError(unknown_key(name, places.top(places.plain)))
 
 
 def _malformed(key: str, value: str, error: BaseException) -> str:
@@ -178,12 +222,12 @@ def _quoted(key: str, value: str) -> str:
     return f"'{key}=\"{_short(value.strip(chr(34) + chr(39)))}\"'"
 
 
-def explain(error: Exception, overrides: Sequence[str] = (), loader: Any = None) -> str:
+def explain(error: Exception, overrides: Sequence[str], places: Places) -> str:
     """Return what is wrong with a configuration that Hydra, OmegaConf or YAML refused, in one line."""
     if isinstance(error, MissingConfigException):
-        return _missing_file(error, overrides, loader or _loader())
+        return _missing_file(error, overrides, places)
     if isinstance(error, ConfigCompositionException):
-        words = _wrong_name(overrides, loader or _loader())
+        words = _wrong_name(overrides, places)
         if words is not None:
             return words
     if isinstance(error, OmegaConfError):
@@ -195,31 +239,31 @@ def explain(error: Exception, overrides: Sequence[str] = (), loader: Any = None)
     return ": ".join(texts)
 
 
-def _missing_file(error: MissingConfigException, overrides: Sequence[str], loader: Any) -> str:
+def _missing_file(error: MissingConfigException, overrides: Sequence[str], places: Places) -> str:
     """Return which choice of a group does not exist, and which ones do."""
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
     if not group:
         return f"{choice or 'a configuration'} is not found in {CONF}; leave --config-name and --config-path out"
-    options = sorted(error.options or loader.get_group_options(group, overrides=_search_paths(overrides)))
+    options = sorted(error.options or places.options(group))
     given = [text for text in overrides if text.lstrip("+") == f"{group}={choice}"]
-    elsewhere = [other for other in _groups(loader) if other != group and choice in loader.get_group_options(other)]
+    elsewhere = [other for other in places.groups if other != group and choice in places.options(other)]
     text = f"{given[0] if given else f'{group}={choice}'}: there is no {choice!r} in {group}"
     if choice in OF_LAUNCHERS and group == "hydra/launcher":
         return f'{text}: it comes with the extra `launchers`: pip install -e ".[launchers]"'
     if elsewhere:
-        text += f", but {_chosen(loader, elsewhere[0])}={choice}"
+        text += f", but {places.chosen(elsewhere[0], choice)}"
     return f"{text}; there are: {', '.join(options) or 'none'}{meant(choice, options)}"
 
 
-def _wrong_name(overrides: Sequence[str], loader: Any) -> str | None:
+def _wrong_name(overrides: Sequence[str], places: Places) -> str | None:
     """Return which override names what is not there, or what is there already; None when it is none of them."""
     parsed = [OverridesParser.create().parse_override(text) for text in overrides]
-    chosen, groups = set(_plain(loader).hydra.runtime.choices), []
+    chosen, groups = set(places.plain.hydra.runtime.choices), list[Override]()
     for override in parsed:
         name, value = override.key_or_group, str(override.input_line).partition("=")[2]
-        if not loader.get_group_options(name, overrides=_search_paths(overrides)):
+        if not places.options(name):
             if override.package is not None:
-                return f"{override.input_line}: {name} is no group; there are: {', '.join(_groups(loader))}"
+                return f"{override.input_line}: {name} is no group; there are: {', '.join(places.groups)}"
             continue
         if name in {other.key_or_group for other in groups} and override.is_add():
             return f"{override.input_line}: {name} is given twice; leave one of them out"
@@ -233,18 +277,18 @@ def _wrong_name(overrides: Sequence[str], loader: Any) -> str | None:
         groups.append(override)
     chosen_once = [str(override.input_line) for override in groups if not override.is_sweep_override()]
     try:
-        base = loader.load_configuration("config", [*_search_paths(overrides), *chosen_once], RunMode.RUN)
+        base = places.composed(chosen_once)
     except (HydraException, OmegaConfError):
         return None
     for override in parsed:
         if override not in groups:
-            words = _wrong_key(override, base, loader)
+            words = _wrong_key(override, base, places)
             if words is not None:
                 return words
     return None
 
 
-def _wrong_key(override: Override, base: DictConfig, loader: Any) -> str | None:
+def _wrong_key(override: Override, base: DictConfig, places: Places) -> str | None:
     """Return what is wrong with the key of an override; adds it to the configuration when it is a new one."""
     key, text = override.key_or_group, str(override.input_line)
     node: Any = base
@@ -259,7 +303,7 @@ def _wrong_key(override: Override, base: DictConfig, loader: Any) -> str | None:
                 OmegaConf.update(base, key, None, force_add=True)
                 return None
             everywhere = _ending_in(base, part) if not path else []
-            known = [str(name) for name in node if name != "_target_"] if path else _top(base, loader)
+            known = [str(name) for name in node if name != "_target_"] if path else places.top(base)
             words = unknown_key(part, known, ".".join(path))
             return f"{words}; did you mean {' or '.join(everywhere)}?" if everywhere else words
         path.append(part)
@@ -290,42 +334,12 @@ def _wrong_value(error: OmegaConfError) -> str:
         return f"{place}: the environment variable {variable[1]} is not set; set it, or give the value itself"
     missing = re.search(r"key '(.*)' not found", text)
     if isinstance(error, InterpolationKeyError) and missing:
-        return f"{place}: ${{{missing[1]}}} refers to a key that is not there; give the value itself, or correct the key"
+        return (
+            f"{place}: ${{{missing[1]}}} refers to a key that is not there; give the value itself, or correct the key"
+        )
     if isinstance(error, InterpolationResolutionError):
         return f"{place}: {text}; give the value itself, or correct what stands in ${{…}}"
     return f"{place}: {text}"
-
-
-def _loader(config_dir: str | None = None) -> Any:
-    """Return a reader of `conf/` with what plugins and the command line put beside it."""
-    search_path = create_config_search_path(str(CONF))
-    if config_dir is not None:
-        search_path.prepend("command-line", f"file://{Path(config_dir).absolute()}", SearchPathQuery(provider="schema"))
-    return ConfigLoaderImpl(search_path)
-
-
-def _plain(loader: Any) -> DictConfig:
-    """Return the configuration without any override."""
-    return loader.load_configuration("config", [], RunMode.RUN)
-
-
-def _top(base: DictConfig, loader: Any) -> list[str]:
-    """Return what may stand first in a key: parts of the configuration, and groups."""
-    return sorted({*map(str, base), *_groups(loader)} - {"hydra"})
-
-
-def _groups(loader: Any) -> list[str]:
-    """Return the groups that a person chooses from."""
-    return [group for group in loader.list_groups("") if group != "hydra"]
-
-
-def _chosen(loader: Any, group: str) -> str:
-    """Return a group as the command line names it: with a plus where the plain configuration has no choice of it."""
-    return group if group in _plain(loader).hydra.runtime.choices else f"+{group}"
-
-
-def _search_paths(overrides: Sequence[str]) -> list[str]:
-    return [text for text in overrides if text.lstrip("+").startswith("hydra.searchpath=")]
 
 
 def _short(text: str) -> str:

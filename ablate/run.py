@@ -17,10 +17,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
 from ablate.config import Recipe, RunConfig, build_run
 from ablate.explain import explained, in_words
@@ -135,19 +134,22 @@ def strict(values: DictConfig) -> RunConfig:
 def baseline(values: DictConfig) -> Recipe | None:
     """Return the recipe of the arm that `runtime.baseline` names, or None.
 
-    It is composed under the same overrides but for those of factors, which are what tells arms apart.
+    It is composed from the same places under the same overrides but for those of factors, which tell arms apart.
     """
     name = OmegaConf.select(values, "runtime.baseline")
     if name is None:
         return None
-    given = HydraConfig.get().overrides.task
-    overrides = [item for item in given if not re.match(r"[+~]*(experiment|factors)\b", item)]
+    given = HydraConfig.get().overrides
+    kept = [item for item in given.task if not re.match(r"[+~]*(experiment|factors)\b", item)]
+    overrides = [*given.hydra, f"+experiment={name}", *kept]
     try:
-        composed = hydra.compose("config", [f"+experiment={name}", *overrides])
-    except HydraException as error:
+        with in_words(overrides):
+            return strict(hydra.compose("config", overrides)).recipe
+    except UserError as error:
+        if not isinstance(error.__cause__, MissingConfigException):
+            raise
         known = ", ".join(sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")))
         raise UserError(f"runtime.baseline={name!r} is no arm in conf/experiment/; known: {known}") from error
-    return strict(composed).recipe
 
 
 def declared(values: DictConfig, seed: int) -> str:

@@ -142,7 +142,7 @@ class StudySweeper(Sweeper):
         key, _, seed = last.partition("=")
         split = key == "seed" and seed.isdecimal()
         words = tuple(shared) if split else overrides
-        with in_words(overrides, self.context.config_loader):
+        with in_words((*self.config.hydra.overrides.hydra, *overrides)):
             if words not in self.composed:
                 loaded = self.context.config_loader.load_sweep_config(self.config, list(words))
                 self.composed[words] = OmegaConf.masked_copy(loaded, [k for k in loaded if k != "hydra"])
