@@ -14,12 +14,14 @@ their no-op by nothing.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import hashlib
 import json
 import math
+import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NewType, TypeVar, Union
 
@@ -34,6 +36,12 @@ Location = NewType("Location", str)
 
 Label = NewType("Label", str)
 """A name for people: never part of an id."""
+
+WANDB_NAME = re.compile(r"[^/\\#?%:\s\x00-\x1f]([^/\\#?%:\x00-\x1f]{0,126}[^/\\#?%:\s\x00-\x1f])?")
+LARGEST = 2**63 - 1
+"""Of whole numbers: what arrays and files can hold."""
+LONGEST = 120
+"""Characters of a value that a line about it repeats."""
 
 Count = Annotated[int, Range(1, math.inf)]
 Positive = Annotated[float, Range(1e-12, math.inf)]
@@ -360,9 +368,9 @@ class Runtime:
     choose for the processor. Each manifest records what was used, and `analysis.fairness` compares it.
     """
 
-    results: str
+    results: Location
     device: Literal["auto", "cpu", "cuda"]
-    threads: Count | None
+    threads: Annotated[int, Range(1, 1024)] | None
     """Processor threads; null: all cores."""
     label: str
     """Name of the arm, from the experiment file."""
@@ -393,7 +401,7 @@ class RunConfig:
     """One run: a recipe, a seed, and how to run it here."""
 
     recipe: Recipe
-    seed: Annotated[int, Range(0, 2**63 - 1)]
+    seed: Annotated[int, Range(0, LARGEST)]
     runtime: Runtime
 
 
@@ -449,6 +457,10 @@ def _check_together(run: RunConfig) -> None:
         raise UserError(
             f"runtime.study={runtime.study!r} and runtime.label={runtime.label!r} must be names without a slash"
         )
+    for name, text in (("project", runtime.tracker.project), ("entity", runtime.tracker.entity)):
+        if text is not None and not WANDB_NAME.fullmatch(text):
+            raise UserError(f"runtime.tracker.{name}={_shown(text)} is no name for W&B: up to 128 characters, none of "
+                            f"them white space but blanks, and none of / \\ # ? % :")  # fmt: skip
     if runtime.label == "untouched" and recipe.ranker != "untouched":
         raise UserError("runtime.label='untouched' is the name of the backbone before training; choose another one")
     switched_on = active(recipe.factors)
@@ -496,8 +508,19 @@ def _names(cls: type) -> list[str]:
 def _refuse_unknown(values: Mapping[str, Any], known: list[str], path: str) -> None:
     for name in values:
         if name not in known:
-            where = f"{path}.{name}" if path else str(name)
-            raise UserError(f"unknown key {where}; known here: {', '.join(known)}")
+            raise UserError(unknown_key(str(name), known, path))
+
+
+def unknown_key(name: str, known: Sequence[str], path: str = "") -> str:
+    """Return the line about a key that is not there: where, which keys are, and which one was probably meant."""
+    where = f"{path}." if path else ""
+    return f"unknown key {where}{name}; known here: {', '.join(known)}{meant(name, known, where)}"
+
+
+def meant(name: str, known: Sequence[str], where: str = "") -> str:
+    """Return the end of a line about an unknown name: `; did you mean X?`, or nothing when none is like it."""
+    alike = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {where}{alike[0]}?" if alike else ""
 
 
 def _build(hint: Any, value: Any, path: str) -> Any:
@@ -506,13 +529,20 @@ def _build(hint: Any, value: Any, path: str) -> Any:
         hint, *extras = typing.get_args(hint)
         limits = [extra for extra in extras if isinstance(extra, Range)]
     if isinstance(hint, NewType):
+        if hint is Location and value == "":
+            raise UserError(
+                f"{path} is empty, which would mean the current folder; name it, or write . for that folder"
+            )
         hint = hint.__supertype__
     origin = typing.get_origin(hint)
     if origin in (Union, types.UnionType):
         return _build_union(typing.get_args(hint), value, path)
     if origin is Literal:
-        if value not in typing.get_args(hint) or isinstance(value, bool):
-            raise UserError(f"{path}={value!r} is not known; allowed: {_describe(hint)}")
+        if isinstance(value, (bool, list, Mapping)) or value not in typing.get_args(hint):
+            known = [str(option) for option in typing.get_args(hint)]
+            raise UserError(
+                f"{path}={_shown(value)} is not known; allowed: {', '.join(known)}{meant(str(value), known)}"
+            )
         return value
     if origin is tuple:
         return _build_tuple(typing.get_args(hint), value, path)
@@ -533,33 +563,56 @@ def _build_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
         return _build(options[0], value, path)
     kinds = {typing.get_args(_hints(option)["kind"])[0]: option for option in options}
     kind = value.get("kind") if isinstance(value, Mapping) else None
-    if kind not in kinds:
-        raise UserError(f"{path}.kind={kind!r} is not known; allowed: {', '.join(kinds)}")
+    if not isinstance(kind, str) or kind not in kinds:
+        raise UserError(f"{path}.kind={_shown(kind)} is not known; allowed: {', '.join(kinds)}"
+                        f"{meant(str(kind), list(kinds))}")  # fmt: skip
     return build(kinds[kind], value, path)
 
 
 def _build_tuple(items: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
     if isinstance(value, str) or not isinstance(value, (list, tuple)):
-        raise UserError(f"{path}={value!r} must be a list, like [{_describe(items[0])}, …]")
+        raise UserError(f"{path}={_shown(value)} must be a list, like [{_describe(items[0])}, …]")
     if len(items) == 2 and items[1] is Ellipsis:
         return tuple(_build(items[0], item, f"{path}[{index}]") for index, item in enumerate(value))
     if len(value) != len(items):
-        raise UserError(f"{path}={value!r} must have {len(items)} entries")
+        raise UserError(f"{path}={_shown(value)} must have {len(items)} entries")
     both = enumerate(zip(items, value, strict=True))
     return tuple(_build(hint, item, f"{path}[{index}]") for index, (hint, item) in both)
 
 
 def _build_scalar(hint: Any, value: Any, path: str, limits: list[Range], described: str) -> Any:
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise UserError(f"{path}={_shown(value)} is too large; whole numbers go to {LARGEST}")
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
+    if value == "" and hint is not str:
+        raise UserError(f"{path} has no value; it takes {described}")
     if type(value) is not hint:
-        raise UserError(f"{path}={value!r} has the wrong type ({type(value).__name__}); it takes {described}")
+        whole = f"; write {path}={value:.0f}" if hint is int and isinstance(value, float) and value.is_integer() else ""
+        raise UserError(
+            f"{path}={_shown(value)} has the wrong type ({type(value).__name__}); it takes {described}{whole}"
+        )
     if hint is float and not math.isfinite(value):
-        raise UserError(f"{path}={value!r} must be a finite number")
-    for low, high in limits:
-        if not low <= value <= high:
-            raise UserError(f"{path}={value!r} is out of range; allowed: {low:g} to {high:g}")
+        raise UserError(f"{path}={value!r} must be a finite number; it takes {described}")
+    for limit in limits:
+        if not limit.low <= value <= limit.high:
+            raise UserError(f"{path}={value!r} is out of range; allowed: {_span(limit)}")
     return value
+
+
+def _span(limit: Range) -> str:
+    """Return a range in words."""
+    low, high = (f"{end:g}" if isinstance(end, float) else str(end) for end in limit)
+    return f"{low} to {high}" if math.isfinite(limit.high) else f"at least {low}"
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a line repeats it: what is long, or too long to be written, by its beginning."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number beyond the limit of digits
+        return f"a number of {value.bit_length()} bits" if isinstance(value, int) else "what cannot be written"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 WORDS: dict[Any, str] = {
@@ -570,7 +623,7 @@ WORDS: dict[Any, str] = {
 def _describe(hint: Any) -> str:
     if typing.get_origin(hint) is Annotated:
         base, *extras = typing.get_args(hint)
-        limits = ", ".join(f"{extra.low:g} to {extra.high:g}" for extra in extras if isinstance(extra, Range))
+        limits = ", ".join(_span(extra) for extra in extras if isinstance(extra, Range))
         return f"{_describe(base)}, {limits}" if limits else _describe(base)
     if isinstance(hint, NewType):
         return "text"

@@ -201,6 +201,25 @@ def _cell(
         return Cell(point.overrides, label, seed, reason=" ".join(str(error).split()))
 
 
+def refuse_common_mistake(cells: Sequence[Cell]) -> None:
+    """Raise UserError, once, when no cell makes sense and the reason of all is one."""
+    reasons = {cell.reason for cell in cells}
+    if len(reasons) == 1 and "" not in reasons:
+        raise UserError(f"{reasons.pop()}" + (f" (each of the {len(cells)} cells)" if len(cells) > 1 else ""))
+
+
+def incoherent_lines(cells: Iterable[Cell]) -> list[str]:
+    """Return a line for each reason for which cells make no sense, with the first of them."""
+    by_reason: dict[str, list[str]] = {}
+    for cell in cells:
+        if cell.config is None:
+            by_reason.setdefault(cell.reason, []).append(cell.name)
+    return [
+        f"incoherent: {names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {reason}"
+        for reason, names in by_reason.items()
+    ]
+
+
 def stages_of(config: RunConfig, identity: Identity) -> list[tuple[Any, dict[str, Any], str]]:
     """Return kind, full recipe and label of every stage that a run needs to be complete."""
     label, until = f"{config.runtime.study}/{config.runtime.label}", config.runtime.until

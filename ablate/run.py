@@ -17,12 +17,12 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
 from ablate.config import Recipe, RunConfig, build_run
+from ablate.explain import explained, in_words
 from ablate.records import UserError
 from ablate.study import build_study
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@explained
 @hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")
 def main(values: DictConfig) -> float | tuple[float, ...] | None:
     """Run what the command line describes; mistakes end with one line and exit code 2; a trial's go to its sweeper."""
@@ -125,29 +126,30 @@ def lead(run: Run, world: World, compared_with: Recipe | None, watch: Watch | No
 
 def strict(values: DictConfig) -> RunConfig:
     """Return the frozen configuration of a composed one; raises UserError with the path of what is wrong."""
-    try:
+    with in_words():
         plain = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)
-        return build_run({name: value for name, value in plain.items() if name != "study"})  # type: ignore[union-attr]
-    except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key or 'configuration'}: {error.msg or error}") from error
+    return build_run({name: value for name, value in plain.items() if name != "study"})  # type: ignore[union-attr]
 
 
 def baseline(values: DictConfig) -> Recipe | None:
     """Return the recipe of the arm that `runtime.baseline` names, or None.
 
-    It is composed under the same overrides but for those of factors, which are what tells arms apart.
+    It is composed from the same places under the same overrides but for those of factors, which tell arms apart.
     """
     name = OmegaConf.select(values, "runtime.baseline")
     if name is None:
         return None
-    given = HydraConfig.get().overrides.task
-    overrides = [item for item in given if not re.match(r"[+~]*(experiment|factors)\b", item)]
+    given = HydraConfig.get().overrides
+    kept = [item for item in given.task if not re.match(r"[+~]*(experiment|factors)\b", item)]
+    overrides = [*given.hydra, f"+experiment={name}", *kept]
     try:
-        composed = hydra.compose("config", [f"+experiment={name}", *overrides])
-    except HydraException as error:
+        with in_words(overrides):
+            return strict(hydra.compose("config", overrides)).recipe
+    except UserError as error:
+        if not isinstance(error.__cause__, MissingConfigException):
+            raise
         known = ", ".join(sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")))
         raise UserError(f"runtime.baseline={name!r} is no arm in conf/experiment/; known: {known}") from error
-    return strict(composed).recipe
 
 
 def declared(values: DictConfig, seed: int) -> str:

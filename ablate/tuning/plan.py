@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -125,7 +126,7 @@ def storage_errors(plan: Plan) -> Iterator[None]:
         message = without_secret(str(error).splitlines()[0], plan.storage)
         raise UserError(
             f"hydra.sweeper.storage={hidden(plan.storage)} needs a package that is not installed ({message}); for "
-            f"PostgreSQL: pip install 'ablate[postgres]'"
+            f'PostgreSQL: pip install -e ".[postgres]"'
         ) from None
     except (sqlalchemy.exc.SQLAlchemyError, OSError) as error:
         message = without_secret(" ".join(str(error).split())[:300], plan.storage)
@@ -134,21 +135,51 @@ def storage_errors(plan: Plan) -> Iterator[None]:
         ) from None
 
 
-def open_storage(plan: Plan, folder: Path) -> optuna.storages.BaseStorage:
-    """Open the storage of a plan; the sweeping process does it first, before any worker."""
+@typing.overload
+def open_storage(plan: Plan, folder: Path, *, create: Literal[True] = True) -> optuna.storages.BaseStorage: ...
+
+
+@typing.overload
+def open_storage(plan: Plan, folder: Path, *, create: Literal[False]) -> optuna.storages.BaseStorage | None: ...
+
+
+def open_storage(plan: Plan, folder: Path, *, create: bool = True) -> optuna.storages.BaseStorage | None:
+    """Open the storage of a plan; the sweeping process does it first, before any worker.
+
+    Without `create`, one that is not there yet is not made: None.
+    """
     import optuna
     from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     options: dict[str, Any]
+    file = {"journal": folder / "trials.journal", "sqlite": folder / "trials.db"}.get(plan.storage)
+    if file is not None and not create and not file.is_file():
+        return None
     if plan.storage == "journal":
-        return optuna.storages.JournalStorage(JournalFileBackend(str(folder / "trials.journal")))
+        return optuna.storages.JournalStorage(JournalFileBackend(str(file)))
     if plan.storage == "sqlite":
-        url, options = f"sqlite:///{folder / 'trials.db'}", {"connect_args": {"timeout": SQLITE_WAIT_S}}
+        url, options = f"sqlite:///{file}", {"connect_args": {"timeout": SQLITE_WAIT_S}}
     else:
         url, options = plan.storage, {"pool_pre_ping": True}
     with storage_errors(plan):
+        if file is None and not create and not _has_tables(url):
+            return None
         return optuna.storages.RDBStorage(url, engine_kwargs=options)
+
+
+def _has_tables(url: str) -> bool:
+    """Return whether a database holds tables of Optuna; to ask an sqlite file that is not there would make it."""
+    import sqlalchemy
+
+    address = sqlalchemy.make_url(url)
+    if address.drivername.startswith("sqlite") and not Path(address.database or "").is_file():
+        return False
+    engine = sqlalchemy.create_engine(url)
+    try:
+        return sqlalchemy.inspect(engine).has_table("studies")
+    finally:
+        engine.dispose()
 
 
 def close_storage(storage: optuna.storages.BaseStorage) -> None:

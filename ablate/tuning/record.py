@@ -57,6 +57,25 @@ def summary(arm: ArmStudy) -> dict[str, Any]:
     }
 
 
+def format_plan(plan: Plan, arms: Sequence[ArmStudy], folder: Path) -> str:
+    """Return the settings and the space of a sweep, and how many trials each arm has and lacks, as text."""
+    lines = [
+        f"tuning study {plan.study} in {folder}: {plan.sampler} (seed {plan.sampler_seed}), pruner {plan.pruner}, "
+        f"storage {hidden(plan.storage)}; objective: {', '.join(plan.objective)}",
+        *(f"space: {key} = {text}" for key, text in space_values(arms[0].dimensions).items()),
+    ]
+    for arm in arms:
+        found = summary(arm)
+        line = f"{arm.arm.name}: {found['finished']} of {found['trials']} trials finished"
+        if found["pruned"] or found["failed"]:
+            line += f" ({found['pruned']} pruned, {found['failed']} failed beside them)"
+        if found["best"]:
+            values = ", ".join(f"{value:.4f}" for value in found["best"][0]["values"].values())
+            line += f"; best: trial {found['best'][0]['trial']} with {values}"
+        lines.append(line)
+    return "\n".join([*lines, f"to make: {sum(max(0, arm.missing) for arm in arms)} trials"])
+
+
 def best_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     """Return the best complete trial, the earliest of equals, or the Pareto front of several objectives, by number."""
     if not any(trial.state.name == "COMPLETE" for trial in study.get_trials(deepcopy=False)):

@@ -203,9 +203,29 @@ def open_arms(
     return opened
 
 
+def look_at_arms(
+    plan: Plan, arms: Sequence[ArmToTune], dimensions: Mapping[str, Dimension], folder: Path
+) -> list[ArmStudy]:
+    """Return the study of every arm as it stands, in memory alone where there is none: nothing is made or changed."""
+    import optuna
+
+    storage = open_storage(plan, folder, create=False)
+    with storage_errors(plan):
+        known = set() if storage is None else {study.study_name for study in storage.get_all_studies()}
+        looked_at = []
+        for arm in arms:
+            name = f"{plan.study}.{arm.name}"
+            if name in known:
+                study = optuna.load_study(study_name=name, storage=storage)
+            else:
+                study = optuna.create_study(study_name=name, directions=plan.all_directions)
+            looked_at.append(ArmStudy(plan, arm, dimensions, study))
+    return looked_at
+
+
 def close_arms(arms: Sequence[ArmStudy]) -> None:
-    """Close the storage that the arms share."""
-    for arm in arms[:1]:
+    """Close the storages of arms."""
+    for arm in arms:
         close_storage(arm.study._storage)
 
 

@@ -66,9 +66,9 @@ class AblateOptuna(Sweeper):
     def _sweep(self, arguments: list[str]) -> None:
         from ablate.records import UserError
         from ablate.tuning.plan import build_plan, check_no_secret
-        from ablate.tuning.record import write_record
+        from ablate.tuning.record import format_plan, write_record
         from ablate.tuning.space import parse
-        from ablate.tuning.sweep import close_arms, open_arms, run_trials, sweep_lock
+        from ablate.tuning.sweep import close_arms, look_at_arms, open_arms, run_trials, sweep_lock
 
         if "LOCAL_RANK" in os.environ:
             raise UserError("LOCAL_RANK is set: a process of a distributed training must not sweep; start the sweep "
@@ -87,6 +87,11 @@ class AblateOptuna(Sweeper):
         if len(set(names)) < len(names):
             raise UserError(f"hydra.sweeper.arms: {names} are names (runtime.label) that do not tell the arms apart")
         folder = plan.folder(self.config.runtime.results)
+        if self.config.runtime.plan_only:
+            looked_at = look_at_arms(plan, arms, dimensions, folder)
+            print(format_plan(plan, looked_at, folder))
+            close_arms(looked_at)
+            return
         folder.mkdir(parents=True, exist_ok=True)
         with sweep_lock(folder):
             opened = open_arms(plan, arms, dimensions, folder)
@@ -135,18 +140,13 @@ class AblateOptuna(Sweeper):
 
     def _compose(self, overrides: tuple[str, ...]) -> Any:
         """Return the strict configuration of a command line; raises UserError for what is wrong with it."""
-        from hydra.errors import HydraException
-        from omegaconf.errors import OmegaConfBaseException
-
         from ablate.config import build_run
-        from ablate.records import UserError
+        from ablate.explain import in_words
 
-        try:
+        with in_words((*self.config.hydra.overrides.hydra, *overrides)):
             composed = self.context.config_loader.load_sweep_config(self.config, list(overrides))
             parts = OmegaConf.masked_copy(composed, [key for key in composed if key not in ("hydra", "study")])
             values: Any = OmegaConf.to_container(parts, resolve=True, throw_on_missing=True)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(f"{' '.join(overrides)}: {str(error).splitlines()[0]}") from error
         return build_run(values)
 
     def _warm_up(self, workers: int) -> None:

@@ -11,12 +11,10 @@ from typing import Any, Optional
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobStatus
-from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 # A plain mapping and no dataclass, so that a file of sweeps/ can put another sweeper over it with keys of its own.
 # workers: cells at the same time (`hydra.sweeper.workers=3`); null: what the launcher says.
@@ -74,6 +72,7 @@ class StudySweeper(Sweeper):
         else:
             points = planning.crossed(given)
         cells = planning.plan(points, self._compose, _identify_once())
+        planning.refuse_common_mistake(cells)
         wrong = [cell for cell in cells if cell.config is None]
         store = ResultStore(self.config.runtime.results)
         planning.estimate(store, cells)
@@ -83,8 +82,8 @@ class StudySweeper(Sweeper):
         if self.config.runtime.plan_only:
             print(planning.format_plan(store, cells, workers))
             return num_wrong
-        for cell in wrong:
-            print(f"incoherent: {cell.name}: {cell.reason}", file=sys.stderr)
+        for line in planning.incoherent_lines(cells):
+            print(line, file=sys.stderr)
         sound = [cell for cell in cells if cell.config is not None]
         if study is not None and sound:
             store.declare(sound[0].study, study)
@@ -136,14 +135,14 @@ class StudySweeper(Sweeper):
 
     def _compose(self, overrides: tuple[str, ...]) -> "planning.Composed":  # type: ignore[name-defined]  # noqa: F821
         """Compose a cell; cells that differ in the seed alone are composed once. Raises UserError when it fails."""
+        from ablate.explain import in_words
         from ablate.planning import Composed
-        from ablate.records import UserError
 
         *shared, last = overrides or ("",)
         key, _, seed = last.partition("=")
         split = key == "seed" and seed.isdecimal()
         words = tuple(shared) if split else overrides
-        try:
+        with in_words((*self.config.hydra.overrides.hydra, *overrides)):
             if words not in self.composed:
                 loaded = self.context.config_loader.load_sweep_config(self.config, list(words))
                 self.composed[words] = OmegaConf.masked_copy(loaded, [k for k in loaded if k != "hydra"])
@@ -152,10 +151,6 @@ class StudySweeper(Sweeper):
                 OmegaConf.update(composed, "seed", int(seed))
             label = OmegaConf.to_container(composed.runtime, resolve=False)["label"]
             return Composed(OmegaConf.to_container(composed, resolve=True, throw_on_missing=True), str(label))
-        except (HydraException, OmegaConfBaseException) as error:
-            place = getattr(error, "full_key", None)
-            text = getattr(error, "msg", None) or str(error)
-            raise UserError(f"{place}: {text}" if place else text) from error
 
     def _num_workers(self, launcher: str) -> int:
         """Return how many cells run at the same time on this machine, or 1 when the launcher queues them elsewhere."""
