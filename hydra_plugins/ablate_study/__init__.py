@@ -73,16 +73,20 @@ class StudySweeper(Sweeper):
             points = planning.of_study(name, study, given)
         else:
             points = planning.crossed(given)
-        cells = planning.plan(points, self._compose, _identify_once())
+        identify, beds = _identify_once()
+        cells = planning.plan(points, self._compose, identify)
         wrong = [cell for cell in cells if cell.config is None]
         store = ResultStore(self.config.runtime.results)
         planning.estimate(store, cells)
         launcher = OmegaConf.select(self.config, "hydra.runtime.choices.hydra/launcher") or "basic"
         workers = self._num_workers(launcher)
+        notes = [] if study is None else _check_claims(study, cells, store, beds)
         num_wrong = 0 if study is not None and study.incoherent == "list" else len(wrong)
         if self.config.runtime.plan_only:
-            print(planning.format_plan(store, cells, workers))
+            print("\n".join([planning.format_plan(store, cells, workers), *(f"note: {note}" for note in notes)]))
             return num_wrong
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)
         for cell in wrong:
             print(f"incoherent: {cell.name}: {cell.reason}", file=sys.stderr)
         sound = [cell for cell in cells if cell.config is not None]
@@ -170,8 +174,44 @@ class StudySweeper(Sweeper):
 
 
 def _identify_once() -> Any:
-    """Return a function from configurations to ids that opens each source once."""
+    """Return a function from configurations to ids that opens each source once, and the sets that it met: run, name."""
     from ablate import stages
 
     opened: dict[Any, Any] = {}
-    return lambda config: stages.prepare(config, opened=opened).identity
+    beds: dict[Any, Any] = {}
+
+    def identify(config: Any) -> Any:
+        run = stages.prepare(config, opened=opened)
+        for name in config.recipe.evaluation.sets:
+            beds.setdefault((id(run.test_beds), name), (run, name))
+        return run.identity
+
+    return identify, beds
+
+
+def _check_claims(study: Any, cells: Any, store: Any, beds: Any) -> list[str]:
+    """Return notes on the claims of a study; raises UserError when they cannot be judged by what is going to be run.
+
+    Where all cells are complete nothing is read, and only the contrasts are looked at.
+    """
+    from ablate import planning
+    from ablate.evaluation.places import places
+    from analysis.declarable import check_study
+    from analysis.declared import expected_runs
+    from analysis.scores import Cell
+
+    sound = [cell for cell in cells if cell.config is not None]
+    if not study.claims and not study.margins or not sound:
+        return []
+    fixed = [cell.label for cell in sound if cell.config.recipe.ranker not in ("trained", "random")]
+    labels = [*(cell.label for cell in sound), *(arm for arm, _ in expected_runs(study)), "untouched"]
+    imported = [label.partition("/") for manifest in store.manifests("evaluation") for label in manifest.labels]
+    labels += [arm for name, _, arm in imported if name == sound[0].study]
+    arms = list(dict.fromkeys(labels))
+    measured = None
+    if all(cell.config.runtime.until == "scores" for cell in sound):
+        if not all(planning.is_done(store, cell) for cell in sound):
+            read = [run.evaluation_set(name) for run, name in beds.values()]
+            measured = [Cell(*place) for one in read for place in places(one)]
+    own = {cell.label for cell in sound} | {arm for arm, _ in expected_runs(study)}
+    return check_study(study, arms, own.difference(fixed), measured)
