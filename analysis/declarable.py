@@ -6,12 +6,13 @@ A declaration that cannot be judged is refused; what can only end in one verdict
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ablate.evaluation.measures import KNOWN_MEASURES, P_MRR, parse
-from ablate.records import UserError
+from ablate.evaluation.places import places
+from ablate.records import EvaluationSet, UserError
 from ablate.study import MACRO, Claim, Study
-from analysis.declared import claim_weights
+from analysis.declared import claim_weights, expected_runs
 from analysis.rows import CONFIRMATORY_SEEDS
 from analysis.scores import Cell, is_signed, listed
 from analysis.weights import nearest
@@ -39,6 +40,21 @@ def direction_of(claim: Claim, cells: Iterable[Cell]) -> str:
             )
         left = [cell for cell in left if getattr(cell, part) == value]
     return left[0].direction
+
+
+def check_plan(
+    study: Study, rankers: Mapping[str, str], others: Iterable[str], sets: Iterable[EvaluationSet] | None
+) -> list[str]:
+    """Return notes on a study as it is going to be run, as `check_study` does.
+
+    `rankers`: label of a planned run -> what ranks its documents; `others`: labels of results that are there, such as
+    imported ones; `sets`: what all runs are going to be measured on, None when that is not to be asked.
+    """
+    declared = [arm for arm, _ in expected_runs(study)]
+    arms = dict.fromkeys([*rankers, *declared, "untouched", *others])
+    trained = [arm for arm in (*rankers, *declared) if rankers.get(arm, "trained") in ("trained", "random")]
+    cells = None if sets is None else [Cell(*place) for one in sets for place in places(one)]
+    return check_study(study, list(arms), trained, cells)
 
 
 def check_study(

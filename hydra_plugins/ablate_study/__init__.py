@@ -195,23 +195,14 @@ def _check_claims(study: Any, cells: Any, store: Any, beds: Any) -> list[str]:
     Where all cells are complete nothing is read, and only the contrasts are looked at.
     """
     from ablate import planning
-    from ablate.evaluation.places import places
-    from analysis.declarable import check_study
-    from analysis.declared import expected_runs
-    from analysis.scores import Cell
+    from analysis.declarable import check_plan
 
     sound = [cell for cell in cells if cell.config is not None]
-    if not study.claims and not study.margins or not sound:
+    if not sound or not (study.claims or study.margins):
         return []
-    fixed = [cell.label for cell in sound if cell.config.recipe.ranker not in ("trained", "random")]
-    labels = [*(cell.label for cell in sound), *(arm for arm, _ in expected_runs(study)), "untouched"]
-    imported = [label.partition("/") for manifest in store.manifests("evaluation") for label in manifest.labels]
-    labels += [arm for name, _, arm in imported if name == sound[0].study]
-    arms = list(dict.fromkeys(labels))
-    measured = None
-    if all(cell.config.runtime.until == "scores" for cell in sound):
-        if not all(planning.is_done(store, cell) for cell in sound):
-            read = [run.evaluation_set(name) for run, name in beds.values()]
-            measured = [Cell(*place) for one in read for place in places(one)]
-    own = {cell.label for cell in sound} | {arm for arm, _ in expected_runs(study)}
-    return check_study(study, arms, own.difference(fixed), measured)
+    measured = all(cell.config.runtime.until == "scores" for cell in sound)
+    sets = None
+    if measured and not all(planning.is_done(store, cell) for cell in sound):
+        sets = [run.evaluation_set(name) for run, name in beds.values()]
+    rankers = {cell.label: cell.config.recipe.ranker for cell in sound}
+    return check_plan(study, rankers, store.arms("evaluation", sound[0].study), sets)
