@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ablate.config import Recipe, diff
@@ -76,6 +77,12 @@ def show_card(run: Run, manifest: Manifest, workload: Mapping[str, Any], compare
         f"{workload['passage_tokens']:,}; {workload['optimiser_steps']:,} optimiser steps, "
         f"{workload['encoder_passes']:,} passes through the encoder; generated passages: {_share(counts)}"
     )
+
+
+def show_findings(findings: Iterable[str]) -> None:
+    """Say on standard error what is wrong with the data, a line each."""
+    for finding in findings:
+        print(f"warning: {finding}", file=sys.stderr)
 
 
 def match(run: Run, manifest: Manifest, compared_with: Recipe) -> str:

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ablate.config import digest
+from ablate.config import digest, flatten
 from ablate.records import UserError
 from ablate.study import Study, declaration
 
@@ -211,7 +211,10 @@ class ResultStore:
             return found[0]
         folder = self.root / FOLDERS[kind]
         if found:
-            raise UserError(f"{text!r} means {len(found)} of kind {kind} under {folder}: {_listed(found)}; say which")
+            raise UserError(
+                f"{text!r} means {len(found)} of kind {kind} under {folder}: {_listed(found)}; say which"
+                f"{self._how_they_differ(found)}"
+            )
         if text and "/" not in text:
             started = sorted(path.name for path in folder.glob("*") if path.name.startswith(text))
             if started:
@@ -224,6 +227,27 @@ class ResultStore:
             f"no {kind} {text!r} under {folder}; give an id, the beginning of one, or study/arm:seed; there: "
             f"{_listed(named or known) or 'none'}"
         )
+
+    def full_recipe(self, manifest: Manifest) -> dict[str, Any]:
+        """Return the recipe of a stage with those of its parents in the place of their ids, where they are there."""
+        found = dict(manifest.recipe)
+        for kind in ("mix", "train"):
+            stage_id = found.get(kind)
+            parent = read_manifest(self.folder(kind, stage_id)) if isinstance(stage_id, str) else None  # type: ignore[arg-type]
+            if parent is not None:
+                found[kind] = self.full_recipe(parent)
+        return found
+
+    def _how_they_differ(self, manifests: list[Manifest], limit: int = 3) -> str:
+        """Return in which keys some stages differ, as the end of a sentence that names the command that shows all."""
+        recipes = [flatten(self.full_recipe(manifest)) for manifest in manifests]
+        keys = dict.fromkeys(key for recipe in recipes for key in recipe)
+        unequal = [key for key in keys if any(recipe.get(key) != recipes[0].get(key) for recipe in recipes)]
+        values = {key: ", ".join(str(recipe.get(key)) for recipe in recipes[:4]) for key in unequal[:limit]}
+        shown = ", ".join(f"{key} ({text})" for key, text in values.items())
+        more = f" and {len(unequal) - limit} more keys" if len(unequal) > limit else ""
+        words = f"; they differ in {shown}{more}" if unequal else ""
+        return f"{words}: python -m ablate.runs diff {manifests[0].id} {manifests[-1].id}"
 
     def vectors(self, train_id: str, corpus_digest: str) -> Path:
         """Return where the vectors of a corpus under a trained model are kept between searches; free to be deleted."""
@@ -240,15 +264,21 @@ class ResultStore:
         for label, manifest in labels:
             name, _, arm = label.partition("/")
             if name == study and found.setdefault((arm, manifest.seed), manifest).id != manifest.id:
+                differ = self._how_they_differ([found[arm, manifest.seed], manifest])
                 raise UserError(
                     f"the arm {arm!r} of study {study!r} has two of kind {kind} with seed {manifest.seed} "
                     f"({found[arm, manifest.seed].id} and {manifest.id}): two recipes share a name; give one of them "
-                    f"another runtime.label or runtime.study"
+                    f"another runtime.label or runtime.study{differ}"
                 )
         if not found:
             known = ", ".join(sorted({label.partition("/")[0] for label, _ in labels})) or "none"
             raise UserError(f"no {kind} of a study {study!r} under {self.root}; studies there: {known}")
         return found
+
+    def arms(self, kind: Kind, study: str) -> list[str]:
+        """Return the arms of a study that have a complete stage of a kind, imported ones too."""
+        labels = (label.partition("/") for manifest in self.manifests(kind) for label in manifest.labels)
+        return sorted({arm for name, _, arm in labels if name == study})
 
     def lock(self, name: str) -> Lock:
         """Return a lock of this store by its name, not yet taken."""

@@ -109,6 +109,7 @@ def lead(run: Run, world: World, compared_with: Recipe | None, watch: Watch | No
         mix, mix_manifest = stages.make_mix(run)
         workload = stages.make_workload(run, mix)
         display.show_card(run, mix_manifest, workload, compared_with)
+        display.show_findings(stages.look_at_data(run, mix))
         if until == "mix":
             return {}
         train_manifest = stages.make_model(run, mix, workload, recorder, world, watch)

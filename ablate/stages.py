@@ -26,6 +26,7 @@ from ablate.config import (
     identify,
     plain,
 )
+from ablate.data import checking
 from ablate.data.mix import Mix, TokensOf, build_mix, content_digest, read_mix, write_mix
 from ablate.data.sources import RowSource, SetSource, open_sets, open_source
 from ablate.evaluation.rankers import Dense, Ranker, plain_ranker
@@ -70,6 +71,8 @@ class Run:
     sets: dict[str, EvaluationSet] = field(default_factory=dict)
     declared: str = ""
     """Digest of the declaration of the study that this run is made for."""
+    findings: tuple[str, ...] = ()
+    """What `look_at_data` found: it stands with the scores."""
 
     @property
     def title(self) -> str:
@@ -294,6 +297,19 @@ def make_mix(run: Run) -> tuple[Mix, Manifest]:
     return read_mix(store.folder("mix", identity.mix_id), manifest.counts), manifest
 
 
+def look_at_data(run: Run, mix: Mix) -> tuple[str, ...]:
+    """Return what is wrong with the mix beside the evaluation sets, said before the training; it costs next to nothing.
+
+    Nothing for a run whose scores are there: they have it among their warnings.
+    """
+    evaluation = run.config.recipe.evaluation
+    if run.config.runtime.until == "scores" and run.store.find("evaluation", run.identity.evaluation) is not None:
+        return ()
+    sets = [run.evaluation_set(name) for name in evaluation.sets] if run.config.runtime.until == "scores" else []
+    run.findings = tuple(checking.of_run(mix.groups, mix.passages, sets))
+    return run.findings
+
+
 def make_workload(run: Run, mix: Mix) -> dict[str, Any]:
     """Count tokens, steps and encoder passes of training on the mix, or read the counts back."""
     folder = run.store.folder("train", run.identity.train_id)
@@ -471,6 +487,8 @@ def make_scores(run: Run, ranker: RankerName, recorder: Recorder | None = None) 
                 from ablate.evaluation.official import cross_check
 
                 result = cross_check(sets, result)
+            found = run.findings if ranker == "trained" else tuple(checking.of_run((), {}, sets))
+            result = dataclasses.replace(result, warnings=(*found, *result.warnings))
             files = write_evaluation(folder, result)
             if not config.runtime.keep_embeddings:
                 shutil.rmtree(folder / EMBEDDINGS, ignore_errors=True)

@@ -17,6 +17,9 @@ from ablate.factors import Range
 from ablate.overrides import quoted
 from ablate.records import UserError
 
+NOT_CROSSED = ("seed", "experiment", "sweeps", "study", "runtime.study", "runtime.label", "runtime.results")
+"""Keys that no grid may cross: a study names its seeds and arms, and labels tell its runs apart."""
+
 MACRO = "macro"
 """As the data set of a claim: the mean over all data sets that have the measure there."""
 
@@ -85,7 +88,14 @@ class Study:
 def build_study(values: Mapping[str, Any]) -> Study:
     """Build the declaration from the `study` block; raises UserError with the path of what is wrong."""
     study = build(Study, values, "study")
-    for name, items in (("arms", study.arms), ("seeds", study.seeds)):
+    for place, arm in enumerate(study.arms):
+        name, *own = arm.split() or [""]
+        if not name or "=" in name or not all("=" in word[1:] or word[0] == "~" for word in own):
+            raise UserError(
+                f"study.arms[{place}]={arm!r} must be the name of an arm of conf/experiment/, then overrides of its "
+                f"own if it has some: 'label_noise factors.label_noise=0.1'"
+            )
+    for name, items in (("arms", [" ".join(arm.split()) for arm in study.arms]), ("seeds", study.seeds)):
         if not items or len(set(items)) < len(items):
             raise UserError(f"study.{name}={list(items)} must name at least one and none of them twice")
     names = [claim.name for claim in study.claims]
@@ -94,6 +104,15 @@ def build_study(values: Mapping[str, Any]) -> Study:
     for axis in study.grid:
         if not axis.values or any(isinstance(value, (list, Mapping)) for value in axis.values):
             raise UserError(f"study.grid: {axis.key} needs at least one value, each a number, a text or a truth value")
+        texts = [written(value) for value in axis.values]
+        twice = next((text for text in texts if texts.count(text) > 1), None)
+        if twice is not None:
+            raise UserError(f"study.grid: {axis.key} has the value {twice} twice; each point of a grid is one")
+        if axis.key.lstrip("+~") in NOT_CROSSED:
+            raise UserError(
+                f"study.grid: {axis.key!r} cannot be crossed; arms and seeds have lists of their own (study.arms, "
+                f"study.seeds), and names and places are the same for all cells"
+            )
     if list(study.looks) != sorted(set(study.looks)) or any(look > len(study.seeds) for look in study.looks):
         raise UserError(
             f"study.looks={list(study.looks)} must be rising numbers of seeds, none above {len(study.seeds)}"

@@ -12,13 +12,14 @@ from ablate.results import ResultStore
 from ablate.study import MACRO, Claim, Study
 from analysis.collect import collect
 from analysis.contrasts import Options
+from analysis.declarable import direction_of
 from analysis.declared import Declaration, claim_weights, stored_declarations
 from analysis.fairness import Check, examine, gather, headline
 from analysis.multiplicity import holm
 from analysis.of_study import against_contrast, untestable
 from analysis.rows import CONFIRMATORY_SEEDS, Asked, ContrastRow, Plan, Target, contrast_rows, over
 from analysis.runs import ArmRun, deterministic_arms
-from analysis.scores import ScoreTable, from_arrow, listed
+from analysis.scores import Cell, ScoreTable, from_arrow
 from analysis.tables import number
 from analysis.verdicts import UNDECIDED, Level, Ruling, claim_p, first_of, rule
 
@@ -127,20 +128,10 @@ def _test(
 
 def place_of(table: ScoreTable, claim: Claim) -> Target:
     """Return where a claim is looked at; raises UserError where the scores have no such place, or several."""
-    cells = [cell for cell in table.cells if (cell.condition, cell.measure) == (claim.condition, claim.measure)]
-    wanted = [cell for cell in cells if claim.dataset in (MACRO, cell.dataset)]
-    directions = list(dict.fromkeys(cell.direction for cell in wanted))
-    if claim.direction == "" and len(directions) == 1:
-        direction = directions[0]
-    elif claim.direction in directions:
-        direction = claim.direction
-    else:
-        there = listed([str(cell) for cell in wanted or cells or table.cells])
-        raise UserError(
-            f"there are no scores of {claim.measure} on {claim.dataset} ({claim.condition}: "
-            f"{claim.direction or 'no direction is named'}); there are {there}"
-        )
-    datasets = tuple(dict.fromkeys(cell.dataset for cell in wanted if cell.direction == direction))
+    direction = direction_of(claim, table.cells)
+    wanted = Cell(claim.dataset, claim.condition, direction, claim.measure)
+    datasets = tuple(cell.dataset for cell in table.cells if cell == wanted._replace(dataset=cell.dataset))
+    datasets = datasets if claim.dataset == MACRO else (claim.dataset,)
     return over(table, datasets, claim.condition, direction, claim.measure)
 
 

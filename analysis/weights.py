@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import math
 import re
 from collections.abc import Collection, Sequence
 
@@ -46,8 +48,15 @@ def _arm_at(text: str, place: int, arms: Collection[str]) -> str:
     if not ends:
         word = re.match(r"\S*", text[place:])
         name = (word[0] if word else "") or "(nothing)"
-        raise UserError(f"contrast {text!r}: arm {name!r} is unknown; arms are {', '.join(arms)}")
+        raise UserError(f"contrast {text!r}: arm {name!r} is unknown; arms are {', '.join(arms)}{nearest(name, arms)}")
     return max(ends, key=len)
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """Return what a misspelt name may have meant, as the end of a sentence; empty where nothing is near."""
+    folded = {one.casefold(): one for one in known}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1)
+    return f"; did you mean {folded[near[0]]!r}?" if near else ""
 
 
 def parse_trend(text: str, arms: Collection[str]) -> dict[str, float]:
@@ -57,11 +66,18 @@ def parse_trend(text: str, arms: Collection[str]) -> dict[str, float]:
     """
     doses: dict[str, float] = {}
     for entry in text.split(","):
-        arm, _, dose = entry.rpartition("=")
+        arm, _, dose = (part.strip() for part in entry.rpartition("="))
         try:
-            doses[arm.strip()] = float(dose)
+            value = float(dose)
         except ValueError:
-            raise UserError(f"trend {text!r}: {entry.strip()!r} is not arm=dose, such as 'n10=0.1'") from None
+            value = math.nan
+        if not math.isfinite(value):
+            raise UserError(f"trend {text!r}: {entry.strip()!r} is not arm=dose, such as 'n10=0.1'")
+        if arm not in arms:
+            raise UserError(f"trend {text!r}: arm {arm!r} is unknown; arms are {', '.join(arms)}{nearest(arm, arms)}")
+        if arm in doses:
+            raise UserError(f"trend {text!r} names arm {arm!r} twice; an arm has one dose")
+        doses[arm] = value
     weights = trend_weights(doses)
     check_weights(weights, arms)
     return weights

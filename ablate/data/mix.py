@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from ablate.config import Budget, Recipe, plain
+from ablate.data.checking import ignored_files, lacking_words
 from ablate.data.sources import RowSource
 from ablate.factors import Draft, Factors, apply_stages, fields_read, first_draft
 from ablate.randomness import key
@@ -57,10 +58,11 @@ def build_mix(source: RowSource, recipe: Recipe, seed: int, tokens_of: TokensOf 
     """
     budget, factors = recipe.budget, recipe.factors
     required = COMPLETE_FIELDS if recipe.source.rows == "complete" else ("positives",)
-    order = RowOrder(source, required, seed, most=_most_rows(budget))
+    order = RowOrder(source, required, seed, most=most_rows(budget))
     if order.num_eligible == 0:
         raise UserError(
-            f"the mix is empty: none of the {order.num_rows} rows of the source has all of {', '.join(required)}; "
+            f"the mix is empty: none of the {order.num_rows} rows of the source has all of {', '.join(required)} "
+            f"({lacking_words(order.lacking) or 'there is no row'}{_passed_over(recipe)}); "
             f"set source.rows=all to use rows that lack some, with factors that do not need them"
         )
     if budget.unit == "tokens" and budget.limit is not None:
@@ -73,6 +75,13 @@ def build_mix(source: RowSource, recipe: Recipe, seed: int, tokens_of: TokensOf 
     if budget.unit == "tokens" and tokens_of is not None:
         counts["tokens"] = sum(tokens_of(groups, passages))
     return Mix(groups, passages, counts)
+
+
+def _passed_over(recipe: Recipe) -> str:
+    """Return which files of the source's folder are not read, as the end of a list; a file there may be the remedy."""
+    files = ignored_files(recipe.source.kind, getattr(recipe.source, "path", None))
+    more = f" and {len(files) - 4} more" if len(files) > 4 else ""
+    return f"; not read: {', '.join(files[:4])}{more}" if files else ""
 
 
 def _passages(source: RowSource, groups: Iterable[TrainingGroup]) -> dict[str, Passage]:
@@ -109,7 +118,7 @@ class RowOrder:
         )]
 
 
-def _most_rows(budget: Budget) -> int | None:
+def most_rows(budget: Budget) -> int | None:
     """Return how many base rows a budget can take at most: every base row yields at least one group."""
     if budget.limit is None or budget.unit == "queries":
         return None

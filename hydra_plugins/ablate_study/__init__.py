@@ -71,17 +71,21 @@ class StudySweeper(Sweeper):
             points = planning.of_study(name, study, given)
         else:
             points = planning.crossed(given)
-        cells = planning.plan(points, self._compose, _identify_once())
+        identify, beds = _identify_once()
+        cells = planning.plan(points, self._compose, identify)
         planning.refuse_common_mistake(cells)
         wrong = [cell for cell in cells if cell.config is None]
         store = ResultStore(self.config.runtime.results)
         planning.estimate(store, cells)
         launcher = OmegaConf.select(self.config, "hydra.runtime.choices.hydra/launcher") or "basic"
         workers = self._num_workers(launcher)
+        notes = [] if study is None else _check_claims(study, cells, store, beds)
         num_wrong = 0 if study is not None and study.incoherent == "list" else len(wrong)
         if self.config.runtime.plan_only:
-            print(planning.format_plan(store, cells, workers))
+            print("\n".join([planning.format_plan(store, cells, workers), *(f"note: {note}" for note in notes)]))
             return num_wrong
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)
         for line in planning.incoherent_lines(cells):
             print(line, file=sys.stderr)
         sound = [cell for cell in cells if cell.config is not None]
@@ -165,8 +169,35 @@ class StudySweeper(Sweeper):
 
 
 def _identify_once() -> Any:
-    """Return a function from configurations to ids that opens each source once."""
+    """Return a function from configurations to ids that opens each source once, and the sets that it met: run, name."""
     from ablate import stages
 
     opened: dict[Any, Any] = {}
-    return lambda config: stages.prepare(config, opened=opened).identity
+    beds: dict[Any, Any] = {}
+
+    def identify(config: Any) -> Any:
+        run = stages.prepare(config, opened=opened)
+        for name in config.recipe.evaluation.sets:
+            beds.setdefault((id(run.test_beds), name), (run, name))
+        return run.identity
+
+    return identify, beds
+
+
+def _check_claims(study: Any, cells: Any, store: Any, beds: Any) -> list[str]:
+    """Return notes on the claims of a study; raises UserError when they cannot be judged by what is going to be run.
+
+    Where all cells are complete nothing is read, and only the contrasts are looked at.
+    """
+    from ablate import planning
+    from analysis.declarable import check_plan
+
+    sound = [cell for cell in cells if cell.config is not None]
+    if not sound or not (study.claims or study.margins):
+        return []
+    measured = all(cell.config.runtime.until == "scores" for cell in sound)
+    sets = None
+    if measured and not all(planning.is_done(store, cell) for cell in sound):
+        sets = [run.evaluation_set(name) for run, name in beds.values()]
+    rankers = {cell.label: cell.config.recipe.ranker for cell in sound}
+    return check_plan(study, rankers, store.arms("evaluation", sound[0].study), sets)

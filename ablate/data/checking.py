@@ -1,0 +1,261 @@
+"""What is wrong with data that every reader accepts: leaks, labels that contradict, variants that are never measured.
+
+Texts are compared without case and white space. Nothing here refuses; a finding is a sentence.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from ablate.records import CONDITIONS, EvaluationQuery, EvaluationSet, Passage, SourceRow, TrainingGroup
+
+FIELDS = ("instruction", "reversed_instruction", "paraphrase", "positives", "hard_negatives", "instruction_negatives")
+"""Of a row, what may be empty."""
+
+FEW_QUERIES = 0.1
+"""Unique queries per training group below which a mix is said to be few queries over and over."""
+
+
+LEAK = 0.01
+"""Share of judged queries with a trained pair above which the scores of a set are wrong, and not only a little off."""
+MOST_ROWS = 2000
+"""Rows that are kept for their lengths."""
+MOST_FILES = 10_000
+"""Files of a folder that are looked at for those that are not read."""
+
+
+class Finding(NamedTuple):
+    """Something that a person should know before training."""
+
+    level: Literal["FAILED", "warning"]
+    """FAILED: results on this data are wrong."""
+    text: str
+
+
+def normal(text: str) -> str:
+    """Return a text without case and with single blanks: what counts as the same text."""
+    return " ".join(text.casefold().split())
+
+
+def body(passage: Passage) -> str:
+    """Return the normal form of a passage with its title."""
+    return normal(f"{passage.title} {passage.text}")
+
+
+@dataclass
+class Rows:
+    """What one pass over the rows of a source finds."""
+
+    num_rows: int = 0
+    query_ids: set[str] = field(default_factory=set)
+    lacking: Counter[str] = field(default_factory=Counter)
+    """Field -> rows in which it is empty."""
+    sample: list[SourceRow] = field(default_factory=list)
+    first: list[SourceRow] = field(default_factory=list)
+    """The first rows, for lengths."""
+    positives: dict[str, set[str]] = field(default_factory=dict)
+    """Normal form of a query -> ids of its positives."""
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def unique_queries(self) -> int:
+        """Number of different query texts."""
+        return len(self.positives)
+
+
+def read_rows(rows: Iterable[SourceRow], num_sampled: int = 3) -> Rows:
+    """Return what a pass over rows finds; memory grows with queries and labels, not with texts of passages."""
+    found, draw = Rows(), random.Random(0)
+    equal, both = list[str](), list[str]()
+    labels: dict[tuple[str, str], dict[str, bool]] = {}
+    crossed = dict[str, None]()
+    for row in rows:
+        found.num_rows += 1
+        found.query_ids.add(row.query_id)
+        found.lacking.update(name for name in FIELDS if not getattr(row, name))
+        query, instruction = normal(row.query), normal(row.instruction)
+        found.positives.setdefault(query, set()).update(row.positives)
+        if instruction and instruction == normal(row.reversed_instruction):
+            equal.append(row.row_id)
+        negatives = {*row.hard_negatives, *row.instruction_negatives}
+        if negatives.intersection(row.positives):
+            both.append(row.row_id)
+        known = labels.setdefault((query, instruction), {})
+        for is_positive, doc_ids in ((True, row.positives), (False, row.instruction_negatives)):
+            if any(known.setdefault(doc_id, is_positive) != is_positive for doc_id in doc_ids):
+                crossed[row.row_id] = None
+        if len(found.first) < MOST_ROWS:
+            found.first.append(row)
+        if len(found.sample) < num_sampled:
+            found.sample.append(row)
+        elif (place := draw.randrange(found.num_rows)) < num_sampled:
+            found.sample[place] = row
+    for row_ids, what in (
+        (equal, "carry the same instruction on both sides, so that a reversed twin labels one request both ways"),
+        (both, "have a passage that is positive and negative at once"),
+        ([row_id for row_id in crossed if row_id not in set(both)],
+         "label a passage the other way round than a row of the same query and instruction"),
+    ):  # fmt: skip
+        if row_ids:
+            found.findings.append(
+                Finding("FAILED", f"training: {len(row_ids):,} of {found.num_rows:,} rows {what} (first: {row_ids[0]})")
+            )
+    return found
+
+
+def few_queries(unique: int, groups: int) -> list[Finding]:
+    """Return a finding where training groups are few queries over and over."""
+    if not groups or unique >= FEW_QUERIES * groups:
+        return []
+    words = f"{groups:,} training rows are {unique:,} unique queries: a model can learn them by heart"
+    return [Finding("warning", f"training: {words}; lower budget.limit, or bring more queries")]
+
+
+def overlap(
+    positives: Mapping[str, Collection[str]], passages: Mapping[str, Passage], one: EvaluationSet
+) -> list[Finding]:
+    """Return what training shares with an evaluation set: judged pairs, or at least queries.
+
+    `positives`: normal form of a training query -> ids of its positives; `passages` holds
+    at least those of queries that the set has too. Ids of two sources may meet by chance, so a pair is shared when its
+    texts are.
+    """
+    judged = [query for query in one.queries if one.qrels.get(query.query_id)]
+    shared = [query for query in judged if normal(query.query) in positives]
+    if not shared:
+        return []
+    wanted = {doc_id for query in shared for doc_id in _relevant(one, query)}
+    texts = {passage.doc_id: body(passage) for passage in one.documents if passage.doc_id in wanted}
+    num_pairs = 0
+    for query in shared:
+        trained = {body(passages[doc_id]) for doc_id in positives[normal(query.query)]}
+        num_pairs += sum(texts.get(doc_id) in trained for doc_id in _relevant(one, query))
+    said = (
+        f"{one.name}: {len(shared):,} of {len(judged):,} judged queries are training queries too (first: "
+        f"{shared[0].query_id})"
+    )
+    if not num_pairs:
+        return [Finding("warning", f"{said}, with other relevant documents")]
+    pairs = f"{num_pairs:,} judged pairs are trained on" if num_pairs > 1 else "a judged pair is trained on"
+    level: Literal["FAILED", "warning"] = "FAILED" if len(shared) > LEAK * len(judged) else "warning"
+    return [Finding(level, f"{said}, and {pairs}: there scores measure memory; take them out of one of the two")]
+
+
+def _relevant(one: EvaluationSet, query: EvaluationQuery) -> list[str]:
+    return [doc_id for doc_id, grade in one.qrels.get(query.query_id, {}).items() if grade > 0]
+
+
+def contradictions(one: EvaluationSet) -> list[Finding]:
+    """Return what the labels of a set say both ways."""
+    labels: dict[tuple[str, str], dict[str, bool]] = {}
+    crossed, excluded = list[str](), list[str]()
+    for query in one.queries:
+        known = labels.setdefault((normal(query.query), normal(query.instruction)), {})
+        for doc_id, grade in one.qrels.get(query.query_id, {}).items():
+            if known.setdefault(doc_id, grade > 0) != (grade > 0):
+                crossed.append(f"{query.query_id} {doc_id}")
+        lost = set(one.changed_documents.get(query.query_id, ()))
+        excluded += [f"{query.query_id} {doc_id}" for doc_id in _relevant(one, query) if doc_id in lost]
+    known_queries = {query.query_id: normal(query.instruction) for query in one.queries}
+    equal = [first for first, second in one.opposites if known_queries.get(first) == known_queries.get(second)]
+    found = []
+    for names, what in (
+        (crossed, "documents are relevant and not relevant to the same query and instruction"),
+        (excluded, "documents are relevant under an instruction and listed as excluded by it"),
+        (equal, "complementary pairs carry the same instruction on both sides"),
+    ):
+        if names:
+            found.append(Finding("FAILED", f"{one.name}: {len(names):,} {what} (first: {names[0]})"))
+    return found
+
+
+def unmeasured(one: EvaluationSet) -> list[Finding]:
+    """Return what a set cannot measure although it looks as if it did."""
+    originals = {query.base_id for query in one.queries if query.condition == "original"}
+    instructed = [query for query in one.queries if query.condition in ("changed", "reversed")]
+    alone = [query for query in instructed if query.base_id not in originals]
+    found = []
+    if alone:
+        found.append(
+            Finding(
+                "warning",
+                f"{one.name}: p-MRR is not measured for {len(alone):,} of {len(instructed):,} instructed queries "
+                f"(first: {alone[0].query_id}): their base query has no original variant; in a BEIR folder it is called og",
+            )
+        )
+    if not any(_relevant(one, query) for query in one.queries):
+        found.append(Finding("FAILED", f"{one.name}: no query has a relevant document, so every score is 0 or missing"))
+    elif silent := [q.query_id for q in one.queries if one.qrels.get(q.query_id) and not _relevant(one, q)]:
+        words = f"{one.name}: {len(silent):,} judged queries have no relevant document and score 0 (first: {silent[0]})"
+        found.append(Finding("warning", words))
+    return found
+
+
+def of_run(
+    groups: Sequence[TrainingGroup], passages: Mapping[str, Passage], sets: Iterable[EvaluationSet]
+) -> list[str]:
+    """Return what a run says before it trains on a mix and is measured on sets: the part that costs next to nothing."""
+    positives: dict[str, set[str]] = {}
+    for group in groups:
+        positives.setdefault(normal(group.query), set()).update(group.positives)
+    found = few_queries(len(positives), len(groups))
+    for one in sets:
+        found += [*overlap(positives, passages, one), *contradictions(one)]
+    return [finding.text for finding in found]
+
+
+def counts_of(one: EvaluationSet) -> list[dict[str, Any]]:
+    """Return per condition the queries, those that are judged and those with a relevant document."""
+    rows = []
+    for condition in CONDITIONS:
+        queries = [query for query in one.queries if query.condition == condition]
+        if queries:
+            judged = [query for query in queries if one.qrels.get(query.query_id)]
+            rows.append(
+                {
+                    "set": one.name,
+                    "condition": condition,
+                    "queries": len(queries),
+                    "judged": len(judged),
+                    "with positives": sum(bool(_relevant(one, query)) for query in judged),
+                    "changed documents": sum(len(one.changed_documents.get(query.query_id, ())) for query in queries),
+                }
+            )
+    return rows
+
+
+def lacking_words(lacking: Mapping[str, int]) -> str:
+    """Return how many rows lack each field: `868 without reversed_instruction, 2 without positives`."""
+    most = sorted(lacking.items(), key=lambda item: -item[1])
+    return ", ".join(f"{number:,} without {name}" for name, number in most if number)
+
+
+def ignored_files(kind: str, path: str | None) -> list[str]:
+    """Return the files of a source's folder that its reader passes over."""
+    folder = Path(path) if path else None
+    if folder is None or not folder.is_dir():
+        return []
+    files = itertools.islice((path for path in folder.rglob("*") if path.is_file()), MOST_FILES)
+    return sorted(str(place) for place in (file.relative_to(folder) for file in files) if not _is_read(kind, place))
+
+
+def _is_read(kind: str, place: Path) -> bool:
+    if kind == "published":
+        from ablate.data.published.reader import SUFFIXES
+
+        return place.parent == Path() and place.name.endswith(SUFFIXES)
+    labels = place.parent == Path("qrels") and place.suffix == ".tsv"
+    return labels or str(place) in ("corpus.jsonl", "queries.jsonl")
+
+
+def iterate(rows: Iterable[SourceRow], label: str) -> Iterator[SourceRow]:
+    """Yield rows behind a bar that shows after two seconds, and on a terminal only."""
+    from tqdm import tqdm
+
+    yield from tqdm(rows, desc=label, unit=" rows", delay=2.0, disable=None, leave=False)

@@ -1,0 +1,27 @@
+"""Where an evaluation set gives scores at all: known before anything is trained or searched."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from ablate.evaluation.protocol import Key, score_set
+from ablate.evaluation.rankings import Ranking
+from ablate.records import EvaluationSet
+
+
+def places(one: EvaluationSet) -> dict[Key, int]:
+    """Return (dataset, condition, direction, measure) -> number of units that any system gets there.
+
+    It scores rankings of one document each, so what is measured is decided by the protocol alone. Raises UserError for
+    a set that contradicts itself.
+    """
+    nothing = np.zeros(1, dtype=np.float32)
+    nothing.setflags(write=False)
+    rankings = []
+    for query in one.queries:
+        first = one.documents[0].doc_id if one.candidates is None else one.candidates[query.query_id][0]
+        rankings.append(Ranking(query.query_id, (first,), nothing))
+    scores = score_set(one, rankings).scores
+    return dict(Counter((score.dataset, score.condition, score.direction, score.measure) for score in scores))

@@ -1,0 +1,238 @@
+"""The stages of a folder of results: listed, compared, removed.
+
+    python -m ablate.runs list [STUDY] [--kind train]
+    python -m ablate.runs diff A B
+    python -m ablate.runs remove ID|STUDY|STUDY/ARM[:SEED] [--yes] [--with-children]
+
+A name is that of `ResultStore.resolve`: an id, the beginning of one, or study/arm:seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ablate.config import diff, flatten
+from ablate.records import UserError
+from ablate.results import FOLDERS, Kind, Manifest, ResultStore, disk_trouble
+
+KINDS: tuple[Kind, ...] = ("mix", "train", "evaluation")
+
+
+def stages(store: ResultStore, kinds: Iterable[Kind] = KINDS) -> list[Manifest]:
+    """Return all complete stages, by kind, then by their first name and seed."""
+    return [
+        manifest
+        for kind in kinds
+        for manifest in sorted(store.manifests(kind), key=lambda one: (sorted(one.labels), one.seed, one.id))
+    ]
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def listing(store: ResultStore, study: str | None, kinds: Iterable[Kind]) -> list[str]:
+    """Return a line for every stage (of a study), complete or not; raises UserError for a study that has none."""
+    kinds = tuple(kinds)
+    known = stages(store, kinds)
+    found = [one for one in known if study is None or any(_study(label) == study for label in one.labels)]
+    if study is not None and not found:
+        names = sorted({_study(label) for one in known for label in one.labels})
+        raise UserError(
+            f"no stage of a study {study!r} under {store.root}; studies there: {', '.join(names) or 'none'}"
+        )
+    rows = [
+        (one.kind, one.id, f"{_size(size_of(store.folder(one.kind, one.id))):>9}", one.finished[:16], _names(one))
+        for one in found
+    ]
+    if study is None:
+        complete = {(one.kind, one.id) for one in known}
+        for kind in kinds:
+            for folder in sorted((store.root / FOLDERS[kind]).glob("*")):
+                if folder.is_dir() and (kind, folder.name) not in complete:
+                    rows.append((kind, folder.name, f"{_size(size_of(folder)):>9}", "not complete", ""))
+    return [
+        f"{kind:<10}  {stage_id:<16}  {size}  {when:<16}  {names}".rstrip()
+        for kind, stage_id, size, when, names in rows
+    ]
+
+
+def difference(store: ResultStore, first: Manifest, second: Manifest) -> list[str]:
+    """Return how two stages differ: the number of keys they share, and each other key with both values."""
+    one, other = store.full_recipe(first), store.full_recipe(second)
+    unequal = diff(one, other)
+    num_shared = len(flatten(one).keys() & flatten(other).keys() - unequal.keys())
+    lines = [f"A  {first.kind} {first.id}  {_names(first)}", f"B  {second.kind} {second.id}  {_names(second)}"]
+    lines.append(f"{num_shared} keys are equal, {len(unequal)} differ" + ("" if unequal else ": the same recipe"))
+    return [*lines, *(f"  {key}: {left!r} -> {right!r}" for key, (left, right) in unequal.items())]
+
+
+def resolve(store: ResultStore, text: str, kind: Kind | None) -> Manifest:
+    """Return the stage that a person means, of this kind or (None) of the first kind that has it.
+
+    Raises UserError as `ResultStore.resolve` does.
+    """
+    problems = []
+    for one in (kind,) if kind else ("train", "evaluation", "mix"):
+        try:
+            return store.resolve(one, text)  # type: ignore[arg-type]
+        except UserError as error:
+            problems.append(error)
+    means = next((error for error in problems if " means " in str(error)), problems[0])
+    raise means
+
+
+def selected(store: ResultStore, text: str) -> tuple[list[Manifest], list[Manifest]]:
+    """Return the stages that a target names, and those that it names and that other names share: they stay.
+
+    Raises UserError when nothing is named.
+    """
+    known = stages(store)
+    if "/" in text:
+        label, colon, seed = text.rpartition(":") if ":" in text else (text, "", "")
+        named = [one for one in known if label in one.labels and seed in ("", str(one.seed))]
+        mine = {label}
+    else:
+        by_id = [one for one in known if text and one.id.startswith(text)]
+        if by_id:
+            if len(by_id) > 1:
+                shown = ", ".join(f"{one.kind} {one.id}" for one in by_id[:6])
+                raise UserError(f"{text!r} is the beginning of {len(by_id)} ids: {shown}; give more of it")
+            return by_id, []
+        mine = {label for one in known for label in one.labels if _study(label) == text}
+        named = [one for one in known if mine.intersection(one.labels)]
+    if not named:
+        names = ", ".join(sorted({_study(label) for one in known for label in one.labels})) or "none"
+        raise UserError(
+            f"nothing under {store.root} goes by {text!r}; give an id, STUDY, STUDY/ARM or STUDY/ARM:SEED; studies "
+            f"there: {names} (python -m ablate.runs list)"
+        )
+    return [one for one in named if mine.issuperset(one.labels)], [
+        one for one in named if not mine.issuperset(one.labels)
+    ]
+
+
+def with_children(store: ResultStore, chosen: Sequence[Manifest]) -> list[Manifest]:
+    """Return the stages with everything that was made from them."""
+    found = {one.id: one for one in chosen}
+    for one in stages(store):  # mixes, trainings, evaluations: parents come before their children
+        if not found.keys().isdisjoint(one.parents):
+            found.setdefault(one.id, one)
+    return list(found.values())
+
+
+def remove(store: ResultStore, chosen: Sequence[Manifest]) -> None:
+    """Remove stages, children first, each manifest before its files, so that half a removal is an incomplete stage.
+
+    Raises UserError, before anything is touched, when a living process holds one of them.
+    """
+    with contextlib.ExitStack() as held:
+        for one in chosen:
+            for name in (f"{one.kind}-{one.id}", f"run-{one.id}", f"cell-{one.id}"):
+                lock = store.lock(name)
+                if not lock.take():
+                    raise UserError(
+                        f"{one.kind} {one.id} is in use: a living process holds {lock.path}; wait for it or end it"
+                    )
+                held.callback(lock.release)
+        for one in sorted(chosen, key=lambda stage: -KINDS.index(stage.kind)):
+            folder = store.folder(one.kind, one.id)
+            (folder / "manifest.json").unlink()
+            shutil.rmtree(folder)
+
+
+def _study(label: str) -> str:
+    return label.partition("/")[0]
+
+
+def _names(manifest: Manifest) -> str:
+    return ", ".join(f"{label}:{manifest.seed}" for label in sorted(manifest.labels))
+
+
+def _size(number: int) -> str:
+    return f"{number / 1e6:,.1f} MB"
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m ablate.runs",
+        description="List, compare and remove the stages (mixes, trainings, evaluations) of a folder of results.",
+        epilog="Example: python -m ablate.runs diff dual_view/dual_view:0 dual_view/random_polarity:0",
+    )
+    commands = made.add_subparsers(dest="command", required=True)
+    lists = commands.add_parser("list", help="a line for each stage: kind, id, size, time, names")
+    lists.add_argument("study", nargs="?", help="only what goes by a name of this study")
+    differs = commands.add_parser("diff", help="in which keys two recipes differ, parents included")
+    differs.add_argument("first", metavar="A", help="an id, the beginning of one, or study/arm:seed")
+    differs.add_argument("second", metavar="B")
+    for one in (lists, differs):
+        one.add_argument("--kind", choices=KINDS, help="only stages of this kind")
+    removes = commands.add_parser("remove", help="remove stages; what another one was made from stays")
+    removes.add_argument("target", metavar="ID|STUDY|STUDY/ARM[:SEED]")
+    removes.add_argument("--yes", action="store_true", help="do not ask")
+    removes.add_argument("--with-children", action="store_true", help="and everything that was made from them")
+    for one in (lists, differs, removes):
+        one.add_argument("--results", default="results", help="folder of results (default: results)")
+    return made
+
+
+def _remove(store: ResultStore, options: argparse.Namespace) -> None:
+    """Show what would go, ask, and remove it; raises UserError before anything is touched."""
+    chosen, shared = selected(store, options.target)
+    everything = with_children(store, chosen)
+    children = [one for one in everything if one not in chosen]
+    if children and not options.with_children:
+        first = children[0]
+        raise UserError(
+            f"{len(children)} more stages were made from what {options.target!r} names (first: {first.kind} "
+            f"{first.id}, {_names(first)}); name them too, or add --with-children"
+        )
+    for one in everything:
+        print(f"{one.kind:<10}  {one.id}  {_size(size_of(store.folder(one.kind, one.id))):>9}  {_names(one)}")
+    for one in shared:
+        print(f"stays: {one.kind} {one.id}, which has other names too: {_names(one)}")
+    total = _size(sum(size_of(store.folder(one.kind, one.id)) for one in everything))
+    question = f"remove {len(everything)} stages, {total}"
+    if not everything:
+        print("nothing to remove")
+        return
+    if not options.yes:
+        if not sys.stdin.isatty():
+            raise UserError(f"to {question}, nobody can be asked here; add --yes")
+        if input(f"{question}? [y/N] ").strip().casefold() not in ("y", "yes"):
+            print("nothing was removed")
+            return
+    remove(store, everything)
+    print(f"removed {len(everything)} stages, {total}; declarations of studies stay")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """List, compare or remove, and return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        store = ResultStore(options.results)
+        if not store.root.is_dir():
+            raise UserError(f"--results {str(store.root)!r} is no folder; name the one that runs were written to")
+        if options.command == "remove":
+            _remove(store, options)
+        elif options.command == "diff":
+            pair = [resolve(store, text, options.kind) for text in (options.first, options.second)]
+            print("\n".join(difference(store, *pair)))
+        else:
+            lines = listing(store, options.study, (options.kind,) if options.kind else KINDS)
+            print("\n".join(lines or [f"no stage under {store.root}"]))
+    except (UserError, OSError) as error:
+        message = (disk_trouble(error) or str(error)) if isinstance(error, OSError) else str(error)
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
