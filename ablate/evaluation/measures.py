@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -34,6 +35,7 @@ NO_POSITIVE = "judged query without a relevant document"
 SKIPPED = "skipped: without one of the rankings"
 NOTHING_CHANGED = "no changed document"
 NO_PAIR = "opposites without a document pair"
+ALONE = "group of one judged query: left out"
 
 P_MRR = "p-MRR"
 SICR = "SICR"
@@ -182,9 +184,12 @@ def robustness(cutoff: int, qrels: Qrels, rankings: Rankings, groups: Mapping[st
     """Return Robustness@k: for each group of queries, the minimum of nDCG@k over its judged members.
 
     `groups` maps query_id -> group; judged queries without a group are not counted. A member without a ranking scores
-    0, hence its group too. Groups of one member count. The mean is over groups.
+    0, hence its group too. A group of one judged query has nothing to be robust against: it is left out and listed.
+    The mean is over groups.
     """
-    members = query_measure(f"nDCG@{cutoff}", {q: g for q, g in qrels.items() if q in groups}, rankings)
+    size = Counter(groups[query_id] for query_id, grades in qrels.items() if grades and query_id in groups)
+    together = {query_id: grades for query_id, grades in qrels.items() if size[groups.get(query_id, "")] > 1}
+    members = query_measure(f"nDCG@{cutoff}", together, rankings)
     lowest: dict[str, float] = {}
     for query_id, value in members.per_unit.items():
         group = groups[query_id]
@@ -194,6 +199,8 @@ def robustness(cutoff: int, qrels: Qrels, rankings: Rankings, groups: Mapping[st
         for reason, units in members.listed.items()
         if reason != UNJUDGED
     }
+    if alone := tuple(group for group, count in size.items() if count == 1):
+        listed[ALONE] = alone
     absent = frozenset(groups[query_id] for query_id in members.absent)
     return MeasureResult(f"Robustness@{cutoff}", lowest, listed, absent=absent)
 

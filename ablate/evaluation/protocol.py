@@ -225,6 +225,7 @@ def score_set(one: EvaluationSet, rankings: Iterable[Ranking], *, depth: int | N
     robust = measures.robustness(10, one.qrels, found, groups)
     for base_id, value in robust.per_unit.items():
         log.add(INSTRUCTED, "all", base_id, ROBUSTNESS, value)
+    log.mention(f"{ROBUSTNESS}: {measures.ALONE}", robust.listed.get(measures.ALONE, ()))
     directions = _score_pairs(one, known, found, log)
     doc_ids = sorted(passage.doc_id for passage in one.documents)
     present = set(doc_ids)
