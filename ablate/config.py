@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NewType, TypeVar, Union
 
 from ablate.factors import Factors, Range, Share, active, check_coherent
-from ablate.records import UserError
+from ablate.records import UserError, check_name, check_results
 from ablate.rules import Rule
 
 T = TypeVar("T")
@@ -441,10 +441,9 @@ def _check_together(run: RunConfig) -> None:
             f"evaluation.index.probes={recipe.evaluation.index.probes} is more than "
             f"evaluation.index.lists={recipe.evaluation.index.lists}; lower the probes"
         )
-    if "/" in runtime.study or "/" in runtime.label or not runtime.study or not runtime.label:
-        raise UserError(
-            f"runtime.study={runtime.study!r} and runtime.label={runtime.label!r} must be names without a slash"
-        )
+    check_name("runtime.study", runtime.study)
+    check_name("runtime.label", runtime.label)
+    check_results(runtime.results)
     if runtime.label == "untouched" and recipe.ranker != "untouched":
         raise UserError("runtime.label='untouched' is the name of the backbone before training; choose another one")
     switched_on = active(recipe.factors)

@@ -7,8 +7,12 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ablate.records import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def command(module: str, description: str, example: str) -> argparse.ArgumentParser:
@@ -45,4 +49,18 @@ def write_text(path: Path, text: str) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, text)
+    print(f"written: {path}", file=sys.stderr)
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Write a Parquet file with its folder, by rename, and say so on standard error."""
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        pq.write_table(table, draft)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
     print(f"written: {path}", file=sys.stderr)

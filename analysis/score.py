@@ -18,7 +18,7 @@ from typing import Any
 from ablate.evaluation.measures import P_MRR, MeasureResult, mean_name, parse
 from ablate.evaluation.trec import read_changed_documents, read_groups, read_qrels, read_run
 from ablate.records import UserError
-from analysis.cli import command, finish, write_text
+from analysis.cli import command, finish, write_parquet, write_text
 from analysis.run_scores import DEFAULT_MEASURES, Scored, Side, score_pair, score_run
 from analysis.scores import COLUMNS, listed
 from analysis.tables import Column, Table, number, to_csv, to_markdown
@@ -108,8 +108,8 @@ def parser() -> argparse.ArgumentParser:
                       "TSV (diff_*.tsv) or JSON {query: [documents]}")  # fmt: skip
     made.add_argument("--original-variant", metavar="V", help="the original query of topic t is t-V (default: the "
                       "variant that the judgments are of, og where there are several)")  # fmt: skip
-    made.add_argument("--changed-variant", metavar="V", help="the changed query of topic t is t-V (default: the variant "
-                      "that the judgments are of, changed where there are several)")  # fmt: skip
+    made.add_argument("--changed-variant", metavar="V", help="the changed query of topic t is t-V (default: the "
+                      "variant that the judgments are of, changed where there are several)")  # fmt: skip
     made.add_argument("--measure", metavar="M", action="append", help="nDCG@k, RR@k, AP@k, recall@k or Robustness@k "
                       f"(repeatable; default {', '.join(DEFAULT_MEASURES)}); Robustness@10 and p-MRR always come, "
                       "nDCG@10 always beside p-MRR")  # fmt: skip
@@ -187,7 +187,6 @@ def _run(args: argparse.Namespace) -> None:
 def _add_scores(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Add rows to a long table; a row that is there already must have the same value, and is not written twice."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     found = {tuple(str(row[name]) for name in COLUMNS[:-1]): row for row in _read_rows(path)}
     for row in rows:
@@ -201,11 +200,9 @@ def _add_scores(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     if path.suffix.lower() == ".csv":
         write_text(path, to_csv(COLUMNS, list(found.values())))
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     types = {"seed": pa.int64(), "value": pa.float64()}
     schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
-    pq.write_table(pa.Table.from_pylist(list(found.values()), schema), path)
-    print(f"written: {path}", file=sys.stderr)
+    write_parquet(path, pa.Table.from_pylist(list(found.values()), schema))
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:

@@ -162,7 +162,7 @@ def test_variants_of_a_beir_folder(folder: Folder) -> None:
 
 
 def test_the_ranking_of_the_plain_query_is_never_taken_for_that_of_a_variant(folder: Folder) -> None:
-    # the runs hold the plain queries too; `a` moves from 1 to 2 under the variant, and from 1 to 3 under the plain query
+    # the runs hold the plain queries too; `a` moves from 1 to 2 under the variant, from 1 to 3 under the plain query
     plain = "1 Q0 b 1 3 t\n1 Q0 c 2 2 t\n1 Q0 a 3 1 t\n2 Q0 b 1 3 t\n2 Q0 c 2 2 t\n2 Q0 a 3 1 t\n"
     both = plain + ORIGINAL + CHANGED.replace("-changed", "-after")
     arguments = pair(folder, original_run=both, changed_run=both,

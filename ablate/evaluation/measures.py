@@ -15,6 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean, stdev
 from typing import NamedTuple
 
 import numpy as np
@@ -75,6 +76,30 @@ def parse(name: str) -> Measure:
     if name in _WITHOUT_CUTOFF:
         return Measure(name, None)
     raise UserError(f"measure {name!r} is not known; known are {', '.join(KNOWN_MEASURES)} (k = 1, 2, …)")
+
+
+def range_of(name: str) -> tuple[float, float]:
+    """Return the lowest and the highest value that a measure can have; infinite ones for a measure that is not ours."""
+    try:
+        family = parse(name).family
+    except UserError:
+        return -math.inf, math.inf
+    return (-1.0, 1.0) if family in (P_MRR, WISE, WISE_CODE) else (0.0, 1.0)
+
+
+def within(ends: tuple[float, float], low: float, high: float) -> tuple[float, float]:
+    """Return an interval cut to a range, as the ends of a symmetric one may lie where no value can."""
+    return min(max(ends[0], low), high), min(max(ends[1], low), high)
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
+    """Return the t interval of the mean over units, or None for fewer than two of them."""
+    from scipy.special import stdtrit
+
+    if len(values) < 2:
+        return None
+    half = float(stdtrit(len(values) - 1, (1 + level) / 2)) * stdev(values) / math.sqrt(len(values))
+    return fmean(values) - half, fmean(values) + half
 
 
 def mean_name(name: str) -> str:
