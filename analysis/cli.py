@@ -22,6 +22,13 @@ def command(module: str, description: str, example: str) -> argparse.ArgumentPar
     )
 
 
+def seed(text: str) -> int:
+    """Return a seed of the command line: a whole number from 0, in ASCII digits; raises as argparse expects it."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= 10):
+        raise argparse.ArgumentTypeError(f"{text!r} is no seed; it must be a whole number such as 0")
+    return int(text)
+
+
 def add_study(made: argparse.ArgumentParser, *, needed: bool = True) -> None:
     """Add the study and the folder of results."""
     made.add_argument(

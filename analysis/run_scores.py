@@ -221,7 +221,7 @@ def _score_side(part: str, side: Side, names: Sequence[str]) -> Scored:
         {part: {name: results[name] for name in names}},
         {},
         _without_empty({part: found}),
-        {part: _ties(side.rankings)},
+        {part: count_ties(side.rankings)},
         tuple(warnings),
     )
 
@@ -230,7 +230,7 @@ def _without_empty(found: Mapping[str, Mapping[str, tuple[str, ...]]]) -> dict[s
     return {name: dict(reasons) for name, reasons in found.items() if reasons}
 
 
-def _ties(rankings: Mapping[str, Ranking]) -> dict[str, int]:
+def count_ties(rankings: Mapping[str, Ranking]) -> dict[str, int]:
     """Count the documents whose score another document of the same query has, and the queries with such."""
     counts = []
     for ranking in rankings.values():

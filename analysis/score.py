@@ -18,7 +18,7 @@ from typing import Any
 from ablate.evaluation.measures import P_MRR, MeasureResult, mean_name, parse
 from ablate.evaluation.trec import read_changed_documents, read_groups, read_qrels, read_run
 from ablate.records import UserError
-from analysis.cli import command, finish, write_parquet, write_text
+from analysis.cli import command, finish, seed, write_parquet, write_text
 from analysis.run_scores import DEFAULT_MEASURES, Scored, Side, score_pair, score_run
 from analysis.scores import COLUMNS, listed
 from analysis.tables import Column, Table, number, to_csv, to_markdown
@@ -121,7 +121,7 @@ def parser() -> argparse.ArgumentParser:
         "further arms and seeds go into the same file",
     )
     made.add_argument("--arm", metavar="NAME", help="arm in the long table")
-    made.add_argument("--seed", metavar="N", type=int, help="seed in the long table")
+    made.add_argument("--seed", metavar="N", type=seed, help="seed in the long table")
     made.add_argument("--dataset", metavar="D", help="data set in the long table")
     return made
 
