@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
@@ -12,6 +11,7 @@ from typing import Any
 
 from ablate.config import ModelConfig, diff, flatten
 from ablate.display import COLLAPSE_MARGIN
+from ablate.evaluation.measures import mean_interval, range_of, within
 from ablate.evaluation.protocol import Evaluation, SummaryRow
 from ablate.factors import Factors, active
 from ablate.finished import FinishedRun, recipe_values
@@ -204,7 +204,7 @@ def _scores(measured: Sequence[Measured], seed: int, other_seeds: Sequence[int])
                     _text(row.measure) + (f" ({row.verdict.upper()})" if row.verdict else ""),
                     str(row.num_units),
                     _mean(row.mean),
-                    _interval(units[_key(row)]),
+                    _interval(units[_key(row)], row.measure),
                     _mean(before[_key(row)]) if _key(row) in before else "not measured",
                     *([_over_seeds([means[_key(row)] for means in seeds if _key(row) in means])] if several else []),
                 ]
@@ -215,21 +215,14 @@ def _scores(measured: Sequence[Measured], seed: int, other_seeds: Sequence[int])
     return "\n\n".join(parts)
 
 
-def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Return the 95 % t interval of the mean over units, or None for fewer than two of them."""
-    from scipy.stats import t
-
-    if len(values) < 2:
-        return None
-    half = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
-    return fmean(values) - half, fmean(values) + half
-
-
-def _interval(values: Sequence[float]) -> str:
-    found = interval(values)
+def _interval(values: Sequence[float], measure: str) -> str:
+    found = mean_interval(values, CONFIDENCE)
     if len(set(values)) == 1:
         return f"all {_mean(values[0])}"
-    return "-" if found is None else f"{_mean(found[0])} to {_mean(found[1])}"
+    if found is None:
+        return "-"
+    low, high = within(found, *range_of(measure))
+    return f"{_mean(low)} to {_mean(high)}"
 
 
 def _over_seeds(means: Sequence[float]) -> str:

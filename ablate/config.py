@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NewType, TypeVar, Union
 
 from ablate.factors import Factors, Range, Share, active, check_coherent
-from ablate.records import UserError
+from ablate.records import UserError, check_name, check_results
 from ablate.rules import Rule
 
 T = TypeVar("T")
@@ -453,10 +453,9 @@ def _check_together(run: RunConfig) -> None:
             f"evaluation.index.probes={recipe.evaluation.index.probes} is more than "
             f"evaluation.index.lists={recipe.evaluation.index.lists}; lower the probes"
         )
-    if "/" in runtime.study or "/" in runtime.label or not runtime.study or not runtime.label:
-        raise UserError(
-            f"runtime.study={runtime.study!r} and runtime.label={runtime.label!r} must be names without a slash"
-        )
+    check_name("runtime.study", runtime.study)
+    check_name("runtime.label", runtime.label)
+    check_results(runtime.results)
     for name, text in (("project", runtime.tracker.project), ("entity", runtime.tracker.entity)):
         if text is not None and not WANDB_NAME.fullmatch(text):
             raise UserError(f"runtime.tracker.{name}={_shown(text)} is no name for W&B: up to 128 characters, none of "

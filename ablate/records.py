@@ -22,6 +22,26 @@ class UserError(ValueError):
     """A mistake in what the user gave; its text names the thing, the value and the remedy in one line."""
 
 
+def check_name(what: str, text: str) -> None:
+    """Raise UserError for a text that cannot be the name of a study or an arm: these become labels and file names."""
+    wrong = (
+        "is empty" if not text.strip()
+        else "has a slash" if "/" in text
+        else "means a folder" if text in (".", "..")
+        else "begins or ends with white space" if text != text.strip()
+        else "has a character that cannot be printed" if not text.isprintable()
+        else ""
+    )  # fmt: skip
+    if wrong:
+        raise UserError(f"{what}={text!r} {wrong}; it must be a name without a slash, such as dual_view")
+
+
+def check_results(text: str) -> None:
+    """Raise UserError for an empty name of the folder of results, which would mean the current folder."""
+    if not text:
+        raise UserError("the folder of results (runtime.results, --results) is ''; give the name of a folder")
+
+
 class Passage(NamedTuple):
     """A unit that is encoded and retrieved."""
 

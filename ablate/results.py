@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ablate.config import digest, flatten
-from ablate.records import UserError
+from ablate.records import UserError, check_name, check_results
 from ablate.study import Study, declaration
 
 Kind = Literal["mix", "train", "evaluation"]
@@ -77,9 +77,10 @@ class Manifest:
 
 
 class ResultStore:
-    """Stages under one root folder."""
+    """Stages under one root folder; raises UserError for an empty name, which would mean the current folder."""
 
     def __init__(self, root: str | Path) -> None:
+        check_results(str(root))
         self.root = Path(root).absolute()
 
     def open(self) -> None:
@@ -323,8 +324,7 @@ class ResultStore:
         return path
 
     def _of_study(self, folder: str, study_name: str) -> Path:
-        if study_name in ("", ".", "..") or "/" in study_name or "\0" in study_name:
-            raise UserError(f"{study_name!r} cannot be the name of a study; take letters, digits, dots and dashes")
+        check_name("study", study_name)
         return self.root / folder / _file_name(study_name)
 
     def damaged(self, manifest: Manifest) -> list[str]:

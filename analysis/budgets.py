@@ -17,7 +17,7 @@ from typing import Any
 from ablate.config import Budget, build
 from ablate.records import UserError
 from ablate.results import WORKLOAD_FILE, Manifest, ResultStore
-from analysis.cli import add_study, command, finish
+from analysis.cli import add_study, command, finish, write_text
 
 COLUMNS = {
     "groups": "groups",
@@ -192,7 +192,7 @@ def _run(args: argparse.Namespace) -> None:
     if args.json:
         wrong = unmatched(arms, baseline)
         values = {arm.arm: {**arm.totals, "unmatched": wrong.get(arm.arm)} for arm in arms}
-        args.json.write_text(json.dumps(values, indent=1), encoding="utf-8")
+        write_text(args.json, json.dumps(values, indent=1))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,8 +7,12 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ablate.records import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def command(module: str, description: str, example: str) -> argparse.ArgumentParser:
@@ -16,6 +20,13 @@ def command(module: str, description: str, example: str) -> argparse.ArgumentPar
     return argparse.ArgumentParser(
         prog=f"python -m {module}", description=description, epilog=f"example: python -m {module} {example}"
     )
+
+
+def seed(text: str) -> int:
+    """Return a seed of the command line: a whole number from 0, in ASCII digits; raises as argparse expects it."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= 10):
+        raise argparse.ArgumentTypeError(f"{text!r} is no seed; it must be a whole number such as 0")
+    return int(text)
 
 
 def add_study(made: argparse.ArgumentParser, *, needed: bool = True) -> None:
@@ -45,4 +56,18 @@ def write_text(path: Path, text: str) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, text)
+    print(f"written: {path}", file=sys.stderr)
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Write a Parquet file with its folder, by rename, and say so on standard error."""
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        pq.write_table(table, draft)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
     print(f"written: {path}", file=sys.stderr)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from ablate.records import UserError
 from ablate.results import ResultStore
 from analysis.budgets import remarks
-from analysis.cli import add_study, command, finish
+from analysis.cli import add_study, command, finish, write_parquet
 from analysis.runs import deterministic_arms, read_runs
 
 COLUMNS = ("arm", "seed", "dataset", "condition", "direction", "unit_id", "measure", "value")
@@ -104,7 +104,7 @@ def _run(args: argparse.Namespace) -> None:
         flags = " ".join(f"--deterministic {arm}" for arm in fixed)
         print(f"without training randomness, one seed stands for all; analysis.significance --scores: {flags}")
     if args.out:
-        pq.write_table(table, args.out)
+        write_parquet(args.out, table)
         print(f"{len(table):,} scores written to {args.out}")
 
 

@@ -19,7 +19,7 @@ from ablate.results import ResultStore
 from ablate.study import Study
 from analysis.budgets import read_arms
 from analysis.checks import CHECKS, Evidence
-from analysis.cli import add_study, command, finish
+from analysis.cli import add_study, command, finish, write_text
 from analysis.declared import stored_declarations
 from analysis.runs import read_runs
 from analysis.tables import Column, Table, to_markdown
@@ -97,7 +97,7 @@ def _run(args: argparse.Namespace) -> None:
     checks = examine(evidence)
     print(to_markdown(fairness_table(checks, args.study)), end="")
     if args.json:
-        args.json.write_text(json.dumps([check._asdict() for check in checks], indent=1) + "\n", encoding="utf-8")
+        write_text(args.json, json.dumps([check._asdict() for check in checks], indent=1) + "\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

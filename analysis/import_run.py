@@ -22,9 +22,10 @@ from ablate.evaluation.protocol import Evaluation, join, score_set
 from ablate.evaluation.rankings import Ranking, rank
 from ablate.evaluation.storage import JUDGMENTS_FILE, judgments_digest, read_judgments, write_evaluation
 from ablate.evaluation.trec import read_run
-from ablate.records import EvaluationSet, UserError
+from ablate.records import EvaluationSet, UserError, check_name
 from ablate.results import Manifest, ResultStore, is_deterministic, now, sha256_of
-from analysis.cli import command, finish
+from analysis.cli import command, finish, seed
+from analysis.run_scores import count_ties
 
 SHOWN = 3
 """Ids that a message names before it counts the others."""
@@ -96,9 +97,48 @@ def import_run(
     """Score run files (dataset -> its files) as one seed of an arm, None for an arm without a seed, and record them.
 
     Raises UserError for a document that the set does not have, files without any of its queries, a query in two files,
-    and another content or kind under a name and seed that the study already has.
+    another content or kind under a name and seed that the study already has, and a content that it has under another
+    seed.
     """
-    recipe: dict[str, Any] = {
+    recipe = _recipe(name, seed, files, beds)
+    _check_free(store, study, name, seed, recipe)
+    notes = [f"{dataset}: no run file; {name} has no scores there" for dataset in beds.sets if dataset not in files]
+    label, started, clock = f"{study}/{name}", now(), time.monotonic()
+    evaluation = None
+    if store.find("evaluation", recipe) is None:
+        parts = []
+        for dataset, paths in files.items():
+            rankings, words = _read(beds.sets[dataset], paths, beds.depth)
+            parts.append(score_set(beds.sets[dataset], rankings, depth=beds.depth))
+            notes += words
+        evaluation = join(parts)
+        with store.making("evaluation", recipe) as folder:
+            if folder is not None:
+                store.complete(
+                    "evaluation",
+                    recipe,
+                    files=write_evaluation(folder, evaluation),
+                    parents=(),
+                    seed=seed or 0,
+                    label=label,
+                    counts={
+                        "scores": len(evaluation.scores),
+                        "candidates": evaluation.candidates,
+                        "imported_from": {dataset: [str(path) for path in paths] for dataset, paths in files.items()},
+                        "notes": notes,
+                    },
+                    hardware={},
+                    cost={"wall_s": time.monotonic() - clock},
+                    started=started,
+                )
+    store.add_label("evaluation", digest(recipe), label)
+    manifest = store.find("evaluation", recipe)
+    assert manifest is not None
+    return Imported(manifest, evaluation, tuple(notes))
+
+
+def _recipe(name: str, seed: int | None, files: Mapping[str, Sequence[Path]], beds: Beds) -> dict[str, Any]:
+    return {
         "stage": "imported",
         "name": name,
         "content": {dataset: [sha256_of(path) for path in paths] for dataset, paths in sorted(files.items())},
@@ -108,43 +148,13 @@ def import_run(
         },
         **({} if seed is None else {"seed": seed}),
     }
-    _check_free(store, study, name, seed, recipe)
-    notes = [f"{dataset}: no run file; {name} has no scores there" for dataset in beds.sets if dataset not in files]
-    label, started, clock = f"{study}/{name}", now(), time.monotonic()
-    evaluation = None
-    with store.making("evaluation", recipe) as folder:
-        if folder is not None:
-            parts = []
-            for dataset, paths in files.items():
-                rankings, words = _read(beds.sets[dataset], paths, beds.depth)
-                parts.append(score_set(beds.sets[dataset], rankings, depth=beds.depth))
-                notes += words
-            evaluation = join(parts)
-            store.complete(
-                "evaluation",
-                recipe,
-                files=write_evaluation(folder, evaluation),
-                parents=(),
-                seed=seed or 0,
-                label=label,
-                counts={
-                    "scores": len(evaluation.scores),
-                    "candidates": evaluation.candidates,
-                    "imported_from": {dataset: [str(path) for path in paths] for dataset, paths in files.items()},
-                    "notes": notes,
-                },
-                hardware={},
-                cost={"wall_s": time.monotonic() - clock},
-                started=started,
-            )
-    store.add_label("evaluation", digest(recipe), label)
-    manifest = store.find("evaluation", recipe)
-    assert manifest is not None
-    return Imported(manifest, evaluation, tuple(notes))
 
 
 def _check_free(store: ResultStore, study: str, name: str, seed: int | None, recipe: Mapping[str, Any]) -> None:
-    """Refuse a name and seed that the study has with another content, and a mixture of arms with and without seeds."""
+    """Refuse a name and seed that the study has with another content, and a mixture of arms with and without seeds.
+
+    Refuses a content, too, that the arm has under another seed.
+    """
     for (arm, other_seed), manifest in store.by_arm("evaluation", study).items():
         if arm != name or manifest.id == digest(recipe):
             continue
@@ -156,6 +166,7 @@ def _check_free(store: ResultStore, study: str, name: str, seed: int | None, rec
         elif before is None or seed is None:
             trouble = "as deterministic" if before is None else f"with seed {before}"
         else:
+            _check_other_seeds({other_seed: manifest.recipe["content"], seed: recipe["content"]})
             continue
         asked = "" if seed is None else f" (asked for: seed {seed})"
         where = store.folder("evaluation", manifest.id)
@@ -163,6 +174,21 @@ def _check_free(store: ResultStore, study: str, name: str, seed: int | None, rec
             f"study {study!r} has {name!r}{asked} imported {trouble}; use another --name, or delete {where} and import "
             f"all its files in one command"
         )
+
+
+def _check_other_seeds(contents: Mapping[int | None, Mapping[str, Sequence[str]]]) -> None:
+    """Refuse files that stand for two training seeds (seed -> dataset -> digests): no variance can come from them."""
+    known: dict[tuple[str, str], int | None] = {}
+    for number, datasets in contents.items():
+        for dataset, digests in datasets.items():
+            for content in digests:
+                first = known.setdefault((dataset, content), number)
+                if first != number:
+                    raise UserError(
+                        f"the same run file of {dataset} is given for seeds {first} and {number}, as if training again "
+                        "changed nothing; give each seed its own files, and a system without training randomness once, "
+                        "by --deterministic"
+                    )
 
 
 def _read(one: EvaluationSet, paths: Sequence[Path], depth: int) -> tuple[list[Ranking], list[str]]:
@@ -198,12 +224,27 @@ def _read(one: EvaluationSet, paths: Sequence[Path], depth: int) -> tuple[list[R
         )
     missing = [query.query_id for query in one.queries if query.query_id not in rankings]
     unequal = len({len(ranking) for ranking in rankings.values()}) > 1
+    full = [
+        min(depth, len(documents) if one.candidates is None else len(one.candidates[query_id]))
+        for query_id in rankings
+    ]
+    num_short = sum(len(ranking) < size for ranking, size in zip(rankings.values(), full, strict=True))
+    num_constant = sum(len(ranking) > 1 and ranking.scores[0] == ranking.scores[-1] for ranking in rankings.values())
+    ties = count_ties(rankings)
     words = [
         (missing, f"{len(missing):,} of {len(known):,} queries have no ranking and score 0: {_some(missing)}"),
         (unknown, f"{len(unknown):,} queries of the file are not in the set and are ignored: {_some(unknown)}"),
         (num_cut, f"{num_cut:,} rankings were cut to the study's depth of {depth:,}"),
+        (num_short, f"{num_short:,} of {len(rankings):,} rankings are shorter than the study's (the shortest has "
+                    f"{min(map(len, rankings.values())):,} of {max(full):,} documents); what is outside counts as not "
+                    "found"),
+        (num_constant, f"{num_constant:,} of {len(rankings):,} rankings have one score for all documents: their ids "
+                       "alone decide"),
+        (ties["documents"], f"{ties['documents']:,} of {ties['of_documents']:,} documents "
+                            f"({ties['documents'] / max(ties['of_documents'], 1):.0%}) in {ties['queries']:,} rankings "
+                            "share their score (float32) with another; their ids decide, descending as strings"),
         (unequal, "the rankings have unlike lengths, so documents outside of them seem to move in p-MRR"),
-    ]
+    ]  # fmt: skip
     return list(rankings.values()), [f"{one.name}: {text}" for holds, text in words if holds]
 
 
@@ -257,21 +298,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _import_all(store: ResultStore, options: argparse.Namespace) -> None:
     name, study = options.name, options.study
-    if "/" in name or not name or name == "untouched":
-        raise UserError(f"--name {name!r} must be a name without a slash, and not that of the backbone, 'untouched'")
+    check_name("--name", name)
+    if name == "untouched":
+        raise UserError("--name 'untouched' is the name of the backbone before training; choose another one")
     beds = study_beds(store, study)
     asked: dict[int | None, dict[str, list[Path]]] = {}
     if options.deterministic:
         asked[None] = _by_dataset(options.deterministic, beds)
     for text, *given in options.seed or ():
-        if not text.isdecimal() or not given:
-            raise UserError(f"--seed {' '.join([text, *given])!r} must be a whole number and at least one DATASET=FILE")
-        if int(text) in asked:
+        try:
+            one = seed(text)
+        except argparse.ArgumentTypeError as error:
+            raise UserError(f"--seed {error}") from None
+        if not given:
+            raise UserError(f"--seed {text}: give at least one DATASET=FILE behind it")
+        if one in asked:
             raise UserError(f"--seed {text} is there twice; give all files of a seed together")
-        asked[int(text)] = _by_dataset(given, beds)
-    for seed, files in asked.items():
-        imported = import_run(store, study, name, seed, files, beds)
-        _show(store, imported, f"{study}/{name}" + ("" if seed is None else f" seed {seed}"))
+        asked[one] = _by_dataset(given, beds)
+    recipes = {number: _recipe(name, number, files, beds) for number, files in asked.items()}
+    _check_other_seeds({number: recipe["content"] for number, recipe in recipes.items()})
+    for number, recipe in recipes.items():
+        _check_free(store, study, name, number, recipe)
+    for number, files in asked.items():
+        imported = import_run(store, study, name, number, files, beds)
+        _show(store, imported, f"{study}/{name}" + ("" if number is None else f" seed {number}"))
 
 
 def _show(store: ResultStore, imported: Imported, title: str) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from scipy.special import nctdtr, stdtrit
 
 from ablate.records import UserError
-from analysis.cli import command, finish
+from analysis.cli import command, finish, write_text
 from analysis.contrasts import Blocks, Options, crossed, unit_differences
 from analysis.scores import Cell, ScoreTable, listed, read_scores
 from analysis.tables import Column, Table, curves_svg, number, to_markdown
@@ -297,8 +297,7 @@ def _write(
     folder: Path, text: str, parts: Parts, found: Mapping[tuple[int, int], float], best: Design | None,
     args: argparse.Namespace,
 ) -> None:  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "power.md").write_text(text, encoding="utf-8")
+    write_text(folder / "power.md", text)
     record = {
         "alpha": args.alpha,
         "power": args.power,
@@ -306,7 +305,7 @@ def _write(
         "detectable": [{"seeds": s, "units": q, "difference": value} for (s, q), value in found.items()],
         "cheapest": vars(best) if best else None,
     }
-    (folder / "power.json").write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_text(folder / "power.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
     units = sorted({round(2 ** (step / 4)) for step in range(int(4 * math.log2(20)), int(4 * math.log2(20_000)) + 1)})
     seeds = sorted(set(args.seeds))
     lines = {
@@ -315,8 +314,7 @@ def _write(
     }
     title = f"Smallest difference found with power {args.power:g} at alpha {args.alpha:g}"
     svg = curves_svg(lines, title, "units (queries, topics, groups)", "difference")
-    (folder / "power.svg").write_text(svg, encoding="utf-8")
-    print(f"written: {folder / 'power.md'}, power.json, power.svg")
+    write_text(folder / "power.svg", svg)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

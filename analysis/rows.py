@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from ablate.evaluation.measures import range_of, within
 from ablate.records import UserError
 from analysis.contrasts import (
     Blocks,
@@ -174,6 +176,23 @@ def contrast_rows(table: ScoreTable, asked: Sequence[Asked], plan: Plan) -> tupl
     return tuple(dataclasses.replace(row, population=population(row, plan)) for row in rows)
 
 
+def bounds(measure: str, blocks: Mapping[str, Blocks], weights: Mapping[str, float]) -> tuple[float, float]:
+    """Return the lowest and the highest value that a contrast of arms can have: [-1, 1] for two means in [0, 1].
+
+    Infinite for a measure that is not ours, and where scores lie outside of its range, such as percentages.
+    """
+    low, high = range_of(measure)
+    used = [block for arm, weight in weights.items() if weight != 0 for block in blocks[arm]]
+    if math.isinf(low) or any(float(block.min()) < low or float(block.max()) > high for block in used):
+        return -math.inf, math.inf
+    ends = [(weight * low, weight * high) for weight in weights.values() if weight != 0]
+    return sum(min(pair) for pair in ends), sum(max(pair) for pair in ends)
+
+
+def _inside(result: Estimate, limits: tuple[float, float]) -> Estimate:
+    return dataclasses.replace(result, ci=within(result.ci, *limits))
+
+
 def _options(plan: Plan, blocks: Mapping[str, Any]) -> Options:
     return dataclasses.replace(plan.options, deterministic=plan.options.deterministic & set(blocks))
 
@@ -202,6 +221,10 @@ def _draft(table: ScoreTable, asked: Asked, plan: Plan) -> ContrastRow:
     two = sorted(weights.values()) == [-1, 1]
     baseline = float(means[min(weights, key=weights.__getitem__)].mean())
     margin = plan.margin(cell.measure)
+    limits = bounds(cell.measure, blocks, weights)
+    query_set = None
+    if by_seed:
+        query_set = _inside(seeds_only(blocks, weights, dataclasses.replace(options, seed_variance="welch")), limits)
     return ContrastRow(
         label=asked.label,
         weights=weights,
@@ -213,7 +236,7 @@ def _draft(table: ScoreTable, asked: Asked, plan: Plan) -> ContrastRow:
         means={arm: float(values.mean()) for arm, values in means.items()},
         seed_means={arm: tuple(values.tolist()) for arm, values in means.items()},
         deterministic=frozenset(weights) & options.deterministic,
-        result=result,
+        result=_inside(result, limits),
         status=_status({arm: len(means[arm]) for arm in trained}, plan),
         smallest_detectable=_detectable(result, plan),
         relative_change=result.estimate / baseline if two and baseline > 0 and not is_signed(cell.measure) else None,
@@ -222,9 +245,9 @@ def _draft(table: ScoreTable, asked: Asked, plan: Plan) -> ContrastRow:
         wins=int((differences > tie).sum()),
         ties=int((np.abs(differences) <= tie).sum()),
         losses=int((differences < -tie).sum()),
-        checkpoints=crossed(blocks, weights, fixed),
+        checkpoints=_inside(crossed(blocks, weights, fixed), limits),
         p_sign_flip=1.0,
-        query_set=seeds_only(blocks, weights, dataclasses.replace(options, seed_variance="welch")) if by_seed else None,
+        query_set=query_set,
         margin=margin,
         tost_p=result.tost(margin) if margin is not None else None,
         guards=_guards(table, asked, plan) if cell.measure == "p-MRR" else (),
@@ -270,6 +293,7 @@ def _guards(table: ScoreTable, asked: Asked, plan: Plan) -> tuple[Guard, ...]:
             continue
         margin = plan.margin(target.cell.measure)
         result = crossed(blocks, asked.weights, _options(plan, blocks))
+        result = _inside(result, bounds(target.cell.measure, blocks, asked.weights))
         found.append(Guard(target.cell, result, margin, result.noninferior(margin) if margin is not None else None))
     return tuple(found)
 

@@ -5,7 +5,7 @@ Definitions, ties and gaps are those of `ablate.evaluation.measures`; no model i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -46,6 +46,8 @@ class Scored:
     ties: dict[str, dict[str, int]]
     """Part -> how many queries and documents share a score, so that the ids decide."""
     warnings: tuple[str, ...]
+    variants: tuple[str, str] = ("", "")
+    """Names of the original and the changed variant that p-MRR compares; empty for queries that are named as topics."""
 
     def __or__(self, other: Scored) -> Scored:
         return Scored(
@@ -54,6 +56,7 @@ class Scored:
             self.listed | other.listed,
             self.ties | other.ties,
             self.warnings + other.warnings,
+            other.variants if any(other.variants) else self.variants,
         )
 
 
@@ -61,8 +64,9 @@ def score_run(side: Side, names: Sequence[str], groups: Mapping[str, str] | None
     """Score one run with nDCG@k, RR@k, AP@k and recall@k, and with Robustness@k (always with Robustness@10).
 
     A query's group is what `groups` says, else the part of its id before the first `_`. Raises UserError for a measure
-    that is none of these.
+    that is none of these, and where nothing can be measured (see `check_measurable`).
     """
+    check_measurable("run", side)
     robust = dict.fromkeys([ROBUSTNESS, *(name for name in names if measures.parse(name).family == "Robustness")])
     plain = _score_side("run", side, [name for name in names if name not in robust])
     judged = [query_id for query_id, grades in side.qrels.items() if grades]
@@ -74,8 +78,8 @@ def score_run(side: Side, names: Sequence[str], groups: Mapping[str, str] | None
         overall[name] = measures.robustness(cutoff, side.qrels, side.rankings, group_of)
     found = {name: dict(result.listed) for name, result in overall.items()}
     warnings = []
-    if groups is None and len(set(group_of.values())) == len(judged) > 0:
-        warnings.append("every group has one query, so Robustness@k is the mean of nDCG@k; name the groups by --groups")
+    if groups is None and len(set(group_of.values())) == len(judged):
+        warnings.append("every group has one query, so there is no Robustness@k; name the groups by --groups")
     if unnamed := [query_id for query_id in judged if groups is not None and query_id not in groups]:
         found[ROBUSTNESS][GROUP_FROM_ID] = tuple(unnamed)
     if strangers := [query_id for query_id in groups or () if query_id not in group_of]:
@@ -88,20 +92,20 @@ def score_pair(
     changed: Side,
     changed_documents: Mapping[str, Sequence[str]],
     names: Sequence[str],
-    variants: tuple[str, str] = ("og", "changed"),
+    variants: tuple[str | None, str | None] = (None, None),
 ) -> Scored:
     """Score p-MRR with its companions: the original run by the original qrels, the changed run by the changed ones.
 
-    The query of a topic has its id, or its id with the suffix `-og` (original) or `-changed` (changed); `variants` are
-    the names behind the hyphen. Where a side uses its suffix, queries without it are left out of the side and listed.
-    nDCG@10 is always scored, for p-MRR alone cannot tell a model that follows from one that loses every document.
-    Raises UserError for two equal variants, or a measure without a value per query.
+    The query of a topic has its id, or its id, a hyphen and the name of its variant. Which variant each side is comes
+    from its judgments, see `variants_of`; queries of other variants are left out of the side and listed. nDCG@10 is
+    always scored, for p-MRR alone cannot tell a model that follows from one that loses every document. Raises UserError
+    where the judgments leave open which variants are meant, where judged and ranked queries are of different variants
+    (see `check_measurable`), and for a measure without a value per query.
     """
-    suffixes = tuple(f"-{variant}" for variant in variants)
-    if suffixes[0] == suffixes[1]:
-        raise UserError(f"the original and the changed variant are both {variants[0]!r}; give two names")
-    original, before, left_original = _own_side(original, changed_documents, suffixes[0])
-    changed, after, left_changed = _own_side(changed, changed_documents, suffixes[1])
+    found = variants_of(original.qrels, changed.qrels, changed_documents, variants)
+    suffixes = tuple(f"-{variant}" if variant else "" for variant in found)
+    original, before, left_original = _own_side("original", original, changed_documents, suffixes[0])
+    changed, after, left_changed = _own_side("changed", changed, changed_documents, suffixes[1])
     names = [name for name in names if measures.parse(name).family != "Robustness"]
     names = names if NDCG in names else [NDCG, *names]
     scored = _score_side("original", original, names) | _score_side("changed", changed, names)
@@ -110,19 +114,97 @@ def score_pair(
             scored.listed.setdefault(part, {})[OTHER_SIDE] = left_out
     result = measures.p_mrr(changed_documents, before, after)
     warnings, unlike = _compare_candidates(result, before, after)
-    found = dict(result.listed)
+    reasons = dict(result.listed)
     judged = [query_id for query_id, grades in changed.qrels.items() if grades]
-    known = {named for topic in changed_documents for named in (topic, topic + suffixes[1])}
+    known = {topic + suffixes[1] for topic in changed_documents}
     if unnamed := tuple(query_id for query_id in judged if query_id not in known):
-        found[UNNAMED] = unnamed
+        reasons[UNNAMED] = unnamed
     if unlike:
-        found[UNLIKE_CANDIDATES] = unlike
+        reasons[UNLIKE_CANDIDATES] = unlike
     if not result.per_unit:
-        warnings.append(
-            f"{result.reason}; the query of topic t is t or t{suffixes[0]} (original), t or t{suffixes[1]} (changed)"
-        )
+        raise UserError(f"{result.reason}; p-MRR needs a changed document and both rankings of one topic at least")
     overall = {measures.P_MRR: result}
-    return scored | Scored({}, overall, _without_empty({measures.P_MRR: found}), {}, (*result.warnings, *warnings))
+    noted = _without_empty({measures.P_MRR: reasons})
+    return scored | Scored({}, overall, noted, {}, (*result.warnings, *warnings), found)
+
+
+def variants_of(
+    original: Qrels, changed: Qrels, topics: Collection[str], asked: tuple[str | None, str | None] = (None, None)
+) -> tuple[str, str]:
+    """Return the variants that the judgments of the two sides are of, empty for queries that are named as topics.
+
+    Of several judged variants the one that is asked for counts, else `og` (original) and `changed`, the names of the
+    published sets, else the only two that differ. Raises UserError where no topic is judged on a side, where a variant
+    is asked for that is not judged, and where more than one pair of variants is possible.
+    """
+    judged = []
+    for name, qrels, wanted, usual in zip(
+        ("original", "changed"), (original, changed), asked, ("og", "changed"), strict=True
+    ):
+        there = _judged_variants(qrels, topics)
+        if not there:
+            raise UserError(
+                f"the {name} judgments have no query of the {len(topics):,} topics of the changed documents: judged "
+                f"{listed(list(qrels), 2) or 'none'}, topics {listed(list(topics), 2) or 'none'}; the query of topic t "
+                "is t or t-VARIANT"
+            )
+        if wanted is not None and wanted not in there:
+            raise UserError(
+                f"--{name}-variant {wanted!r}: no judged {name} query ends in '-{wanted}'; judged are {_counted(there)}"
+            )
+        judged.append([wanted] if wanted is not None else [usual] if usual in there else list(there))
+    pairs = [(first, second) for first in judged[0] for second in judged[1] if first != second and second]
+    pairs = pairs or [(first, second) for first in judged[0] for second in judged[1] if not second]
+    if not pairs:
+        raise UserError(
+            f"the original and the changed variant are both {judged[0][0]!r}, so nothing can have moved; give the "
+            "judgments of two variants"
+        )
+    if len(pairs) > 1:
+        shown = "; ".join(
+            f"{name} {_counted(_judged_variants(qrels, topics))}"
+            for name, qrels in (("original", original), ("changed", changed))
+        )
+        raise UserError(f"which variants p-MRR compares is open, judged are {shown}; say it by --original-variant and "
+                        "--changed-variant")  # fmt: skip
+    return pairs[0]
+
+
+def _judged_variants(qrels: Qrels, topics: Collection[str]) -> dict[str, int]:
+    """Return variant -> how many topics have a judged query of it; the empty name is a query named as its topic."""
+    found: dict[str, int] = {}
+    for query_id, grades in qrels.items():
+        ends = [place for place, letter in enumerate(query_id) if letter == "-"]
+        parts = [(query_id, ""), *((query_id[:place], query_id[place + 1 :]) for place in reversed(ends))]
+        variant = next((variant for topic, variant in parts if topic in topics), None)
+        if grades and variant is not None:
+            found[variant] = found.get(variant, 0) + 1
+    return found
+
+
+def _counted(variants: Mapping[str, int]) -> str:
+    shown = (f"{f'-{name}' if name else 'without a variant'} ({count:,} topics)" for name, count in variants.items())
+    return ", ".join(shown)
+
+
+def check_measurable(part: str, side: Side) -> None:
+    """Raise UserError where a side has nothing to measure, so that every mean would be 0 or missing for no reason."""
+    judged = [query_id for query_id, grades in side.qrels.items() if grades]
+    if not judged:
+        raise UserError(f"{part}: no query is judged, so there is nothing to measure; check the judgments")
+    if not any(grade > 0 for grades in side.qrels.values() for grade in grades.values()):
+        raise UserError(
+            f"{part}: no document is relevant for any of the {len(judged):,} judged queries (no grade above 0), so "
+            "every value would be 0; check the judgments"
+        )
+    if not side.rankings:
+        raise UserError(f"{part}: the run has no line, so every query would score 0; check the run file")
+    if not side.rankings.keys() & set(judged):
+        raise UserError(
+            f"{part}: none of the {len(side.rankings):,} ranked queries is among the {len(judged):,} judged ones "
+            f"(ranked {listed(list(side.rankings), 2)}, judged {listed(judged, 2)}); give a run and judgments of the "
+            "same queries"
+        )
 
 
 def _score_side(part: str, side: Side, names: Sequence[str]) -> Scored:
@@ -131,16 +213,7 @@ def _score_side(part: str, side: Side, names: Sequence[str]) -> Scored:
     warnings = []
     judged = {query_id: grades for query_id, grades in side.qrels.items() if grades}
     common = [query_id for query_id in side.rankings if query_id in judged]
-    if not judged:
-        warnings.append(f"{part}: no query is judged, so there is no value")
-    elif not side.rankings:
-        warnings.append(f"{part}: the run has no line, so every query scores 0")
-    elif not common:
-        ids = f"ranked {listed(list(side.rankings), 2)}, judged {listed(list(judged), 2)}"
-        warnings.append(
-            f"{part}: no ranked query is judged, so everything is 0: {ids}; do run and qrels belong together?"
-        )
-    elif not any(judged[query_id].keys() & set(side.rankings[query_id].doc_ids) for query_id in common):
+    if not any(judged[query_id].keys() & set(side.rankings[query_id].doc_ids) for query_id in common):
         warnings.append(
             f"{part}: no judged document is ranked for its query, so everything is 0: do the document ids match?"
         )
@@ -148,7 +221,7 @@ def _score_side(part: str, side: Side, names: Sequence[str]) -> Scored:
         {part: {name: results[name] for name in names}},
         {},
         _without_empty({part: found}),
-        {part: _ties(side.rankings)},
+        {part: count_ties(side.rankings)},
         tuple(warnings),
     )
 
@@ -157,7 +230,7 @@ def _without_empty(found: Mapping[str, Mapping[str, tuple[str, ...]]]) -> dict[s
     return {name: dict(reasons) for name, reasons in found.items() if reasons}
 
 
-def _ties(rankings: Mapping[str, Ranking]) -> dict[str, int]:
+def count_ties(rankings: Mapping[str, Ranking]) -> dict[str, int]:
     """Count the documents whose score another document of the same query has, and the queries with such."""
     counts = []
     for ranking in rankings.values():
@@ -175,19 +248,27 @@ def _ties(rankings: Mapping[str, Ranking]) -> dict[str, int]:
     }
 
 
-def _own_side(side: Side, topics: Iterable[str], suffix: str) -> tuple[Side, dict[str, Ranking], tuple[str, ...]]:
-    """Return the side with its own queries only, its rankings by topic, and the queries that are left out.
+def _own_side(
+    part: str, side: Side, topics: Iterable[str], suffix: str
+) -> tuple[Side, dict[str, Ranking], tuple[str, ...]]:
+    """Return the side with the queries of its variant only, its rankings by topic, and the queries that are left out.
 
-    The suffix is in use when a topic has a query with it, judged or ranked; then no query without it belongs here.
+    A side whose queries are named as their topics is taken whole, but for queries of a topic with another variant.
     """
-    query_ids = dict.fromkeys([*side.qrels, *side.rankings])
-    if not any(topic + suffix in query_ids for topic in topics):
-        return side, {topic: side.rankings[topic] for topic in topics if topic in side.rankings}, ()
-    left_out = tuple(query_id for query_id in query_ids if not query_id.endswith(suffix))
-    qrels = {query_id: grades for query_id, grades in side.qrels.items() if query_id.endswith(suffix)}
-    rankings = {query_id: ranking for query_id, ranking in side.rankings.items() if query_id.endswith(suffix)}
-    by_topic = {topic: rankings[topic + suffix] for topic in topics if topic + suffix in rankings}
-    return Side(qrels, rankings), by_topic, left_out
+    own = {topic + suffix for topic in topics}
+    others = tuple(f"{topic}-" for topic in topics)
+
+    def belongs(query_id: str) -> bool:
+        return query_id in own or (query_id.endswith(suffix) if suffix else not query_id.startswith(others))
+
+    left_out = tuple(query_id for query_id in dict.fromkeys([*side.qrels, *side.rankings]) if not belongs(query_id))
+    mine = Side(
+        {query_id: grades for query_id, grades in side.qrels.items() if belongs(query_id)},
+        {query_id: ranking for query_id, ranking in side.rankings.items() if belongs(query_id)},
+    )
+    check_measurable(part, mine if mine.rankings else Side(mine.qrels, side.rankings))
+    by_topic = {topic: mine.rankings[topic + suffix] for topic in topics if topic + suffix in mine.rankings}
+    return mine, by_topic, left_out
 
 
 def _compare_candidates(

@@ -18,7 +18,7 @@ from typing import Any
 from ablate.evaluation.measures import P_MRR, MeasureResult, mean_name, parse
 from ablate.evaluation.trec import read_changed_documents, read_groups, read_qrels, read_run
 from ablate.records import UserError
-from analysis.cli import command, finish
+from analysis.cli import command, finish, seed, write_parquet, write_text
 from analysis.run_scores import DEFAULT_MEASURES, Scored, Side, score_pair, score_run
 from analysis.scores import COLUMNS, listed
 from analysis.tables import Column, Table, number, to_csv, to_markdown
@@ -76,9 +76,9 @@ def table(scored: Scored, title: str) -> Table:
     return Table(title, columns, tuple(lines), tuple(notes))
 
 
-def long_rows(scored: Scored, arm: str, seed: int, dataset: str, direction: str) -> Iterator[dict[str, Any]]:
+def long_rows(scored: Scored, arm: str, seed: int, dataset: str) -> Iterator[dict[str, Any]]:
     """Yield one row with COLUMNS for each value; the condition of `--run` is not known and stays empty."""
-    places = {"run": ("", ""), "original": ("original", ""), "changed": ("changed", direction)}
+    places = {"run": ("", ""), "original": ("original", ""), "changed": ("changed", scored.variants[1] or "changed")}
     cells = [(*places[part], one) for part, results in scored.parts.items() for one in results.values()]
     for name, result in scored.overall.items():
         cells.append((*(places["changed"] if name == P_MRR else ("instructed", "all")), result))
@@ -106,10 +106,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--changed-qrels", metavar="F", help="judgments under the changed instruction")
     made.add_argument("--changed-documents", metavar="F", help="documents that lose their relevance, by topic: BEIR "
                       "TSV (diff_*.tsv) or JSON {query: [documents]}")  # fmt: skip
-    made.add_argument("--original-variant", metavar="V", default="og", help="the original query of topic t is t or "
-                      "t-V (default og)")  # fmt: skip
-    made.add_argument("--changed-variant", metavar="V", default="changed", help="the changed query of topic t is t or "
-                      "t-V (default changed)")  # fmt: skip
+    made.add_argument("--original-variant", metavar="V", help="the original query of topic t is t-V (default: the "
+                      "variant that the judgments are of, og where there are several)")  # fmt: skip
+    made.add_argument("--changed-variant", metavar="V", help="the changed query of topic t is t-V (default: the "
+                      "variant that the judgments are of, changed where there are several)")  # fmt: skip
     made.add_argument("--measure", metavar="M", action="append", help="nDCG@k, RR@k, AP@k, recall@k or Robustness@k "
                       f"(repeatable; default {', '.join(DEFAULT_MEASURES)}); Robustness@10 and p-MRR always come, "
                       "nDCG@10 always beside p-MRR")  # fmt: skip
@@ -121,7 +121,7 @@ def parser() -> argparse.ArgumentParser:
         "further arms and seeds go into the same file",
     )
     made.add_argument("--arm", metavar="NAME", help="arm in the long table")
-    made.add_argument("--seed", metavar="N", type=int, help="seed in the long table")
+    made.add_argument("--seed", metavar="N", type=seed, help="seed in the long table")
     made.add_argument("--dataset", metavar="D", help="data set in the long table")
     return made
 
@@ -175,27 +175,18 @@ def _run(args: argparse.Namespace) -> None:
         scored |= score_pair(original, changed, read_changed_documents(args.changed_documents), names, variants)
     if args.json:
         record = json.dumps(report_record(scored), indent=1, ensure_ascii=False, allow_nan=False)
-        _write(Path(args.json), record + "\n")
+        write_text(Path(args.json), record + "\n")
     if args.scores:
-        _add_scores(Path(args.scores), list(long_rows(scored, args.arm, args.seed, args.dataset, args.changed_variant)))
+        _add_scores(Path(args.scores), list(long_rows(scored, args.arm, args.seed, args.dataset)))
     for line in problems(scored):
         print(line)
     sources = [name for name in (args.run, args.original_run, args.changed_run) if name]
     print(to_markdown(table(scored, f"Scores of {', '.join(dict.fromkeys(sources))}")), end="")
 
 
-def _write(path: Path, text: str) -> None:
-    from ablate.results import write_atomically
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, text)
-    print(f"written: {path}", file=sys.stderr)
-
-
 def _add_scores(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Add rows to a long table; a row that is there already must have the same value, and is not written twice."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     found = {tuple(str(row[name]) for name in COLUMNS[:-1]): row for row in _read_rows(path)}
     for row in rows:
@@ -207,13 +198,11 @@ def _add_scores(path: Path, rows: Sequence[dict[str, Any]]) -> None:
                 f"there and {row['value']} now; give another --arm or --seed, or another file"
             )
     if path.suffix.lower() == ".csv":
-        _write(path, to_csv(COLUMNS, list(found.values())))
+        write_text(path, to_csv(COLUMNS, list(found.values())))
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     types = {"seed": pa.int64(), "value": pa.float64()}
     schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
-    pq.write_table(pa.Table.from_pylist(list(found.values()), schema), path)
-    print(f"written: {path}", file=sys.stderr)
+    write_parquet(path, pa.Table.from_pylist(list(found.values()), schema))
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ablate.evaluation.measures import range_of
 from ablate.records import UserError
 
 Values = npt.NDArray[np.float64]
@@ -122,7 +123,7 @@ def unit_kind(measure: str) -> str:
 
 def is_signed(measure: str) -> bool:
     """Return whether a measure can be negative, so that a ratio of two means says nothing."""
-    return measure == "p-MRR" or measure.startswith("WISE")
+    return -math.inf < range_of(measure)[0] < 0
 
 
 def read_scores(path: Path | str) -> ScoreTable:

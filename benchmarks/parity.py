@@ -16,6 +16,7 @@ import importlib.util
 import math
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -139,8 +140,15 @@ def p_mrr(before: Scores, after: Scores, changed_documents: Mapping[str, list[st
 
 
 def robustness(run: Scores, qrels: Grades) -> Iterator[Compared]:
-    """Compare Robustness@10 per group and its mean; the group is the part of the id before `_`."""
+    """Compare Robustness@10 per group and its mean; the group is the part of the id before `_`.
+
+    Groups of one query, which the peers count and we leave out, are left out of the case.
+    """
+    size = Counter(query_id.split("_")[0] for query_id in qrels)
+    qrels = {query_id: grades for query_id, grades in qrels.items() if size[query_id.split("_")[0]] > 1}
     groups = {query_id: query_id.split("_")[0] for query_id in qrels}
+    if not qrels:
+        return
     ours = measures.robustness(10, qrels, rankings_of(run), groups)
     engine = trec_eval(run, qrels)
     members = {group: [q for q in qrels if groups[q] == group] for group in dict.fromkeys(groups.values())}

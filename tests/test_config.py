@@ -50,7 +50,7 @@ def changed(*overrides: str) -> set[str]:
         ("evaluation.index", {"kind": "flat"}, "evaluation.index.kind='flat' is not known; allowed: exact, ivf, hnsw"),
         ("evaluation.index", {"kind": "pq"}, "evaluation.index.code_bytes is missing; give it a value"),
         ("runtime.shard_size", 0, "runtime.shard_size=0 is out of range"),
-        ("runtime.study", "a/b", "must be names without a slash"),
+        ("runtime.study", "a/b", "must be a name without a slash"),
         ("runtime.label", "untouched", "is the name of the backbone before training"),
         ("model", "minilm", "model='minilm' must be a group of keys"),
     ],

@@ -15,8 +15,9 @@ import torch
 from conftest import extra, run_config
 
 from ablate import export as export_module
-from ablate.card import _code, _text, interval
+from ablate.card import _code, _interval, _text
 from ablate.config import Lora, ModelConfig
+from ablate.evaluation.measures import mean_interval
 from ablate.export import export, license_in, main
 from ablate.finished import find_run
 from ablate.model.encoder import BiEncoder
@@ -142,7 +143,7 @@ def test_the_scores_in_the_card_are_those_of_the_run(exported: Path, tiny_runs: 
     untouched = run.untouched(manifest)
     assert untouched is not None
     before = [s.value for s in untouched.scores if (s.measure, s.condition) == ("nDCG@10", "changed")]
-    low, high = interval(values) or (0, 0)
+    low, high = mean_interval(values) or (0, 0)
     means = float(np.mean(values)), float(np.mean(others))
     row = (
         f"| changed: usual | nDCG@10 | {len(values)} | {means[0]:.3f} | {low:.3f} to {high:.3f} | "
@@ -153,8 +154,11 @@ def test_the_scores_in_the_card_are_those_of_the_run(exported: Path, tiny_runs: 
 
 def test_interval_by_hand() -> None:
     # t(.975, 2) = 4.303, standard deviation 1, n = 3: half width 4.303 / sqrt(3) = 2.484
-    assert interval([1.0, 2.0, 3.0]) == pytest.approx((-0.484, 4.484), abs=1e-3)
-    assert interval([1.0]) is None
+    assert mean_interval([1.0, 2.0, 3.0]) == pytest.approx((-0.484, 4.484), abs=1e-3)
+    assert mean_interval([1.0]) is None
+    # mean 2 / 3, se 1 / 3, t(2) 4.303: up to 2.1, where no nDCG is
+    assert _interval([0.0, 1.0, 1.0], "nDCG@10") == "0.000 to 1.000"
+    assert _interval([0.0, 1.0, 1.0], "p-MRR") == "-0.768 to 1.000"
 
 
 def test_what_comes_from_data_is_escaped() -> None:

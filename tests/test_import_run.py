@@ -161,13 +161,51 @@ def test_conditions_may_come_in_several_files(results: Path, tmp_path: Path) -> 
     parts = [run_file(tmp_path / f"{n}.trec", bm25()[n::2]) for n in (0, 1)]
     words = [f"toy/test={part}" for part in parts]
     whole = run_file(tmp_path / "whole.trec", bm25())
-    assert call(results, "--seed", "0", *words, f"toy/dev={whole}", "--seed", "1", *words) == 0
+    other = run_file(tmp_path / "other.trec", bm25(with_instruction=False))
+    assert call(results, "--seed", "0", *words, f"toy/dev={whole}", "--seed", "1", f"toy/test={other}") == 0
     store = ResultStore(results)
     found = store.by_arm("evaluation", "s")
     scores = read_scores(store.folder("evaluation", found["other", 0].id) / "scores.parquet")
     expected = [score_set(toy(name), bm25(), depth=4).scores for name in ("toy/test", "toy/dev")]
     assert scores == (*expected[0], *expected[1])
     assert call(results, "--seed", "0", f"toy/test={whole}", *words, name="twice") == 2
+
+
+def test_one_file_is_not_two_training_seeds(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run_file(tmp_path / "x.trec", bm25())
+    copy = run_file(tmp_path / "y.trec.gz", bm25())
+    (tmp_path / "z.trec").write_bytes((tmp_path / "x.trec").read_bytes())
+    before = sorted(results.rglob("*"))
+    for second in (path, str(tmp_path / "z.trec")):
+        assert call(results, "--seed", "0", f"toy/test={path}", "--seed", "1", f"toy/test={second}") == 2
+        assert "run file of toy/test is given for seeds 0 and 1" in capsys.readouterr().err
+        assert sorted(results.rglob("*")) == before  # not even the first seed was imported
+    assert call(results, "--seed", "0", f"toy/test={path}") == 0
+    assert call(results, "--seed", "1", f"toy/test={path}") == 2  # nor in a later command
+    assert "a system without training randomness once, by --deterministic" in capsys.readouterr().err
+    assert call(results, "--deterministic", f"toy/test={copy}", f"toy/dev={copy}", name="twice") == 0  # two data sets
+
+
+def test_short_constant_and_tied_rankings_are_told_above_the_scores(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queries = [query.query_id for query in toy("toy/test").queries]
+    given = [rank(query_id, list("abcd"), [4.0, 3.0, 2.0, 1.0]) for query_id in queries]
+    given[0] = rank(queries[0], ["a", "b"], [2.0, 1.0])
+    given[1] = rank(queries[1], list("abcd"), [1.0] * 4)
+    given[2] = rank(queries[2], list("abcd"), [2.0, 1.0, 1.0, 0.0])
+    path = run_file(tmp_path / "odd.trec", given)
+    assert call(results, "--deterministic", f"toy/test={path}") == 0
+    out = capsys.readouterr().out
+    assert "1 of 8 rankings are shorter than the study's (the shortest has 2 of 4 documents)" in out
+    assert "1 of 8 rankings have one score for all documents: their ids alone decide" in out
+    assert "6 of 30 documents (20%) in 2 rankings share their score (float32)" in out
+    assert out.index("20%") < out.index("nDCG@10")
+    clean = run_file(tmp_path / "clean.trec", given[3:] + [rank(q, list("abcd"), [4, 3, 2, 1]) for q in queries[:3]])
+    assert call(results, "--deterministic", f"toy/test={clean}", name="clean") == 0
+    assert "rankings" not in capsys.readouterr().out
 
 
 def test_gaps_are_scored_by_contract_and_said(
@@ -226,8 +264,8 @@ def test_a_run_file_that_cannot_be_scored_is_refused(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--seed", "x", "toy/test=F"), "--seed 'x toy/test=F' must be a whole number and at least one DATASET=FILE"),
-        (("--seed", "0"), "--seed '0' must be a whole number and at least one"),
+        (("--seed", "x", "toy/test=F"), "--seed 'x' is no seed; it must be a whole number"),
+        (("--seed", "0"), "--seed 0: give at least one DATASET=FILE behind it"),
         (("--seed", "0", "toy/test=F", "--seed", "0", "toy/test=F"), "--seed 0 is there twice"),
         (("--seed", "0", "F"), "'F' must be DATASET=FILE with a data set of the study: toy/dev, toy/test"),
         (("--seed", "0", "toy/none=F"), "'toy/none=F' must be DATASET=FILE"),
@@ -244,9 +282,8 @@ def test_bad_words_are_refused(
 
 def test_names_and_studies_are_checked(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = run_file(tmp_path / "run.trec", bm25())
-    for name in ("a/b", "untouched"):
-        assert call(results, "--seed", "0", f"toy/test={path}", name=name) == 2
-        assert "must be a name without a slash" in capsys.readouterr().err
+    assert call(results, "--seed", "0", f"toy/test={path}", name="untouched") == 2
+    assert "is the name of the backbone before training" in capsys.readouterr().err
     assert main(["--results", str(results), "--study", "t", "--name", "o", "--seed", "0", f"toy/test={path}"]) == 2
     assert "no evaluation of a study 't'" in capsys.readouterr().err
 

@@ -258,15 +258,19 @@ def test_p_mrr_equals_the_slow_reference(lost: list[str], before: dict[str, floa
 
 
 def test_robustness_is_the_mean_of_group_minima() -> None:
-    # one relevant document at rank 1 or 3: nDCG 1 or 1 / log2(4) = .5; g2-y has no ranking; loner has no group
-    qrels = {q: {"a": 1} for q in ("g1-x", "g1-y", "g2-x", "g2-y", "g3-x", "loner")}
+    # one relevant document at rank 1 or 3: nDCG 1 or 1 / log2(4) = .5; g2-y has no ranking; loner has no group; of
+    # g3 one query is judged, so there is nothing to be robust against
+    qrels: dict[str, dict[str, int]] = {q: {"a": 1} for q in ("g1-x", "g1-y", "g2-x", "g2-y", "g3-x", "loner")}
+    qrels["g3-y"] = {}
     rankings = of(**{"g1-x": "a b c", "g1-y": "b c a", "g2-x": "a b c", "g3-x": "a", "loner": "b"})
-    groups = {"g1-x": "g1", "g1-y": "g1", "g2-x": "g2", "g2-y": "g2", "g3-x": "g3", "g9-unjudged": "g9"}
+    groups = {"g1-x": "g1", "g1-y": "g1", "g2-x": "g2", "g2-y": "g2", "g3-x": "g3", "g3-y": "g3", "g9-unjudged": "g9"}
     result = measures.robustness(10, qrels, rankings, groups)
     assert result.name == "Robustness@10"
-    assert result.per_unit == pytest.approx({"g1": 0.5, "g2": 0.0, "g3": 1.0})
-    assert result.listed == {measures.MISSING: ("g2",)}
-    assert result.mean == pytest.approx(0.5) and result.mean_present_only == pytest.approx(0.75)
+    assert result.per_unit == pytest.approx({"g1": 0.5, "g2": 0.0})
+    assert result.listed == {measures.MISSING: ("g2",), measures.ALONE: ("g3",)}
+    assert result.mean == pytest.approx(0.25) and result.mean_present_only == pytest.approx(0.5)
+    alone = measures.robustness(10, {"loner": {"a": 1}}, rankings, {"loner": "one"})
+    assert alone.mean is None and "1 group of one judged query" in alone.reason
 
 
 def test_the_minimum_is_taken_inside_a_seed() -> None:

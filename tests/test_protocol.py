@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import data_folder
 
-from ablate.evaluation import protocol
+from ablate.evaluation import measures, protocol
 from ablate.evaluation.protocol import Evaluation, compare, evaluate, format_table, read_scores, score_set, write_scores
 from ablate.evaluation.rankings import rank
 from ablate.evaluation.trec import read_qrels
@@ -283,18 +283,21 @@ class WordCount:
 
 
 def films(instructions: tuple[str, str]) -> EvaluationSet:
-    """Two films of the actor, one early, one late, and many others whose texts hold words of the instructions."""
+    """Two films of the actor, one early, one late, and many others whose texts hold words of the instructions.
+
+    Three base queries ask for the same, so that every mean has an interval, of width 0.
+    """
     documents = [Passage("early", "eckhart film"), Passage("late", "eckhart eckhart film")]
     documents += [Passage(f"other{i:02}", "only released films are relevant only relevant") for i in range(20)]
-    queries = [
-        EvaluationQuery("f-og", "f", "eckhart", "any", "original", "og"),
-        EvaluationQuery("f-after", "f", "eckhart", instructions[0], "changed", "after"),
-        EvaluationQuery("f-before", "f", "eckhart", instructions[1], "reversed", "before"),
-    ]
+    bases = ("f", "g", "h")
+    posed = (("any", "original", "og"), (instructions[0], "changed", "after"), (instructions[1], "reversed", "before"))
+    queries = [EvaluationQuery(f"{base}-{words[2]}", base, "eckhart", *words) for base in bases for words in posed]
+    good = {"og": ("early", "late"), "after": ("late",), "before": ("early",)}
     return EvaluationSet(
         "films", tuple(documents), tuple(queries),
-        {"f-og": {"early": 1, "late": 1}, "f-after": {"late": 1}, "f-before": {"early": 1}},
-        {"f-after": ("early",), "f-before": ("late",)}, (("f-after", "f-before"),),
+        {f"{base}-{end}": dict.fromkeys(ids, 1) for base in bases for end, ids in good.items()},
+        {f"{base}-{end}": lost for base in bases for end, lost in (("after", ("early",)), ("before", ("late",)))},
+        tuple((f"{base}-after", f"{base}-before") for base in bases),
     )  # fmt: skip
 
 
@@ -315,6 +318,47 @@ def test_collapse_is_told_from_following() -> None:
     text = format_table(compare(counting, untouched))
     assert "COLLAPSE, after: p-MRR is positive (+90.9), but nDCG@10 under this instruction is 0.000, below the" in text
     assert "untouched 1.000" in text.replace("\n    ", " ")
+
+
+def _noisy(change: float, p_mrr: dict[str, float], num_units: int = 66, spread: float = 0.2) -> Evaluation:
+    """Scores of 66 topics around .07 + `change` and around `p_mrr` by direction, with a spread as real ones have."""
+    noise = [spread * (-1) ** unit * (0.5 + unit / num_units) for unit in range(num_units)]  # mean near 0
+    scores = []
+    for (direction, mean), condition in zip(p_mrr.items(), ("changed", "reversed"), strict=True):
+        for unit, error in enumerate(noise):
+            one = ("films", condition, direction)
+            scores.append(QueryScore(*one, f"{unit}-{direction}", "nDCG@10", 0.07 + change + error * (change != 0)))
+            scores.append(QueryScore(*one, str(unit), "p-MRR", mean + error))
+    return Evaluation(tuple(scores), {}, {}, (), {}, {}, {"films": (("after", "before"),)})
+
+
+def test_what_is_within_chance_is_called_nothing() -> None:
+    before = _noisy(0.0, {"after": 0.0, "before": 0.0})
+    for change, expected in ((-0.012, ""), (-0.05, ""), (-0.2, "collapse")):  # the half-width is about .05
+        trained = _noisy(change, {"after": 0.1, "before": 0.1})
+        rows = [row for row in trained.summary(before, margin=0.005) if row.measure == "p-MRR"]
+        assert {row.verdict for row in rows} == {expected}, change
+    for mean, expected in ((-0.02, ""), (-0.2, "lexical")):
+        model = _noisy(0.0, {"after": mean, "before": mean})
+        assert {row.verdict for row in model.summary() if row.measure == "p-MRR"} == {expected}, mean
+    one_way = _noisy(0.0, {"after": -0.2, "before": -0.02})
+    assert {row.verdict for row in one_way.summary() if row.measure == "p-MRR"} == {""}
+
+
+def test_a_random_order_is_hardly_ever_called_lexical() -> None:
+    # 60 topics of 10 documents, one of them lost in each direction, in random order: 200 draws by one stream
+    draw = np.random.default_rng(0)
+    called = 0
+    for _ in range(200):
+        ranks = draw.integers(1, 11, (60, 3)).tolist()
+        scores = [
+            QueryScore("s", condition, direction, str(topic), "p-MRR", measures.rank_change(first, after))
+            for topic, (first, *afters) in enumerate(ranks)
+            for (condition, direction), after in zip((("changed", "a"), ("reversed", "b")), afters, strict=True)
+        ]
+        found = Evaluation(tuple(scores), {}, {}, (), {}, {}, {"s": (("a", "b"),)}).summary()
+        called += any(row.verdict for row in found)
+    assert called <= 10  # at most 2.5 % are expected; by the sign alone about a third were
 
 
 def test_a_fall_without_a_positive_p_mrr_is_no_collapse() -> None:

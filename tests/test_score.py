@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from conftest import ROOT
 from ablate.evaluation.trec import read_changed_documents, read_groups
 from ablate.records import UserError
 from analysis import score, significance
+from analysis.run_scores import variants_of
 from analysis.scores import Cell, read_scores
 
 RUN = """\
@@ -76,8 +78,9 @@ def test_plain_measures_and_robustness_by_hand(folder: Folder) -> None:
     assert found["run"]["RR@10"]["per_query"] == {"q_1": 0.5, "q_2": 1.0, "r_1": 0.0, "z_1": 0.0}
     assert list(found["run"]) == ["nDCG@10", "nDCG@5", "RR@10", "AP@1000", "recall@100", "recall@1000"]
     robust = found["Robustness@10"]
-    assert robust["per_query"] == pytest.approx({"q": second, "r": 0, "z": 0})
-    assert robust["mean"] == pytest.approx(second / 3) and robust["mean_present_only"] == pytest.approx(second)
+    assert robust["per_query"] == pytest.approx({"q": second})
+    assert robust["mean"] == pytest.approx(second)
+    assert found["listed"]["Robustness@10"] == {"group of one judged query: left out": ["r", "z"]}
     assert found["listed"]["run"] == {
         "judged query without a ranking": ["r_1", "z_1"],
         "judged query without a relevant document": ["z_1"],
@@ -155,12 +158,60 @@ def test_variants_of_a_beir_folder(folder: Folder) -> None:
         changed_qrels=f"{BEIR}1-after\tb\t1\n2-after\tc\t1\n",
     )
     assert folder.score(*arguments, "--changed-variant", "after")["p-MRR"]["per_query"] == {"1": 0.5, "2": 0.5}
-    found = folder.score(*arguments)
-    assert found["p-MRR"] == {"mean": None, "mean_present_only": None, "per_query": {}}
-    assert found["warnings"][-1] == (
-        "p-MRR has no value: no unit is left (3 skipped: without one of the rankings); the query of topic t is t or "
-        "t-og (original), t or t-changed (changed)"
-    )
+    assert folder.score(*arguments)["p-MRR"]["per_query"] == {"1": 0.5, "2": 0.5}  # the judgments say which
+
+
+def test_the_ranking_of_the_plain_query_is_never_taken_for_that_of_a_variant(folder: Folder) -> None:
+    # the runs hold the plain queries too; `a` moves from 1 to 2 under the variant, from 1 to 3 under the plain query
+    plain = "1 Q0 b 1 3 t\n1 Q0 c 2 2 t\n1 Q0 a 3 1 t\n2 Q0 b 1 3 t\n2 Q0 c 2 2 t\n2 Q0 a 3 1 t\n"
+    both = plain + ORIGINAL + CHANGED.replace("-changed", "-after")
+    arguments = pair(folder, original_run=both, changed_run=both,
+                     changed_qrels="1-after 0 b 1\n2-after 0 c 1\n")  # fmt: skip
+    out = folder.path / "s.csv"
+    found = folder.score(*arguments, "--scores", str(out), "--arm", "A", "--seed", "0", "--dataset", "D")
+    assert found["p-MRR"]["per_query"] == {"1": 0.5, "2": 0.5}
+    assert list(found["changed"]["nDCG@10"]["per_query"]) == ["1-after", "2-after"]
+    assert Cell("D", "changed", "after", "p-MRR") in read_scores(out).cells
+
+
+QRELS_OF = {
+    "": {"1": {"a": 1}, "1-2": {"a": 1}},
+    "og": {"1-og": {"a": 1}, "1-2-og": {"a": 1}},
+    "after": {"1-after": {"a": 1}, "1-2-after": {"a": 1}},
+    "before": {"1-before": {"a": 1}},
+    "changed": {"1-changed": {"a": 1}},
+}
+
+
+@pytest.mark.parametrize(
+    ("original", "changed", "asked", "expected"),
+    [
+        (["og"], ["after"], (None, None), ("og", "after")),
+        (["og", "after"], ["og", "after"], (None, None), ("og", "after")),
+        (["og", "changed", "after"], ["og", "changed", "after"], (None, None), ("og", "changed")),
+        ([""], [""], (None, None), ("", "")),
+        ([""], ["after"], (None, None), ("", "after")),
+        (["og"], [""], (None, None), ("og", "")),
+        (["", "og"], ["", "after"], (None, None), ("og", "after")),
+        (["", "after"], ["", "after"], (None, None), ("", "after")),
+        (["before"], ["after", "before"], (None, None), ("before", "after")),
+        (["og"], ["after", "before"], (None, "before"), ("og", "before")),
+        (["og"], ["after", "before"], (None, None), "is open, judged are original -og (2 topics); changed -after (2"),
+        (["after"], ["after"], (None, None), "both 'after'"),
+        (["og"], ["after"], (None, "changed"), "--changed-variant 'changed': no judged changed query ends in"),
+        ([], ["after"], (None, None), "the original judgments have no query of the 2 topics"),
+    ],
+)
+def test_which_variants_are_compared_comes_from_the_judgments(
+    original: list[str], changed: list[str], asked: tuple[str | None, str | None], expected: tuple[str, str] | str
+) -> None:
+    sides = [{query: grades for name in names for query, grades in QRELS_OF[name].items()}
+             for names in (original, changed)]  # fmt: skip
+    if isinstance(expected, str):
+        with pytest.raises(UserError, match=re.escape(expected)):
+            variants_of(*sides, ["1", "1-2"], asked)
+    else:
+        assert variants_of(*sides, ["1", "1-2"], asked) == expected
 
 
 def test_groups_and_chosen_measures(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
@@ -168,19 +219,21 @@ def test_groups_and_chosen_measures(folder: Folder, capsys: pytest.CaptureFixtur
     files = ("--run", folder("a.run", RUN), "--qrels", folder("a.qrels", QRELS))
     found = folder.score(*files, "--groups", groups, "--measure", "RR@1", "--measure", "Robustness@1")
     assert list(found["run"]) == ["RR@1"]
-    assert found["Robustness@10"]["per_query"] == pytest.approx({"one": 1 / math.log2(3), "two": 0, "r": 0})
-    assert found["Robustness@1"]["per_query"] == {"one": 0, "two": 0, "r": 0}
+    assert found["Robustness@10"]["per_query"] == {"two": 0}
+    assert found["Robustness@1"]["per_query"] == {"two": 0}
+    assert found["listed"]["Robustness@10"]["group of one judged query: left out"] == ["one", "r"]
     unnamed = "judged query that the groups file does not name: its group comes from its id"
     assert found["listed"]["Robustness@10"][unnamed] == ["r_1"]
     assert found["warnings"] == ["the groups file names 1 queries that are not judged: 'stranger'"]
     capsys.readouterr()
     assert score.main([*files]) == 0
     two = folder.score(
-        "--run", folder("c.run", RUN.replace("q_1", "q_a_1")), "--qrels", folder("c.qrels", "q_a_1 0 b 1\n")
+        "--run", folder("c.run", RUN.replace("q_1", "q_a_1")), "--qrels", folder("c.qrels", "q_a_1 0 b 1\nq_2 0 a 1\n")
     )
     assert two["Robustness@10"]["per_query"] == {"q": 1.0}  # the part before the first _
     single = folder.score("--run", folder("b.run", "q Q0 a 1 1 t\n"), "--qrels", folder("b.qrels", "q 0 a 1\n"))
-    assert single["warnings"][0].startswith("every group has one query, so Robustness@k is the mean of nDCG@k")
+    assert single["Robustness@10"] == {"mean": None, "mean_present_only": None, "per_query": {}}
+    assert single["warnings"] == ["every group has one query, so there is no Robustness@k; name the groups by --groups"]
 
 
 def test_the_table_names_means_and_comes_after_what_was_wrong(
@@ -207,7 +260,7 @@ def test_the_long_table_is_what_significance_reads(folder: Folder, suffix: str) 
     assert table.seeds == {"A": ("3",)}
     p_mrr = table.cells[Cell("D", "changed", "changed", "p-MRR")]
     assert p_mrr.units == ("1", "2") and p_mrr.values_SQ["A"].tolist() == [[0.5, 0.5]]
-    assert table.cells[Cell("D", "instructed", "all", "Robustness@10")].units == ("q", "r", "z")
+    assert table.cells[Cell("D", "instructed", "all", "Robustness@10")].units == ("q",)
     assert {Cell("D", "", "", "nDCG@10"), Cell("D", "original", "", "nDCG@10")} < set(table.cells)
     assert len(table.cells) == 3 * 6 + 2
 
@@ -242,19 +295,11 @@ def test_arms_are_gathered_in_one_file_for_significance(
     assert f"other.{suffix}: " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("run", "qrels", "message"),
-    [
-        ("y_1 Q0 a 1 1 t\n", QRELS, "run: no ranked query is judged, so everything is 0: ranked 'y_1', judged 'q_1', "),
-        ("", QRELS, "run: the run has no line, so every query scores 0"),
-        ("q_1 Q0 k 1 1 t\n", QRELS, "run: no judged document is ranked for its query, so everything is 0"),
-        (RUN, "", "run: no query is judged, so there is no value"),
-    ],
-)
-def test_files_that_do_not_belong_together_are_warned_of(folder: Folder, run: str, qrels: str, message: str) -> None:
-    found = folder.score("--run", folder("a.run", run), "--qrels", folder("a.qrels", qrels))
-    assert any(warning.startswith(message) for warning in found["warnings"])
-    assert not found["run"]["nDCG@10"]["mean"]
+def test_documents_that_do_not_belong_together_are_warned_of(folder: Folder) -> None:
+    """What measures nothing at all is refused: tests/bad_inputs/score.py."""
+    found = folder.score("--run", folder("a.run", "q_1 Q0 k 1 1 t\n"), "--qrels", folder("a.qrels", QRELS))
+    expected = "run: no judged document is ranked for its query, so everything is 0: do the document ids match?"
+    assert found["warnings"] == [expected] and found["run"]["nDCG@10"]["mean"] == 0
 
 
 @pytest.mark.parametrize(
@@ -288,7 +333,7 @@ def test_half_given_arguments(folder: Folder, capsys: pytest.CaptureFixture[str]
         (["--run", run, "--qrels", qrels, "--scores", "a.csv"], "--arm is missing, and --scores is there"),
         (["--run", run, "--qrels", qrels, "--scores", "a.txt", "--arm", "A", "--seed", "0", "--dataset", "D"],
          "--scores a.txt: the name must end in .csv or .parquet"),
-        ([*pair(folder), "--changed-variant", "og"], "the original and the changed variant are both 'og'"),
+        ([*pair(folder), "--changed-variant", "og"], "--changed-variant 'og': no judged changed query ends in '-og'"),
     ]:  # fmt: skip
         assert score.main(arguments) == 2, message
         assert message in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -19,7 +20,7 @@ from synthetic_study import NDCG, Arm, claim, declare, make_quick, make_study, s
 from ablate.records import UserError
 from analysis.contrasts import Options, crossed
 from analysis.multiplicity import holm
-from analysis.rows import Asked, Plan, contrast_rows, targets
+from analysis.rows import Asked, Plan, bounds, contrast_rows, targets
 from analysis.scores import COLUMNS, Cell, ScoreTable, from_arrow, read_scores, unit_kind
 from analysis.significance import all_tables, main, parse_margins
 from analysis.tables import (
@@ -245,6 +246,41 @@ def test_matched_needs_the_same_seeds() -> None:
         rows_of(table_of(rows), Plan(Options(matched=True)))
     found = rows_of(table_of(study()), Plan(Options(matched=True)))[0]
     assert found.result.df is not None
+
+
+@pytest.mark.parametrize(
+    ("measure", "scale", "weights", "expected"),
+    [
+        ("nDCG@10", 1.0, {"b": 1.0, "a": -1.0}, (-1.0, 1.0)),
+        ("p-MRR", 1.0, {"b": 1.0, "a": -1.0}, (-2.0, 2.0)),
+        ("nDCG@10", 1.0, {"b": 0.5, "c": 0.5, "a": -1.0}, (-1.0, 1.0)),
+        ("nDCG@10", 1.0, {"b": 1.0, "c": 1.0, "a": -2.0}, (-2.0, 2.0)),
+        ("nDCG@10", 100.0, {"b": 1.0, "a": -1.0}, (-math.inf, math.inf)),  # percentages
+        ("latency", 1.0, {"b": 1.0, "a": -1.0}, (-math.inf, math.inf)),
+    ],
+)
+def test_the_ends_of_an_interval_lie_where_a_difference_can(
+    measure: str, scale: float, weights: dict[str, float], expected: tuple[float, float]
+) -> None:
+    # two seeds of three queries, as far apart as they can be: t with so few degrees of freedom leaves every range
+    wild = {"a": [[0.0, 0.0, 0.0], [1.0, 1.0, 0.0]], "b": [[1.0, 1.0, 1.0], [0.0, 0.0, 1.0]]}
+    wild["c"] = wild["b"]
+    blocks = {arm: [np.array(values) * scale] for arm, values in wild.items()}
+    assert bounds(measure, blocks, weights) == expected
+    low, high = crossed(blocks, weights).ci
+    assert low < -scale and high > scale
+    rows = [("s", str(seed), arm, f"q{unit}", value * scale) for arm, matrix in wild.items()
+            for seed, line in enumerate(matrix) for unit, value in enumerate(line)]  # fmt: skip
+    table = from_arrow(pa.table({
+        "arm": [row[2] for row in rows], "seed": [row[1] for row in rows], "dataset": ["d"] * len(rows),
+        "condition": ["plain"] * len(rows), "unit_id": [row[3] for row in rows], "measure": [measure] * len(rows),
+        "value": [row[4] for row in rows],
+    }), "made")  # fmt: skip
+    (target,) = targets(table)
+    (found,) = contrast_rows(table, [Asked("x", weights, target)], Plan())
+    assert found.query_set is not None
+    for estimate in (found.result, found.checkpoints, found.query_set):
+        assert expected[0] <= estimate.ci[0] <= estimate.ci[1] <= expected[1]
 
 
 def test_ndcg_stands_beside_p_mrr() -> None:

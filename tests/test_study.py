@@ -383,7 +383,7 @@ def test_declarations_are_kept_once_and_a_name_cannot_leave_the_folder(tmp_path:
     path.write_text(json.dumps({**json.loads(path.read_text()), "declared_at": "2020"}))
     assert store.declare("mine", declared) == digest and store.declarations("mine")[digest]["declared_at"] == "2020"
     for name in ("", ".", "..", "a/b"):
-        with pytest.raises(UserError, match="cannot be the name of a study"):
+        with pytest.raises(UserError, match="must be a name without a slash"):
             store.declare(name, declared)
     assert store.failure_file("s", "a b", 0) != store.failure_file("s", "a_b", 0)
     path.write_text("{}")

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean, stdev
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +36,7 @@ NO_POSITIVE = "judged query without a relevant document"
 SKIPPED = "skipped: without one of the rankings"
 NOTHING_CHANGED = "no changed document"
 NO_PAIR = "opposites without a document pair"
+ALONE = "group of one judged query: left out"
 
 P_MRR = "p-MRR"
 SICR = "SICR"
@@ -73,6 +76,30 @@ def parse(name: str) -> Measure:
     if name in _WITHOUT_CUTOFF:
         return Measure(name, None)
     raise UserError(f"measure {name!r} is not known; known are {', '.join(KNOWN_MEASURES)} (k = 1, 2, …)")
+
+
+def range_of(name: str) -> tuple[float, float]:
+    """Return the lowest and the highest value that a measure can have; infinite ones for a measure that is not ours."""
+    try:
+        family = parse(name).family
+    except UserError:
+        return -math.inf, math.inf
+    return (-1.0, 1.0) if family in (P_MRR, WISE, WISE_CODE) else (0.0, 1.0)
+
+
+def within(ends: tuple[float, float], low: float, high: float) -> tuple[float, float]:
+    """Return an interval cut to a range, as the ends of a symmetric one may lie where no value can."""
+    return min(max(ends[0], low), high), min(max(ends[1], low), high)
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
+    """Return the t interval of the mean over units, or None for fewer than two of them."""
+    from scipy.special import stdtrit
+
+    if len(values) < 2:
+        return None
+    half = float(stdtrit(len(values) - 1, (1 + level) / 2)) * stdev(values) / math.sqrt(len(values))
+    return fmean(values) - half, fmean(values) + half
 
 
 def mean_name(name: str) -> str:
@@ -182,9 +209,12 @@ def robustness(cutoff: int, qrels: Qrels, rankings: Rankings, groups: Mapping[st
     """Return Robustness@k: for each group of queries, the minimum of nDCG@k over its judged members.
 
     `groups` maps query_id -> group; judged queries without a group are not counted. A member without a ranking scores
-    0, hence its group too. Groups of one member count. The mean is over groups.
+    0, hence its group too. A group of one judged query has nothing to be robust against: it is left out and listed.
+    The mean is over groups.
     """
-    members = query_measure(f"nDCG@{cutoff}", {q: g for q, g in qrels.items() if q in groups}, rankings)
+    size = Counter(groups[query_id] for query_id, grades in qrels.items() if grades and query_id in groups)
+    together = {query_id: grades for query_id, grades in qrels.items() if size[groups.get(query_id, "")] > 1}
+    members = query_measure(f"nDCG@{cutoff}", together, rankings)
     lowest: dict[str, float] = {}
     for query_id, value in members.per_unit.items():
         group = groups[query_id]
@@ -194,6 +224,8 @@ def robustness(cutoff: int, qrels: Qrels, rankings: Rankings, groups: Mapping[st
         for reason, units in members.listed.items()
         if reason != UNJUDGED
     }
+    if alone := tuple(group for group, count in size.items() if count == 1):
+        listed[ALONE] = alone
     absent = frozenset(groups[query_id] for query_id in members.absent)
     return MeasureResult(f"Robustness@{cutoff}", lowest, listed, absent=absent)
 

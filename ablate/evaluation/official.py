@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -283,7 +284,9 @@ def agreements(one: EvaluationSet, evaluation: Evaluation) -> list[Agreement]:
     grouped = all(query.base_id == query.query_id.split("_")[0] for query in one.queries)  # as mteb groups
     if ("instructed", "Robustness@10") in values and grouped:
         ours = _mean(values["instructed", "Robustness@10"])
-        found.append(Agreement("Robustness@10", ours, theirs.robustness_at_10(one.qrels, everything, all_scores)))
+        size = Counter(query_id.split("_")[0] for query_id in one.qrels)  # mteb counts groups of one, we do not
+        qrels = {query_id: grades for query_id, grades in one.qrels.items() if size[query_id.split("_")[0]] > 1}
+        found.append(Agreement("Robustness@10", ours, theirs.robustness_at_10(qrels, everything, all_scores)))
     if one.opposites:
         ours = _mean(values["pairs", measures.PAIRWISE_ACCURACY])
         at_one = theirs.calculate_retrieval_scores(everything, one.qrels, [1]).all_scores

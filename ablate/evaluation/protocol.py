@@ -83,15 +83,15 @@ class Evaluation:
     def summary(self, reference: Evaluation | None = None, *, margin: float = 0.0) -> list[SummaryRow]:
         """Return the means over judged units, with a verdict on every p-MRR.
 
-        `collapse`: p-MRR is positive and nDCG@10 under the changed instruction is more than `margin` below that of
-        `reference` (the untouched backbone); without one nothing is called a collapse. `lexical`: p-MRR is negative
-        in both of two opposite directions.
+        `collapse`: p-MRR is positive and nDCG@10 under the changed instruction lies below that of `reference` (the
+        untouched backbone) by more than `margin`; without one nothing is called a collapse. `lexical`: p-MRR is
+        negative in both of two opposite directions. Both must be more than chance among the units: the 95 % t interval
+        of the paired differences, or of p-MRR, lies there as a whole, so that one unit alone is called nothing.
         """
         units = _by_measure(self.scores)
         means = {key: _mean(values.values()) for key, values in units.items()}
         others = {} if reference is None else _by_measure(reference.scores)
-        reference_means = {key: _mean(values.values()) for key, values in others.items()}
-        p_mrr_of = {(key[0], key[2]): mean for key, mean in means.items() if key[3] == measures.P_MRR}
+        falls = {(key[0], key[2]) for key, u in units.items() if key[3] == measures.P_MRR and _below(u.values())}
         rows: list[SummaryRow] = []
         for (dataset, condition, direction, measure), mean in means.items():
             num_units = len(units[dataset, condition, direction, measure])
@@ -100,21 +100,27 @@ class Evaluation:
                 parts = [u for key, u in units.items() if key[:2] == (dataset, "original") and key[3] == NDCG]
                 original = [value for part in parts for value in part.values()]
                 changed_key = (dataset, condition, direction, NDCG)
-                changed, before = means.get(changed_key), reference_means.get(changed_key)
+                after, before = units.get(changed_key, {}), others.get(changed_key, {})
                 verdict: Verdict = ""
-                if mean > 0 and changed is not None and before is not None and changed < before - margin:
+                if mean > 0 and _below([after[unit] - before[unit] for unit in after if unit in before], -margin):
                     verdict = "collapse"
                 twins = [b if a == direction else a for a, b in self.opposites.get(dataset, ()) if direction in (a, b)]
-                if mean < 0 and any(p_mrr_of.get((dataset, twin), 0.0) < 0 for twin in twins):
+                if (dataset, direction) in falls and any((dataset, twin) in falls for twin in twins):
                     verdict = "lexical"
                 before_change = _mean(original) if original else None
-                row = row._replace(ndcg_original=before_change, ndcg_changed=changed, verdict=verdict)
+                row = row._replace(ndcg_original=before_change, ndcg_changed=means.get(changed_key), verdict=verdict)
             rows.append(row)
         return rows
 
 
 def _mean(values: Collection[float]) -> float:
     return math.fsum(values) / len(values)
+
+
+def _below(values: Iterable[float], bound: float = 0.0) -> bool:
+    """Return whether the mean over units is below a bound by more than chance: its whole 95 % t interval is."""
+    found = measures.mean_interval(list(values))
+    return found is not None and found[1] < bound
 
 
 Key = tuple[str, str, str, str]
@@ -225,6 +231,7 @@ def score_set(one: EvaluationSet, rankings: Iterable[Ranking], *, depth: int | N
     robust = measures.robustness(10, one.qrels, found, groups)
     for base_id, value in robust.per_unit.items():
         log.add(INSTRUCTED, "all", base_id, ROBUSTNESS, value)
+    log.mention(f"{ROBUSTNESS}: {measures.ALONE}", robust.listed.get(measures.ALONE, ()))
     directions = _score_pairs(one, known, found, log)
     doc_ids = sorted(passage.doc_id for passage in one.documents)
     present = set(doc_ids)
@@ -501,13 +508,14 @@ def _change_lines(rows: Sequence[TableRow]) -> list[str]:
         if ours.verdict == "collapse":
             words.append(
                 f"COLLAPSE, {ours.direction}: p-MRR is positive ({cells[0]}), but nDCG@10 under this instruction is "
-                f"{cells[4]}, below the untouched {cells[5]}: documents are lost, the instruction is not followed."
+                f"{cells[4]}, below the untouched {cells[5]} by more than chance (95 % interval over queries): "
+                "documents are lost, the instruction is not followed."
             )
         for row, who in ((ours, "trained"), (theirs, "untouched")):
             if row.verdict == "lexical":
                 words.append(
-                    f"LEXICAL, {row.direction} ({who}): p-MRR is negative here and under the opposite instruction: "
-                    "the words of the instruction lift the same documents whatever it asks for."
+                    f"LEXICAL, {row.direction} ({who}): p-MRR is negative here and under the opposite instruction, by "
+                    "more than chance: the words of the instruction lift the same documents whatever it asks for."
                 )
     wrapped = [textwrap.fill(text, 106, initial_indent="  ", subsequent_indent="    ") for text in words]
     return [*lines, *wrapped]
