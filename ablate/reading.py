@@ -18,7 +18,7 @@ import re
 import stat
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -162,9 +162,15 @@ def _text(raw: bytes, name: str, number: int) -> str:
     return text if text.strip(SPACE) else ""
 
 
+def is_comment(text: str) -> bool:
+    """Return whether a line of judgments is a comment."""
+    return text.lstrip(SPACE).startswith(COMMENT)
+
+
 def columns(text: str) -> list[str]:
-    """Return the columns of a line, separated by ASCII white space."""
-    return _COLUMN.findall(text)
+    """Return the columns of a line, separated by ASCII white space and by nothing else."""
+    # str.split() is twice as fast; on ASCII it differs by U+001C to U+001F, which no id may have
+    return text.split() if text.isascii() else _COLUMN.findall(text)
 
 
 def tabbed(text: str) -> list[str]:
@@ -172,22 +178,28 @@ def tabbed(text: str) -> list[str]:
     return [column.strip(SPACE) for column in text.split("\t")]
 
 
-def parse_json(text: str, place: str) -> Any:
-    """Return a JSON value; raises UserError for anything else, and for half of a surrogate pair, which is no text."""
+def parse_json(
+    text: str, place: str, remedy: str = "every line is one JSON object", pairs: Callable[..., Any] | None = None
+) -> Any:
+    """Return a JSON value; raises UserError for anything else, and for half of a surrogate pair, which is no text.
+
+    `pairs` is called with the (name, value) pairs of every object, see `object_pairs_hook` of `json.loads`.
+    """
     try:
-        found = json.loads(text)
+        found = json.loads(text, object_pairs_hook=pairs)
         if "\\ud" in text or "\\uD" in text:
             json.dumps(found, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
-        raise UserError(
-            f"{place}: not JSON ({error.msg} at column {error.colno}); every line is one JSON object"
-        ) from None
+        where = place if error.lineno == 1 else at(place, error.lineno)
+        raise UserError(f"{where}: not JSON ({error.msg} at column {error.colno}); {remedy}") from None
     except UnicodeEncodeError as error:
         half = ascii(error.object[error.start])[1:-1]
         raise UserError(
             f"{place}: {half} is half of a surrogate pair (a text cut within a character?); mend the text"
         ) from None
     except (ValueError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{place}: JSON that cannot be read ({reason_of(error)}); mend the line") from None
     return found
 
@@ -200,25 +212,25 @@ def json_object(text: str, place: str) -> dict[str, Any]:
     return found
 
 
-def grade(text: str, place: str) -> int:
-    """Return a grade, ASCII digits with or without a minus sign; raises UserError for anything else."""
+def grade(text: str) -> int:
+    """Return a grade, ASCII digits with or without a minus sign; raises UserError, without a place, for others."""
     if not _GRADE.fullmatch(text):
-        raise UserError(f"{place}: grade {_short(text)} is no integer; write a grade like 0 or 1, in ASCII digits")
+        raise UserError(f"grade {_short(text)} is no integer; write a grade like 0 or 1, in ASCII digits")
     if len(text) > 9 or abs(int(text)) > MAX_GRADE:
-        raise UserError(f"{place}: grade {_short(text)} is out of range; allowed: {-MAX_GRADE:,} to {MAX_GRADE:,}")
+        raise UserError(f"grade {_short(text)} is out of range; allowed: {-MAX_GRADE:,} to {MAX_GRADE:,}")
     return int(text)
 
 
-def score(text: str, place: str) -> float:
-    """Return a score as float32 can hold it, infinities included; raises UserError for NaN and anything else."""
+def score(text: str) -> float:
+    """Return a score as float32 can hold it, infinities included; raises UserError, without a place, for others."""
     try:
         found = float(text if text.isascii() and "_" not in text else "none")
     except ValueError:
-        raise UserError(f"{place}: score {_short(text)} is no number") from None
+        raise UserError(f"score {_short(text)} is no number") from None
     if math.isnan(found):
-        raise UserError(f"{place}: the score is NaN; it must be a number")
+        raise UserError("the score is NaN; it must be a number")
     if abs(found) > MAX_SCORE and not math.isinf(found):
-        raise UserError(f"{place}: score {text} is beyond ±3.4e38, where all scores are equal; scale the scores")
+        raise UserError(f"score {text} is beyond ±3.4e38, where all scores are equal; scale the scores")
     return found
 
 
