@@ -9,8 +9,18 @@ data set counts alike, and the same seeds serve them all). A contrast is a weigh
     SE²    = Vres + max(Vseed - Vres, 0) + max(Vquery - Vres, 0)
     df     = SE⁴ / (sum of squared mean squares, each over its own df), at least min(S_a - 1, Q - 1)
 
+Units may come in G clusters (wordings, kinds of constraint) that are the random factor in the place of units. With
+d_q = sum w_a unit mean_a, and R_a[g, s] the sum of the residuals of a cluster,
+
+    Vquery = G / (G - 1) sum_g (sum_{q in g} (d_q - mean d) / Q)²                                            df G - 1
+    Vres   = sum_a w_a² G / (G - 1) / (S_a (S_a - 1)) sum_{g, s} (R_a[g, s] / Q)²                df (S_a - 1)(G - 1)
+
+which with one unit in each cluster is the above. H fixed strata that every cluster lies in one of (forms of
+instruction): d_q less the mean of its stratum in Vquery, and G - H for G - 1.
+
 Sources: crossed readers and cases of Obuchowski and Rockette (1995) and Hillis (2007), with units for cases and seeds
-for readers; degrees of freedom of Satterthwaite (1946) and Welch (1947); two one-sided tests of Schuirmann (1987).
+for readers; degrees of freedom of Satterthwaite (1946) and Welch (1947); two one-sided tests of Schuirmann (1987); the
+clustered sums of Liang and Zeger (1986), for evaluation questions Miller (2024), arXiv 2411.00640.
 """
 
 from __future__ import annotations
@@ -30,6 +40,9 @@ Blocks = Values | Sequence[Values]
 """Scores of an arm: (S, Q), or one such matrix for each data set of a macro mean."""
 Estimand = Literal["method", "these_checkpoints"]
 SeedVariance = Literal["welch", "family"]
+
+Codes = npt.NDArray[np.int64]
+"""Whole numbers from 0 that stand for names."""
 
 _ROUNDING = 64 * np.finfo(np.float64).eps
 """Share of the largest score below which a standard deviation is rounding, not spread."""
@@ -109,6 +122,60 @@ def _check_margin(margin: float) -> None:
         raise UserError(f"the margin is {margin}; it must be above 0, in units of the measure")
 
 
+@dataclass(frozen=True)
+class Grouping:
+    """To which cluster, and to which fixed stratum, the units of a data set belong: both (Q,)."""
+
+    clusters: Codes
+    strata: Codes
+
+    @classmethod
+    def of(cls, clusters: Sequence[object], strata: Sequence[object] | None = None) -> Grouping:
+        """Return the grouping of names; without strata there is one.
+
+        Raises UserError for fewer than two clusters beyond the strata, and a cluster in two strata.
+        """
+        codes = np.unique(np.asarray([str(name) for name in clusters]), return_inverse=True)[1].reshape(-1)
+        layers = np.zeros_like(codes)
+        if strata is not None:
+            layers = np.unique(np.asarray([str(name) for name in strata]), return_inverse=True)[1].reshape(-1)
+        if len(np.unique(np.stack([codes, layers]), axis=1).T) != codes.max() + 1:
+            raise UserError("a cluster has units in two strata; name the clusters so that each lies in one")
+        made = cls(codes, layers)
+        if made.df < 1:
+            raise UserError(
+                f"{codes.max() + 1} clusters in {layers.max() + 1} strata; a test needs one cluster more than strata"
+            )
+        return made
+
+    @property
+    def num_clusters(self) -> int:
+        """G."""
+        return int(self.clusters.max()) + 1
+
+    @property
+    def df(self) -> int:
+        """G - H."""
+        return self.num_clusters - int(self.strata.max()) - 1
+
+    def sums(self, values: Values) -> Values:
+        """Return the sums of (..., Q) values over each cluster: (..., G), in some order."""
+        if self.num_clusters == len(self.clusters):
+            return values
+        order = np.argsort(self.clusters, kind="stable")
+        starts = np.searchsorted(self.clusters[order], np.arange(self.num_clusters))
+        return np.asarray(np.add.reduceat(values[..., order], starts, axis=-1))
+
+    def centred(self, values_Q: Values) -> Values:
+        """Return values less the mean of their stratum: (Q,)."""
+        means = np.bincount(self.strata, values_Q) / np.bincount(self.strata)
+        return values_Q - means[self.strata]
+
+    def mean_square(self, sums: Values, num_units: int) -> float:
+        """Return the mean square per unit that sums over clusters show: with a unit in each, their variance."""
+        return float(np.vdot(sums, sums)) * self.num_clusters / self.df / num_units
+
+
 class _Moments(NamedTuple):
     """What the test needs of one arm; lists run over data sets."""
 
@@ -123,12 +190,18 @@ class _Moments(NamedTuple):
     trained: bool
 
 
-def crossed(arms: Mapping[str, Blocks], weights: Mapping[str, float], options: Options | None = None) -> Estimate:
+def crossed(
+    arms: Mapping[str, Blocks],
+    weights: Mapping[str, float],
+    options: Options | None = None,
+    groupings: Sequence[Grouping] | None = None,
+) -> Estimate:
     """Return the crossed contrast test of arms (S, Q) with these weights.
 
     Units must be the same, in the same order, in all arms; seeds may differ in number unless they are matched. Arms
-    of weight 0 matter only for the seed variance of the family. Raises UserError naming the arm for weights that do
-    not sum to 0, unknown or single-seed arms, unlike units and values that are not finite.
+    of weight 0 matter only for the seed variance of the family. `groupings`: one for each data set; None: every unit
+    is a cluster. Raises UserError naming the arm for weights that do not sum to 0, unknown or single-seed arms, unlike
+    units, values that are not finite, and groupings of other units.
     """
     options = options or Options()
     blocks = _checked(arms, weights, options)
@@ -142,19 +215,22 @@ def crossed(arms: Mapping[str, Blocks], weights: Mapping[str, float], options: O
         blocks, used, trained = {"": _paired(blocks, used, trained)}, {"": 1.0}, [""]
     pooled = [arm for arm in blocks if arm in trained or (options.seed_variance == "family" and arm not in used)]
     pooled = [arm for arm in pooled if arm not in options.deterministic and len(blocks[arm][0]) > 1]
-    moments = {arm: _moments(blocks[arm], arm in pooled, tiny) for arm in dict.fromkeys([*used, *pooled])}
+    groups = _groupings(groupings, [block.shape[1] for block in next(iter(blocks.values()))])
+    moments = {arm: _moments(blocks[arm], arm in pooled, tiny, groups) for arm in dict.fromkeys([*used, *pooled])}
 
     num_sets = len(next(iter(moments.values())).unit_means)
     sizes = [len(means) for means in next(iter(moments.values())).unit_means]
     estimate = sum(weight * float(moments[arm].seed_means_S.mean()) for arm, weight in used.items())
     query_parts = []
-    for place, size in enumerate(sizes):
+    for place, (size, group) in enumerate(zip(sizes, groups, strict=True)):
         differences_Q = sum(weight * moments[arm].unit_means[place] for arm, weight in used.items())
-        query_parts.append(_above(float(np.var(differences_Q, ddof=1)), tiny) / size / num_sets**2)
+        square = group.mean_square(group.sums(group.centred(np.asarray(differences_Q))), size)
+        query_parts.append(_above(square, tiny) / size / num_sets**2)
     v_query = sum(query_parts)
-    den = sum(part**2 / (size - 1) for part, size in zip(query_parts, sizes, strict=True))
+    den = sum(part**2 / group.df for part, group in zip(query_parts, groups, strict=True))
 
-    seed_parts, residual_parts, floor = _seed_parts(moments, used, trained, pooled, sizes, options)
+    freedoms = [group.df for group in groups]
+    seed_parts, residual_parts, floor = _seed_parts(moments, used, trained, pooled, sizes, freedoms, options)
     v_seed, v_resid = sum(part for part, _ in seed_parts), sum(part for part, _ in residual_parts)
     den += sum(part**2 / df for part, df in [*seed_parts, *residual_parts])
     seed_only = max(v_seed - v_resid, 0.0)
@@ -162,7 +238,7 @@ def crossed(arms: Mapping[str, Blocks], weights: Mapping[str, float], options: O
     parts = (v_seed, v_query, v_resid)
     if square == 0:
         return _without_error(estimate, scale, parts, bool(trained), options.alpha)
-    df = max(square**2 / den, min([floor, *(size - 1 for size in sizes)]))
+    df = max(square**2 / den, min([floor, *freedoms]))
     return _with_error(estimate, square**0.5, df, parts, seed_only / square if trained else None, options.alpha)
 
 
@@ -357,17 +433,26 @@ def _seed_means(blocks: Sequence[Values]) -> Values:
     return np.asarray(np.mean([block.mean(axis=1) for block in blocks], axis=0))
 
 
-def _moments(blocks: Sequence[Values], trained: bool, tiny: float) -> _Moments:
+def _groupings(groupings: Sequence[Grouping] | None, sizes: Sequence[int]) -> list[Grouping]:
+    if groupings is None:
+        return [Grouping(np.arange(size), np.zeros(size, dtype=np.int64)) for size in sizes]
+    if [len(group.clusters) for group in groupings] != list(sizes):
+        named = ", ".join(str(len(group.clusters)) for group in groupings)
+        raise UserError(f"the clusters are of {named} units, the scores of {', '.join(map(str, sizes))}")
+    return list(groupings)
+
+
+def _moments(blocks: Sequence[Values], trained: bool, tiny: float, groups: Sequence[Grouping]) -> _Moments:
     means_S = _seed_means(blocks)
     unit_means = [block.mean(axis=0) for block in blocks]
     if not trained:
         return _Moments(len(means_S), means_S, unit_means, 0.0, [0.0] * len(blocks), False)
     residual_squares = []
-    for block, unit_means_Q in zip(blocks, unit_means, strict=True):
+    for block, unit_means_Q, group in zip(blocks, unit_means, groups, strict=True):
         rest_SQ = block - unit_means_Q
         rest_SQ -= rest_SQ.mean(axis=1, keepdims=True)
-        df = (block.shape[0] - 1) * (block.shape[1] - 1)
-        residual_squares.append(_above(float(np.vdot(rest_SQ, rest_SQ)) / df, tiny))
+        square = group.mean_square(group.sums(rest_SQ), block.shape[1]) / (block.shape[0] - 1)
+        residual_squares.append(_above(square, tiny))
     seed_square = _above(float(np.var(means_S, ddof=1)), tiny)
     return _Moments(len(means_S), means_S, unit_means, seed_square, residual_squares, True)
 
@@ -382,6 +467,7 @@ def _seed_parts(
     trained: Sequence[str],
     pooled: Sequence[str],
     sizes: Sequence[int],
+    freedoms: Sequence[int],
     options: Options,
 ) -> tuple[list[tuple[float, int]], list[tuple[float, int]], float]:
     """Return the seed and the residual parts of the variance, each with its df, and the least df of the seeds."""
@@ -392,9 +478,9 @@ def _seed_parts(
         seed_parts = [(used[a] ** 2 * moments[a].seed_square / moments[a].num_seeds, moments[a].num_seeds - 1)
                       for a in trained]  # fmt: skip
         residual_parts = [
-            (used[a] ** 2 * square / (moments[a].num_seeds * size) / count, (moments[a].num_seeds - 1) * (size - 1))
+            (used[a] ** 2 * square / (moments[a].num_seeds * size) / count, (moments[a].num_seeds - 1) * free)
             for a in trained
-            for square, size in zip(moments[a].residual_squares, sizes, strict=True)
+            for square, size, free in zip(moments[a].residual_squares, sizes, freedoms, strict=True)
         ]
         return seed_parts, residual_parts, min(moments[a].num_seeds - 1 for a in trained)
     spread = sum(used[arm] ** 2 / moments[arm].num_seeds for arm in trained)
@@ -402,9 +488,9 @@ def _seed_parts(
     total = sum(dfs.values())
     seed_square = sum(dfs[arm] * moments[arm].seed_square for arm in pooled) / total
     residual_parts = []
-    for place, size in enumerate(sizes):
+    for place, (size, free) in enumerate(zip(sizes, freedoms, strict=True)):
         residual_square = sum(dfs[arm] * moments[arm].residual_squares[place] for arm in pooled) / total
-        residual_parts.append((residual_square * spread / size / count, total * (size - 1)))
+        residual_parts.append((residual_square * spread / size / count, total * free))
     return [(seed_square * spread, total)], residual_parts, total
 
 

@@ -1,0 +1,114 @@
+"""Clusters of units: by hand, against the plain test, invariances, two kinds at once, and type-I error."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from ablate.records import UserError
+from analysis.clusters import clustered, clustered_twice, intra_class, without_each
+from analysis.contrasts import Estimate, Grouping, Options, crossed
+from benchmarks.cluster_calibration import type_one
+
+B_MINUS_A = {"B": 1.0, "A": -1.0}
+
+
+def draw(seed: int, num_seeds: int = 4, num_units: int = 24) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(seed)
+    return {arm: random.normal(size=(num_seeds, num_units)) for arm in "AB"}
+
+
+def assert_same(first: Estimate, second: Estimate) -> None:
+    assert dataclasses.astuple(first)[:4] == pytest.approx(dataclasses.astuple(second)[:4])
+    assert first.ci == pytest.approx(second.ci) and first.v_resid == pytest.approx(second.v_resid)
+
+
+def test_one_unit_in_each_cluster_is_the_plain_test() -> None:
+    arms = draw(0)
+    plain, alone = crossed(arms, B_MINUS_A), crossed(arms, B_MINUS_A, None, [Grouping.of(range(24))])
+    assert_same(plain, alone)
+
+
+def test_variance_parts_of_clusters_by_hand() -> None:
+    """A is 0 for both seeds; B has unit means 1, 3, 5, 7 and residuals of seed 1 (+1, +1, -1, -1), seed 2 minus those.
+
+    Clusters {1, 2} and {3, 4}: the mean is 4, sums of deviations -4 and +4, each over Q = 4: z = -1, 1, and V_query =
+    2/1 * (1 + 1) = 4. Residual sums +-2 in each cluster, over Q: +-.5, so V_res = 2/1 / (2 * 1) * 4 * .25 = 1.
+    """
+    wave = np.array([1.0, 1, -1, -1])
+    base = np.array([1.0, 3, 5, 7])
+    arms = {"A": np.zeros((2, 4)), "B": np.array([base + wave, base - wave])}
+    group = Grouping.of(["x", "x", "y", "y"])
+    found = crossed(arms, B_MINUS_A, Options(deterministic=frozenset("A")), [group])
+    assert (found.estimate, found.v_query, found.v_resid, found.v_seed) == pytest.approx((4, 4, 1, 0))
+    assert found.se == pytest.approx(2.0)  # 1 + max(0 - 1, 0) + (4 - 1)
+    assert found.df == pytest.approx(max(16 / (4**2 / 1 + 1 / 1), 1))
+
+
+def test_strata_take_their_means_out_of_the_variance() -> None:
+    arms = {"A": np.zeros((2, 6)), "B": np.tile([1.0, 1, 2, 9, 9, 10], (2, 1))}
+    clusters, strata = ["a", "a", "b", "c", "c", "d"], ["low"] * 3 + ["high"] * 3
+    fixed = Options(deterministic=frozenset("AB"))
+    apart = crossed(arms, B_MINUS_A, fixed, [Grouping.of(clusters, strata)])
+    together = crossed(arms, B_MINUS_A, fixed, [Grouping.of(clusters)])
+    # Deviations from the stratum's mean: -1/3, -1/3, 2/3 in each; sums -2/3 and 2/3, over 6, four of them; G/(G-H) = 2.
+    assert apart.v_query == pytest.approx(2 * 4 * (2 / 3 / 6) ** 2)
+    assert apart.estimate == together.estimate and apart.v_query < together.v_query / 10
+    with pytest.raises(UserError, match="a cluster has units in two strata"):
+        Grouping.of(["a", "a"], ["low", "high"])
+    with pytest.raises(UserError, match="2 clusters in 2 strata; a test needs one cluster more than strata"):
+        Grouping.of(["a", "b"], ["low", "high"])
+
+
+def test_names_and_order_of_clusters_do_not_matter() -> None:
+    arms, names = draw(1), [f"c{place % 5}" for place in range(24)]
+    order = np.random.default_rng(0).permutation(24)
+    first = crossed(arms, B_MINUS_A, None, [Grouping.of(names)])
+    moved = {arm: values[:, order] for arm, values in arms.items()}
+    second = crossed(moved, B_MINUS_A, None, [Grouping.of([names[place] + "!" for place in order])])
+    assert_same(first, second)
+    with pytest.raises(UserError, match="the clusters are of 3 units, the scores of 24"):
+        crossed(arms, B_MINUS_A, None, [Grouping.of("abc")])
+
+
+def test_equal_units_in_a_cluster_have_icc_one_and_their_number_as_design_effect() -> None:
+    random = np.random.default_rng(3)
+    values = np.repeat(random.normal(size=12), 4)
+    group = Grouping.of([place // 4 for place in range(48)])
+    assert intra_class(values, group) == pytest.approx(1.0)
+    assert intra_class(values, Grouping.of(range(48))) is None
+    arms = {"A": np.zeros((1, 48)), "B": values[None]}
+    found = clustered(arms, B_MINUS_A, [group], Options(deterministic=frozenset("AB")))
+    assert found.design_effect == pytest.approx(4 * (12 / 11) / (48 / 47)) and found.num_clusters == 12
+    assert not found.is_exploratory
+
+
+def test_two_kinds_of_clusters_are_no_surer_than_the_worse_of_them() -> None:
+    random = np.random.default_rng(4)
+    rows, columns = np.repeat(np.arange(8), 8), np.tile(np.arange(8), 8)
+    values = random.normal(size=8)[rows] + random.normal(size=8)[columns] + 0.1 * random.normal(size=64)
+    arms = {"A": np.zeros((1, 64)), "B": values[None]}
+    fixed = Options(deterministic=frozenset("AB"))
+    first, second = [Grouping.of(rows)], [Grouping.of(columns)]
+    both = clustered_twice(arms, B_MINUS_A, first, second, fixed)
+    alone = [crossed(arms, B_MINUS_A, fixed, g) for g in (first, second)]
+    cells = crossed(arms, B_MINUS_A, fixed, [Grouping.of(range(64))])
+    assert both.se**2 == pytest.approx(alone[0].se ** 2 + alone[1].se ** 2 - cells.se**2)
+    assert both.se > max(found.se for found in alone)
+
+
+def test_the_cluster_that_carries_the_effect_comes_first() -> None:
+    arms = {"A": np.zeros((1, 6)), "B": np.array([[9.0, 9, 0, 0, 1, 1]])}
+    found = without_each(arms, B_MINUS_A, [["x", "x", "y", "y", "z", "z"]])
+    assert list(found.items())[0] == ("x", 0.5) and math.isclose(found["y"], 5.0)
+    with pytest.raises(UserError, match="the cluster 'x' is a whole data set"):
+        without_each(arms, B_MINUS_A, [["x"] * 6])
+
+
+def test_type_one_error_holds_where_the_plain_test_fails() -> None:
+    rates = type_one(clusters=10, icc=0.5, units=144, seeds=5, draws=400, seed=0)
+    noise = 3 * math.sqrt(0.05 * 0.95 / 400)
+    assert rates["clustered"] <= 0.065 + noise and rates["plain"] > 0.2
