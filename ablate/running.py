@@ -17,9 +17,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ablate.lock import Lock
 from ablate.planning import Cell, duration, is_done, is_running
 from ablate.records import UserError
-from ablate.results import Lock, ResultStore, disk_trouble, now
+from ablate.results import ResultStore, disk_trouble, now
 
 POLL_S = 0.5
 """Between looks at cells that other processes work on."""

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from ablate.config import Count, Positive, build, digest, plain
 from ablate.factors import Range
-from ablate.overrides import quoted
+from ablate.overrides import quoted, written
 from ablate.records import UserError
 
 NOT_CROSSED = ("seed", "experiment", "sweeps", "study", "runtime.study", "runtime.label", "runtime.results")

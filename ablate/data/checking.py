@@ -186,7 +186,7 @@ def unmeasured(one: EvaluationSet) -> list[Finding]:
             Finding(
                 "warning",
                 f"{one.name}: p-MRR is not measured for {len(alone):,} of {len(instructed):,} instructed queries "
-                f"(first: {alone[0].query_id}): their base query has no original variant; in a BEIR folder it is called og",
+                f"(first: {alone[0].query_id}): their base query has no original variant (in a BEIR folder: og)",
             )
         )
     if not any(_relevant(one, query) for query in one.queries):

@@ -80,7 +80,7 @@ def score_of(record: Record, name: str, item: dict[str, Any], what: str) -> floa
     value = item.get(what)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise record.error(f"{name}: the {what} of passage {item.get('docid')!r} is {value!r} instead of a number")
     if not 0 <= value <= 1:
         raise record.error(
