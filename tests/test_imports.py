@@ -61,7 +61,7 @@ RULES: dict[str, set[str]] = {
                       "ablate.stages", "ablate.tuning", "hydra", "numpy", "optuna", "sqlalchemy", "yaml"},
     "ablate.metering": {"pynvml", "torch"},
     "ablate.planning": {"ablate.config", "ablate.overrides", "ablate.records", "ablate.results", "ablate.study"},
-    "ablate.running": {"ablate.planning", "ablate.records", "ablate.results"},
+    "ablate.running": {"ablate.lock", "ablate.planning", "ablate.records", "ablate.results"},
     "ablate": set(),
     "analysis": {"ablate.records", "ablate.factors", "ablate.config", "ablate.overrides", "ablate.reading",
                  "ablate.results", "ablate.study", "ablate.evaluation.measures",
