@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from analysis.clusters import EXPLORATORY_BELOW
 from analysis.contrasts import Estimate
 from analysis.rows import ContrastRow, Plan, replication
 from analysis.scores import ScoreTable
@@ -102,7 +103,8 @@ def _notes(rows: Sequence[ContrastRow], plan: Plan) -> tuple[str, ...]:
     if options.deterministic:
         notes.append(f"Declared without training randomness: {', '.join(sorted(options.deterministic))}.")
     if any(row.status == "exploratory" for row in rows):
-        notes.append("exploratory: fewer than 5 seeds in a trained arm, or slices that were not declared.")
+        few = f", fewer than {EXPLORATORY_BELOW} clusters" if any(row.clusters for row in rows) else ""
+        notes.append(f"exploratory: fewer than 5 seeds in a trained arm{few}, or slices that were not declared.")
     for row in rows:
         if row.cell.measure == "p-MRR" and not row.guards:
             notes.append(f"{row.label}, {row.cell}: there is no nDCG beside p-MRR, so a collapse cannot be seen.")
@@ -111,6 +113,21 @@ def _notes(rows: Sequence[ContrastRow], plan: Plan) -> tuple[str, ...]:
                 f"{row.label}, {row.cell}: with {row.num_units} units a sign flip cannot reach {options.alpha:g}."
             )
     return tuple(notes)
+
+
+def clusters_table(rows: Sequence[ContrastRow]) -> Table:
+    """Return what clusters of units change: how alike their units are, and what that does to the standard error."""
+    columns = (
+        Column("contrast"), Column("where"), Column("clusters", "r"), Column("ICC", "r"), Column("SE over units", "r"),
+        Column("SE over clusters", "r"), Column("design effect", "r"),
+    )  # fmt: skip
+    lines = tuple(
+        (row.label, str(row.cell), f"{found.num_clusters:,}", number(found.icc, 2), number(found.plain.se),
+         number(found.estimate.se), number(found.design_effect, 2))
+        for row in rows if (found := row.clusters) is not None
+    )  # fmt: skip
+    note = "The test is over new clusters: units of one cluster (one wording, one kind of constraint) vary together."
+    return Table("Clusters of units", columns, lines, (note,))
 
 
 def opinions_table(rows: Sequence[ContrastRow]) -> Table:
@@ -168,7 +185,7 @@ def remarks_table(table: ScoreTable) -> Table:
 def all_tables(table: ScoreTable, rows: Sequence[ContrastRow], plan: Plan) -> list[Table]:
     """Return the remarks if there are any, the significance table, the second opinions, and what else has rows."""
     above = [remarks_table(table)] if table.remarks else []
-    further = [beside_table(rows), replication_table(rows, plan.options.alpha)]
+    further = [clusters_table(rows), beside_table(rows), replication_table(rows, plan.options.alpha)]
     return [*above, main_table(table, rows, plan), opinions_table(rows), *(one for one in further if one.rows)]
 
 
@@ -221,6 +238,10 @@ def row_record(table: ScoreTable, row: ContrastRow) -> dict[str, Any]:
              "p_noninferior": guard.p, "verdict": guard.verdict}
             for guard in row.guards
         ],
+        "clusters": None if row.clusters is None else {
+            "number": row.clusters.num_clusters, "icc": row.clusters.icc,
+            "design_effect": row.clusters.design_effect, "se_over_units": row.clusters.plain.se,
+        },
         "population": row.population,
     }  # fmt: skip
 

@@ -12,9 +12,11 @@ import numpy as np
 
 from ablate.evaluation.measures import range_of, within
 from ablate.records import UserError
+from analysis.clusters import Clustered, clustered
 from analysis.contrasts import (
     Blocks,
     Estimate,
+    Grouping,
     Options,
     Values,
     crossed,
@@ -67,6 +69,12 @@ class Target(NamedTuple):
         """Return arm -> its matrices (S, Q), of the arms that all parts have."""
         arms = [arm for arm in self.parts[0].values_SQ if all(arm in part.values_SQ for part in self.parts)]
         return {arm: [part.values_SQ[arm] for part in self.parts] for arm in arms}
+
+    def groupings(self) -> list[Grouping] | None:
+        """Return the clusters of each part, None where units have none."""
+        if any(part.clusters is None for part in self.parts):
+            return None
+        return [Grouping.of(part.clusters or ()) for part in self.parts]
 
     @property
     def num_units(self) -> int:
@@ -136,6 +144,8 @@ class ContrastRow:
     margin: float | None
     tost_p: float | None
     guards: tuple[Guard, ...] = ()
+    clusters: Clustered | None = None
+    """The test over new clusters beside that over new units; None where units have no clusters."""
     family_size: int = 0
     p_holm: float | None = None
     q_bh: float | None = None
@@ -209,9 +219,11 @@ def _draft(table: ScoreTable, asked: Asked, plan: Plan) -> ContrastRow:
     trained = [arm for arm in weights if arm not in options.deterministic]
     _check_matched(table, trained, options)
     try:
-        result = crossed(blocks, weights, options)
+        groupings = asked.target.groupings()
+        result = crossed(blocks, weights, options, groupings)
     except UserError as error:
         raise UserError(f"{cell}: {error}") from None
+    over_clusters = None if groupings is None else clustered(blocks, weights, groupings, options)
     fixed = dataclasses.replace(options, estimand="these_checkpoints")
     by_seed = trained and all(len(blocks[arm][0]) > 1 for arm in trained)
     means = {arm: seed_means(blocks[arm]) for arm in weights}
@@ -237,7 +249,7 @@ def _draft(table: ScoreTable, asked: Asked, plan: Plan) -> ContrastRow:
         seed_means={arm: tuple(values.tolist()) for arm, values in means.items()},
         deterministic=frozenset(weights) & options.deterministic,
         result=_inside(result, limits),
-        status=_status({arm: len(means[arm]) for arm in trained}, plan),
+        status=_status({arm: len(means[arm]) for arm in trained}, plan, over_clusters),
         smallest_detectable=_detectable(result, plan),
         relative_change=result.estimate / baseline if two and baseline > 0 and not is_signed(cell.measure) else None,
         standardised=result.estimate / spread if spread > tie else None,
@@ -245,12 +257,13 @@ def _draft(table: ScoreTable, asked: Asked, plan: Plan) -> ContrastRow:
         wins=int((differences > tie).sum()),
         ties=int((np.abs(differences) <= tie).sum()),
         losses=int((differences < -tie).sum()),
-        checkpoints=_inside(crossed(blocks, weights, fixed), limits),
+        checkpoints=_inside(crossed(blocks, weights, fixed, groupings), limits),
         p_sign_flip=1.0,
         query_set=query_set,
         margin=margin,
         tost_p=result.tost(margin) if margin is not None else None,
         guards=_guards(table, asked, plan) if cell.measure == "p-MRR" else (),
+        clusters=over_clusters,
     )
 
 
@@ -272,10 +285,11 @@ def _detectable(result: Estimate, plan: Plan) -> float | None:
     return smallest_detectable(result.se, result.df, plan.options.alpha, plan.power)
 
 
-def _status(num_seeds: Mapping[str, int], plan: Plan) -> str:
+def _status(num_seeds: Mapping[str, int], plan: Plan, clusters: Clustered | None) -> str:
     if plan.options.estimand == "these_checkpoints" or not num_seeds:
         return "these checkpoints"
-    return "exploratory" if plan.correction == "bh" or min(num_seeds.values()) < CONFIRMATORY_SEEDS else "confirmatory"
+    few = min(num_seeds.values()) < CONFIRMATORY_SEEDS or (clusters is not None and clusters.is_exploratory)
+    return "exploratory" if plan.correction == "bh" or few else "confirmatory"
 
 
 def _guards(table: ScoreTable, asked: Asked, plan: Plan) -> tuple[Guard, ...]:
@@ -292,7 +306,7 @@ def _guards(table: ScoreTable, asked: Asked, plan: Plan) -> tuple[Guard, ...]:
         if any(arm not in blocks for arm in asked.weights):
             continue
         margin = plan.margin(target.cell.measure)
-        result = crossed(blocks, asked.weights, _options(plan, blocks))
+        result = crossed(blocks, asked.weights, _options(plan, blocks), target.groupings())
         result = _inside(result, bounds(target.cell.measure, blocks, asked.weights))
         found.append(Guard(target.cell, result, margin, result.noninferior(margin) if margin is not None else None))
     return tuple(found)
@@ -303,7 +317,11 @@ def _with_sign_flips(drafts: Sequence[ContrastRow], asked: Sequence[Asked], plan
     columns: dict[int, list[tuple[int, Values]]] = {}
     for place, one in enumerate(asked):
         parts = unit_differences(one.target.blocks(), one.weights)
-        column = np.concatenate([part / (len(part) * len(parts)) for part in parts])
+        shares = [part / (len(part) * len(parts)) for part in parts]
+        groupings = one.target.groupings()
+        if groupings is not None:  # what is exchangeable is a cluster, so a cluster has one sign
+            shares = [group.sums(share) for group, share in zip(groupings, shares, strict=True)]
+        column = np.concatenate(shares)
         columns.setdefault(len(column), []).append((place, column))
     p_values = dict.fromkeys(range(len(drafts)), 1.0)
     for found in columns.values():
@@ -330,7 +348,9 @@ def _corrected(rows: Sequence[ContrastRow], plan: Plan) -> list[ContrastRow]:
 def population(row: ContrastRow, plan: Plan) -> str:
     """Return which population the claim of a row covers, from the test and its two second opinions."""
     alpha, units = plan.options.alpha, plural(row.unit)
-    others = f"other {units} like these" if row.num_sets == 1 else f"other {units} of these {row.num_sets} data sets"
+    things = units if row.clusters is None else f"{units} of other clusters (here {row.clusters.num_clusters})"
+    things = things if things != units else f"other {units}"
+    others = f"{things} like these" if row.num_sets == 1 else f"{things} of these {row.num_sets} data sets"
     if row.result.degenerate:
         amount = "agree exactly" if row.result.estimate == 0 else "differ by the same amount"
         return f"All {units} and seeds {amount}; no error could be estimated: this covers these runs only."

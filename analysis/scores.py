@@ -27,8 +27,10 @@ Codes = npt.NDArray[np.integer]
 
 REQUIRED = ("arm", "seed", "dataset", "condition", "unit_id", "measure", "value")
 COLUMNS = (*REQUIRED[:4], "direction", *REQUIRED[4:])
-"""Columns of a scores file; `direction` is optional, further ones are ignored."""
-_TEXT = COLUMNS[:-1]
+"""Columns of a scores file; `direction` is optional, further ones are ignored, but for `CLUSTER`."""
+CLUSTER = "cluster"
+"""Optional column: to which cluster (wording, kind of constraint) a unit belongs."""
+_TEXT = (*COLUMNS[:-1], CLUSTER)
 _MAY_BE_EMPTY = ("dataset", "condition", "direction")
 
 
@@ -53,6 +55,8 @@ class CellScores:
     """Q units in the order of their names."""
     values_SQ: Mapping[str, Values]
     """arm -> (S, Q)."""
+    clusters: tuple[str, ...] | None = None
+    """Cluster of each unit (its wording, its kind of constraint …); None where none are named."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +133,9 @@ def is_signed(measure: str) -> bool:
 def read_scores(path: Path | str) -> ScoreTable:
     """Return the table of a scores file: `.csv` (comma, header, UTF-8) or `.parquet`, one row per value.
 
-    Columns: arm, seed, dataset, condition, unit_id, measure, value, and optionally direction. Raises UserError naming
-    the file and what is wrong in it: a missing column, a value that is no finite number, a duplicate row, unlike units.
+    Columns: arm, seed, dataset, condition, unit_id, measure, value, and optionally direction and cluster. Raises
+    UserError naming the file and what is wrong in it: a missing column, a value that is no finite number, a duplicate
+    row, unlike units, a unit in two clusters.
     """
     path = Path(path)
     if path.suffix.lower() not in (".csv", ".parquet"):
@@ -167,7 +172,8 @@ def _is_text(kind: pa.DataType) -> bool:
 def _read_csv(path: Path) -> pa.Table:
     from pyarrow import csv as arrow_csv
 
-    options = arrow_csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.string()), strings_can_be_null=False)
+    texts = dict.fromkeys((*COLUMNS, CLUSTER), pa.string())
+    options = arrow_csv.ConvertOptions(column_types=texts, strings_can_be_null=False)
     try:
         table = arrow_csv.read_csv(path, convert_options=options)
     except (OSError, pa.ArrowInvalid) as error:
@@ -313,10 +319,28 @@ def _pivot(columns: Mapping[str, _Column], values: Values, source: str) -> Score
         rows = order[bounds[code] : bounds[code + 1]]
         cell = Cell(*cell_names[code])
         run_rows, unit_rows = run_place[run_codes[rows]], unit_rank[columns["unit_id"].codes[rows]]
-        cells[cell] = _fill(cell, runs, unit_names, run_rows, unit_rows, values[rows], source)
+        scores, cell_runs = _fill(cell, runs, unit_names, run_rows, unit_rows, values[rows], source)
+        if CLUSTER in columns:
+            scores = _with_clusters(cell, scores, columns["unit_id"], columns[CLUSTER], rows, source)
+        cells[cell] = scores, cell_runs
     seeds = {arm: tuple(seed for other, seed in runs if other == arm) for arm in arms}
     _check_seeds(cells, seeds, source)
     return ScoreTable(source, seeds, {cell: found for cell, (found, _) in cells.items()})
+
+
+def _with_clusters(
+    cell: Cell, scores: CellScores, units: _Column, clusters: _Column, rows: Codes, source: str
+) -> CellScores:
+    """Return scores with the cluster of each unit; raises UserError for a unit that is in two."""
+    pairs = np.unique(units.codes[rows].astype(np.int64) * len(clusters.names) + clusters.codes[rows])
+    found: dict[str, str] = {}
+    for unit_code, cluster_code in (divmod(int(pair), len(clusters.names)) for pair in pairs):
+        unit, cluster = units.names[unit_code], clusters.names[cluster_code]
+        if found.setdefault(unit, cluster) != cluster:
+            raise UserError(
+                f"{source}: unit {unit!r} is in the clusters {found[unit]!r} and {cluster!r} ({cell}); a unit is in one"
+            )
+    return dataclasses.replace(scores, clusters=tuple(found[unit] for unit in scores.units))
 
 
 def _seed_order(seeds: Sequence[str]) -> Callable[[str], tuple[int, str]]:

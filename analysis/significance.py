@@ -3,7 +3,8 @@
     python -m analysis.significance polarity --baseline instruction_negatives --out tables
     python -m analysis.significance --scores scores.csv --baseline A --margin .02 --out tables
 
-A scores file is long, CSV or Parquet: arm, seed, dataset, condition, unit_id, measure, value, and optionally direction.
+A scores file is long, CSV or Parquet: arm, seed, dataset, condition, unit_id, measure, value, and optionally direction
+and cluster (then the test is over new clusters: wordings, kinds of constraint).
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ def parser() -> argparse.ArgumentParser:
         "--scores",
         metavar="F",
         help="instead of a study: CSV or Parquet with arm, seed, dataset, condition, unit_id, measure, value[, "
-        "direction]; the unit is the topic for p-MRR, the group for Robustness@k (minimum inside a seed), else the "
-        "query, never a document",
+        "direction, cluster]; the unit is the topic for p-MRR, the group for Robustness@k (minimum inside a seed), "
+        "else the query, never a document",
     )
     made.add_argument("--baseline", metavar="A", action="append", default=[], help="contrast every other arm with it")
     made.add_argument("--contrast", metavar="C", action="append", default=[], help='"B - A", "AB - A - B + none"')

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import json
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ import pytest
 from ablate.records import UserError
 from analysis.clusters import clustered, clustered_twice, intra_class, without_each
 from analysis.contrasts import Estimate, Grouping, Options, crossed
+from analysis.significance import main
 from benchmarks.cluster_calibration import type_one
 
 B_MINUS_A = {"B": 1.0, "A": -1.0}
@@ -112,3 +117,43 @@ def test_type_one_error_holds_where_the_plain_test_fails() -> None:
     rates = type_one(clusters=10, icc=0.5, units=144, seeds=5, draws=400, seed=0)
     noise = 3 * math.sqrt(0.05 * 0.95 / 400)
     assert rates["clustered"] <= 0.065 + noise and rates["plain"] > 0.2
+
+
+def write_scores(path: Path, cluster_of: Callable[[int], str], num_units: int = 48) -> Path:
+    random = np.random.default_rng(5)
+    effect = random.normal(0.1, 0.2, num_units // 4)
+    lines = ["arm,seed,dataset,condition,unit_id,cluster,measure,value"]
+    for arm, seed, unit in itertools.product("AB", range(5), range(num_units)):
+        value = 0.5 + (arm == "B") * effect[unit // 4] + 0.01 * random.normal()
+        lines.append(f"{arm},{seed},d,changed,u{unit},{cluster_of(unit)},score,{value}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_a_scores_file_with_clusters_is_tested_over_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Twelve wordings with four queries each; the same scores with every query by itself look much surer."""
+    found = {}
+    for name, cluster_of in (("wordings", lambda unit: f"w{unit // 4}"), ("queries", lambda unit: f"w{unit}")):
+        path = write_scores(tmp_path / f"{name}.csv", cluster_of)
+        out = tmp_path / f"{name}.json"
+        assert main(["--scores", str(path), "--baseline", "A", "--json", str(out)]) == 0
+        (found[name],) = json.loads(out.read_text())["contrasts"]
+    shown = capsys.readouterr().out
+    assert "Clusters of units" in shown and "queries of other clusters (here 12) like these" in shown
+    wordings, queries = found["wordings"], found["queries"]
+    assert wordings["clusters"]["number"] == 12 and wordings["clusters"]["icc"] > 0.9
+    assert wordings["clusters"]["se_over_units"] == pytest.approx(queries["se"])
+    assert wordings["clusters"]["design_effect"] == pytest.approx((wordings["se"] / queries["se"]) ** 2)
+    assert wordings["these_checkpoints"]["p_sign_flip"] > 3 * queries["these_checkpoints"]["p_sign_flip"]
+    assert wordings["status"] == "confirmatory"
+
+
+def test_few_clusters_are_exploratory_and_a_unit_is_in_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_scores(tmp_path / "few.csv", lambda unit: f"w{unit % 9}")
+    assert main(["--scores", str(path), "--baseline", "A"]) == 0
+    assert "exploratory: fewer than 5 seeds in a trained arm, fewer than 10 clusters" in capsys.readouterr().out
+    path.write_text(path.read_text().replace("A,0,d,changed,u3,w3", "A,0,d,changed,u3,w4"))
+    assert main(["--scores", str(path), "--baseline", "A"]) == 2
+    assert "unit 'u3' is in the clusters 'w4' and 'w3' (score on d (changed)); a unit is in" in capsys.readouterr().err
