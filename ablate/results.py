@@ -15,6 +15,7 @@ import dataclasses
 import datetime
 import errno
 import fcntl
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -507,8 +508,27 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
+CODE = ("ablate", "hydra_plugins")
+"""Folders beside each other whose code makes the numbers; values (conf/, sweeps/) are in the recipes."""
+
+
+@functools.cache
+def code_digest() -> str:
+    """Return the SHA-256 over the files of CODE, by path and content, as they were when it was first asked for."""
+    root, found = Path(__file__).parent.parent, hashlib.sha256()
+    for folder in CODE:
+        for path in sorted((root / folder).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                found.update(f"{path.relative_to(root).as_posix()}\0{sha256_of(path)}\n".encode())
+    return found.hexdigest()
+
+
 def git_state() -> dict[str, Any]:
-    """Return commit and dirty flag of the repository that holds this package; commit None outside a repository."""
+    """Return what is known of the code that runs: commit and dirty flag of its repository, digest, changed files.
+
+    `dirty` looks at the whole working tree; `code` is `code_digest`; `changed` names the files of CODE that differ from
+    the commit, new ones too. Commit None and nothing of `dirty` and `changed` outside a repository.
+    """
     where = Path(__file__).parent
 
     def git(*words: str) -> str | None:
@@ -519,7 +539,15 @@ def git_state() -> dict[str, Any]:
         return done.stdout.strip() if done.returncode == 0 else None
 
     status = git("status", "--porcelain")
-    return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
+    folders = (str(where.parent / name) for name in CODE)
+    listed = git("status", "--porcelain", "-z", "--no-renames", "-uall", "--", *folders)
+    changed = None if listed is None else sorted(entry.lstrip()[2:].lstrip() for entry in listed.split("\0") if entry)
+    return {
+        "commit": git("rev-parse", "HEAD"),
+        "dirty": None if status is None else bool(status),
+        "code": code_digest(),
+        "changed": changed,
+    }
 
 
 def package_versions() -> dict[str, str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from ablate.config import diff
+from ablate.config import diff, flatten
+from ablate.evaluation.storage import JUDGMENTS_FILE, judgments_digest, read_judgments
+from ablate.records import UserError
 from ablate.results import Manifest, ResultStore, sha256_of
 from ablate.study import Study
 from analysis.budgets import ArmTotals, idle_factors, same_recipes, unmatched
@@ -131,36 +134,86 @@ def _notes(store: ResultStore, run: ArmRun) -> dict[str, Any]:
 def _protocol(evidence: Evidence) -> tuple[bool, str]:
     """Compare how the arms are evaluated, without the place of the documents: their lists are compared by content.
 
-    The batch of an encoder is compared among the arms that have one: BM25 has none.
+    What an arm cannot have is not asked of it: BM25 has no batch, imported rankings have nothing but their depth. All
+    of them are compared in their judgments, where these are kept.
     """
     known, unknown = [], []
+    digests = judgments_by_run(evidence)
     for run in evidence.runs:
         found = run.evaluation.recipe.get("evaluation")
         if found:
-            known.append((run, {name: value for name, value in found.items() if name != "source"}))
+            own = {name: value for name, value in found.items() if name not in ("source", "judgments")}
+            kept = {f"judgments of {name}": value for name, value in digests.get(run.evaluation.id, {}).items()}
+            known.append((run, {**own, **kept}))
         else:
             unknown.append(run)
-    batches = [found["batch_size"] for _, found in known if "batch_size" in found]
-    for _, found in known:
-        if batches:
-            found.setdefault("batch_size", batches[0])
+    here = next((found for run, found in known if run.evaluation.recipe["stage"] != "imported"), {})
+    usual = {key: found[key] for _, found in reversed(known) for key in found if key.startswith("judgments of ")}
+    usual |= {key: found[key] for _, found in reversed(known) for key in found if key == "batch_size"}
+    for run, found in known:
+        cannot = here if run.evaluation.recipe["stage"] == "imported" else {}
+        for key, value in {**cannot, **usual}.items():
+            found.setdefault(key, value)
     keys = dict.fromkeys(key for _, found in known for key in diff(known[0][1], found)) if known else {}
-    what = _some(keys) if keys else "sets, depth and batch size"
+    what = _some(keys) if keys else "sets, depth, batch size and judgments"
     return _equal(what, [(run, json.dumps(found, sort_keys=True)) for run, found in known], unknown, "one protocol")
 
 
+def judgments_by_run(evidence: Evidence) -> dict[str, dict[str, str]]:
+    """Return id of an evaluation -> dataset -> digest of its judgments; without those that do not keep them."""
+    found: dict[str, dict[str, str]] = {}
+    by_content: dict[str, dict[str, str]] = {}
+    for one in {run.evaluation.id: run.evaluation for run in evidence.runs}.values():
+        recorded = one.recipe.get("evaluation") or {}
+        if "judgments" in recorded:
+            found[one.id] = recorded["judgments"]
+            continue
+        content = one.content_sha256.get(JUDGMENTS_FILE)
+        if content is None:
+            continue
+        if content not in by_content:
+            try:
+                sets = read_judgments(evidence.store.folder("evaluation", one.id))
+            except (UserError, OSError):  # it is among the damaged files
+                continue
+            by_content[content] = {name: judgments_digest(one_set) for name, one_set in sets.items()}
+        found[one.id] = by_content[content]
+    return found
+
+
 def _code(evidence: Evidence) -> tuple[bool, str]:
+    """Compare the code that made the stages, by its content; by commit where a manifest is older than that record.
+
+    Documents, tests and files of sweeps/ and conf/ change no number that the recipes do not tell.
+    """
     stages = evidence.stages
-    commits = _grouped((one.git.get("commit") or "none", f"{one.kind} {one.id}") for one in stages)
-    dirty = [one for one in stages if one.git.get("dirty") is not False]
-    parts = [f"commit {str(next(iter(commits), ''))[:10]} in {len(stages)} stages"]
-    if len(commits) > 1:
-        parts = [f"{len(commits)} commits: " + ", ".join(f"{c[:10]} ({len(n)} stages)" for c, n in commits.items())]
-    if "none" in commits:
-        parts.append(f"{len(commits['none'])} stages without a commit")
-    if dirty:
-        parts.append(f"{len(dirty)} stages of a working tree with changes, or not known to be without")
-    return len(commits) == 1 and "none" not in commits and not dirty, "; ".join(parts)
+    clean = [one.git for one in stages if one.git.get("code") and not one.git.get("changed")]
+    content = {git["commit"]: git["code"] for git in clean}
+    states: dict[str, list[Manifest]] = {}
+    unknown = []
+    for one in stages:
+        commit = one.git.get("commit")
+        if one.git.get("code"):
+            states.setdefault(one.git["code"], []).append(one)
+        elif commit and one.git.get("dirty") is False:
+            states.setdefault(content.get(commit, commit), []).append(one)
+        else:
+            unknown.append(one)
+    commits = _grouped((str(one.git.get("commit") or "none")[:10], one) for one in stages)
+    shown = ", ".join(f"{commit} ({len(members)} stages)" for commit, members in commits.items())
+    changed = _some(dict.fromkeys(path for one in stages for path in one.git.get("changed") or ()))
+    ok = len(states) <= 1 and not unknown
+    if len(states) > 1:
+        parts = [f"{len(states)} states of the code, commits {shown}"]
+    else:
+        parts = [("one state of the code, " if ok and len(commits) > 1 else "") + f"commit {shown}"]
+    if unknown:
+        parts.append(f"{len(unknown)} stages of a working tree with changes, or not known to be without")
+    if changed:
+        parts.append(f"uncommitted: {changed}; commit them" + ("" if ok else " and run the stages of other code again"))
+    elif not ok:
+        parts.append("commit what has changed and run again what was made by other code")
+    return ok, "; ".join(parts)
 
 
 def _packages(evidence: Evidence) -> tuple[bool, str]:
@@ -200,21 +253,46 @@ def _mixes(evidence: Evidence) -> tuple[bool, str]:
 
 
 def _tuning(evidence: Evidence) -> tuple[bool, str]:
-    trials = {arm: count for arm, count in tuning_trials(evidence.store).items() if arm in by_arm(evidence.runs)}
-    if not trials:
-        return True, "not tuned: no arm has trials"
-    trained = [arm for arm in by_arm(evidence.runs) if arm not in deterministic_arms(evidence.runs)]
-    groups = _grouped((trials.get(arm, 0), arm) for arm in trained)
+    """Compare how many trials the values of the arms were chosen from; a winner in no recipe counts for nothing."""
+    trained = {arm: runs for arm, runs in by_arm(evidence.runs).items() if arm not in deterministic_arms(evidence.runs)}
+    trials = {arm: tuned_by(evidence.store, arm, runs) for arm, runs in trained.items()}
+    if not any(trials.values()):
+        return True, "not tuned: no recipe has the values of a winner"
+    groups = _grouped((count, arm) for arm, count in trials.items())
     return len(groups) <= 1, "; ".join(f"{count} trials: {_some(arms)}" for count, arms in groups.items())
 
 
-def tuning_trials(store: ResultStore) -> dict[str, int]:
-    """Return arm -> finished trials that its values were chosen from, by the `tuning.json` of every tuning study."""
-    found: dict[str, int] = {}
+def tuned_by(store: ResultStore, arm: str, runs: Sequence[ArmRun]) -> int:
+    """Return the finished trials that the values of an arm were chosen from, by the `tuning.json` of every study.
+
+    An arm was chosen so where a run of it has every value of a winner of its own. Raises UserError for a record that
+    cannot be read.
+    """
+    recipes = [flatten(run.recipe) for run in runs]
+    total = 0
     for path in sorted((store.root / "tuning").glob("*/tuning.json")):
-        for arm, record in json.loads(path.read_text(encoding="utf-8")).items():
-            found[arm] = found.get(arm, 0) + int(record["finished"])
-    return found
+        try:
+            record = json.loads(path.read_text(encoding="utf-8")).get(arm) or {}
+            winners = [one["params"] for one in record.get("best", ())]
+            finished = int(record.get("finished", 0))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise UserError(f"{path} is not a readable record of tuning ({error!r}); move it away") from None
+        if any(_has_values(recipe, params) for recipe in recipes for params in winners):
+            total += finished
+    return total
+
+
+def _has_values(recipe: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
+    """Return whether a flat recipe has the values of a winner; choices of whole groups cannot be seen in it.
+
+    A key that the recipe does not have is at its default, which no manifest tells: it is not compared.
+    """
+    seen = {key: value for key, value in params.items() if key in recipe}
+    return bool(seen or not any("." in key for key in params)) and all(
+        recipe[key] == value
+        or (isinstance(value, float) and isinstance(recipe[key], int | float) and math.isclose(recipe[key], value))
+        for key, value in seen.items()
+    )
 
 
 def _damaged(evidence: Evidence) -> tuple[bool, str]:
