@@ -2,7 +2,7 @@
 
 `RunConfig = recipe + seed + runtime`. Everything in `Recipe` may change a number and is hashed; nothing in `Runtime`
 does and none of it is hashed. Which is which is decided by this structure alone. Two kinds of values are replaced in
-the hash by what they point to: a `Location` by the digest of its content, and factors and fields of the evaluation at
+the hash by what they point to: a `Location` by the digest of its content, and factors and fields with a default at
 their no-op by nothing.
 
     mix_id   = H(source with its revision, active factors, budget, seed)
@@ -71,6 +71,9 @@ class BeirSource:
     rows: Literal["complete", "all"]
     """`complete`: only base rows that have an instruction, a complement and an instruction negative, so that every
     arm draws from the same rows. `all`: every row; a factor that a row cannot take is an error."""
+    own_document: Literal["keep", "drop"] | None = None
+    """What becomes of documents that are queries under the same id: `drop` leaves a query's own document out of its
+    ranking, its labels and its training rows, as benchmarks like ArguAna ask for; null: such a folder is refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +91,8 @@ class RulesSource:
     """Documents that each side of a rule needs for a query to be used."""
     rules: tuple[Rule, ...]
     rows: Literal["complete", "all"]
+    own_document: Literal["keep", "drop"] | None = None
+    """As in a BEIR folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -722,4 +727,5 @@ def _by_revision(part: Any, revision: str) -> dict[str, Any]:
     """Return a part of the recipe without labels and places, and with the revision of the content they point to."""
     hints = _hints(type(part))
     left_out = {name for name, hint in hints.items() if {Location, Label} & {hint, *typing.get_args(hint)}}
-    return {name: value for name, value in plain(part).items() if name not in left_out} | {"revision": revision}
+    found = _without_defaults(part)
+    return {name: value for name, value in found.items() if name not in left_out} | {"revision": revision}

@@ -132,12 +132,14 @@ class EvaluationSet:
     qrels imply."""
     candidates: dict[str, tuple[str, ...]] | None = None
     """query_id -> the only documents that are ranked for it (reranking benchmarks); None: all documents."""
-    without_own_id: bool = False
-    """Leave the document that has the id of the query out of the ranking: there the queries are documents."""
+    own_documents: dict[str, str] = field(default_factory=dict)
+    """query_id -> the document that is the query itself and is left out of its ranking; it need not be in the set."""
     measures: tuple[str, ...] = ()
     """Measures per query that this set asks for, such as `nDCG@5`; the usual ones need not be named."""
     provenance: dict[str, str] = field(default_factory=dict)
     """What must be known of where the data is from: name -> value, kept with the scores."""
+    remarks: tuple[str, ...] = ()
+    """What stands above the scores of this set as a warning."""
 
 
 class QueryScore(NamedTuple):

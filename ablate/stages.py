@@ -106,8 +106,18 @@ class Run:
     def evaluation_set(self, name: str) -> EvaluationSet:
         """Return an evaluation set by its name, read once."""
         if name not in self.sets:
-            self.sets[name] = self.test_beds.evaluation_set(name)
+            one = self.test_beds.evaluation_set(name)
+            if self._is_trained_on(name):
+                remark = f"these are the queries that were trained on (source.train_split={name}): memory, not skill"
+                one = dataclasses.replace(one, remarks=(remark, *one.remarks))
+            self.sets[name] = one
         return self.sets[name]
+
+    def _is_trained_on(self, name: str) -> bool:
+        """Return whether an evaluation set is the split that the run's own model is trained on."""
+        recipe, beds = self.config.recipe, self.config.recipe.evaluation.source
+        is_own = beds is None or self.test_beds.revision == self.revisions.source
+        return recipe.ranker == "trained" and is_own and getattr(recipe.source, "train_split", None) == name
 
     def untrained(self) -> BiEncoder:
         """Return the backbone as a bi-encoder, before any training."""

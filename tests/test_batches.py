@@ -14,6 +14,7 @@ from ablate.data.batches import (
     TrainingSteps,
     base_row,
     collate,
+    one_id_per_text,
     plan_epoch,
     prepare_steps,
     relations,
@@ -22,11 +23,11 @@ from ablate.data.batches import (
 from ablate.records import TrainingGroup, UserError
 
 
-def group(group_id, positives, hard=(), broken=(), query_id=None, answers=(), instruction=""):
+def group(group_id, positives, hard=(), broken=(), query_id=None, answers=(), instruction="", query=None):
     return TrainingGroup(
         group_id=group_id,
         query_id=query_id or group_id.split("/")[0],
-        query=f"query of {query_id or group_id}",
+        query=query or f"query of {query_id or group_id}",
         instruction=instruction,
         view="plain",
         positives=tuple(positives),
@@ -84,6 +85,30 @@ def test_without_in_batch_negatives_only_listed_passages_count():
 def test_a_passage_that_is_positive_and_negative_of_one_row_is_our_mistake():
     with pytest.raises(AssertionError, match="a positive of a/plain is its negative too"):
         relations([group("a/plain", ["A"], hard=["A"])], True)
+
+
+def test_queries_of_equal_text_are_one_query():
+    rows = [group("a/plain", ["A"], hard=["H"], query="old bridge"), group("b/plain", ["B"], hard=["K"], query="sea"),
+            group("c/plain", ["C"], hard=["L"], query="old bridge")]  # fmt: skip
+    assert table(relations(rows, True).candidate_QP) == ["xxxx..", "xxxxxx", "..xxxx"]  # columns A H B K C L
+
+
+def test_passages_of_equal_text_have_one_id():
+    texts = {"A": "stone", "copy": "stone", "B": "sea", "again": "sea", "H": "sand"}
+    rows = [
+        group("a/plain", ["A"], hard=["H"], answers=["again", "elsewhere"]),
+        group("b/plain", ["B", "again"], hard=["copy", "A", "H"]),
+        group("c/plain", ["copy"], hard=["A"], broken=["H"]),  # a negative that is the positive says nothing
+    ]
+    first, second, third = one_id_per_text(rows, texts.__getitem__)
+    assert (first.positives, first.negatives, first.answers) == (("A",), ("H",), ("B", "elsewhere"))
+    assert (second.positives, second.negatives) == (("B",), ("A", "H"))
+    assert (third.positives, third.negatives) == (("A",), ("H",))
+    doc_ids, positive, candidate = relations([first, second, third], True)
+    assert doc_ids == ("A", "H", "B")
+    assert table(positive) == ["x..", "..x", "x.."] and table(candidate) == ["xx.", "xxx", "xxx"]
+    distinct = [group("a/plain", ["A"], hard=["H"]), group("b/plain", ["B"], hard=["H"])]
+    assert one_id_per_text(distinct, texts.__getitem__) == distinct
 
 
 def test_batch_holds_each_passage_once_and_tokens_in_order():
@@ -164,7 +189,7 @@ def test_order_depends_on_seed_and_epoch_and_rows_keep_their_relative_order_acro
 def make_steps(num_groups=10, seed=1, **changes):
     rows = [group(f"r{number}/plain", [f"d{number}"], hard=[f"d{number + 1}"]) for number in range(num_groups)]
     settings = {"batch_size": 4, "epochs": 3, "seed": seed, "in_batch_negatives": True} | changes
-    return prepare_steps(rows, count_characters, count_characters, **settings)
+    return prepare_steps(rows, count_characters, count_characters, str, **settings)
 
 
 def test_steps_cover_every_group_once_per_epoch_and_can_be_read_from_any_point():

@@ -245,7 +245,7 @@ def test_metadata_alone_can_say_the_split(tmp_path: Path) -> None:
     (row,) = source.rows()
     assert row.instruction == "only og of q1" and row.positives == ("d1",) and row.instruction_negatives == ()
     queries = [query("q1", "plain", None), query("q1", "og", None)]
-    with pytest.raises(UserError, match=r"og\.tsv:2: query 'q1-og' belongs to no split; .* name the file og_<split>"):
+    with pytest.raises(UserError, match=r"line 2: query 'q1-og' belongs to no split; .* name the file og_<split>"):
         opened(write(tmp_path / "none", CORPUS, queries, {"og": qrels("q1-og d1 1")}))
 
 
@@ -292,26 +292,26 @@ def emptied(name: str) -> Callable[[Path], object]:
 
 C, Q, T = "corpus.jsonl", "queries.jsonl", "qrels/train.tsv"
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no corpus": (removed(C), r"corpus\.jsonl cannot be read \(No such file or directory\); a BEIR folder has it"),
-    "no queries": (removed(Q), r"queries\.jsonl cannot be read"),
+    "no corpus": (removed(C), r"corpus\.jsonl: no such file; check the path"),
+    "no queries": (removed(Q), r"queries\.jsonl: no such file"),
     "empty corpus": (emptied(C), r"corpus\.jsonl is empty; it needs at least one document"),
     "empty queries": (emptied(Q), r"queries\.jsonl is empty; it needs at least one query"),
-    "no JSON": (appended(C, b'{"_id": '), r"corpus\.jsonl:9: not JSON \(Expecting value.*\); every line is one JSON"),
-    "no object": (appended(Q, b'["a"]'), r"queries\.jsonl:16: a list instead of a JSON object"),
-    "no id": (appended(C, b'{"text": "a"}'), r"corpus\.jsonl:9: `_id` is missing; every line needs `_id` and `text`"),
-    "no text": (appended(C, b'{"_id": "a"}'), r"corpus\.jsonl:9: `text` is missing"),
-    "odd id": (appended(C, b'{"_id": ["a"], "text": "b"}'), r"corpus\.jsonl:9: `_id` is \['a'\]; it must be a text"),
-    "odd text": (appended(C, b'{"_id": "a", "text": 5}'), r"corpus\.jsonl:9: `text` is 5; it must be a text"),
-    "twice": (appended(C, b'{"_id": "d0", "text": "a"}'), r"corpus\.jsonl:9: `_id` 'd0' is also in line 1; ids must"),
-    "query twice": (appended(Q, b'{"_id": "q1", "text": "a"}'), r"queries\.jsonl:16: `_id` 'q1' is also in line 1"),
+    "no JSON": (appended(C, b'{"_id": '), r"jsonl, line 9: not JSON \(Expecting value.*\); every line is one JSON"),
+    "no object": (appended(Q, b'["a"]'), r"jsonl, line 16: a list instead of a JSON object"),
+    "no id": (appended(C, b'{"text": "a"}'), r"jsonl, line 9: `_id` is missing; every line needs `_id` and `text`"),
+    "no text": (appended(C, b'{"_id": "a"}'), r"jsonl, line 9: `text` is missing"),
+    "odd id": (appended(C, b'{"_id": ["a"], "text": "b"}'), r"jsonl, line 9: `_id` is \['a'\]; it must be a text"),
+    "odd text": (appended(C, b'{"_id": "a", "text": 5}'), r"jsonl, line 9: `text` is 5; it must be a text"),
+    "twice": (appended(C, b'{"_id": "d0", "text": "a"}'), r"jsonl, line 9: `_id` 'd0' is also in line 1; ids must"),
+    "query twice": (appended(Q, b'{"_id": "q1", "text": "a"}'), r"jsonl, line 16: `_id` 'q1' is also in line 1"),
     "nothing in it": (
         appended(C, b'{"_id": "d9", "text": " ", "title": ""}'),
-        r"corpus\.jsonl:9: document 'd9' has neither text nor title; drop it or give it one",
+        r"jsonl, line 9: document 'd9' has neither text nor title; drop it or give it one",
     ),
-    "query without text": (appended(Q, b'{"_id": "q9", "text": " "}'), r"queries\.jsonl:16: query 'q9' has no text"),
+    "query without text": (appended(Q, b'{"_id": "q9", "text": " "}'), r"jsonl, line 16: query 'q9' has no text"),
     "variant without instruction": (
         appended(Q, b'{"_id": "q9", "text": "a", "metadata": {"base": "q1", "variant": "wide"}}'),
-        r"queries\.jsonl:16: query 'q9' is variant 'wide' and has no instruction",
+        r"jsonl, line 16: query 'q9' is variant 'wide' and has no instruction",
     ),
     "variant twice": (
         appended(Q, b'{"_id": "q9", "text": "a", "instruction": "b", "metadata": {"base": "q1", "variant": "og"}}'),
@@ -319,26 +319,26 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "odd metadata": (
         appended(Q, b'{"_id": "q9", "text": "a", "metadata": [1]}'),
-        r"queries\.jsonl:16: `metadata` is \[1\]; it must be an object",
+        r"jsonl, line 16: `metadata` is \[1\]; it must be an object",
     ),
-    "not UTF-8": (appended(C, b'{"_id": "d9", "text": "\xff"}'), r"corpus\.jsonl:9: not UTF-8 \(byte 24\); convert"),
-    "labels not UTF-8": (appended(T, b"q1\td\xe9\t1"), r"qrels/train\.tsv:9: not UTF-8 \(byte 5\)"),
+    "not UTF-8": (appended(C, b'{"_id": "d9", "text": "\xff"}'), r"jsonl, line 9: not UTF-8 \(byte 24\); convert"),
+    "labels not UTF-8": (appended(T, b"q1\td\xe9\t1"), r"tsv, line 9: not UTF-8 \(byte 5\)"),
     "unknown document": (
         appended(T, b"q1\td99\t1"),
-        r"qrels/train\.tsv:9: document 'd99' is not in corpus\.jsonl; add it there or drop the line",
+        r"tsv, line 9: document 'd99' is not in corpus\.jsonl; add it there or drop the line",
     ),
-    "unknown query": (appended(T, b"q9\td1\t1"), r"qrels/train\.tsv:9: query 'q9' is not in queries\.jsonl; add it"),
-    "bad score": (appended(T, b"q1\td6\tyes"), r"qrels/train\.tsv:9: score 'yes' is not a whole number"),
-    "columns": (appended(T, b"q1 d6 1"), r"qrels/train\.tsv:9: 1 columns instead of 3, separated by tabs"),
-    "contradiction": (appended(T, b"q1\td2\t1"), r"train\.tsv:9: query 'q1' and document 'd2' have score 1 here and 2"),
-    "unknown document changed": (appended("qrels/diff_new_test.tsv", b"q3\td99\t0"), r"diff_new_test\.tsv:3: document"),
+    "unknown query": (appended(T, b"q9\td1\t1"), r"tsv, line 9: query 'q9' is not in queries\.jsonl; add it"),
+    "bad score": (appended(T, b"q1\td6\tyes"), r"tsv, line 9: grade 'yes' is no integer"),
+    "columns": (appended(T, b"q1 d6 1"), r"tsv, line 9: 1 columns instead of 3, separated by tabs"),
+    "contradiction": (appended(T, b"q1\td2\t1"), r"tsv, line 9: query 'q1' and document 'd2' have score 1 here and 2"),
+    "unknown document changed": (appended("qrels/diff_new_test.tsv", b"q3\td99\t0"), r"tsv, line 3: document"),
     "diff of no variant": (
         lambda folder: (folder / "qrels" / "diff_wide_test.tsv").write_text(qrels()),
         r"diff_wide_test\.tsv is for no known variant; variants of queries: og, new, long, old",
     ),
     "pairs": (
         lambda folder: (folder / "qrels" / "pairs_test.tsv").write_text("a-query-id\tb\tc\td\nq3-new\tq9\td1\td2\n"),
-        r"pairs_test\.tsv:2: query 'q9' is not in queries\.jsonl",
+        r"pairs_test\.tsv, line 2: query 'q9' is not in queries\.jsonl",
     ),
 }
 

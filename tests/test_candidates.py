@@ -140,7 +140,7 @@ def test_the_document_with_the_id_of_the_query_is_left_out() -> None:
     one = EvaluationSet("own", DOCUMENTS, queries, {"a": {"b": 1}, "z": {"b": 1}}, {}, ())
     with_it = evaluate(BestFirst(), [one], depth=3).rankings["own", "plain"]
     assert [ranking.doc_ids for ranking in with_it] == [("a", "b", "c"), ("a", "b", "c")]
-    found = evaluate(BestFirst(), [replace(one, without_own_id=True)], depth=3)
+    found = evaluate(BestFirst(), [replace(one, own_documents={"a": "a", "z": "z"})], depth=3)
     assert [ranking.doc_ids for ranking in found.rankings["own", "plain"]] == [("b", "c"), ("a", "b", "c")]
     assert found.rankings["own", "plain"][0].scores.tolist() == [4, 3]
     assert [score.value for score in found.scores if score.measure == "RR@10"] == [1, 0.5]

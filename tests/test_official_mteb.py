@@ -140,7 +140,7 @@ def test_our_scores_are_mtebs_scores(
     ranked = {r.query_id: r for rankings in ours.rankings.values() for r in rankings}
     assert run.keys() == ranked.keys()
     for query_id, documents in run.items():
-        documents.pop(query_id if one.without_own_id else "", None)
+        documents.pop(one.own_documents.get(query_id, ""), None)
         theirs = rank(query_id, list(documents), list(documents.values()))
         assert theirs.doc_ids == ranked[query_id].doc_ids
         assert np.allclose(theirs.scores, ranked[query_id].scores, atol=1e-6)
@@ -176,7 +176,7 @@ def test_what_a_followir_set_holds(tmp_path: Path) -> None:
     lists = {row["query-id"]: tuple(row["corpus-ids"]) for row in hub_data.rows_of(folder, "top_ranked")}
     assert one.candidates == lists
     assert one.changed_documents["300-changed"] == tuple(hub_data.rows_of(folder, "qrel_diff")[0]["corpus-ids"])
-    assert one.measures == ("nDCG@5",) and not one.without_own_id
+    assert one.measures == ("nDCG@5",) and not one.own_documents
     notes = one.provenance
     assert notes["topics of qrel_diff without their two queries"] == "888"
     assert notes["mteb"] == mteb.__version__ and notes["data revision"].startswith(f"{COMMIT} as stated; content sha")

@@ -347,7 +347,7 @@ def test_revision_follows_the_bytes(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ('{"a": 1}\n\n{"a": \n', r"x.jsonl, line 3: not JSON \(Expecting value at column"),
-        ("[1]\n", "x.jsonl, line 1: a list instead of an object"),
+        ("[1]\n", "x.jsonl, line 1: a list instead of a JSON object"),
     ],
 )
 def test_broken_lines(tmp_path: Path, text: str, told: str) -> None:
@@ -361,7 +361,7 @@ def test_broken_files(tmp_path: Path) -> None:
     for name, content, told in (
         ("cut.jsonl.gz", whole[: len(whole) - 10], "cut.jsonl.gz, after line .*: broken gzip"),
         ("not.jsonl.gz", b'{"a": 1}\n', "not.jsonl.gz, after line 0: broken gzip"),
-        ("latin.jsonl", '{"a": "é"}\n'.encode("latin-1"), "latin.jsonl, after line 0: not UTF-8"),
+        ("latin.jsonl", '{"a": "é"}\n'.encode("latin-1"), "latin.jsonl, line 1: not UTF-8 .byte 8."),
         ("bad.parquet", b"PAR1 nothing", "bad.parquet: not a readable Parquet file"),
     ):
         (tmp_path / name).write_bytes(content)

@@ -406,7 +406,7 @@ def test_errors_of_the_folder_and_of_splits(tmp_path: Path) -> None:
     (path / "corpus.jsonl").write_text('{"_id": "d0", "text": "t", "metadata": 3}\n', "utf-8")
     for split in ("train", "test"):
         (path / "qrels" / f"{split}.tsv").write_text("q1\td0\t1\n", "utf-8")
-    with pytest.raises(UserError, match=r"corpus.jsonl:1: `metadata` is 3; it must be an object"):
+    with pytest.raises(UserError, match=r"corpus.jsonl, line 1: `metadata` is 3; it must be an object"):
         opened(path)
 
 

@@ -347,7 +347,7 @@ def test_changed_documents_and_groups_from_files(folder: Folder) -> None:
         ('{"1": ["a"], "1": ["b"]}', "query '1' is there twice"),
         ('{"1": "a"}', "query '1': expected a list of document ids"),
         ('{"1": [1]}', "query '1': expected a list of document ids"),
-        ('{"1": ["a"],\n"2" ["a"]}', "line 2: no JSON"),
+        ('{"1": ["a"],\n"2" ["a"]}', "line 2: not JSON"),
         (f"{BEIR}1\ta\t0\n1\ta\t0\n", "line 3: query '1': document 'a' is judged twice"),
     ]:
         with pytest.raises(UserError, match=message):

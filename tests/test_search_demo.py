@@ -92,7 +92,7 @@ def test_a_corpus_of_ones_own(own_tiny_runs: Path, tmp_path: Path, capsys: pytes
     assert "note: cut to 64 tokens (model.query_length): the end is not read" in capsys.readouterr().out
     path.write_text('{"_id": "a"}\n')
     assert search(own_tiny_runs, "--corpus", str(path)) == 2
-    assert "corpus.jsonl:1: `text` is missing" in capsys.readouterr().err
+    assert "corpus.jsonl, line 1: `text` is missing" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

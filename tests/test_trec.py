@@ -57,7 +57,8 @@ def test_reading_goes_by_score_and_id_not_by_the_column_of_ranks(tmp_path: Path)
     ("line", "message"),
     [
         ("q Q0 d 1 0.5", r"line 2: 5 columns, expected 6: query Q0 document rank score tag"),
-        ("q Q0 d 1 0.5 tag more", "line 2: 7 columns"),
+        ("q Q0 d 1 ٣ tag", "line 2: query 'q', document 'd': score '٣' is no number"),
+        ("q Q0 d 1 1e308 tag", "line 2: .*: score 1e308 is beyond ±3.4e38, where all scores are equal; scale"),
         ("q Q0 d 1 high tag", "line 2: query 'q', document 'd': score 'high' is no number"),
         ("q Q0 d 1 1_0 tag", "line 2: .* score '1_0' is no number"),
         ("q Q0 d 1 nan tag", "line 2: query 'q', document 'd': the score is NaN"),
@@ -71,16 +72,25 @@ def test_bad_run_lines(tmp_path: Path, line: str, message: str) -> None:
         read_run(path)
 
 
+ID_TROUBLES = {
+    "a b": "has white space, which a TREC file cannot hold",
+    "": "is empty",
+    "a\n": "has white space",
+    "a\x85": r"has a control character .*U\+0085",
+    "\ud83d": r"half of a surrogate pair .*U\+D83D",
+}
+
+
 def test_ids_that_a_file_cannot_hold(tmp_path: Path) -> None:
     path = tmp_path / "x.run"
-    for bad in ("a b", "", "a\u00a0b", "a\n"):
-        with pytest.raises(UserError, match="document id .* is empty or has whitespace"):
+    for bad, message in ID_TROUBLES.items():
+        with pytest.raises(UserError, match=f"document id .* {message}"):
             write_run(path, [rank("q", [bad], [1.0])])
-        with pytest.raises(UserError, match="query id .* is empty or has whitespace"):
+        with pytest.raises(UserError, match=f"query id .* {message}"):
             write_run(path, [rank(bad, ["d"], [1.0])])
-        with pytest.raises(UserError, match="query id .* is empty or has whitespace"):
+        with pytest.raises(UserError, match=f"query id .* {message}"):
             write_qrels(path, {bad: {"d": 1}})
-        with pytest.raises(UserError, match="document id .* is empty or has whitespace"):
+        with pytest.raises(UserError, match=f"document id .* {message}"):
             write_qrels(path, {"q": {bad: 1}})
     with pytest.raises(UserError, match="tag 'two words'"):
         write_run(path, [], tag="two words")
@@ -93,13 +103,13 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="none.run: no such file"):
         read_run(tmp_path / "none.run")
     (tmp_path / "latin").write_bytes(b"q Q0 \xe9 1 1 t\n")
-    with pytest.raises(UserError, match="latin: not UTF-8 at byte 5"):
+    with pytest.raises(UserError, match=r"latin, line 1: not UTF-8 .byte 6."):
         read_run(tmp_path / "latin")
     (tmp_path / "plain.gz").write_bytes(b"q Q0 a 1 1 t\n")
-    with pytest.raises(UserError, match="plain.gz: cannot be read"):
+    with pytest.raises(UserError, match="plain.gz, after line 0: broken gzip"):
         read_run(tmp_path / "plain.gz")
-    (tmp_path / "half.gz").write_bytes(gzip.compress(b"q Q0 a 1 1 t\n" * 100)[:-12])
-    with pytest.raises(UserError, match="half.gz: cannot be read"):
+    (tmp_path / "half.gz").write_bytes(gzip.compress(b"q Q0 a 1 1 t\n")[:-9])
+    with pytest.raises(UserError, match="half.gz, after line [01]: broken gzip"):
         read_run(tmp_path / "half.gz")
 
 
@@ -135,4 +145,46 @@ def test_bad_judgments(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "bad"
     path.write_text(text)
     with pytest.raises(UserError, match=f"bad, {message}"):
+        read_qrels(path)
+
+
+def test_comments_are_passed_over_and_counted_aloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "c.qrels"
+    path.write_text("# judged to depth 10\n#q9 0 d0 1\nq1 0 d0 1\n  # more\nq1 0 #d 2\n")
+    notes: list[str] = []
+    assert read_qrels(path, notes=notes) == {"q1": {"d0": 1, "#d": 2}}
+    assert notes == [f"{path}: 3 comment lines (#) were passed over"]
+    assert read_qrels(path) and capsys.readouterr().err == f"{notes[0]}\n"
+    path.write_text("# BEIR\nquery-id\tcorpus-id\tscore\nq1\td0\t1\n#q2\td0\t1\n")
+    assert read_qrels(path, notes=notes) == {"q1": {"d0": 1}}
+    with pytest.raises(UserError, match="query id '#1' begins with #, as comments of judgments do"):
+        write_qrels(path, {"#1": {"d": 1}})
+
+
+def test_columns_are_those_that_trec_eval_reads(tmp_path: Path) -> None:
+    run, qrels = tmp_path / "a.run", tmp_path / "a.qrels"
+    for odd in "\u00a0\u2028\u3000\u1680":
+        run.write_text(f"q1 Q0 Foo{odd}Bar 1 3 bm25 k1=0.9 b=0.4\nq1\tQ0 {odd} 2 2 S\n", "utf-8")
+        qrels.write_text(f"q1 0 Foo{odd}Bar 1\n\x0b q{odd} 0 d 2\r\n", "utf-8")
+        assert read_run(run)["q1"].doc_ids == (f"Foo{odd}Bar", odd)
+        assert read_qrels(qrels) == {"q1": {f"Foo{odd}Bar": 1}, f"q{odd}": {"d": 2}}
+        write_run(run, [rank(f"q{odd}", [f"a{odd}b"], [1.0])])
+        assert read_run(run)[f"q{odd}"].doc_ids == (f"a{odd}b",)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1_0", "grade '1_0' is no integer; write a grade like 0 or 1, in ASCII digits"),
+        ("٣", "grade '٣' is no integer"),
+        ("+1", ".* is no integer"),
+        ("2000000000", "grade '2000000000' is out of range; allowed: -1,000,000 to 1,000,000"),
+        ("-1000001", ".* is out of range"),
+        ("9" * 5000, "grade '9999.*9…' is out of range"),
+    ],
+)
+def test_grades_are_small_integers_in_ascii_digits(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "a.qrels"
+    path.write_text(f"q 0 a -1000000\nq 0 b {text}\n", "utf-8")
+    with pytest.raises(UserError, match=f"a.qrels, line 2: query 'q', document 'b': {message}"):
         read_qrels(path)

@@ -6,6 +6,8 @@ T tokens of all texts together.
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -77,27 +79,64 @@ def relations(groups: Sequence[TrainingGroup], in_batch_negatives: bool) -> Rela
 
     A row's positives are positive, its listed negatives are negative. Any other passage of the batch is a negative
     only with `in_batch_negatives`, and never if it is known to answer the row's query or is a passage of another row
-    of the same query: its label under this row's instruction is unknown then.
+    of the same query: its label under this row's instruction is unknown then. Queries are the same that share their id
+    or their text; passages of equal text have one id already (`one_id_per_text`).
     """
     columns: dict[str, int] = {}
     for group in groups:
         for doc_id in (*group.positives, *group.negatives):
             columns.setdefault(doc_id, len(columns))
-    of_query: dict[str, set[int]] = {}
+    of_id: dict[str, set[int]] = {}
+    of_text: dict[str, set[int]] = {}
     for group in groups:
-        of_query.setdefault(group.query_id, set()).update(columns[d] for d in (*group.positives, *group.negatives))
+        own_columns = [columns[doc_id] for doc_id in (*group.positives, *group.negatives)]
+        of_id.setdefault(group.query_id, set()).update(own_columns)
+        of_text.setdefault(group.query, set()).update(own_columns)
     positive = np.zeros((len(groups), len(columns)), dtype=bool)
     candidate = np.full((len(groups), len(columns)), in_batch_negatives)
     for row, group in enumerate(groups):
         assert group.positives, f"group {group.group_id} has no positive"
         assert not set(group.positives) & set(group.negatives), f"a positive of {group.group_id} is its negative too"
-        candidate[row, list(of_query[group.query_id])] = False
+        candidate[row, list(of_id[group.query_id] | of_text[group.query])] = False
         candidate[row, [columns[doc_id] for doc_id in group.answers if doc_id in columns]] = False
         own = [columns[doc_id] for doc_id in group.positives]
         positive[row, own] = True
         candidate[row, own] = True
         candidate[row, [columns[doc_id] for doc_id in group.negatives]] = True
     return Relations(tuple(columns), torch.from_numpy(positive), torch.from_numpy(candidate))
+
+
+def one_id_per_text(groups: Sequence[TrainingGroup], text_of: Callable[[str], str]) -> list[TrainingGroup]:
+    """Return the groups with one document id for each text: the first that stands in them.
+
+    So relations know equal texts by their equal ids, and each text of a batch is encoded once. A negative that has the
+    text of a positive of its group contradicts it and is left out. Keeps a digest of 16 bytes for each passage.
+    """
+    first: dict[bytes, str] = {}
+    known: dict[str, str] = {}
+    for doc_id in dict.fromkeys(doc_id for group in groups for doc_id in (*group.positives, *group.negatives)):
+        summary = hashlib.blake2b(text_of(doc_id).encode(), digest_size=16).digest()
+        known[doc_id] = first.setdefault(summary, doc_id)
+    if len(first) == len(known):
+        return list(groups)
+
+    def named(doc_ids: tuple[str, ...], but: Sequence[str] = ()) -> tuple[str, ...]:
+        found = dict.fromkeys(known.get(doc_id, doc_id) for doc_id in doc_ids)
+        return tuple(doc_id for doc_id in found if doc_id not in but)
+
+    renamed = []
+    for group in groups:
+        positives = named(group.positives)
+        renamed.append(
+            dataclasses.replace(
+                group,
+                positives=positives,
+                hard_negatives=named(group.hard_negatives, positives),
+                instruction_negatives=named(group.instruction_negatives, positives),
+                answers=named(group.answers),
+            )
+        )
+    return renamed
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,6 +302,7 @@ def prepare_steps(
     groups: Sequence[TrainingGroup],
     tokenise_queries: Callable[[list[Query]], Tokenised],
     tokenise_passages: Callable[[list[str]], Tokenised],
+    text_of: Callable[[str], str],
     *,
     batch_size: int,
     epochs: int,
@@ -271,9 +311,10 @@ def prepare_steps(
 ) -> tuple[TrainingSteps, dict[str, int]]:
     """Tokenise a mix once and return its steps, with the counts of texts that were cut to their length.
 
-    `tokenise_passages` takes document ids. The counts are `queries`, `passages`, `truncated_queries` and
-    `truncated_passages`, all of unique texts.
+    `tokenise_passages` takes document ids, and so does `text_of`, which returns what the encoder reads of one. The
+    counts are `queries`, `passages`, `truncated_queries` and `truncated_passages`, all of unique texts.
     """
+    groups = one_id_per_text(groups, text_of)
     queries = TokenCache(((group.query, group.instruction) for group in groups), tokenise_queries)
     doc_ids = (doc_id for group in groups for doc_id in (*group.positives, *group.negatives))
     passages = TokenCache(doc_ids, tokenise_passages)

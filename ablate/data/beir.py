@@ -20,7 +20,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ablate.data.beir_files import BROAD, PLAIN, Query, bases_of, read_folder
+from ablate.data.beir_files import BROAD, PLAIN, OwnDocument, Query, bases_of, check_measurable, read_folder
 from ablate.randomness import key, uniform
 from ablate.records import Condition, EvaluationQuery, EvaluationSet, Passage, SourceRow, UserError
 
@@ -43,6 +43,7 @@ class BeirFolder:
         skew: float,
         seed: int,
         reversals: tuple[tuple[str, str], ...] | None,
+        own_document: OwnDocument | None = None,
     ) -> None:
         self._folder = Path(path)
         self._train_split, self._skew, self._seed = train_split, skew, seed
@@ -50,14 +51,16 @@ class BeirFolder:
             raise UserError(
                 f"source.path={path!r} is not a folder; give a folder with corpus.jsonl, queries.jsonl, qrels/"
             )
-        files = read_folder(self._folder)
+        files = read_folder(self._folder, own_document)
         self._documents, self._by_base, self._variants = files.documents, files.by_base, files.variants
-        self._labels = files.labels
+        self._labels, self._own, self._remarks = files.labels, files.own, files.remarks
         self.revision: str = files.revision
         """SHA-256 over names and bytes of corpus.jsonl, queries.jsonl and qrels/*.tsv."""
         self.evaluation_names: tuple[str, ...] = tuple(self._labels.grades)
         for name, split in (("train_split", train_split), *(("evaluation_splits", one) for one in evaluation_splits)):
             self._check_split(split, f"source.{name}")
+        for split in evaluation_splits:
+            check_measurable(self._labels, split, self._folder)
         self.complements: tuple[tuple[str, str], ...] = (
             self._find_complements() if reversals is None else self._check_reversals(reversals)
         )
@@ -192,6 +195,8 @@ class BeirFolder:
             changed_documents=changed_documents,
             opposites=tuple(opposites),
             pairs=self._pairs(name, opposites),
+            own_documents={one.query_id: self._own[one.query_id] for one in queries if one.query_id in self._own},
+            remarks=self._remarks,
         )
 
     def _pairs(
@@ -223,8 +228,10 @@ class BeirFolder:
         return tuple(doc_id for doc_id, grade in grades.items() if grade > 0)
 
     def _answers(self, base_id: str) -> tuple[str, ...]:
+        """Return what no other row's passage may be for this query: what is relevant under any of its instructions."""
         queries = self._by_base[base_id].values()
-        return tuple(dict.fromkeys(doc_id for query in queries for doc_id in self._relevant(query.query_id)))
+        found = dict.fromkeys(doc_id for query in queries for doc_id in self._relevant(query.query_id))
+        return tuple(found | {self._own[one.query_id]: None for one in queries if one.query_id in self._own})
 
     def _broad(self, base_id: str, split: str) -> tuple[str, ...]:
         """Return what is relevant before an instruction narrows it: under `og`, or without one for the plain query."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from ablate import reading
 from ablate.records import Passage, UserError
+
+OwnDocument = Literal["keep", "drop"]
 
 PLAIN, BROAD = "plain", "og"
 
@@ -42,6 +46,8 @@ class Labels:
     changed: dict[str, dict[str, list[str]]]
     """split -> query_id of an instructed query -> documents of its diff file; empty lists say that the file exists."""
     pairs: dict[str, list[tuple[str, str, str, str]]]
+    remarks: tuple[str, ...] = ()
+    """What a reader of scores must be told of the files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +61,20 @@ class BeirFiles:
     variants: tuple[str, ...]
     """Of queries with an instruction, in order of appearance."""
     labels: Labels
+    own: dict[str, str]
+    """query_id -> document that is the query itself and is left out for it; empty unless `own_document` is drop."""
+    remarks: tuple[str, ...]
+    """What a reader of scores must be told."""
     revision: str
     """SHA-256 over names and bytes of corpus.jsonl, queries.jsonl and qrels/*.tsv."""
 
 
-def read_folder(folder: Path) -> BeirFiles:
-    """Read and check a BEIR folder; raises UserError, with file and line, for whatever is missing or broken."""
+def read_folder(folder: Path, own_document: OwnDocument | None = None) -> BeirFiles:
+    """Read and check a BEIR folder; raises UserError, with file and line, for whatever is missing or broken.
+
+    `own_document` says what becomes of documents that are queries under the same id (as in ArguAna): `keep` them,
+    `drop` their labels and name them in `own`, or, with None, refuse the folder.
+    """
     hashed = hashlib.sha256()
     documents = read_corpus(folder / "corpus.jsonl", hashed)
     queries = _read_queries(folder, hashed)
@@ -75,7 +89,55 @@ def read_folder(folder: Path) -> BeirFiles:
         variants[query.variant] = query
     names = tuple(dict.fromkeys(query.variant for query in queries.values() if query.instruction))
     labels = _LabelReader(folder, documents, queries, by_base, names).read(hashed)
-    return BeirFiles(documents, queries, by_base, names, labels, hashed.hexdigest())
+    own, remarks = _own_documents(folder, documents, queries, labels, own_document)
+    return BeirFiles(documents, queries, by_base, names, labels, own, (*labels.remarks, *remarks), hashed.hexdigest())
+
+
+def _own_documents(
+    folder: Path,
+    documents: Mapping[str, Passage],
+    queries: Mapping[str, Query],
+    labels: Labels,
+    own_document: OwnDocument | None,
+) -> tuple[dict[str, str], list[str]]:
+    """Return query_id -> its own document where these are dropped, and what to say of it; drops their labels.
+
+    A document with the id of a query (of its base query, for a variant) is its own when the folder says so with `drop`.
+    Equal ids alone are no sign, numbers meet by chance; queries are taken for documents when for half of those with
+    the id of a document, or more, the words of the query stand in that document.
+    """
+    shared = {
+        query.query_id: doc_id
+        for query in queries.values()
+        for doc_id in (query.base_id, query.query_id)
+        if doc_id in documents
+    }
+    if own_document == "drop":
+        num_labels = 0
+        for query_id, doc_id in shared.items():
+            for grades in labels.grades.values():
+                num_labels += grades.get(query_id, {}).pop(doc_id, None) is not None
+            for changed in labels.changed.values():
+                if query_id in changed:
+                    changed[query_id] = [one for one in changed[query_id] if one != doc_id]
+        said = f"{len(shared):,} queries are documents of the corpus: each one's own is left out of its ranking"
+        lost = f", and with it {num_labels:,} labels" if num_labels else ""
+        return shared, [f"{said}{lost} (source.own_document=drop)"] if shared else []
+    found = [query_id for query_id, doc_id in shared.items() if _stands_in(queries[query_id].text, documents[doc_id])]
+    if not found or 2 * len(found) < len(shared):
+        return {}, []
+    example = f"{len(found):,} queries are documents of the corpus under the same id (first: {found[0]!r})"
+    if own_document is None:
+        raise UserError(
+            f"{folder / 'queries.jsonl'}: {example}, so each would find itself; set source.own_document=drop to leave "
+            f"a query's own document out of its ranking and its training rows, or =keep"
+        )
+    return {}, [f"{example}; each can find itself (source.own_document=keep)"]
+
+
+def _stands_in(text: str, passage: Passage) -> bool:
+    words, whole = (" ".join(re.findall(r"\w+", one.casefold())) for one in (text, f"{passage.title} {passage.text}"))
+    return bool(words) and f" {words} " in f" {whole} "
 
 
 def bases_of(
@@ -85,6 +147,16 @@ def bases_of(
     for base_id, variants in by_base.items():
         if any(query.split == split or query.query_id in grades[split] for query in variants.values()):
             yield base_id
+
+
+def check_measurable(labels: Labels, split: str, folder: Path) -> None:
+    """Raise UserError when no judgment of a split is of a relevant document: every measure would be 0 or none."""
+    grades = labels.grades[split]
+    if not any(grade > 0 for judged in grades.values() for grade in judged.values()):
+        raise UserError(
+            f"{folder / 'qrels'}: none of the {sum(map(len, grades.values())):,} judgments of split {split!r} has a "
+            f"grade above 0, so nothing could be measured; give labels, or name another split in evaluation.sets"
+        )
 
 
 class _LabelReader:
@@ -99,6 +171,7 @@ class _LabelReader:
         self._folder, self._documents, self._queries = folder, documents, queries
         self._by_base, self._variants = by_base, variants
         self._labels = Labels({}, {}, {})
+        self._comments: Counter[str] = Counter()
 
     def read(self, hashed: Any) -> Labels:
         """Return the labels of all files in qrels/; adds their names and bytes to the hash."""
@@ -112,7 +185,7 @@ class _LabelReader:
         for path in sorted(folder.glob("*.tsv")):
             kind, variant, split = self._parse_name(path.stem, tuple(splits))
             columns = 4 if kind == "pairs" else 3
-            file = _Qrels(f"{path}", split, list(_read_tsv(path, columns, hashed)))
+            file = _Qrels(f"{path}", split, list(_read_tsv(path, columns, hashed, self._comments)))
             if kind == "grades" and split is not None:
                 self._add_grades(file)
             else:
@@ -126,7 +199,9 @@ class _LabelReader:
                 self._add_changed(file, kind.removeprefix("changed:"))
         grades = self._labels.grades
         order = dict.fromkeys([*(split for split in splits if split in grades), *grades])
-        return Labels({split: grades[split] for split in order}, self._labels.changed, self._labels.pairs)
+        remarks = [f"{path}: {number:,} comment lines (#) were passed over" for path, number in self._comments.items()]
+        ordered = {split: grades[split] for split in order}
+        return Labels(ordered, self._labels.changed, self._labels.pairs, tuple(remarks))
 
     def _parse_name(self, stem: str, splits: tuple[str, ...]) -> tuple[str, str, str | None]:
         """Return kind of labels, variant and split of a labels file; no split: that of its queries."""
@@ -158,7 +233,7 @@ class _LabelReader:
         if file.split is not None:
             self._labels.grades.setdefault(file.split, {})
         for number, (query_id, doc_id, score) in file.lines:
-            where = f"{file.name}:{number}"
+            where = reading.at(file.name, number)
             query, grade = self._known_query(query_id, where), _grade(score, where)
             self._check_document(doc_id, where)
             splits = self._splits_of(query, file.split)
@@ -183,7 +258,7 @@ class _LabelReader:
                 if variant in self._by_base[base_id]:
                     listed.setdefault(self._by_base[base_id][variant].query_id, [])
         for number, (query_id, doc_id, score) in file.lines:
-            where = f"{file.name}:{number}"
+            where = reading.at(file.name, number)
             _grade(score, where)
             self._check_document(doc_id, where)
             base_id = self._known_query(query_id, where).base_id
@@ -195,7 +270,7 @@ class _LabelReader:
 
     def _add_pairs(self, file: _Qrels) -> None:
         for number, (first, second, first_doc, second_doc) in file.lines:
-            where = f"{file.name}:{number}"
+            where = reading.at(file.name, number)
             query = self._known_query(first, where)
             self._known_query(second, where)
             self._check_document(first_doc, where)
@@ -213,42 +288,20 @@ class _LabelReader:
             raise UserError(f"{where}: document {doc_id!r} is not in corpus.jsonl; add it there or drop the line")
 
 
-def _read_lines(path: Path, hashed: Any) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a file that are not blank, with their numbers, and add its name and bytes to a hash."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); a BEIR folder has it") from error
-    hashed.update(f"{path.name}\0{len(data)}\0".encode() + data)
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-        try:
-            text = line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{path}:{number}: not UTF-8 (byte {error.start + 1}); convert the file to UTF-8"
-            ) from error
-        if text.strip():
-            yield number, text.rstrip("\r")
-
-
 def _read_objects(path: Path, hashed: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield where it stands, the id and the object of every line of a JSON lines file."""
     seen: dict[str, int] = {}
-    for number, line in _read_lines(path, hashed):
-        where = f"{path}:{number}"
-        try:
-            found = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{where}: not JSON ({error}); every line is one JSON object") from error
-        if not isinstance(found, dict):
-            raise UserError(f'{where}: a {type(found).__name__} instead of a JSON object; write {{"_id": …}}')
+    for number, line in reading.lines(path, hashed):
+        where = reading.at(path, number)
+        found = reading.json_object(line, where)
         for name in ("_id", "text"):
             if name not in found:
                 raise UserError(f"{where}: `{name}` is missing; every line needs `_id` and `text`")
         found_id = found["_id"]
-        if not isinstance(found_id, (str, int)) or isinstance(found_id, bool) or not str(found_id).strip():
+        if not isinstance(found_id, (str, int)) or isinstance(found_id, bool):
             raise UserError(f"{where}: `_id` is {found_id!r}; it must be a text that is not empty")
         found_id = str(found_id)
+        reading.check_id(found_id, "`_id`", where)
         if found_id in seen:
             raise UserError(f"{where}: `_id` {found_id!r} is also in line {seen[found_id]}; ids must be unique")
         seen[found_id] = number
@@ -285,6 +338,7 @@ def _read_queries(folder: Path, hashed: Any) -> dict[str, Query]:
     objects = {query_id: (where, found) for where, query_id, found in _read_objects(path, hashed)}
     queries: dict[str, Query] = {}
     for query_id, (where, found) in objects.items():
+        reading.check_query_id(query_id, "query", where)
         text, instruction = _text(found, "text", where), _text(found, "instruction", where)
         metadata = found.get("metadata") or {}
         if not isinstance(metadata, dict):
@@ -311,22 +365,27 @@ def _read_queries(folder: Path, hashed: Any) -> dict[str, Query]:
     return queries
 
 
-def _read_tsv(path: Path, num_columns: int, hashed: Any) -> Iterator[tuple[int, list[str]]]:
-    """Yield the lines of a labels file with their numbers, without its header."""
-    for number, line in _read_lines(path, hashed):
-        columns = line.split("\t")
-        if number == 1 and columns[0].endswith("query-id"):
+def _read_tsv(path: Path, num_columns: int, hashed: Any, comments: Counter[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield the lines of a labels file with their numbers, without its header and its comments, which are counted."""
+    is_first = True
+    for number, line in reading.lines(path, hashed):
+        if reading.is_comment(line):
+            comments[str(path)] += 1
+            continue
+        columns = reading.tabbed(line)
+        is_header, is_first = is_first and columns[0].endswith("query-id"), False
+        if is_header:
             continue
         if len(columns) != num_columns:
             raise UserError(
-                f"{path}:{number}: {len(columns)} columns instead of {num_columns}, separated by tabs; write "
-                + ("query-id, corpus-id, score" if num_columns == 3 else "two query ids and two corpus ids")
+                f"{reading.at(path, number)}: {len(columns)} columns instead of {num_columns}, separated by tabs; "
+                "write " + ("query-id, corpus-id, score" if num_columns == 3 else "two query ids and two corpus ids")
             )
-        yield number, [column.strip() for column in columns]
+        yield number, columns
 
 
 def _grade(score: str, where: str) -> int:
     try:
-        return int(score)
-    except ValueError:
-        raise UserError(f"{where}: score {score!r} is not a whole number; write a grade like 0 or 1") from None
+        return reading.grade(score)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None

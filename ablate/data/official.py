@@ -182,7 +182,7 @@ def to_evaluation_set(name: str, loaded: LoadedTask, provenance: Mapping[str, st
         changed_documents=changed,
         opposites=_opposites(name, posed) if metadata.main_score == PAIRED else (),
         candidates=candidates,
-        without_own_id=bool(loaded.task.ignore_identical_ids),
+        own_documents={query_id: query_id for query_id in posed} if loaded.task.ignore_identical_ids else {},
         measures=_measures(name, metadata.main_score),
         provenance=notes,
     )

@@ -70,6 +70,7 @@ def open_source(source: Source, sets: tuple[str, ...]) -> RowSource:
             skew=source.skew,
             seed=source.seed,
             minimum=source.minimum,
+            own_document=source.own_document,
         )
     if isinstance(source, PublishedSource):
         from ablate.data.published import open_published
@@ -97,4 +98,5 @@ def open_source(source: Source, sets: tuple[str, ...]) -> RowSource:
         skew=source.skew,
         seed=source.seed,
         reversals=source.reversals,
+        own_document=source.own_document,
     )

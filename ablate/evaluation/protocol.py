@@ -163,10 +163,7 @@ def rank_and_score(ranker: Ranker, sets: Iterable[EvaluationSet], *, depth: int)
         if any(one.name in part.candidates for part in parts):
             raise UserError(f"evaluation set {one.name!r} is there twice; give each set its own name")
         ranked = ranker(one, depth)
-        rankings = ranked.rankings
-        if one.without_own_id:
-            rankings = [_without(ranking, ranking.query_id) for ranking in rankings]
-        part, name = score_set(one, rankings, depth=depth), one.name
+        part, name = score_set(one, ranked.rankings, depth=depth), one.name
         parts.append(
             dataclasses.replace(
                 part,
@@ -206,15 +203,19 @@ def _without(ranking: Ranking, doc_id: str) -> Ranking:
 def score_set(one: EvaluationSet, rankings: Iterable[Ranking], *, depth: int | None = None) -> Evaluation:
     """Return every score of one set from its rankings, for example from those read back from files; needs no model.
 
+    A query's own document is left out of its ranking first (`EvaluationSet.own_documents`).
     Raises UserError for a set that contradicts itself, and for a ranking that holds a document outside of the query's
     candidates. Gaps follow `ablate.evaluation.measures` and are listed.
     """
     _check(one)
     found = by_query(rankings)
     check_ranked(one, found)
+    own = one.own_documents
+    found = {q: _without(ranking, own[q]) if q in own else ranking for q, ranking in found.items()}
     conditions = {c: [q for q in one.queries if q.condition == c] for c in CONDITIONS}
     known = {query.query_id: query for query in one.queries}
     log = _Log(one.name)
+    log.warnings += [f"{one.name}: {remark}" for remark in one.remarks]
     for queries in conditions.values():
         posed = {query.query_id for query in queries}
         qrels = {q: grades for q, grades in one.qrels.items() if q in posed}
@@ -248,6 +249,11 @@ def score_set(one: EvaluationSet, rankings: Iterable[Ranking], *, depth: int | N
     }
     listed = {reason: tuple(ids) for reason, ids in log.listed.items()}
     scores = tuple(log.scores)
+    if not scores:
+        raise UserError(
+            f"{one.name}: nothing could be measured: none of the {len(known):,} queries has judgments; give some, or "
+            f"name another set"
+        )
     _by_measure(scores)  # refuses a unit that is there twice
     return Evaluation(
         scores,

@@ -72,7 +72,7 @@ def read_judgments(folder: Path) -> dict[str, EvaluationSet]:
 def _as_plain(one: EvaluationSet) -> dict[str, Any]:
     only_some_have = {
         "candidates": one.candidates,
-        "without_own_id": one.without_own_id,
+        "own_documents": one.own_documents,
         "measures": one.measures,
         "provenance": one.provenance,
     }
@@ -98,10 +98,18 @@ def _from_plain(name: str, values: dict[str, Any]) -> EvaluationSet:
         opposites=tuple((first, second) for first, second in values["opposites"]),
         pairs=None if pairs is None else {(a, b): tuple((x, y) for x, y in found) for a, b, found in pairs},
         candidates=None if "candidates" not in values else {q: tuple(ids) for q, ids in values["candidates"].items()},
-        without_own_id=values.get("without_own_id", False),
+        own_documents=_own_documents(values),
         measures=tuple(values.get("measures", ())),
         provenance=values.get("provenance", {}),
     )
+
+
+def _own_documents(values: dict[str, Any]) -> dict[str, str]:
+    """Return what was written, or what the flag of earlier evaluations stands for: the document with the query's id."""
+    if values.get("without_own_id"):
+        return {query[0]: query[0] for query in values["queries"]}
+    found: dict[str, str] = values.get("own_documents", {})
+    return found
 
 
 def judgments_digest(one: EvaluationSet) -> str:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
-import math
-import zlib
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ablate import reading
 from ablate.evaluation.rankings import Ranking, by_query, rank
 from ablate.records import UserError
 
@@ -27,7 +26,7 @@ def write_run(path: Path | str, rankings: Iterable[Ranking], *, tag: str = "abla
     """Write rankings as a TREC run file: query, Q0, document, 1-based rank, score, tag.
 
     Scores have nine significant digits, so reading gives back the same float32 and hence the same ranking. An empty
-    ranking has no line. Raises UserError naming an id with whitespace, or a query with two rankings.
+    ranking has no line. Raises UserError naming an id that a file cannot hold, or a query with two rankings.
     """
     _check_id("tag", tag)
 
@@ -48,28 +47,29 @@ def read_run(path: Path | str) -> dict[str, Ranking]:
     UserError with file and line for a line that is not a run line, a NaN score or a document that is there twice.
     """
     found: dict[str, dict[str, float]] = {}
-    for place, line in _lines(Path(path)):
-        parts = line.split()
-        if len(parts) != 6:
-            raise UserError(f"{place}: {len(parts)} columns, expected 6: query Q0 document rank score tag")
-        query_id, _, doc_id, _, text, _ = parts
-        try:
-            score = float("not a number" if "_" in text else text)
-        except ValueError:
-            raise UserError(f"{place}: query {query_id!r}, document {doc_id!r}: score {text!r} is no number") from None
-        if math.isnan(score):
-            raise UserError(f"{place}: query {query_id!r}, document {doc_id!r}: the score is NaN; it must be a number")
+    for number, line in reading.lines(path):
+        parts = reading.columns(line)
+        if len(parts) < 6:
+            raise UserError(
+                f"{reading.at(path, number)}: {len(parts)} columns, expected 6: query Q0 document rank score tag"
+            )
+        query_id, _, doc_id, _, text, *_ = parts
         documents = found.setdefault(query_id, {})
         if doc_id in documents:
+            place = reading.at(path, number)
             raise UserError(f"{place}: query {query_id!r}: document {doc_id!r} is there twice; keep one line of it")
-        documents[doc_id] = score
+        try:
+            documents[doc_id] = reading.score(text)
+        except UserError as error:
+            place = reading.at(path, number)
+            raise UserError(f"{place}: query {query_id!r}, document {doc_id!r}: {error}") from None
     return {query_id: rank(query_id, list(scores), list(scores.values())) for query_id, scores in found.items()}
 
 
 def write_qrels(path: Path | str, qrels: Mapping[str, Mapping[str, int]]) -> None:
     """Write judgments: BEIR's three columns with a header if the name ends in `.tsv` or `.tsv.gz`, else TREC's four.
 
-    Raises UserError naming an id with whitespace.
+    Raises UserError naming an id that a file cannot hold.
     """
     path = Path(path)
     beir = path.name.removesuffix(".gz").endswith(".tsv")
@@ -78,7 +78,7 @@ def write_qrels(path: Path | str, qrels: Mapping[str, Mapping[str, int]]) -> Non
         if beir:
             yield "\t".join(_BEIR_HEADER) + "\n"
         for query_id, grades in qrels.items():
-            _check_id("query id", query_id)
+            reading.check_query_id(query_id, "query id", str(path))
             for doc_id, grade in grades.items():
                 _check_id("document id", doc_id)
                 yield f"{query_id}\t{doc_id}\t{grade}\n" if beir else f"{query_id} 0 {doc_id} {grade}\n"
@@ -86,59 +86,73 @@ def write_qrels(path: Path | str, qrels: Mapping[str, Mapping[str, int]]) -> Non
     _write(path, lines())
 
 
-def read_qrels(path: Path | str) -> dict[str, dict[str, int]]:
+def read_qrels(path: Path | str, *, notes: list[str] | None = None) -> dict[str, dict[str, int]]:
     """Read judgments and return query_id -> document id -> grade: TREC's four columns, or BEIR's three with a header.
 
-    Raises UserError with file and line for another number of columns, a grade that is not an integer, or a document
-    that is judged twice for one query.
+    Lines that begin with `#` are comments, as for trec_eval 10; how many were passed over is added to `notes`, or
+    printed on standard error without it. Raises UserError with file and line for another number of columns, a grade
+    that is not an integer, or a document that is judged twice for one query.
     """
     found: dict[str, dict[str, int]] = {}
     beir: bool | None = None
-    for place, line in _lines(Path(path)):
+    for number, line in _uncommented(path, notes):
         if beir is None:
-            beir = line.split() == _BEIR_HEADER
+            beir = reading.columns(line) == _BEIR_HEADER
             if beir:
                 continue
-        parts = [part.strip() for part in line.split("\t")] if beir else line.split()
+        parts = reading.tabbed(line) if beir else reading.columns(line)
         if len(parts) != (3 if beir else 4) or not all(parts):
             columns = "3, tab-separated: query-id corpus-id score" if beir else "4: query 0 document grade"
             hint = "" if beir else " (or the BEIR header 'query-id corpus-id score' in the first line)"
-            raise UserError(f"{place}: {len(parts)} columns, expected {columns}{hint}")
+            raise UserError(f"{reading.at(path, number)}: {len(parts)} columns, expected {columns}{hint}")
         query_id, doc_id, text = parts[0], parts[-2], parts[-1]
-        try:
-            grade = int("not a number" if "_" in text else text)
-        except ValueError:
-            raise UserError(f"{place}: query {query_id!r}, document {doc_id!r}: grade {text!r} is no integer") from None
         grades = found.setdefault(query_id, {})
         if doc_id in grades:
+            place = reading.at(path, number)
             raise UserError(f"{place}: query {query_id!r}: document {doc_id!r} is judged twice; keep one line of it")
-        grades[doc_id] = grade
+        try:
+            grades[doc_id] = reading.grade(text)
+        except UserError as error:
+            place = reading.at(path, number)
+            raise UserError(f"{place}: query {query_id!r}, document {doc_id!r}: {error}") from None
     return found
 
 
-def read_changed_documents(path: Path | str) -> dict[str, list[str]]:
+def _uncommented(path: Path | str, notes: list[str] | None) -> Iterator[tuple[int, str]]:
+    """Yield the numbers and texts of all lines but comments, and tell how many of these there were."""
+    num_comments = 0
+    for number, line in reading.lines(path):
+        if reading.is_comment(line):
+            num_comments += 1
+        else:
+            yield number, line
+    if num_comments:
+        note = f"{path}: {num_comments:,} comment lines (#) were passed over"
+        if notes is None:
+            print(note, file=sys.stderr)
+        else:
+            notes.append(note)
+
+
+def read_changed_documents(path: Path | str, *, notes: list[str] | None = None) -> dict[str, list[str]]:
     """Read the documents that a changed instruction makes non-relevant and return query_id -> documents.
 
-    Two forms: judgments (as `read_qrels`; the grades do not matter), or JSON, an object of query -> list of documents,
-    which can hold a query without a changed document. Raises UserError with the place for anything else, and naming
-    query and document for a document that is there twice.
+    Two forms: judgments (as `read_qrels`, with its `notes`; the grades do not matter), or JSON, an object of query ->
+    list of documents, which can hold a query without a changed document. Raises UserError with the place for anything
+    else, and naming query and document for a document that is there twice.
     """
-    path = Path(path)
-    text = _read(path)
-    if not text.lstrip().startswith("{"):
-        return {query_id: list(grades) for query_id, grades in read_qrels(path).items()}
+    first = next(reading.lines(path), (0, ""))[1]
+    if not first.lstrip(reading.SPACE).startswith("{"):
+        return {query_id: list(grades) for query_id, grades in read_qrels(path, notes=notes).items()}
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if twice := _repeated(name for name, _ in pairs):
             raise UserError(f"{path}: query {twice[0]!r} is there twice; keep one list of documents per query")
         return dict(pairs)
 
-    try:
-        found = json.loads(text, object_pairs_hook=once)
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path}, line {error.lineno}: no JSON ({error.msg}); write one object: query -> list of documents"
-        ) from None
+    rows = dict(reading.lines(path))
+    text = "\n".join(rows.get(number, "") for number in range(1, max(rows) + 1))
+    found = reading.parse_json(text, f"{path}", "write one object: query -> list of documents", once)
     for query_id, doc_ids in found.items():
         if not isinstance(doc_ids, list) or not all(isinstance(doc_id, str) for doc_id in doc_ids):
             raise UserError(f'{path}: query {query_id!r}: expected a list of document ids in quotes, such as ["d1"]')
@@ -147,15 +161,17 @@ def read_changed_documents(path: Path | str) -> dict[str, list[str]]:
     return found
 
 
-def read_groups(path: Path | str) -> dict[str, str]:
+def read_groups(path: Path | str, *, notes: list[str] | None = None) -> dict[str, str]:
     """Read two tab-separated columns, query and group (a first line `query-id group` is skipped): query_id -> group.
 
-    Raises UserError with file and line for another number of columns or a query that is there twice.
+    Comments and `notes` as in `read_qrels`. Raises UserError with file and line for another number of columns or a
+    query that is there twice.
     """
     found: dict[str, str] = {}
-    for number, (place, line) in enumerate(_lines(Path(path))):
-        parts = [part.strip() for part in line.split("\t")]
-        if number == 0 and parts == ["query-id", "group"]:
+    for number, line in _uncommented(path, notes):
+        place = reading.at(path, number)
+        parts = reading.tabbed(line)
+        if not found and parts == ["query-id", "group"]:
             continue
         if len(parts) != 2 or not all(parts):
             raise UserError(f"{place}: {len(parts)} columns, expected 2, tab-separated: query group")
@@ -170,8 +186,8 @@ def _repeated(names: Iterable[str]) -> list[str]:
 
 
 def _check_id(kind: str, text: str) -> None:
-    if text.split() != [text]:
-        raise UserError(f"{kind} {text!r} is empty or has whitespace, which a TREC file cannot hold; rename it")
+    if problem := reading.bad_id(text):
+        raise UserError(f"{kind} {text!r} {problem}; rename it")
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:
@@ -186,22 +202,3 @@ def write_bytes(path: Path, content: bytes) -> None:
             stream.write(content)
         content = packed.getvalue()
     path.write_bytes(content)
-
-
-def _read(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-        return (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; check the path") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 at byte {error.start}; convert the file to UTF-8") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read ({error}); a name ending in .gz must hold whole gzip data") from None
-
-
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield (file and line number, line) of every line that is not blank."""
-    for number, line in enumerate(_read(path).split("\n"), start=1):
-        if line.strip():
-            yield f"{path}, line {number}", line

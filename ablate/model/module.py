@@ -304,6 +304,7 @@ def fit(
         groups,
         encoder.template.tokenise_queries,
         lambda doc_ids: encoder.template.tokenise_passages([passages[doc_id] for doc_id in doc_ids]),
+        lambda doc_id: encoder.template.passage_text(passages[doc_id]),
         batch_size=train.batch_size,
         epochs=train.epochs,
         seed=seed,

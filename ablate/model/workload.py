@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ablate.config import TrainConfig
-from ablate.data.batches import TokenCache, plan_epoch
+from ablate.data.batches import TokenCache, one_id_per_text, plan_epoch
 from ablate.model.text import TextTemplate
 from ablate.records import Passage, TrainingGroup
 
@@ -65,10 +65,11 @@ def measure_workload(
     texts = TokenCache(doc_ids, lambda ids: template.tokenise_passages([passages[doc_id] for doc_id in ids]))
     bare = sum(len(queries[query, ""]) for query, _ in posed)
     group_ids = [group.group_id for group in groups]
+    trained_on = one_id_per_text(groups, lambda doc_id: template.passage_text(passages[doc_id]))
     passes = 0
     for epoch in range(train.epochs):
         for batch in plan_epoch(group_ids, train.batch_size, seed, epoch):
-            unique = {doc_id for index in batch for doc_id in doc_ids_of(groups[index])}
+            unique = {doc_id for index in batch for doc_id in doc_ids_of(trained_on[index])}
             passes += len(batch) + len(unique)
     return Workload(
         query_tokens=bare,

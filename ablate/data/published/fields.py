@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -77,15 +76,13 @@ def passages_of(record: Record, name: str, passage_ids: PassageIds) -> Iterator[
 
 
 def score_of(record: Record, name: str, item: dict[str, Any], what: str) -> float | None:
-    """Return a judge's score of a passage, a probability, None when it has none; raises UserError for anything else."""
+    """Return a judge's score of a passage, 0 to 1, None when it has none; raises UserError for anything else."""
     value = item.get(what)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise record.error(f"{name}: the {what} of passage {item.get('docid')!r} is {value!r} instead of a number")
-    if not 0 <= value <= 1:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:  # NaN is out of it too
         raise record.error(
-            f"{name}: the {what} of passage {item.get('docid')!r} is {value!r}; it is a probability, from 0 to 1"
+            f"{name}: the {what} of passage {item.get('docid')!r} is {value!r} instead of a number from 0 to 1"
         )
     return float(value)
 

@@ -6,16 +6,14 @@ memory. Every record knows its place, so that whatever is wrong in it can be tol
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 import re
-import zlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from ablate import reading
 from ablate.records import UserError
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
@@ -88,6 +86,7 @@ class LocalFiles:
         """SHA-256 over names and bytes of the files; reads them once."""
         hashed = hashlib.sha256()
         for file in self._files:
+            reading.check_file(file)
             hashed.update(f"{file.name}\0{file.stat().st_size}\0".encode())
             with open(file, "rb") as stream:
                 while block := stream.read(1 << 20):
@@ -151,40 +150,17 @@ class HubSet:
 
 def _json_records(file: Path) -> Iterator[Record]:
     """Yield the records of a file of JSON lines; empty lines are passed over."""
-    name, number = str(file), 0
-    try:
-        with (
-            gzip.open(file, "rt", encoding="utf-8", newline="\n")
-            if file.suffix == ".gz"
-            else open(file, encoding="utf-8", newline="\n")
-        ) as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    values = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise UserError(
-                        f"{name}, line {number}: not JSON ({error.msg} at column {error.colno}); mend the line"
-                    ) from error
-                if not isinstance(values, dict):
-                    raise UserError(f"{name}, line {number}: a {type(values).__name__} instead of an object")
-                yield Record(values, name, number)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{name}, after line {number}: broken gzip ({error}); fetch or write the file again") from error
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{name}, after line {number}: not UTF-8 ({error.reason}); write the file in UTF-8"
-        ) from error
+    for number, line in reading.lines(file):
+        yield Record(reading.json_object(line, reading.at(file, number)), str(file), number)
 
 
 def _parquet_records(file: Path, fields: Sequence[str]) -> Iterator[Record]:
     """Yield the records of a Parquet file, row group by row group; only these columns are read."""
-    import pyarrow
     import pyarrow.parquet
 
     name = str(file)
-    try:
+    reading.check_file(file)
+    with reading.faults(f"{name}: not a readable Parquet file", "fetch or write the file again"):
         with pyarrow.parquet.ParquetFile(file) as table:
             columns = [field for field in fields if field in table.schema_arrow.names]
             for group in range(table.num_row_groups):
@@ -194,6 +170,3 @@ def _parquet_records(file: Path, fields: Sequence[str]) -> Iterator[Record]:
                     for values in batch.to_pylist():
                         number += 1
                         yield Record(values, name, number, group + 1, "row")
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise UserError(f"{name}: not a readable Parquet file ({told}); fetch or write the file again") from error

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablate.data.beir_files import BROAD, PLAIN, Query, bases_of, read_folder
+from ablate.data.beir_files import BROAD, PLAIN, OwnDocument, Query, bases_of, read_folder
 from ablate.data.rules.values import Value, read_values, satisfied, settle, worded
 from ablate.randomness import choose, key, uniform
 from ablate.records import Condition, EvaluationQuery, EvaluationSet, Passage, SourceRow, UserError
@@ -68,6 +68,7 @@ class RuleSource:
         skew: float,
         seed: int,
         minimum: int,
+        own_document: OwnDocument | None = None,
     ) -> None:
         """Read the folder; `minimum` documents on each side make a query usable under a rule."""
         self._rules = tuple(rules)
@@ -79,7 +80,8 @@ class RuleSource:
             raise UserError(
                 f"source.path={path!r} is not a folder; give a folder with corpus.jsonl, queries.jsonl, qrels/"
             )
-        files = read_folder(self._folder)
+        files = read_folder(self._folder, own_document)
+        self._own, self._remarks = files.own, files.remarks
         self._documents, self._by_base, self._grades = files.documents, files.by_base, files.labels.grades
         self._train_split, self._skew, self._seed, self._minimum = train_split, skew, seed, minimum
         self.revision: str = hashlib.sha256(f"rules {_VERSION}\0{files.revision}".encode()).hexdigest()
@@ -134,6 +136,8 @@ class RuleSource:
     def _case_rows(self, case: Case) -> Iterator[SourceRow]:
         yes, no = self._shuffled(case, case.satisfying), self._shuffled(case, case.violating)
         answers = self._relevant(case.query, self._train_split)
+        if case.query.query_id in self._own:
+            answers += (self._own[case.query.query_id],)
         wordings = case.rule.wordings
         for number in range(min(len(yes), len(no))):
             row_id = f"{case.base_id}:{number}"
@@ -193,6 +197,8 @@ class RuleSource:
             for query_id, condition, direction, instruction, kept in posed:
                 queries.append(EvaluationQuery(query_id, base_id, case.query.text, instruction, condition, direction))
                 qrels[query_id] = kept
+        asked_by = {case.base_id: case.query.query_id for case in self._cases[name]}
+        plain_ids = {query.query_id: asked_by.get(query.base_id, query.query_id) for query in queries}
         return EvaluationSet(
             name=f"{self._folder.resolve().name}-rules/{name}",
             documents=tuple(self._documents.values()),
@@ -200,6 +206,8 @@ class RuleSource:
             qrels=qrels,
             changed_documents=changed_documents,
             opposites=tuple(opposites),
+            own_documents={posed: self._own[plain] for posed, plain in plain_ids.items() if plain in self._own},
+            remarks=self._remarks,
         )
 
     # --- labels -------------------------------------------------------------------------------------------------------

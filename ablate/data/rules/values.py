@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
-import json
 import math
 import re
 from collections import Counter
@@ -16,6 +15,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ablate import reading
 from ablate.records import Passage, UserError
 from ablate.rules import AtLeast, Between, Constraint, Contains, Equals, Present, Rule, StartsWith, bounds
 
@@ -47,16 +47,13 @@ def read_values(
 
 def _read_metadata(corpus: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield document ids and metadata of a corpus file that has been checked line by line before."""
-    with open(corpus, "rb") as file:
-        for number, line in enumerate(file, 1):
-            line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-            if not line.strip():
-                continue
-            found = json.loads(line)
-            metadata = found.get("metadata")
-            if metadata is not None and not isinstance(metadata, dict):
-                raise UserError(f"{corpus}:{number}: `metadata` is {metadata!r}; it must be an object")
-            yield str(found["_id"]), metadata or {}
+    for number, line in reading.lines(corpus):
+        where = reading.at(corpus, number)
+        found = reading.json_object(line, where)
+        metadata = found.get("metadata")
+        if metadata is not None and not isinstance(metadata, dict):
+            raise UserError(f"{where}: `metadata` is {metadata!r}; it must be an object")
+        yield str(found["_id"]), metadata or {}
 
 
 def field_of(path: str, passage: Passage, metadata: Mapping[str, Any]) -> Any:
