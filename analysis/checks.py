@@ -82,26 +82,38 @@ def _same_seeds(evidence: Evidence) -> tuple[bool, str]:
 
 
 def _same_units(evidence: Evidence) -> tuple[bool, str]:
-    units: dict[tuple[str, int], pa.Table] = {}
-    groups: dict[tuple[str, int], list[tuple[str, int]]] = {}
-    unread = []
+    """Compare the units of every data set among the runs that have scores there; who has none is told."""
+    units: dict[str, list[pa.Table]] = {}
+    groups: dict[str, dict[int, list[tuple[str, int]]]] = {}
+    sizes, unread = set(), []
     for run in evidence.runs:
         read = _columns(evidence.store, run, UNITS)
         if read is None:
             unread.append((run.arm, run.seed))
             continue
-        table = read.cast(_TEXTS).sort_by([(name, "ascending") for name in UNITS])
-        known = next((key for key, other in units.items() if other.equals(table)), None)
-        if known is None:
-            units[run.arm, run.seed] = table
-        groups.setdefault(known or (run.arm, run.seed), []).append((run.arm, run.seed))
+        sizes.add(len(read))
+        for dataset in pc.unique(read["dataset"]).to_pylist():
+            part = read.filter(pc.equal(read["dataset"], dataset))
+            table = part.cast(_TEXTS).sort_by([(name, "ascending") for name in UNITS])
+            known = units.setdefault(dataset, [])
+            place = next((number for number, other in enumerate(known) if other.equals(table)), len(known))
+            if place == len(known):
+                known.append(table)
+            groups.setdefault(dataset, {}).setdefault(place, []).append((run.arm, run.seed))
     if unread:
         return False, f"the scores of {_runs(unread)} cannot be read"
-    if len(groups) == 1:
-        first = next(iter(units.values()))
-        return True, f"{len(first):,} values of the same units in each of {len(evidence.runs)} runs"
-    shown = (f"{len(units[key]):,} values in {_runs(members)}" for key, members in groups.items())
-    return False, "unlike units: " + "; ".join(shown)
+    for dataset, found in groups.items():
+        if len(found) > 1:
+            shown = (f"{len(units[dataset][place]):,} values in {_runs(members)}" for place, members in found.items())
+            return False, f"unlike units of {dataset}: " + "; ".join(shown)
+    everyone = [(run.arm, run.seed) for run in evidence.runs]
+    without = [
+        f"{_runs([one for one in everyone if one not in found[0]])} without {dataset}"
+        for dataset, found in groups.items()
+        if len(found[0]) < len(everyone)
+    ]
+    counts = f"{max(sizes, default=0):,} values of the same units in each of {len(everyone)} runs"
+    return True, "; ".join([counts if len(sizes) <= 1 else "the same units wherever runs have scores", *without])
 
 
 def _finite(evidence: Evidence) -> tuple[bool, str]:
@@ -119,10 +131,16 @@ def _finite(evidence: Evidence) -> tuple[bool, str]:
 
 
 def _candidates(evidence: Evidence) -> tuple[bool, str]:
+    """Compare the lists of documents of every data set among the runs that were measured there."""
     notes = [(run, _notes(evidence.store, run).get("candidates")) for run in evidence.runs]
-    known = {json.dumps(found, sort_keys=True) for _, found in notes if found}
-    return _equal("candidate lists", [(run, json.dumps(found, sort_keys=True)) for run, found in notes if found],
-                  [run for run, found in notes if not found], f"{len(known)} list(s) of documents")  # fmt: skip
+    told = [run for run, found in notes if not found]
+    datasets = dict.fromkeys(name for _, found in notes for name in found or ())
+    for name in datasets:
+        same, said = _equal(f"candidate lists of {name}", [(run, found[name]) for run, found in notes
+                                                          if found and name in found], told, "one list")  # fmt: skip
+        if not same:
+            return False, said
+    return _equal("", [(run, "") for run, found in notes if found], told, f"{len(datasets)} list(s) of documents")
 
 
 def _notes(store: ResultStore, run: ArmRun) -> dict[str, Any]:

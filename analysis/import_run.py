@@ -21,11 +21,10 @@ from ablate.config import digest
 from ablate.evaluation.protocol import Evaluation, join, score_set
 from ablate.evaluation.rankings import Ranking, rank
 from ablate.evaluation.storage import JUDGMENTS_FILE, judgments_digest, read_judgments, write_evaluation
-from ablate.evaluation.trec import read_run
 from ablate.records import EvaluationSet, UserError, check_name
 from ablate.results import Manifest, ResultStore, is_deterministic, now, sha256_of
 from analysis.cli import command, finish, seed
-from analysis.run_scores import count_ties
+from analysis.run_scores import count_ties, read_finite_run
 
 SHOWN = 3
 """Ids that a message names before it counts the others."""
@@ -200,7 +199,7 @@ def _read(one: EvaluationSet, paths: Sequence[Path], depth: int) -> tuple[list[R
     unknown: list[str] = []
     num_cut = 0
     for path in paths:
-        for query_id, ranking in read_run(path).items():
+        for query_id, ranking in read_finite_run(path).items():
             if query_id not in known:
                 unknown.append(query_id)
                 continue

@@ -57,10 +57,11 @@ def test_a_fair_study_passes_every_check(tmp_path: Path) -> None:
     [
         ("same seeds in all trained arms", {"seeds": (0, 2)}, "seeds 0, 1: a; seeds 0, 2: b"),
         ("same units", {"shift": {NDCG: 0.0, ("d/test", "plain", "plain", "MRR@10"): 0.0}},
-         "unlike units: 20 values in a (0, 1); 40 values in b (0, 1)"),
+         "unlike units of d/test: 20 values in a (0, 1); 40 values in b (0, 1)"),
         ("every value is a number", {"shift": {NDCG: float("nan")}},
          "values that are no number: b seed 0: 20 of 20, b seed 1: 20 of 20"),
-        ("same candidate documents", {"candidates": "other"}, "candidate lists differ in b (0, 1) from 2 other runs"),
+        ("same candidate documents", {"candidates": "other"},
+         "candidate lists of d/test differ in b (0, 1) from 2 other runs"),
         ("same protocol", {"evaluation": {**EVALUATION, "depth": 20}}, "depth differ in b (0, 1) from 2 other runs"),
         ("same budget", {"groups": 16}, "b UNMATCHED: 16 against 8 groups (seed 0)"),
         ("no factor without effect", {"content": "same"}, "a and b differ in recipe and have the same mix"),

@@ -155,7 +155,7 @@ def test_other_bad_files(tmp_path: Path) -> None:
     (tmp_path / "short.csv").write_text("arm,seed,dataset,condition,unit_id,measure,value\nA,0,d\n")
     with pytest.raises(UserError, match="short.csv, line 2: 3 fields where the header has 7"):
         read_scores(tmp_path / "short.csv")
-    with pytest.raises(UserError, match="there is no such file"):
+    with pytest.raises(UserError, match="absent.csv: no such file"):
         read_scores(tmp_path / "absent.csv")
     with pytest.raises(UserError, match="scores are read from .csv or .parquet, not from '.txt'"):
         read_scores(tmp_path / "s.txt")
