@@ -74,11 +74,14 @@ def _one_recipe(evidence: Evidence) -> tuple[bool, str]:
 
 
 def _same_seeds(evidence: Evidence) -> tuple[bool, str]:
+    """Compare the seeds of arms that were trained, here or elsewhere; what is drawn at random without is only told."""
     seeds = seeds_of(evidence.runs, deterministic_arms(evidence.runs))
-    groups = _grouped((found, arm) for arm, found in seeds.items())
+    drawn = {run.arm for run in evidence.runs if run.evaluation.recipe["stage"] in ("ranker", "untouched")}
+    groups = _grouped((found, arm) for arm, found in seeds.items() if arm not in drawn)
+    beside = "".join(f"; not trained: {arm} (seeds {_numbers(seeds[arm])})" for arm in seeds if arm in drawn)
     if len(groups) <= 1:
-        return True, f"seeds {_numbers(next(iter(groups), ()))} in {len(seeds)} trained arms"
-    return False, "; ".join(f"seeds {_numbers(found)}: {_some(arms)}" for found, arms in groups.items())
+        return True, f"seeds {_numbers(next(iter(groups), ()))} in {len(seeds.keys() - drawn)} trained arms{beside}"
+    return False, "; ".join(f"seeds {_numbers(found)}: {_some(arms)}" for found, arms in groups.items()) + beside
 
 
 def _same_units(evidence: Evidence) -> tuple[bool, str]:

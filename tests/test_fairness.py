@@ -77,6 +77,14 @@ def test_each_check_fails_on_what_it_is_there_for(tmp_path: Path, name: str, cha
     assert said in checks_of(store)[name].found
 
 
+def test_an_arm_that_is_drawn_and_not_trained_may_have_other_seeds(tmp_path: Path) -> None:
+    random = Arm(system={"stage": "ranker", "ranker": "random", "seed": 0}, seeds=(0,))
+    store = make_study(tmp_path, {**FAIR, "random_ranker": random})
+    assert failing(store) == []
+    found = checks_of(store)["same seeds in all trained arms"].found
+    assert found == "seeds 0, 1 in 2 trained arms; not trained: random_ranker (seeds 0)"
+
+
 def test_an_arm_with_two_recipes_is_told(tmp_path: Path) -> None:
     store = make_study(tmp_path, FAIR)
     make_study(tmp_path, {name: dataclasses.replace(arm, seeds=(2,)) for name, arm in FAIR.items()})

@@ -252,6 +252,14 @@ def test_a_nan_of_the_encoder_is_refused_by_name() -> None:
         evaluate(Broken(ORDERS), [SET], depth=4)
 
 
+def test_robustness_leaves_out_groups_of_one_and_says_how_many() -> None:
+    fewer = {query_id: grades for query_id, grades in SET.qrels.items() if query_id not in ("b2-og", "b2-after")}
+    found = evaluate(HandMade(ORDERS), [replace(SET, qrels=fewer)], depth=4)
+    assert [score.unit_id for score in found.scores if score.measure == "Robustness@10"] == ["b1"]
+    assert found.listed["toy/test"]["Robustness@10: group of one judged query: left out"] == ("b2",)
+    assert "toy/test: Robustness@10 leaves out 1 of 2 groups, in which one query is judged" in found.warnings
+
+
 # summary, verdicts, table
 
 

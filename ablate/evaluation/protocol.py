@@ -232,7 +232,13 @@ def score_set(one: EvaluationSet, rankings: Iterable[Ranking], *, depth: int | N
     robust = measures.robustness(10, one.qrels, found, groups)
     for base_id, value in robust.per_unit.items():
         log.add(INSTRUCTED, "all", base_id, ROBUSTNESS, value)
-    log.mention(f"{ROBUSTNESS}: {measures.ALONE}", robust.listed.get(measures.ALONE, ()))
+    alone = robust.listed.get(measures.ALONE, ())
+    log.mention(f"{ROBUSTNESS}: {measures.ALONE}", alone)
+    if alone and robust.per_unit:
+        log.warnings.append(
+            f"{one.name}: {ROBUSTNESS} leaves out {len(alone):,} of {len(alone) + len(robust.per_unit):,} groups, in "
+            "which one query is judged"
+        )
     directions = _score_pairs(one, known, found, log)
     doc_ids = sorted(passage.doc_id for passage in one.documents)
     present = set(doc_ids)
