@@ -29,7 +29,7 @@ MAX_LINE_BYTES = 10 * 2**20
 MAX_UNPACKED_RATIO = 100
 """How many times larger than its file compressed content may be, where it is larger than `ALWAYS_UNPACKED`: texts take
 3 to 10 times, DEFLATE reaches 1,032."""
-ALWAYS_UNPACKED = 64 * 2**20
+ALWAYS_UNPACKED = 8 * 2**20
 MAX_GRADE = 1_000_000
 """Largest grade, and with a minus sign the smallest: trec_eval's code keeps a table with a place for every grade."""
 COMMENT = "#"
