@@ -116,10 +116,17 @@ def _finite(evidence: Evidence) -> tuple[bool, str]:
 
 
 def _candidates(evidence: Evidence) -> tuple[bool, str]:
-    notes = [(run, _notes(evidence.store, run).get("candidates")) for run in evidence.runs]
+    notes = [(run, _candidate_lists(evidence, run)) for run in evidence.runs]
     known = {json.dumps(found, sort_keys=True) for _, found in notes if found}
     return _equal("candidate lists", [(run, json.dumps(found, sort_keys=True)) for run, found in notes if found],
                   [run for run, found in notes if not found], f"{len(known)} list(s) of documents")  # fmt: skip
+
+
+def _candidate_lists(evidence: Evidence, run: ArmRun) -> dict[str, str]:
+    """Return data set, as this study calls it -> digest of its candidates; empty where none was written."""
+    names = run.evaluation.dataset_names(evidence.study)
+    found: dict[str, str] = _notes(evidence.store, run).get("candidates") or {}
+    return {names.get(name, name): lists for name, lists in found.items()}
 
 
 def _notes(store: ResultStore, run: ArmRun) -> dict[str, Any]:
