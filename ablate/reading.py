@@ -167,6 +167,11 @@ def is_comment(text: str) -> bool:
     return text.lstrip(SPACE).startswith(COMMENT)
 
 
+def passed_over(path: Path | str, num_comments: int) -> str:
+    """Return how comments that were left out are told."""
+    return f"{path}: {num_comments:,} comment line{'' if num_comments == 1 else 's'} ({COMMENT}) passed over"
+
+
 def columns(text: str) -> list[str]:
     """Return the columns of a line, separated by ASCII white space and by nothing else."""
     # str.split() is twice as fast; on ASCII it differs by U+001C to U+001F, which no id may have

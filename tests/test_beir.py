@@ -324,7 +324,7 @@ def test_comments_of_labels_are_passed_over_and_said(tmp_path: Path) -> None:
     path.write_text("# judged by hand\n" + path.read_text() + "#q3\td5\t1\n")
     one = opened(folder).evaluation_set("test")
     assert one.qrels["q3"] == {"d6": 1, "d7": 1}
-    assert one.remarks == (f"{path}: 2 comment lines (#) were passed over",)
+    assert one.remarks == (f"{path}: 2 comment lines (#) passed over",)
 
 
 def appended(name: str, line: bytes) -> Callable[[Path], object]:
