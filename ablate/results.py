@@ -75,6 +75,14 @@ class Manifest:
     finished: str
     declared: str = ""
     """Digest of the declaration of the study that stood when the stage was completed; empty without one."""
+    datasets: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+    """Label -> data set as it is recorded -> what it is called where this label is used, if that is another name: the
+    name of a data set is that of its folder, and two folders may hold the same."""
+
+    def dataset_names(self, study: str) -> dict[str, str]:
+        """Return data set as it is recorded -> its name in a study, where that is another one."""
+        asked = [names for label, names in self.datasets.items() if label.startswith(f"{study}/")]
+        return {recorded: name for names in asked for recorded, name in names.items()}
 
 
 class ResultStore:
@@ -182,15 +190,24 @@ class ResultStore:
         _write_manifest(folder, manifest)
         return manifest
 
-    def add_label(self, kind: Kind, stage_id: str, label: str) -> None:
-        """Record one more name under which a complete stage was asked for."""
-        folder = self.folder(kind, stage_id)
-        manifest = read_manifest(folder)
-        if manifest is not None and label not in manifest.labels:
+    def add_label(self, kind: Kind, stage_id: str, label: str, datasets: Mapping[str, str] | None = None) -> None:
+        """Record one more name under which a complete stage was asked for, and what its data sets are called there.
+
+        `datasets`: data set as it is recorded -> its name, of those that have another one.
+        """
+        folder, names = self.folder(kind, stage_id), dict(datasets or {})
+
+        def lacks(manifest: Manifest | None) -> bool:
+            return manifest is not None and (label not in manifest.labels or manifest.datasets.get(label, {}) != names)
+
+        if lacks(read_manifest(folder)):
             with Lock(self.root / "locks" / f"label-{stage_id}.json"):
                 manifest = read_manifest(folder)
-                if manifest is not None and label not in manifest.labels:
-                    _write_manifest(folder, dataclasses.replace(manifest, labels=(*manifest.labels, label)))
+                if manifest is not None and lacks(manifest):
+                    labels = tuple(dict.fromkeys((*manifest.labels, label)))
+                    known = {name: found for name, found in manifest.datasets.items() if name != label}
+                    known |= {label: names} if names else {}
+                    _write_manifest(folder, dataclasses.replace(manifest, labels=labels, datasets=known))
 
     def manifests(self, kind: Kind) -> Iterator[Manifest]:
         """Yield the manifests of all complete stages of a kind, in order of their ids."""

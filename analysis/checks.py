@@ -95,9 +95,11 @@ def _same_units(evidence: Evidence) -> tuple[bool, str]:
             unread.append((run.arm, run.seed))
             continue
         sizes.add(len(read))
-        for dataset in pc.unique(read["dataset"]).to_pylist():
-            part = read.filter(pc.equal(read["dataset"], dataset))
-            table = part.cast(_TEXTS).sort_by([(name, "ascending") for name in UNITS])
+        names = run.evaluation.dataset_names(evidence.study)
+        for recorded in pc.unique(read["dataset"]).to_pylist():
+            dataset = names.get(recorded, recorded)
+            part = read.filter(pc.equal(read["dataset"], recorded)).cast(_TEXTS).drop_columns("dataset")
+            table = part.sort_by([(name, "ascending") for name in part.column_names])
             known = units.setdefault(dataset, [])
             place = next((number for number, other in enumerate(known) if other.equals(table)), len(known))
             if place == len(known):
@@ -135,7 +137,7 @@ def _finite(evidence: Evidence) -> tuple[bool, str]:
 
 def _candidates(evidence: Evidence) -> tuple[bool, str]:
     """Compare the lists of documents of every data set among the runs that were measured there."""
-    notes = [(run, _notes(evidence.store, run).get("candidates")) for run in evidence.runs]
+    notes = [(run, _candidate_lists(evidence, run)) for run in evidence.runs]
     told = [run for run, found in notes if not found]
     datasets = dict.fromkeys(name for _, found in notes for name in found or ())
     for name in datasets:
@@ -144,6 +146,13 @@ def _candidates(evidence: Evidence) -> tuple[bool, str]:
         if not same:
             return False, said
     return _equal("", [(run, "") for run, found in notes if found], told, f"{len(datasets)} list(s) of documents")
+
+
+def _candidate_lists(evidence: Evidence, run: ArmRun) -> dict[str, str]:
+    """Return data set, as this study calls it -> digest of its candidates; empty where none was written."""
+    names = run.evaluation.dataset_names(evidence.study)
+    found: dict[str, str] = _notes(evidence.store, run).get("candidates") or {}
+    return {names.get(name, name): lists for name, lists in found.items()}
 
 
 def _notes(store: ResultStore, run: ArmRun) -> dict[str, Any]:
@@ -164,7 +173,9 @@ def _protocol(evidence: Evidence) -> tuple[bool, str]:
         found = run.evaluation.recipe.get("evaluation")
         if found:
             own = {name: value for name, value in found.items() if name not in ("source", "judgments")}
-            kept = {f"judgments of {name}": value for name, value in digests.get(run.evaluation.id, {}).items()}
+            names = run.evaluation.dataset_names(evidence.study)
+            judged = digests.get(run.evaluation.id, {})
+            kept = {f"judgments of {names.get(name, name)}": value for name, value in judged.items()}
             known.append((run, {**own, **kept}))
         else:
             unknown.append(run)

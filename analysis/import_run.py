@@ -10,6 +10,7 @@ becomes a complete evaluation of the store, which every analysis finds like that
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -65,22 +66,24 @@ def study_beds(store: ResultStore, study: str) -> Beds:
             )
 
     sets: dict[str, EvaluationSet] = {}
-    files: set[str] = set()
+    files: set[tuple[Any, ...]] = set()
     for manifest in manifests.values():
+        names = manifest.dataset_names(study)
         agree("the depth of their rankings", "", manifest.recipe["evaluation"]["depth"], manifest.id)
         for name, candidates in manifest.counts["candidates"].items():
-            agree("the documents of ", name, candidates, manifest.id)
+            agree("the documents of ", names.get(name, name), candidates, manifest.id)
         content = manifest.content_sha256.get(JUDGMENTS_FILE)
-        if content is None or content in files:
+        if content is None or (content, *names.items()) in files:
             continue
-        files.add(content)
+        files.add((content, *names.items()))
         folder = store.folder("evaluation", manifest.id)
         if sha256_of(folder / JUDGMENTS_FILE) != content:
             raise UserError(f"{folder / JUDGMENTS_FILE} is not what its manifest says; delete {folder} and run again")
-        for name, one in read_judgments(folder).items():
+        for recorded, one in read_judgments(folder).items():
+            name = names.get(recorded, recorded)
             agree("the judgments of ", name, judgments_digest(one), manifest.id)
-            sets[name] = one
-    without = sorted({name for manifest in manifests.values() for name in manifest.counts["candidates"]} - set(sets))
+            sets[name] = dataclasses.replace(one, name=name)
+    without = sorted({name for what, name in agreed if what == "the documents of "} - set(sets))
     if without:
         raise UserError(
             f"study {study!r}: no evaluation keeps the judgments of {without[0]!r}, because all were made before they "

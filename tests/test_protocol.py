@@ -510,3 +510,17 @@ def test_perfect_rankings_of_real_judgments() -> None:
     assert rows["p-MRR", "after"].mean > 0.5 and rows["p-MRR", "before"].mean > 0.5
     assert {row.verdict for row in rows.values()} == {""}
     assert len(opposites) > 20 and rows["pairwise accuracy", "both"].num_units == len(opposites)
+
+
+def test_a_set_without_judgments_measures_nothing_and_says_so() -> None:
+    with pytest.raises(UserError, match="toy/test: nothing could be measured: none of the 8 queries has judgments"):
+        score_set(replace(SET, qrels={}, changed_documents={}, opposites=()), [])
+
+
+def test_remarks_stand_first_among_the_warnings_and_names_can_be_others() -> None:
+    found = score_set(replace(SET, remarks=("mind this",)), [rank("b1", list("abcd"), [4, 3, 2, 1])], depth=2)
+    assert found.warnings[0] == "toy/test: mind this"
+    other = protocol.renamed(found, {"toy/test": "own/test", "absent": "x"})
+    assert other.warnings[0] == "own/test: mind this" and {score.dataset for score in other.scores} == {"own/test"}
+    assert set(other.sets) == {"own/test"} == set(other.candidates) and other.sets["own/test"].name == "own/test"
+    assert protocol.renamed(other, {"own/test": "toy/test"}) == found
