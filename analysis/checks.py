@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import sys
@@ -192,14 +193,13 @@ def _protocol(evidence: Evidence) -> tuple[bool, str]:
 
 
 def judgments_by_run(evidence: Evidence) -> dict[str, dict[str, str]]:
-    """Return id of an evaluation -> dataset -> digest of its judgments; without those that do not keep them."""
+    """Return id of an evaluation -> dataset -> digest of its judgments; without those that do not keep them.
+
+    How a set was posed to a model stands beside its judgments (provenance) and is no part of them.
+    """
     found: dict[str, dict[str, str]] = {}
     by_content: dict[str, dict[str, str]] = {}
     for one in {run.evaluation.id: run.evaluation for run in evidence.runs}.values():
-        recorded = one.recipe.get("evaluation") or {}
-        if "judgments" in recorded:
-            found[one.id] = recorded["judgments"]
-            continue
         content = one.content_sha256.get(JUDGMENTS_FILE)
         if content is None:
             continue
@@ -208,7 +208,8 @@ def judgments_by_run(evidence: Evidence) -> dict[str, dict[str, str]]:
                 sets = read_judgments(evidence.store.folder("evaluation", one.id))
             except (UserError, OSError):  # it is among the damaged files
                 continue
-            by_content[content] = {name: judgments_digest(one_set) for name, one_set in sets.items()}
+            bare = {name: dataclasses.replace(one_set, provenance={}) for name, one_set in sets.items()}
+            by_content[content] = {name: judgments_digest(one_set) for name, one_set in bare.items()}
         found[one.id] = by_content[content]
     return found
 

@@ -81,8 +81,8 @@ def study_beds(store: ResultStore, study: str) -> Beds:
             raise UserError(f"{folder / JUDGMENTS_FILE} is not what its manifest says; delete {folder} and run again")
         for recorded, one in read_judgments(folder).items():
             name = names.get(recorded, recorded)
-            agree("the judgments of ", name, judgments_digest(one), manifest.id)
-            sets[name] = dataclasses.replace(one, name=name)
+            sets[name] = dataclasses.replace(one, name=name, provenance={})  # how it was posed to a model of ours
+            agree("the judgments of ", name, judgments_digest(sets[name]), manifest.id)
     without = sorted({name for what, name in agreed if what == "the documents of "} - set(sets))
     if without:
         raise UserError(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from ablate.evaluation.trec import write_run
 from ablate.records import EvaluationQuery, EvaluationSet, Passage, UserError
 from ablate.results import ResultStore, is_deterministic
 from analysis import significance
+from analysis.checks import judgments_by_run
 from analysis.collect import collect
 from analysis.collect import main as collect_main
 from analysis.fairness import examine, gather
@@ -200,6 +203,13 @@ def test_honest_imports_beside_honest_arms_fail_no_check(
     checks = {check.name: check for check in examine(gather(store, "s"))}
     assert [check for check in checks.values() if not check.ok] == []
     assert checks["same units"].found.endswith("; on_one_set (0) without toy/dev")
+
+    posed = tuple(dataclasses.replace(one, provenance={"separator": "x"}) for one in both)
+    record(results, "b", 2, *posed, **own)
+    by_run = judgments_by_run(gather(store, "s"))
+    assert len({json.dumps(found, sort_keys=True) for found in by_run.values() if len(found) == 2}) == 1
+    assert study_beds(store, "s").sets["toy/test"].provenance == {}  # no arm's own way of posing is refused
+    shutil.rmtree(store.folder("evaluation", store.by_arm("evaluation", "s")["b", 2].id))
 
     changed = dataclasses.replace(both[0], qrels={**both[0].qrels, "q1": {"d": 1}})
     record(results, "c", 0, changed, both[1], **own)
