@@ -33,8 +33,8 @@ _TEXT = COLUMNS[:-1]
 _MAY_BE_EMPTY = ("dataset", "condition", "direction")
 
 
-MOST = 1e100
-"""Largest absolute value of a score: sums of squares of what lies beyond are infinite."""
+MOST = 1e60
+"""Largest absolute value of a score: of what lies far beyond, fourth powers (degrees of freedom) are no numbers."""
 
 
 class Cell(NamedTuple):
