@@ -250,7 +250,8 @@ def _provenance(run: FinishedRun, origin: Origin, command: str | None) -> str:
     manifest = run.manifest
     licence = _code(origin.license) if origin.license else "unknown: check it before you pass this model on"
     commit = manifest.git.get("commit")
-    state = {True: " with uncommitted changes", False: "", None: ""}[manifest.git.get("dirty")]
+    changed = manifest.git.get("changed", manifest.git.get("dirty"))  # older manifests know of the whole tree only
+    state = " with uncommitted changes" if changed else ""
     rows = [
         ["backbone", _text(origin.described)],
         ["licence of the backbone", licence],

@@ -29,7 +29,7 @@ MAX_LINE_BYTES = 10 * 2**20
 MAX_UNPACKED_RATIO = 100
 """How many times larger than its file compressed content may be, where it is larger than `ALWAYS_UNPACKED`: texts take
 3 to 10 times, DEFLATE reaches 1,032."""
-ALWAYS_UNPACKED = 64 * 2**20
+ALWAYS_UNPACKED = 8 * 2**20
 MAX_GRADE = 1_000_000
 """Largest grade, and with a minus sign the smallest: trec_eval's code keeps a table with a place for every grade."""
 COMMENT = "#"
@@ -165,6 +165,11 @@ def _text(raw: bytes, name: str, number: int) -> str:
 def is_comment(text: str) -> bool:
     """Return whether a line of judgments is a comment."""
     return text.lstrip(SPACE).startswith(COMMENT)
+
+
+def passed_over(path: Path | str, num_comments: int) -> str:
+    """Return how comments that were left out are told."""
+    return f"{path}: {num_comments:,} comment line{'' if num_comments == 1 else 's'} ({COMMENT}) passed over"
 
 
 def columns(text: str) -> list[str]:

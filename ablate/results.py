@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import datetime
 import errno
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -66,6 +67,14 @@ class Manifest:
     finished: str
     declared: str = ""
     """Digest of the declaration of the study that stood when the stage was completed; empty without one."""
+    datasets: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+    """Label -> data set as it is recorded -> what it is called where this label is used, if that is another name: the
+    name of a data set is that of its folder, and two folders may hold the same."""
+
+    def dataset_names(self, study: str) -> dict[str, str]:
+        """Return data set as it is recorded -> its name in a study, where that is another one."""
+        asked = [names for label, names in self.datasets.items() if label.startswith(f"{study}/")]
+        return {recorded: name for names in asked for recorded, name in names.items()}
 
 
 class ResultStore:
@@ -173,15 +182,24 @@ class ResultStore:
         _write_manifest(folder, manifest)
         return manifest
 
-    def add_label(self, kind: Kind, stage_id: str, label: str) -> None:
-        """Record one more name under which a complete stage was asked for."""
-        folder = self.folder(kind, stage_id)
-        manifest = read_manifest(folder)
-        if manifest is not None and label not in manifest.labels:
+    def add_label(self, kind: Kind, stage_id: str, label: str, datasets: Mapping[str, str] | None = None) -> None:
+        """Record one more name under which a complete stage was asked for, and what its data sets are called there.
+
+        `datasets`: data set as it is recorded -> its name, of those that have another one.
+        """
+        folder, names = self.folder(kind, stage_id), dict(datasets or {})
+
+        def lacks(manifest: Manifest | None) -> bool:
+            return manifest is not None and (label not in manifest.labels or manifest.datasets.get(label, {}) != names)
+
+        if lacks(read_manifest(folder)):
             with Lock(self.root / "locks" / f"label-{stage_id}.json"):
                 manifest = read_manifest(folder)
-                if manifest is not None and label not in manifest.labels:
-                    _write_manifest(folder, dataclasses.replace(manifest, labels=(*manifest.labels, label)))
+                if manifest is not None and lacks(manifest):
+                    labels = tuple(dict.fromkeys((*manifest.labels, label)))
+                    known = {name: found for name, found in manifest.datasets.items() if name != label}
+                    known |= {label: names} if names else {}
+                    _write_manifest(folder, dataclasses.replace(manifest, labels=labels, datasets=known))
 
     def manifests(self, kind: Kind) -> Iterator[Manifest]:
         """Yield the manifests of all complete stages of a kind, by label and seed: an order that no hash decides."""
@@ -403,8 +421,27 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
+CODE = ("ablate", "hydra_plugins")
+"""Folders beside each other whose code makes the numbers; values (conf/, sweeps/) are in the recipes."""
+
+
+@functools.cache
+def code_digest() -> str:
+    """Return the SHA-256 over the files of CODE, by path and content, as they were when it was first asked for."""
+    root, found = Path(__file__).parent.parent, hashlib.sha256()
+    for folder in CODE:
+        for path in sorted((root / folder).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                found.update(f"{path.relative_to(root).as_posix()}\0{sha256_of(path)}\n".encode())
+    return found.hexdigest()
+
+
 def git_state() -> dict[str, Any]:
-    """Return commit and dirty flag of the repository that holds this package; commit None outside a repository."""
+    """Return what is known of the code that runs: commit and dirty flag of its repository, digest, changed files.
+
+    `dirty` looks at the whole working tree; `code` is `code_digest`; `changed` names the files of CODE that differ from
+    the commit, new ones too. Commit None and nothing of `dirty` and `changed` outside a repository.
+    """
     where = Path(__file__).parent
 
     def git(*words: str) -> str | None:
@@ -415,7 +452,15 @@ def git_state() -> dict[str, Any]:
         return done.stdout.strip() if done.returncode == 0 else None
 
     status = git("status", "--porcelain")
-    return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
+    folders = (str(where.parent / name) for name in CODE)
+    listed = git("status", "--porcelain", "-z", "--no-renames", "-uall", "--", *folders)
+    changed = None if listed is None else sorted(entry.lstrip()[2:].lstrip() for entry in listed.split("\0") if entry)
+    return {
+        "commit": git("rev-parse", "HEAD"),
+        "dirty": None if status is None else bool(status),
+        "code": code_digest(),
+        "changed": changed,
+    }
 
 
 def package_versions() -> dict[str, str]:

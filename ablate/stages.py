@@ -16,11 +16,13 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ablate.config import (
+    BeirSource,
     Identity,
     MtebSource,
     RankerName,
     Recipe,
     Revisions,
+    RulesSource,
     RunConfig,
     digest,
     identify,
@@ -475,7 +477,7 @@ def headline(result: Evaluation) -> dict[str, float]:
 
 def make_scores(run: Run, ranker: RankerName, recorder: Recorder | None = None) -> tuple[Evaluation, Manifest]:
     """Measure the run's own ranker, or the untouched backbone beside it, or read back the scores that are there."""
-    from ablate.evaluation.protocol import rank_and_score
+    from ablate.evaluation.protocol import rank_and_score, renamed
     from ablate.evaluation.storage import read_evaluation, write_evaluation
 
     identity, store, config = run.identity, run.store, run.config
@@ -519,10 +521,24 @@ def make_scores(run: Run, ranker: RankerName, recorder: Recorder | None = None) 
                 started=started,
                 declared=run.declared,
             )
-    store.add_label("evaluation", digest(recipe), label)
     manifest = store.find("evaluation", recipe)
     assert manifest is not None
-    return read_evaluation(store.folder("evaluation", digest(recipe))), manifest
+    names = _names_here(run, manifest)
+    store.add_label("evaluation", digest(recipe), label, names)
+    return renamed(read_evaluation(store.folder("evaluation", digest(recipe))), names), manifest
+
+
+def _names_here(run: Run, manifest: Manifest) -> dict[str, str]:
+    """Return data set as it is recorded -> its name in this command, where folders of other names hold the same."""
+    recipe = run.config.recipe
+    if not isinstance(recipe.evaluation.source or recipe.source, (BeirSource, RulesSource)):
+        return {}
+    found = {}
+    for name in recipe.evaluation.sets:
+        here = run.evaluation_set(name).name
+        recorded = [one for one in manifest.counts["candidates"] if one.rpartition("/")[2] == name]
+        found |= {one: here for one in recorded if one != here}
+    return found
 
 
 def open_ranker(run: Run, ranker: RankerName, folder: Path) -> Ranker:

@@ -8,16 +8,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from ablate.config import Budget, build
+from ablate.config import Budget, build, digest
 from ablate.records import UserError
 from ablate.results import WORKLOAD_FILE, Manifest, ResultStore
+from ablate.study import Study
 from analysis.cli import add_study, command, finish, write_text
+from analysis.declared import claim_weights, newest_declared
 
 COLUMNS = {
     "groups": "groups",
@@ -102,10 +105,26 @@ def unmatched(arms: Sequence[ArmTotals], baseline: str) -> dict[str, str]:
     return found
 
 
-def default_baseline(arms: Sequence[ArmTotals]) -> str:
-    """Return the arm to match against when none is named: instruction_negatives, or the first one."""
+def default_baseline(arms: Sequence[ArmTotals], declared: Study | None = None) -> str:
+    """Return the arm to match against when none is named; empty when there is no arm.
+
+    The one that most declared claims compare with, else instruction_negatives, else the first arm of those that have
+    the budget that most arms have.
+    """
     names = [arm.arm for arm in arms]
-    return "instruction_negatives" if "instruction_negatives" in names else names[0]
+    compared: Counter[str] = Counter()
+    for claim in declared.claims if declared is not None else ():
+        try:
+            weights = claim_weights(claim, names)
+        except UserError:  # it is about an arm without a mix
+            continue
+        compared[min(weights, key=weights.__getitem__)] += 1
+    if compared:
+        return compared.most_common(1)[0][0]
+    if "instruction_negatives" in names or not names:
+        return "instruction_negatives" if names else ""
+    likes = {arm: len(arms) - len(unmatched(arms, arm)) for arm in names}
+    return max(names, key=likes.__getitem__)
 
 
 def remarks(store: ResultStore, study: str) -> list[str]:
@@ -113,7 +132,8 @@ def remarks(store: ResultStore, study: str) -> list[str]:
     if not any(label.partition("/")[0] == study for one in store.manifests("mix") for label in one.labels):
         return []
     arms = read_arms(store, study)
-    return [f"UNMATCHED: {arm}: {reason}" for arm, reason in unmatched(arms, default_baseline(arms)).items()]
+    baseline = default_baseline(arms, newest_declared(store, study))
+    return [f"UNMATCHED: {arm}: {reason}" for arm, reason in unmatched(arms, baseline).items()]
 
 
 def same_recipes(arms: Sequence[ArmTotals]) -> list[str]:
@@ -127,11 +147,15 @@ def same_recipes(arms: Sequence[ArmTotals]) -> list[str]:
 
 
 def idle_factors(arms: Sequence[ArmTotals]) -> list[str]:
-    """Return one sentence for each group of arms with other recipes and the same mix."""
+    """Return one sentence for each group of arms with other factors or another source and the same mix.
+
+    Other budgets, and under a budget in tokens other models, may well end at the same mix.
+    """
     by_content: dict[tuple[int, str], dict[str, str]] = {}
     for arm in arms:
         for seed, manifest in arm.mixes.items():
-            by_content.setdefault((seed, manifest.counts["content"]), {})[manifest.id] = arm.arm
+            asked = {name: value for name, value in manifest.recipe.items() if name not in ("budget", "model")}
+            by_content.setdefault((seed, manifest.counts["content"]), {})[digest(asked)] = arm.arm
     nothing = sorted({tuple(sorted(names.values())) for names in by_content.values() if len(names) > 1})
     return [f"{' and '.join(names)} differ in recipe and have the same mix: a factor did nothing here"
             for names in nothing]  # fmt: skip
@@ -180,14 +204,15 @@ def parser() -> argparse.ArgumentParser:
         "single_runs --baseline instruction_negatives",
     )
     add_study(made)
-    made.add_argument("--baseline", help="arm to match against (default: instruction_negatives, or the first arm)")
+    made.add_argument("--baseline", help="arm to match against (default: that of the declared "
+                      "claims, else instruction_negatives, else the budget of most arms)")  # fmt: skip
     made.add_argument("--json", type=Path, help="also write the totals to this file")
     return made
 
 
 def _run(args: argparse.Namespace) -> None:
     arms = read_arms(ResultStore(args.results), args.study)
-    baseline = args.baseline or default_baseline(arms)
+    baseline = args.baseline or default_baseline(arms, newest_declared(ResultStore(args.results), args.study))
     print(format_budgets(arms, baseline))
     if args.json:
         wrong = unmatched(arms, baseline)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from ablate.config import diff
+from ablate.config import diff, flatten
+from ablate.evaluation.storage import JUDGMENTS_FILE, judgments_digest, read_judgments
+from ablate.records import UserError
 from ablate.results import Manifest, ResultStore, sha256_of
 from ablate.study import Study
 from analysis.budgets import ArmTotals, idle_factors, same_recipes, unmatched
@@ -71,34 +75,51 @@ def _one_recipe(evidence: Evidence) -> tuple[bool, str]:
 
 
 def _same_seeds(evidence: Evidence) -> tuple[bool, str]:
+    """Compare the seeds of arms that were trained, here or elsewhere; what is drawn at random without is only told."""
     seeds = seeds_of(evidence.runs, deterministic_arms(evidence.runs))
-    groups = _grouped((found, arm) for arm, found in seeds.items())
+    drawn = {run.arm for run in evidence.runs if run.evaluation.recipe["stage"] in ("ranker", "untouched")}
+    groups = _grouped((found, arm) for arm, found in seeds.items() if arm not in drawn)
+    beside = "".join(f"; not trained: {arm} (seeds {_numbers(seeds[arm])})" for arm in seeds if arm in drawn)
     if len(groups) <= 1:
-        return True, f"seeds {_numbers(next(iter(groups), ()))} in {len(seeds)} trained arms"
-    return False, "; ".join(f"seeds {_numbers(found)}: {_some(arms)}" for found, arms in groups.items())
+        return True, f"seeds {_numbers(next(iter(groups), ()))} in {len(seeds.keys() - drawn)} trained arms{beside}"
+    return False, "; ".join(f"seeds {_numbers(found)}: {_some(arms)}" for found, arms in groups.items()) + beside
 
 
 def _same_units(evidence: Evidence) -> tuple[bool, str]:
-    units: dict[tuple[str, int], pa.Table] = {}
-    groups: dict[tuple[str, int], list[tuple[str, int]]] = {}
-    unread = []
+    """Compare the units of every data set among the runs that have scores there; who has none is told."""
+    units: dict[str, list[pa.Table]] = {}
+    groups: dict[str, dict[int, list[tuple[str, int]]]] = {}
+    sizes, unread = set(), []
     for run in evidence.runs:
         read = _columns(evidence.store, run, UNITS)
         if read is None:
             unread.append((run.arm, run.seed))
             continue
-        table = read.cast(_TEXTS).sort_by([(name, "ascending") for name in UNITS])
-        known = next((key for key, other in units.items() if other.equals(table)), None)
-        if known is None:
-            units[run.arm, run.seed] = table
-        groups.setdefault(known or (run.arm, run.seed), []).append((run.arm, run.seed))
+        sizes.add(len(read))
+        names = run.evaluation.dataset_names(evidence.study)
+        for recorded in pc.unique(read["dataset"]).to_pylist():
+            dataset = names.get(recorded, recorded)
+            part = read.filter(pc.equal(read["dataset"], recorded)).cast(_TEXTS).drop_columns("dataset")
+            table = part.sort_by([(name, "ascending") for name in part.column_names])
+            known = units.setdefault(dataset, [])
+            place = next((number for number, other in enumerate(known) if other.equals(table)), len(known))
+            if place == len(known):
+                known.append(table)
+            groups.setdefault(dataset, {}).setdefault(place, []).append((run.arm, run.seed))
     if unread:
         return False, f"the scores of {_runs(unread)} cannot be read"
-    if len(groups) == 1:
-        first = next(iter(units.values()))
-        return True, f"{len(first):,} values of the same units in each of {len(evidence.runs)} runs"
-    shown = (f"{len(units[key]):,} values in {_runs(members)}" for key, members in groups.items())
-    return False, "unlike units: " + "; ".join(shown)
+    for dataset, found in groups.items():
+        if len(found) > 1:
+            shown = (f"{len(units[dataset][place]):,} values in {_runs(members)}" for place, members in found.items())
+            return False, f"unlike units of {dataset}: " + "; ".join(shown)
+    everyone = [(run.arm, run.seed) for run in evidence.runs]
+    without = [
+        f"{_runs([one for one in everyone if one not in found[0]])} without {dataset}"
+        for dataset, found in groups.items()
+        if len(found[0]) < len(everyone)
+    ]
+    counts = f"{max(sizes, default=0):,} values of the same units in each of {len(everyone)} runs"
+    return True, "; ".join([counts if len(sizes) <= 1 else "the same units wherever runs have scores", *without])
 
 
 def _finite(evidence: Evidence) -> tuple[bool, str]:
@@ -116,10 +137,23 @@ def _finite(evidence: Evidence) -> tuple[bool, str]:
 
 
 def _candidates(evidence: Evidence) -> tuple[bool, str]:
-    notes = [(run, _notes(evidence.store, run).get("candidates")) for run in evidence.runs]
-    known = {json.dumps(found, sort_keys=True) for _, found in notes if found}
-    return _equal("candidate lists", [(run, json.dumps(found, sort_keys=True)) for run, found in notes if found],
-                  [run for run, found in notes if not found], f"{len(known)} list(s) of documents")  # fmt: skip
+    """Compare the lists of documents of every data set among the runs that were measured there."""
+    notes = [(run, _candidate_lists(evidence, run)) for run in evidence.runs]
+    told = [run for run, found in notes if not found]
+    datasets = dict.fromkeys(name for _, found in notes for name in found or ())
+    for name in datasets:
+        same, said = _equal(f"candidate lists of {name}", [(run, found[name]) for run, found in notes
+                                                          if found and name in found], told, "one list")  # fmt: skip
+        if not same:
+            return False, said
+    return _equal("", [(run, "") for run, found in notes if found], told, f"{len(datasets)} list(s) of documents")
+
+
+def _candidate_lists(evidence: Evidence, run: ArmRun) -> dict[str, str]:
+    """Return data set, as this study calls it -> digest of its candidates; empty where none was written."""
+    names = run.evaluation.dataset_names(evidence.study)
+    found: dict[str, str] = _notes(evidence.store, run).get("candidates") or {}
+    return {names.get(name, name): lists for name, lists in found.items()}
 
 
 def _notes(store: ResultStore, run: ArmRun) -> dict[str, Any]:
@@ -131,36 +165,88 @@ def _notes(store: ResultStore, run: ArmRun) -> dict[str, Any]:
 def _protocol(evidence: Evidence) -> tuple[bool, str]:
     """Compare how the arms are evaluated, without the place of the documents: their lists are compared by content.
 
-    The batch of an encoder is compared among the arms that have one: BM25 has none.
+    What an arm cannot have is not asked of it: BM25 has no batch, imported rankings have nothing but their depth. All
+    of them are compared in their judgments, where these are kept.
     """
     known, unknown = [], []
+    digests = judgments_by_run(evidence)
     for run in evidence.runs:
         found = run.evaluation.recipe.get("evaluation")
         if found:
-            known.append((run, {name: value for name, value in found.items() if name != "source"}))
+            own = {name: value for name, value in found.items() if name not in ("source", "judgments")}
+            names = run.evaluation.dataset_names(evidence.study)
+            judged = digests.get(run.evaluation.id, {})
+            kept = {f"judgments of {names.get(name, name)}": value for name, value in judged.items()}
+            known.append((run, {**own, **kept}))
         else:
             unknown.append(run)
-    batches = [found["batch_size"] for _, found in known if "batch_size" in found]
-    for _, found in known:
-        if batches:
-            found.setdefault("batch_size", batches[0])
+    here = next((found for run, found in known if run.evaluation.recipe["stage"] != "imported"), {})
+    usual = {key: found[key] for _, found in reversed(known) for key in found if key.startswith("judgments of ")}
+    usual |= {key: found[key] for _, found in reversed(known) for key in found if key == "batch_size"}
+    for run, found in known:
+        cannot = here if run.evaluation.recipe["stage"] == "imported" else {}
+        for key, value in {**cannot, **usual}.items():
+            found.setdefault(key, value)
     keys = dict.fromkeys(key for _, found in known for key in diff(known[0][1], found)) if known else {}
-    what = _some(keys) if keys else "sets, depth and batch size"
+    what = _some(keys) if keys else "sets, depth, batch size and judgments"
     return _equal(what, [(run, json.dumps(found, sort_keys=True)) for run, found in known], unknown, "one protocol")
 
 
+def judgments_by_run(evidence: Evidence) -> dict[str, dict[str, str]]:
+    """Return id of an evaluation -> dataset -> digest of its judgments; without those that do not keep them.
+
+    How a set was posed to a model stands beside its judgments (provenance) and is no part of them.
+    """
+    found: dict[str, dict[str, str]] = {}
+    by_content: dict[str, dict[str, str]] = {}
+    for one in {run.evaluation.id: run.evaluation for run in evidence.runs}.values():
+        content = one.content_sha256.get(JUDGMENTS_FILE)
+        if content is None:
+            continue
+        if content not in by_content:
+            try:
+                sets = read_judgments(evidence.store.folder("evaluation", one.id))
+            except (UserError, OSError):  # it is among the damaged files
+                continue
+            bare = {name: dataclasses.replace(one_set, provenance={}) for name, one_set in sets.items()}
+            by_content[content] = {name: judgments_digest(one_set) for name, one_set in bare.items()}
+        found[one.id] = by_content[content]
+    return found
+
+
 def _code(evidence: Evidence) -> tuple[bool, str]:
+    """Compare the code that made the stages, by its content; by commit where a manifest is older than that record.
+
+    Documents, tests and files of sweeps/ and conf/ change no number that the recipes do not tell.
+    """
     stages = evidence.stages
-    commits = _grouped((one.git.get("commit") or "none", f"{one.kind} {one.id}") for one in stages)
-    dirty = [one for one in stages if one.git.get("dirty") is not False]
-    parts = [f"commit {str(next(iter(commits), ''))[:10]} in {len(stages)} stages"]
-    if len(commits) > 1:
-        parts = [f"{len(commits)} commits: " + ", ".join(f"{c[:10]} ({len(n)} stages)" for c, n in commits.items())]
-    if "none" in commits:
-        parts.append(f"{len(commits['none'])} stages without a commit")
-    if dirty:
-        parts.append(f"{len(dirty)} stages of a working tree with changes, or not known to be without")
-    return len(commits) == 1 and "none" not in commits and not dirty, "; ".join(parts)
+    clean = [one.git for one in stages if one.git.get("code") and not one.git.get("changed")]
+    content = {git["commit"]: git["code"] for git in clean}
+    states: dict[str, list[Manifest]] = {}
+    unknown = []
+    for one in stages:
+        commit = one.git.get("commit")
+        if one.git.get("code"):
+            states.setdefault(one.git["code"], []).append(one)
+        elif commit and one.git.get("dirty") is False:
+            states.setdefault(content.get(commit, commit), []).append(one)
+        else:
+            unknown.append(one)
+    commits = _grouped((str(one.git.get("commit") or "none")[:10], one) for one in stages)
+    shown = ", ".join(f"{commit} ({len(members)} stages)" for commit, members in commits.items())
+    changed = _some(dict.fromkeys(path for one in stages for path in one.git.get("changed") or ()))
+    ok = len(states) <= 1 and not unknown
+    if len(states) > 1:
+        parts = [f"{len(states)} states of the code, commits {shown}"]
+    else:
+        parts = [("one state of the code, " if ok and len(commits) > 1 else "") + f"commit {shown}"]
+    if unknown:
+        parts.append(f"{len(unknown)} stages of a working tree with changes, or not known to be without")
+    if changed:
+        parts.append(f"uncommitted: {changed}; commit them" + ("" if ok else " and run the stages of other code again"))
+    elif not ok:
+        parts.append("commit what has changed and run again what was made by other code")
+    return ok, "; ".join(parts)
 
 
 def _packages(evidence: Evidence) -> tuple[bool, str]:
@@ -226,21 +312,46 @@ def _mixes(evidence: Evidence) -> tuple[bool, str]:
 
 
 def _tuning(evidence: Evidence) -> tuple[bool, str]:
-    trials = {arm: count for arm, count in tuning_trials(evidence.store).items() if arm in by_arm(evidence.runs)}
-    if not trials:
-        return True, "not tuned: no arm has trials"
-    trained = [arm for arm in by_arm(evidence.runs) if arm not in deterministic_arms(evidence.runs)]
-    groups = _grouped((trials.get(arm, 0), arm) for arm in trained)
+    """Compare how many trials the values of the arms were chosen from; a winner in no recipe counts for nothing."""
+    trained = {arm: runs for arm, runs in by_arm(evidence.runs).items() if arm not in deterministic_arms(evidence.runs)}
+    trials = {arm: tuned_by(evidence.store, arm, runs) for arm, runs in trained.items()}
+    if not any(trials.values()):
+        return True, "not tuned: no recipe has the values of a winner"
+    groups = _grouped((count, arm) for arm, count in trials.items())
     return len(groups) <= 1, "; ".join(f"{count} trials: {_some(arms)}" for count, arms in groups.items())
 
 
-def tuning_trials(store: ResultStore) -> dict[str, int]:
-    """Return arm -> finished trials that its values were chosen from, by the `tuning.json` of every tuning study."""
-    found: dict[str, int] = {}
+def tuned_by(store: ResultStore, arm: str, runs: Sequence[ArmRun]) -> int:
+    """Return the finished trials that the values of an arm were chosen from, by the `tuning.json` of every study.
+
+    An arm was chosen so where a run of it has every value of a winner of its own. Raises UserError for a record that
+    cannot be read.
+    """
+    recipes = [flatten(run.recipe) for run in runs]
+    total = 0
     for path in sorted((store.root / "tuning").glob("*/tuning.json")):
-        for arm, record in json.loads(path.read_text(encoding="utf-8")).items():
-            found[arm] = found.get(arm, 0) + int(record["finished"])
-    return found
+        try:
+            record = json.loads(path.read_text(encoding="utf-8")).get(arm) or {}
+            winners = [one["params"] for one in record.get("best", ())]
+            finished = int(record.get("finished", 0))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise UserError(f"{path} is not a readable record of tuning ({error!r}); move it away") from None
+        if any(_has_values(recipe, params) for recipe in recipes for params in winners):
+            total += finished
+    return total
+
+
+def _has_values(recipe: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
+    """Return whether a flat recipe has the values of a winner; choices of whole groups cannot be seen in it.
+
+    A key that the recipe does not have is at its default, which no manifest tells: it is not compared.
+    """
+    seen = {key: value for key, value in params.items() if key in recipe}
+    return bool(seen or not any("." in key for key in params)) and all(
+        recipe[key] == value
+        or (isinstance(value, float) and isinstance(recipe[key], int | float) and math.isclose(recipe[key], value))
+        for key, value in seen.items()
+    )
 
 
 def _damaged(evidence: Evidence) -> tuple[bool, str]:

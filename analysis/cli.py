@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from ablate.records import UserError
 
@@ -15,9 +15,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose mistakes are one line like all others, without the usage above it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; {self.prog} --help shows what is allowed")
+
+
 def command(module: str, description: str, example: str) -> argparse.ArgumentParser:
     """Return the parser of `python -m MODULE`; `example` is what may follow that."""
-    return argparse.ArgumentParser(
+    return _Parser(
         prog=f"python -m {module}", description=description, epilog=f"example: python -m {module} {example}"
     )
 

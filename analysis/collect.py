@@ -35,6 +35,9 @@ def collect(store: ResultStore, study: str) -> pa.Table:
         scores = pq.read_table(store.folder("evaluation", manifest.id) / SCORES_FILE, use_threads=False)
         scores = pa.table({name: pc.cast(scores[name], pa.string()) if name != "value" else scores[name]
                            for name in scores.column_names})  # fmt: skip
+        for recorded, name in manifest.dataset_names(study).items():
+            named = pc.if_else(pc.equal(scores["dataset"], recorded), name, scores["dataset"])
+            scores = scores.set_column(scores.column_names.index("dataset"), "dataset", named)
         scores = scores.append_column("arm", pa.array([arm] * len(scores)))
         parts.append(scores.append_column("seed", pa.array([seed] * len(scores), pa.int64())).select(COLUMNS))
     return pa.concat_tables(parts)

@@ -17,10 +17,10 @@ from tqdm import tqdm
 from ablate.records import UserError
 from ablate.results import ResultStore
 from ablate.study import Study
-from analysis.budgets import read_arms
+from analysis.budgets import default_baseline, read_arms
 from analysis.checks import CHECKS, Evidence
 from analysis.cli import add_study, command, finish, write_text
-from analysis.declared import stored_declarations
+from analysis.declared import newest_declared
 from analysis.runs import read_runs
 from analysis.tables import Column, Table, to_markdown
 
@@ -45,15 +45,13 @@ def gather(
     scored = {run.arm for run in runs}
     has_mix = any(run.mix is not None for run in runs)
     totals = [arm for arm in read_arms(store, study) if arm.arm in scored] if has_mix else []
-    if declared is None:
-        known = stored_declarations(store, study)
-        declared = known[-1].study if known else None
+    declared = declared or newest_declared(store, study)
     names = [arm.arm for arm in totals]
     if baseline is not None and baseline not in scored:
         known_arms = ", ".join(sorted(scored))
         raise UserError(f"--baseline {baseline!r} has no scores in study {study!r}; arms are {known_arms}")
     if baseline is None or baseline not in names:
-        baseline = "instruction_negatives" if "instruction_negatives" in names else next(iter(names), "")
+        baseline = default_baseline(totals, declared)
     return Evidence(store, study, runs, totals, baseline, declared, with_models)
 
 

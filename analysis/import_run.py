@@ -10,6 +10,7 @@ becomes a complete evaluation of the store, which every analysis finds like that
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -21,11 +22,10 @@ from ablate.config import digest
 from ablate.evaluation.protocol import Evaluation, join, score_set
 from ablate.evaluation.rankings import Ranking, rank
 from ablate.evaluation.storage import JUDGMENTS_FILE, judgments_digest, read_judgments, write_evaluation
-from ablate.evaluation.trec import read_run
 from ablate.records import EvaluationSet, UserError, check_name
 from ablate.results import Manifest, ResultStore, is_deterministic, now, sha256_of
 from analysis.cli import command, finish, seed
-from analysis.run_scores import count_ties
+from analysis.run_scores import count_ties, read_finite_run
 
 SHOWN = 3
 """Ids that a message names before it counts the others."""
@@ -66,22 +66,24 @@ def study_beds(store: ResultStore, study: str) -> Beds:
             )
 
     sets: dict[str, EvaluationSet] = {}
-    files: set[str] = set()
+    files: set[tuple[Any, ...]] = set()
     for manifest in manifests.values():
+        names = manifest.dataset_names(study)
         agree("the depth of their rankings", "", manifest.recipe["evaluation"]["depth"], manifest.id)
         for name, candidates in manifest.counts["candidates"].items():
-            agree("the documents of ", name, candidates, manifest.id)
+            agree("the documents of ", names.get(name, name), candidates, manifest.id)
         content = manifest.content_sha256.get(JUDGMENTS_FILE)
-        if content is None or content in files:
+        if content is None or (content, *names.items()) in files:
             continue
-        files.add(content)
+        files.add((content, *names.items()))
         folder = store.folder("evaluation", manifest.id)
         if sha256_of(folder / JUDGMENTS_FILE) != content:
             raise UserError(f"{folder / JUDGMENTS_FILE} is not what its manifest says; delete {folder} and run again")
-        for name, one in read_judgments(folder).items():
-            agree("the judgments of ", name, judgments_digest(one), manifest.id)
-            sets[name] = one
-    without = sorted({name for manifest in manifests.values() for name in manifest.counts["candidates"]} - set(sets))
+        for recorded, one in read_judgments(folder).items():
+            name = names.get(recorded, recorded)
+            sets[name] = dataclasses.replace(one, name=name, provenance={})  # how it was posed to a model of ours
+            agree("the judgments of ", name, judgments_digest(sets[name]), manifest.id)
+    without = sorted({name for what, name in agreed if what == "the documents of "} - set(sets))
     if without:
         raise UserError(
             f"study {study!r}: no evaluation keeps the judgments of {without[0]!r}, because all were made before they "
@@ -200,7 +202,7 @@ def _read(one: EvaluationSet, paths: Sequence[Path], depth: int) -> tuple[list[R
     unknown: list[str] = []
     num_cut = 0
     for path in paths:
-        for query_id, ranking in read_run(path).items():
+        for query_id, ranking in read_finite_run(path).items():
             if query_id not in known:
                 unknown.append(query_id)
                 continue

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 import ablate.evaluation.measures as measures
 from ablate.evaluation.measures import MeasureResult, Qrels
 from ablate.evaluation.rankings import Ranking
+from ablate.evaluation.trec import read_run
 from ablate.records import UserError
 from analysis.scores import listed
 
@@ -58,6 +60,19 @@ class Scored:
             self.warnings + other.warnings,
             other.variants if any(other.variants) else self.variants,
         )
+
+
+def read_finite_run(path: Path | str) -> dict[str, Ranking]:
+    """Return the rankings of a TREC run file; raises UserError for what `read_run` refuses, and for infinite scores."""
+    found = read_run(path)
+    for query_id, ranking in found.items():
+        if len(ranking) and not (np.isfinite(ranking.scores[0]) and np.isfinite(ranking.scores[-1])):  # they are sorted
+            doc_id, value = next((d, s) for d, s in zip(ranking.doc_ids, ranking.scores, strict=True) if np.isinf(s))
+            raise UserError(
+                f"{path}: query {query_id!r}, document {doc_id!r}: the score is {value}, as of a sum that overflowed; "
+                "give finite scores, or leave out what was not scored"
+            )
+    return found
 
 
 def score_run(side: Side, names: Sequence[str], groups: Mapping[str, str] | None = None) -> Scored:

@@ -42,8 +42,9 @@ class ArmRun:
 
 
 def _system(manifest: Manifest) -> Any:
-    """Return what an arm without training is: its whole recipe but for the evaluation and the seed."""
-    return {name: value for name, value in manifest.recipe.items() if name not in ("evaluation", "seed", "vocabulary")}
+    """Return what an arm without training is: its whole recipe but for the evaluation and what belongs to one seed."""
+    of_seed = {"evaluation", "seed", "vocabulary"} | ({"content"} if "seed" in manifest.recipe else set())
+    return {name: value for name, value in manifest.recipe.items() if name not in of_seed}
 
 
 def read_runs(store: ResultStore, study: str) -> list[ArmRun]:

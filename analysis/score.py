@@ -15,11 +15,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ablate import reading
 from ablate.evaluation.measures import P_MRR, MeasureResult, mean_name, parse
-from ablate.evaluation.trec import read_changed_documents, read_groups, read_qrels, read_run
+from ablate.evaluation.trec import read_changed_documents, read_groups, read_qrels
 from ablate.records import UserError
 from analysis.cli import command, finish, seed, write_parquet, write_text
-from analysis.run_scores import DEFAULT_MEASURES, Scored, Side, score_pair, score_run
+from analysis.run_scores import DEFAULT_MEASURES, Scored, Side, read_finite_run, score_pair, score_run
 from analysis.scores import COLUMNS, listed
 from analysis.tables import Column, Table, number, to_csv, to_markdown
 
@@ -158,7 +159,7 @@ def _check(args: argparse.Namespace) -> tuple[bool, bool]:
 def _side(run: str, qrels: str) -> Side:
     if sys.stderr.isatty():
         print(f"reading {qrels} and {run}", file=sys.stderr)  # some seconds for millions of lines
-    return Side(read_qrels(qrels), read_run(run))
+    return Side(read_qrels(qrels), read_finite_run(run))
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -211,7 +212,8 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
 
     if not path.exists():
         return []
-    try:
+    reading.check_file(path)
+    with reading.faults(f"{path}: cannot be read as a table of scores", "give another file"):
         if path.suffix.lower() == ".csv":
             with path.open(encoding="utf-8", newline="") as file:
                 reader = csv.DictReader(file)
@@ -220,8 +222,6 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
         else:
             table = pq.read_table(path)
             rows, names = table.to_pylist(), table.column_names
-    except (OSError, ValueError, KeyError, TypeError) as error:  # Arrow's errors are ValueErrors
-        raise UserError(f"{path}: cannot be read as a table of scores ({error}); give another file") from None
     if names != list(COLUMNS):
         raise UserError(f"{path}: has the columns {', '.join(names)}, not {', '.join(COLUMNS)}; give another file")
     return rows

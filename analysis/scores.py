@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ablate import reading
 from ablate.evaluation.measures import range_of
 from ablate.records import UserError
 
@@ -32,6 +33,10 @@ CLUSTER = "cluster"
 """Optional column: to which cluster (wording, kind of constraint) a unit belongs."""
 _TEXT = (*COLUMNS[:-1], CLUSTER)
 _MAY_BE_EMPTY = ("dataset", "condition", "direction")
+
+
+MOST = 1e60
+"""Largest absolute value of a score: of what lies far beyond, fourth powers (degrees of freedom) are no numbers."""
 
 
 class Cell(NamedTuple):
@@ -140,8 +145,7 @@ def read_scores(path: Path | str) -> ScoreTable:
     path = Path(path)
     if path.suffix.lower() not in (".csv", ".parquet"):
         raise UserError(f"{path}: scores are read from .csv or .parquet, not from {path.suffix or 'no suffix'!r}")
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file; give the path of a scores file")
+    reading.check_file(path)
     return from_arrow(_read_csv(path), str(path)) if path.suffix.lower() == ".csv" else _read_parquet(path)
 
 
@@ -149,10 +153,11 @@ def _read_parquet(path: Path) -> ScoreTable:
     """Read one column at a time: as codes, a text column needs 4 bytes a row."""
     import pyarrow.parquet as pq
 
-    try:
+    with reading.faults(f"{path}: cannot be read as Parquet", "write it again"):
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
             _check_columns(schema.names, str(path))
+            _check_kinds(schema, str(path))
         text = [name for name in _TEXT if name in schema.names]
         coded = [name for name in text if _is_text(schema.field(name).type)]
         with pq.ParquetFile(path, read_dictionary=coded, pre_buffer=False) as file:
@@ -160,9 +165,16 @@ def _read_parquet(path: Path) -> ScoreTable:
             read = functools.partial(file.read, use_threads=False)  # faster for one column in many small groups
             columns = {name: _Column.read(read(columns=[name])[name], name, str(path)) for name in text}
             values = _numbers(read(columns=["value"])["value"], str(path))
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]}); write it again") from None
     return _pivot(columns, values, str(path))
+
+
+def _check_kinds(schema: pa.Schema, source: str) -> None:
+    """Refuse a column that holds neither texts nor numbers, such as lists."""
+    for name in _TEXT:
+        kind = schema.field(name).type if name in schema.names else pa.string()
+        plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not (_is_text(plain) or pa.types.is_integer(plain) or (pa.types.is_null(plain) and name in _MAY_BE_EMPTY)):
+            raise UserError(f"{source}: the column {name!r} holds {kind}, not texts or whole numbers; write texts")
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -175,9 +187,10 @@ def _read_csv(path: Path) -> pa.Table:
     texts = dict.fromkeys((*COLUMNS, CLUSTER), pa.string())
     options = arrow_csv.ConvertOptions(column_types=texts, strings_can_be_null=False)
     try:
-        table = arrow_csv.read_csv(path, convert_options=options)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(_csv_mistake(path) or f"{path}: cannot be read as CSV ({str(error).splitlines()[0]})") from None
+        with reading.faults(f"{path}: cannot be read as CSV", "write it again as UTF-8 with commas and a header"):
+            table = arrow_csv.read_csv(path, convert_options=options)
+    except UserError as error:
+        raise UserError(_csv_mistake(path) or str(error)) from None
     if "value" in table.column_names and table.num_rows:
         try:
             numbers = pc.cast(pc.utf8_trim_whitespace(table["value"]), pa.float64())
@@ -191,21 +204,25 @@ def _csv_mistake(path: Path) -> str:
     """Return what is wrong with the first bad line of a CSV file, with its number; empty when no line is bad."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.reader(file)
-        header = next(reader, [])
-        for row in reader:
-            if row and len(row) != len(header):
-                return f"{path}, line {reader.line_num}: {len(row)} fields where the header has {len(header)}"
-            text = row[header.index("value")] if row and "value" in header else "0"
-            try:
-                float(text)
-            except ValueError:
-                return f"{path}, line {reader.line_num}: value {text!r} is no number; write one such as 0.25"
+        try:
+            header = next(reader, [])
+            for row in reader:
+                if row and len(row) != len(header):
+                    return f"{path}, line {reader.line_num}: {len(row)} fields where the header has {len(header)}"
+                text = row[header.index("value")] if row and "value" in header else "0"
+                try:
+                    float(text)
+                except ValueError:
+                    return f"{path}, line {reader.line_num}: value {text[:40]!r} is no number; write one such as 0.25"
+        except csv.Error as error:
+            return f"{path}, line {reader.line_num}: {error}; write one value a line, texts in one pair of quotes"
     return ""
 
 
 def from_arrow(table: pa.Table, source: str) -> ScoreTable:
     """Return the score table of a long Arrow table with the columns of a scores file; `source` is named in errors."""
     _check_columns(table.column_names, source)
+    _check_kinds(table.schema, source)
     _check_not_empty(table.num_rows, source)
     columns = {name: _Column.read(table[name], name, source) for name in _TEXT if name in table.column_names}
     return _pivot(columns, _numbers(table["value"], source), source)
@@ -255,19 +272,20 @@ class _Column(NamedTuple):
 def _numbers(column: pa.ChunkedArray, source: str) -> Values:
     try:
         numbers = column.cast(pa.float64())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+    except (pa.ArrowException, ValueError):
         raise UserError(f"{source}: the column 'value' holds {column.type}, not numbers; write float64") from None
     return np.asarray(numbers.to_numpy(), dtype=np.float64)
 
 
 def _check_finite(values: Values, columns: Mapping[str, _Column], source: str) -> None:
-    bad = np.flatnonzero(~np.isfinite(values))
+    with np.errstate(invalid="ignore"):
+        bad = np.flatnonzero(~(np.abs(values) <= MOST))
     if not len(bad):
         return
     row = int(bad[0])
     at = {name: column.names[int(column.codes[row])] for name, column in columns.items()}
     cell = Cell(at["dataset"], at["condition"], at.get("direction", ""), at["measure"])
-    value = "missing or NaN" if math.isnan(values[row]) else f"{values[row]}"
+    value = "missing or NaN" if math.isnan(values[row]) else f"{values[row]:g}, beyond ±{MOST:g}"
     raise UserError(
         f"{source}: the value of arm {at['arm']!r}, seed {at['seed']}, unit {at['unit_id']!r} is {value} ({cell}; "
         f"{len(bad)} such in all); score the run again, a failed unit is 0 or left out in every arm"

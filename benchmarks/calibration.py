@@ -26,6 +26,7 @@ import numpy.typing as npt
 from scipy import stats
 from scipy.special import bdtrc, ndtr, stdtr
 
+from analysis.cli import write_text
 from analysis.contrasts import Options, crossed, seeds_only
 from analysis.multiplicity import holm
 from analysis.tables import Column, Table, to_markdown
@@ -335,7 +336,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     records, kept = run(args.draws, args.seed, print)
     print(f"{time.perf_counter() - started:.0f} s; promises: {'all kept' if kept else 'BROKEN'}")
     if args.json:
-        Path(args.json).write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+        write_text(Path(args.json), json.dumps(records, indent=1) + "\n")
     return 0 if kept else 1
 
 

@@ -67,7 +67,7 @@ def test_passages_of_other_rows_are_negatives_unless_they_may_be_relevant():
     assert table(positive) == ["x....", "..x..", "....x"]
     assert table(candidate) == [
         "xx...",  # C and D belong to another row of the query, Z is known to answer it
-        "..xxx",  # A and H likewise; Z is another query's passage
+        "..xx.",  # A and H likewise, and a row of the query knows that Z answers it
         "xxxxx",
     ]
 
@@ -89,8 +89,8 @@ def test_a_passage_that_is_positive_and_negative_of_one_row_is_our_mistake():
 
 def test_queries_of_equal_text_are_one_query():
     rows = [group("a/plain", ["A"], hard=["H"], query="old bridge"), group("b/plain", ["B"], hard=["K"], query="sea"),
-            group("c/plain", ["C"], hard=["L"], query="old bridge")]  # fmt: skip
-    assert table(relations(rows, True).candidate_QP) == ["xxxx..", "xxxxxx", "..xxxx"]  # columns A H B K C L
+            group("c/plain", ["C"], hard=["L"], query="old bridge", answers=["K"])]  # fmt: skip
+    assert table(relations(rows, True).candidate_QP) == ["xxx...", "xxxxxx", "..x.xx"]  # columns A H B K C L
 
 
 def test_passages_of_equal_text_have_one_id():

@@ -278,6 +278,55 @@ def test_the_revision_follows_names_and_bytes(tmp_path: Path) -> None:
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 
+def documents_that_ask(folder: Path) -> Path:
+    """Every query is a document under the same id: q0 asks for d0, and so does its variant `q0-og`."""
+    corpus = [{"_id": f"d{i}", "text": f"answer {i}"} for i in range(3)]
+    corpus += [{"_id": f"q{i}", "title": "t", "text": f"Text of q{i}!"} for i in range(3)]
+    queries = [query("q0", "plain", None), query("q0", "og", None), query("q1", "plain", None)]
+    labels = {"train": qrels("q0 d0 1", "q0 q0 1", "q1 d1 1"), "test": qrels("q1 d1 1", "q1 d2 0", "q1 q1 2")}
+    return write(folder, corpus, queries, labels | {"og_train": qrels("q0-og d0 1", "q0-og q0 1")})
+
+
+def test_a_querys_own_document_is_dropped_from_rankings_labels_and_rows(tmp_path: Path) -> None:
+    folder = documents_that_ask(tmp_path / "set")
+    source = opened(folder, own_document="drop")
+    one = source.evaluation_set("test")
+    assert one.own_documents == {"q1": "q1"} and one.qrels == {"q1": {"d1": 1, "d2": 0}}
+    assert source.evaluation_set("train").own_documents == {"q0": "q0", "q0-og": "q0", "q1": "q1"}
+    dropped = "3 queries are documents of the corpus: each one's own is left out of its ranking, and with it 3 labels"
+    assert one.remarks == (f"{dropped} (source.own_document=drop)",)
+    rows = {row.query_id: row for row in source.rows()}
+    assert rows["q0"].positives == ("d0",) and rows["q0"].answers == ("d0", "q0")  # never a negative, mined or not
+    assert rows["q1"].positives == ("d1",) and rows["q1"].answers == ("d1", "q1")
+    assert source.revision == opened(folder, own_document="keep").revision
+
+
+def test_own_documents_that_are_kept_are_said_and_nothing_else_changes(tmp_path: Path) -> None:
+    source = opened(documents_that_ask(tmp_path / "set"), own_document="keep")
+    one = source.evaluation_set("test")
+    assert one.own_documents == {} and one.qrels["q1"]["q1"] == 2
+    assert "3 queries are documents of the corpus under the same id" in one.remarks[0]
+    with pytest.raises(UserError, match="each would find itself; set source.own_document=drop to leave"):
+        opened(tmp_path / "set")
+
+
+def test_ids_that_meet_by_chance_are_no_own_documents(tmp_path: Path) -> None:
+    corpus = [{"_id": f"{i}", "text": f"answer {i}"} for i in range(3)]
+    queries = [{"_id": f"{i}", "text": text} for i, text in enumerate(("who was it", "where is it", "answer 2"))]
+    labels = {"train": qrels("0 0 1"), "test": qrels("1 2 1")}
+    one = opened(write(tmp_path / "set", corpus, queries, labels)).evaluation_set("test")
+    assert one.own_documents == {} and one.remarks == ()  # one of three is less than half
+
+
+def test_comments_of_labels_are_passed_over_and_said(tmp_path: Path) -> None:
+    folder = instructed(tmp_path / "set")
+    path = folder / "qrels" / "test.tsv"
+    path.write_text("# judged by hand\n" + path.read_text() + "#q3\td5\t1\n")
+    one = opened(folder).evaluation_set("test")
+    assert one.qrels["q3"] == {"d6": 1, "d7": 1}
+    assert one.remarks == (f"{path}: 2 comment lines (#) passed over",)
+
+
 def appended(name: str, line: bytes) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_bytes((folder / name).read_bytes() + line + b"\n")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import pytest
 from ablate.evaluation.protocol import compare, evaluate, format_table, score_set
 from ablate.evaluation.rankings import rank
 from ablate.evaluation.search import rerank, search
-from ablate.evaluation.storage import read_evaluation, write_evaluation
+from ablate.evaluation.storage import read_evaluation, read_judgments, write_evaluation
 from ablate.records import EvaluationQuery, EvaluationSet, Passage, UserError
 
 DOCUMENTS = tuple(Passage(doc_id, f"document {doc_id}") for doc_id in "abcde")
@@ -144,6 +145,20 @@ def test_the_document_with_the_id_of_the_query_is_left_out() -> None:
     assert [ranking.doc_ids for ranking in found.rankings["own", "plain"]] == [("b", "c"), ("a", "b", "c")]
     assert found.rankings["own", "plain"][0].scores.tolist() == [4, 3]
     assert [score.value for score in found.scores if score.measure == "RR@10"] == [1, 0.5]
+
+
+def test_own_documents_are_left_out_of_imported_rankings_too_and_survive_their_file(tmp_path: Path) -> None:
+    query = EvaluationQuery("a-og", "a", "text", "only", "original", "og")
+    one = EvaluationSet("own", DOCUMENTS, (query,), {"a-og": {"b": 1}}, {}, (), own_documents={"a-og": "a"})
+    scored = score_set(one, [rank("a-og", ["a", "b"], [2.0, 1.0])])
+    assert [score.value for score in scored.scores if score.measure == "RR@10"] == [1]
+    write_evaluation(tmp_path, scored)
+    assert read_judgments(tmp_path)["own"].own_documents == {"a-og": "a"}
+    plain = json.loads(gzip.decompress((tmp_path / "judgments.json.gz").read_bytes()))
+    del plain["own"]["own_documents"]
+    plain["own"]["without_own_id"] = True  # as earlier evaluations say it
+    (tmp_path / "judgments.json.gz").write_bytes(gzip.compress(json.dumps(plain).encode()))
+    assert read_judgments(tmp_path)["own"].own_documents == {"a-og": "a-og"}
 
 
 def test_several_original_queries_of_a_base_are_fine_without_changed_ones() -> None:

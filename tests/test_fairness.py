@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
-from synthetic_study import EVALUATION, NDCG, Arm, declare, make_quick, make_study, study_block
+from conftest import ROOT
+from synthetic_study import EVALUATION, NDCG, Arm, claim, declare, make_quick, make_study, study_block
 
+from ablate.records import UserError
 from ablate.results import ResultStore
+from analysis.budgets import ArmTotals, idle_factors, read_arms
 from analysis.declared import arm_label, expected_runs
 from analysis.differences import between, confounded
 from analysis.fairness import Check, examine, fairness_table, gather, headline, main
@@ -42,7 +48,7 @@ def test_a_fair_study_passes_every_check(tmp_path: Path) -> None:
     assert headline(list(checks.values())) == "fairness: all 14 checks passed"
     assert checks["same seeds in all trained arms"].found == "seeds 0, 1 in 2 trained arms"
     assert checks["same units"].found == "20 values of the same units in each of 5 runs"
-    assert checks["same tuning"].found == "not tuned: no arm has trials"
+    assert checks["same tuning"].found == "not tuned: no recipe has the values of a winner"
     assert checks["no damaged file"].found.endswith("4 model files are there, their content was not read")
 
 
@@ -51,10 +57,11 @@ def test_a_fair_study_passes_every_check(tmp_path: Path) -> None:
     [
         ("same seeds in all trained arms", {"seeds": (0, 2)}, "seeds 0, 1: a; seeds 0, 2: b"),
         ("same units", {"shift": {NDCG: 0.0, ("d/test", "plain", "plain", "MRR@10"): 0.0}},
-         "unlike units: 20 values in a (0, 1); 40 values in b (0, 1)"),
+         "unlike units of d/test: 20 values in a (0, 1); 40 values in b (0, 1)"),
         ("every value is a number", {"shift": {NDCG: float("nan")}},
          "values that are no number: b seed 0: 20 of 20, b seed 1: 20 of 20"),
-        ("same candidate documents", {"candidates": "other"}, "candidate lists differ in b (0, 1) from 2 other runs"),
+        ("same candidate documents", {"candidates": "other"},
+         "candidate lists of d/test differ in b (0, 1) from 2 other runs"),
         ("same protocol", {"evaluation": {**EVALUATION, "depth": 20}}, "depth differ in b (0, 1) from 2 other runs"),
         ("same budget", {"groups": 16}, "b UNMATCHED: 16 against 8 groups (seed 0)"),
         ("no factor without effect", {"content": "same"}, "a and b differ in recipe and have the same mix"),
@@ -100,6 +107,14 @@ def test_the_machines_are_compared_by_what_was_used(tmp_path: Path, one: Any, ot
     assert told == said if said else told.startswith("device cpu, device_name cpu, processor P, threads 1")
 
 
+def test_an_arm_that_is_drawn_and_not_trained_may_have_other_seeds(tmp_path: Path) -> None:
+    random = Arm(system={"stage": "ranker", "ranker": "random", "seed": 0}, seeds=(0,))
+    store = make_study(tmp_path, {**FAIR, "random_ranker": random})
+    assert failing(store) == []
+    found = checks_of(store)["same seeds in all trained arms"].found
+    assert found == "seeds 0, 1 in 2 trained arms; not trained: random_ranker (seeds 0)"
+
+
 def test_an_arm_with_two_recipes_is_told(tmp_path: Path) -> None:
     store = make_study(tmp_path, FAIR)
     make_study(tmp_path, {name: dataclasses.replace(arm, seeds=(2,)) for name, arm in FAIR.items()})
@@ -117,8 +132,8 @@ def test_other_code_and_packages_are_told(tmp_path: Path, monkeypatch: pytest.Mo
     checks = checks_of(store)
     assert failing(store) == ["same code", "same packages"]
     assert checks["same code"].found == (
-        "2 commits: 1234567890 (6 stages), ffffffffff (6 stages); 6 stages of a working tree with changes, or not "
-        "known to be without"
+        "commit 1234567890 (6 stages), ffffffffff (6 stages); 6 stages of a working tree with changes, or not known to "
+        "be without; commit what has changed and run again what was made by other code"
     )
     assert checks["same packages"].found == "torch 1, 9"
 
@@ -151,15 +166,122 @@ def test_damaged_files_are_told_and_stop_nothing(tmp_path: Path) -> None:
     assert f"runs/{model.parent.parent.name}/model/weights was changed" in deep
 
 
+CLEAN = {"commit": "1" * 40, "dirty": False, "code": "x", "changed": []}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "fails", "said"),
+    [
+        (CLEAN, CLEAN, False, "commit 1111111111 (12 stages)"),
+        (CLEAN, {**CLEAN, "dirty": True}, False, "commit 1111111111 (12 stages)"),  # an untracked file of sweeps/
+        (CLEAN, {**CLEAN, "commit": "2" * 40}, False, "one state of the code, commit 1111111111 (6 stages), 2222"),
+        (CLEAN, {**CLEAN, "commit": None, "dirty": None, "changed": None}, False, "1111111111 (6 stages), none (6"),
+        ({**CLEAN, "changed": ["ablate/x.py"]}, {**CLEAN, "changed": ["ablate/x.py"]}, False,
+         "uncommitted: ablate/x.py; commit them"),
+        (CLEAN, {"commit": "1" * 40, "dirty": False}, False, "commit 1111111111 (12 stages)"),  # an older manifest
+        (CLEAN, {**CLEAN, "code": "y", "changed": ["ablate/x.py"]}, True,
+         "2 states of the code, commits 1111111111 (12 stages); uncommitted: ablate/x.py; commit them and run"),
+        (CLEAN, {**CLEAN, "code": "y", "commit": "2" * 40}, True, "2 states of the code, commits 1111111111 (6"),
+        (CLEAN, {"commit": "2" * 40, "dirty": False}, True, "2 states of the code"),
+        (CLEAN, {"commit": "1" * 40, "dirty": True}, True, "6 stages of a working tree with changes"),
+    ],
+)  # fmt: skip
+def test_the_code_is_judged_by_its_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: dict[str, Any], second: dict[str, Any], fails: bool,
+    said: str,
+) -> None:  # fmt: skip
+    for name, git in (("a", first), ("b", second)):
+        monkeypatch.setattr("ablate.results.git_state", lambda git=git: git)
+        store = make_study(tmp_path, {name: FAIR[name]})
+    check = checks_of(store)["same code"]
+    assert check.ok is not fails and said in check.found
+
+
+def test_what_is_recorded_of_the_code(tmp_path: Path) -> None:
+    """In a repository of its own: a new file of sweeps/ leaves digest and list as they are, one of ablate/ does not."""
+    script = "import json, ablate.results as results; print(json.dumps(results.git_state()))"
+    (tmp_path / "ablate").mkdir()
+    for path in (ROOT / "ablate").glob("*.py"):
+        shutil.copy(path, tmp_path / "ablate")
+
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=tmp_path, check=True,
+                       capture_output=True)  # fmt: skip
+
+    def state() -> dict[str, Any]:
+        done = subprocess.run([sys.executable, "-B", "-c", script], cwd=tmp_path, check=True, capture_output=True)
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "x")
+    clean = state()
+    assert clean["dirty"] is False and clean["changed"] == [] and clean["commit"]
+    (tmp_path / "mine.yaml").write_text("x")
+    assert state() == {**clean, "dirty": True}
+    (tmp_path / "ablate" / "a new one.py").write_text("x = 1")
+    with (tmp_path / "ablate" / "rules.py").open("a") as file:
+        file.write("# changed\n")
+    changed = state()
+    assert changed["changed"] == ["ablate/a new one.py", "ablate/rules.py"] and changed["code"] != clean["code"]
+
+
+def _tuned(root: Path, study: str, **arms: dict[str, Any]) -> None:
+    (root / "tuning" / study).mkdir(parents=True, exist_ok=True)
+    (root / "tuning" / study / "tuning.json").write_text(json.dumps(arms))
+
+
 def test_unequal_tuning_is_told(tmp_path: Path) -> None:
-    store = make_study(tmp_path, FAIR)
-    (tmp_path / "tuning" / "x").mkdir(parents=True)
-    record = tmp_path / "tuning" / "x" / "tuning.json"
-    record.write_text(json.dumps({"a": {"trials": 20, "finished": 20}}))
+    store = make_study(tmp_path, FAIR)  # at a learning rate of .1
+    won, lost = ({"finished": 20, "best": [{"params": {"train.learning_rate": rate}}]} for rate in (0.1, 0.3))
+    _tuned(tmp_path, "x", a=won)
     assert failing(store) == ["same tuning"]
     assert checks_of(store)["same tuning"].found == "20 trials: a; 0 trials: b"
-    record.write_text(json.dumps({"a": {"trials": 20, "finished": 20}, "b": {"trials": 20, "finished": 20}}))
+    _tuned(tmp_path, "x", a=won, b=won)
     assert failing(store) == []
+    _tuned(tmp_path, "y", b=won)
+    assert checks_of(store)["same tuning"].found == "20 trials: a; 40 trials: b"
+    # a winner that entered no recipe, one that is not there yet, and another study's arms are no tuning of these
+    for other in ({"a": lost}, {"a": {"finished": 20, "best": []}}, {"c": won}):
+        _tuned(tmp_path, "x", **other)
+        _tuned(tmp_path, "y", **other)
+        assert failing(store) == [], other
+    (tmp_path / "tuning" / "x" / "tuning.json").write_text('{"a": {"finished": 20, "best"')
+    with pytest.raises(UserError, match="tuning.json is not a readable record of tuning"):
+        checks_of(store)
+
+
+def test_the_budget_of_the_claims_or_of_most_arms_is_the_measure(tmp_path: Path) -> None:
+    twice = dataclasses.replace(FAIR["a"], groups=16)
+    store = make_study(tmp_path / "most", {"a": twice, "b": FAIR["b"], "c": Arm({"x": 1}, seeds=(0, 1))})
+    assert gather(store, "s").baseline == "b"
+    assert checks_of(store)["same budget"].found == "a UNMATCHED: 16 against 8 groups (seed 0)"
+    declare(tmp_path / "most", study_block([claim("one", "greater", contrast="c - a")], arms=["a", "c"], seeds=[0, 1]))
+    assert gather(store, "s").baseline == "a"
+    declare(tmp_path / "most", study_block([claim("two", "greater", contrast="z - y")], arms=["y", "z"], seeds=[0, 1]),
+            at="2026-01-02T00:00:00+00:00")  # fmt: skip
+    assert gather(store, "s").baseline == "b"  # the claims are about arms that are not there
+
+
+def test_equal_mixes_of_unequal_budgets_or_models_are_no_idle_factor(tmp_path: Path) -> None:
+    store = make_study(tmp_path, {name: dataclasses.replace(arm, content="same") for name, arm in FAIR.items()})
+    arms = read_arms(store, "s")
+    assert idle_factors(arms) == ["a and b differ in recipe and have the same mix: a factor did nothing here"]
+
+    def under(change: dict[str, Any]) -> list[ArmTotals]:
+        changes = {"a": {"factors": {}}, "b": {"factors": {}, **change}}
+        return [
+            dataclasses.replace(arm, mixes={
+                seed: dataclasses.replace(one, recipe={**one.recipe, **changes[arm.arm]})
+                for seed, one in arm.mixes.items()
+            })
+            for arm in arms
+        ]  # fmt: skip
+
+    assert idle_factors(under({"model": {"revision": "m", "pooling": "last"}})) == []
+    assert idle_factors(under({"budget": {"unit": "tokens", "limit": 8}})) == []
+    assert idle_factors(under({"source": {"kind": "world", "skew": 2}})) != []
 
 
 def test_unknown_studies_and_baselines_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,8 +25,11 @@ from ablate.evaluation.trec import write_run
 from ablate.records import EvaluationQuery, EvaluationSet, Passage, UserError
 from ablate.results import ResultStore, is_deterministic
 from analysis import significance
+from analysis.checks import judgments_by_run
 from analysis.collect import collect
 from analysis.collect import main as collect_main
+from analysis.fairness import examine, gather
+from analysis.fairness import main as fairness_main
 from analysis.import_run import main, study_beds
 from analysis.runs import deterministic_arms, read_runs
 
@@ -52,12 +58,16 @@ def toy(name: str) -> EvaluationSet:
     )  # fmt: skip
 
 
-def record(root: Path, arm: str, seed: int, *sets: EvaluationSet, depth: int = 4, keep: bool = True) -> Path:
-    """Leave a complete evaluation of random order, as a run does."""
+def record(
+    root: Path, arm: str, seed: int, *sets: EvaluationSet, depth: int = 4, keep: bool = True, **recorded: Any
+) -> Path:
+    """Leave a complete evaluation of random order, as a run does; `recorded` joins the recipe of the evaluation."""
     from ablate.config import digest
     from ablate.evaluation.protocol import rank_and_score
 
-    store, recipe = ResultStore(root), {"stage": "evaluation", "train": f"{arm}{seed}", "evaluation": {"depth": depth}}
+    store = ResultStore(root)
+    recipe: dict[str, Any] = {"stage": "evaluation", "train": arm, "seed": seed}
+    recipe["evaluation"] = {"depth": depth, **recorded}
     folder = store.folder("evaluation", digest(recipe))
     folder.mkdir(parents=True)
     result = rank_and_score(Random(seed), sets, depth=depth)
@@ -169,6 +179,45 @@ def test_conditions_may_come_in_several_files(results: Path, tmp_path: Path) -> 
     expected = [score_set(toy(name), bm25(), depth=4).scores for name in ("toy/test", "toy/dev")]
     assert scores == (*expected[0], *expected[1])
     assert call(results, "--seed", "0", f"toy/test={whole}", *words, name="twice") == 2
+
+
+def test_honest_imports_beside_honest_arms_fail_no_check(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Recipes of imports hold a depth and judgments, those of arms run here sets, a source and a batch."""
+    results = tmp_path / "results"
+    both = (toy("toy/test"), toy("toy/dev"))
+    own = {"sets": ["test", "dev"], "batch_size": 4, "source": {"kind": "beir", "revision": "1"}}
+    for seed in (0, 1):
+        record(results, "a", seed, *both, **own)
+        record(results, "b", seed, *both, **own)
+    without_batch = {name: value for name, value in own.items() if name != "batch_size"}
+    for seed in (0, 1):
+        record(results, "bm25", seed, *both, **without_batch)
+    files = [run_file(tmp_path / f"{n}.trec", bm25(with_instruction=n == 0)) for n in (0, 1)]
+    given = [("--seed", str(n), f"toy/test={file}", f"toy/dev={file}") for n, file in enumerate(files)]
+    assert call(results, *given[0], *given[1], name="trained_elsewhere") == 0
+    assert call(results, "--deterministic", f"toy/test={files[0]}", f"toy/dev={files[0]}", name="hosted") == 0
+    assert call(results, "--deterministic", f"toy/test={files[1]}", name="on_one_set") == 0
+    store = ResultStore(results)
+    checks = {check.name: check for check in examine(gather(store, "s"))}
+    assert [check for check in checks.values() if not check.ok] == []
+    assert checks["same units"].found.endswith("; on_one_set (0) without toy/dev")
+
+    posed = tuple(dataclasses.replace(one, provenance={"separator": "x"}) for one in both)
+    record(results, "b", 2, *posed, **own)
+    by_run = judgments_by_run(gather(store, "s"))
+    assert len({json.dumps(found, sort_keys=True) for found in by_run.values() if len(found) == 2}) == 1
+    assert study_beds(store, "s").sets["toy/test"].provenance == {}  # no arm's own way of posing is refused
+    shutil.rmtree(store.folder("evaluation", store.by_arm("evaluation", "s")["b", 2].id))
+
+    changed = dataclasses.replace(both[0], qrels={**both[0].qrels, "q1": {"d": 1}})
+    record(results, "c", 0, changed, both[1], **own)
+    record(results, "c", 1, changed, both[1], **own)
+    (failed,) = (check for check in examine(gather(store, "s")) if not check.ok)
+    assert failed.name == "same protocol" and failed.found.startswith("judgments of toy/test differ in c (0, 1)")
+    assert fairness_main(["s", "--results", str(results), "--json", str(tmp_path / "new" / "x.json")]) == 0
+    assert (tmp_path / "new" / "x.json").is_file()
 
 
 def test_one_file_is_not_two_training_seeds(

@@ -252,6 +252,14 @@ def test_a_nan_of_the_encoder_is_refused_by_name() -> None:
         evaluate(Broken(ORDERS), [SET], depth=4)
 
 
+def test_robustness_leaves_out_groups_of_one_and_says_how_many() -> None:
+    fewer = {query_id: grades for query_id, grades in SET.qrels.items() if query_id not in ("b2-og", "b2-after")}
+    found = evaluate(HandMade(ORDERS), [replace(SET, qrels=fewer)], depth=4)
+    assert [score.unit_id for score in found.scores if score.measure == "Robustness@10"] == ["b1"]
+    assert found.listed["toy/test"]["Robustness@10: group of one judged query: left out"] == ("b2",)
+    assert "toy/test: Robustness@10 leaves out 1 of 2 groups, in which one query is judged" in found.warnings
+
+
 # summary, verdicts, table
 
 
@@ -499,3 +507,17 @@ def test_perfect_rankings_of_real_judgments() -> None:
     assert rows["p-MRR", "after"].mean > 0.5 and rows["p-MRR", "before"].mean > 0.5
     assert {row.verdict for row in rows.values()} == {""}
     assert len(opposites) > 20 and rows["pairwise accuracy", "both"].num_units == len(opposites)
+
+
+def test_a_set_without_judgments_measures_nothing_and_says_so() -> None:
+    with pytest.raises(UserError, match="toy/test: nothing could be measured: none of the 8 queries has judgments"):
+        score_set(replace(SET, qrels={}, changed_documents={}, opposites=()), [])
+
+
+def test_remarks_stand_first_among_the_warnings_and_names_can_be_others() -> None:
+    found = score_set(replace(SET, remarks=("mind this",)), [rank("b1", list("abcd"), [4, 3, 2, 1])], depth=2)
+    assert found.warnings[0] == "toy/test: mind this"
+    other = protocol.renamed(found, {"toy/test": "own/test", "absent": "x"})
+    assert other.warnings[0] == "own/test: mind this" and {score.dataset for score in other.scores} == {"own/test"}
+    assert set(other.sets) == {"own/test"} == set(other.candidates) and other.sets["own/test"].name == "own/test"
+    assert protocol.renamed(other, {"own/test": "toy/test"}) == found

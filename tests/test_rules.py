@@ -410,6 +410,20 @@ def test_errors_of_the_folder_and_of_splits(tmp_path: Path) -> None:
         opened(path)
 
 
+def test_a_querys_own_document_is_left_out_under_every_rule(tmp_path: Path) -> None:
+    corpus = [*CORPUS, {"_id": "q1", "text": "Text of q1!", "metadata": {"year": 1990}},
+              {"_id": "q3", "text": "text of q3", "metadata": {"year": 1991}}]  # fmt: skip
+    path = folder(tmp_path / "set", corpus, test="q3\td4\t1\nq3\td5\t2\nq3\td6\t1\nq3\tq3\t1\n")
+    with pytest.raises(UserError, match="3 queries are documents of the corpus under the same id"):
+        opened(path)
+    source = opened(path, own_document="drop")
+    one = source.evaluation_set("test")
+    assert set(one.own_documents) == {query.query_id for query in one.queries} and len(one.queries) == 4
+    assert set(one.own_documents.values()) == {"q3"} and all("q3" not in grades for grades in one.qrels.values())
+    assert "(source.own_document=drop)" in one.remarks[0]
+    assert {row.answers for row in source.rows() if row.query_id == "q1"} == {("d0", "d1", "d2", "d3", "d4", "q1")}
+
+
 def shipped() -> tuple[dict[str, Any], tuple[Rule, ...]]:
     source = yaml.safe_load((ROOT / "conf" / "source" / "movies_rules.yaml").read_text("utf-8"))["source"]
     rules = tuple(build(Rule, one, f"source.rules[{index}]") for index, one in enumerate(source["rules"]))

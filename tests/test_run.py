@@ -205,6 +205,7 @@ def test_a_beir_folder_trains_and_is_measured_on_its_own_split(tmp_path: Path) -
                "evaluation.sets=[train]", *SMALL, "budget.limit=32")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "condaqa_pairs/train" in done.stdout
+    assert "warning: condaqa_pairs/train: these are the queries that were trained on" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def test_other_bad_files(tmp_path: Path) -> None:
     (tmp_path / "short.csv").write_text("arm,seed,dataset,condition,unit_id,measure,value\nA,0,d\n")
     with pytest.raises(UserError, match="short.csv, line 2: 3 fields where the header has 7"):
         read_scores(tmp_path / "short.csv")
-    with pytest.raises(UserError, match="there is no such file"):
+    with pytest.raises(UserError, match="absent.csv: no such file"):
         read_scores(tmp_path / "absent.csv")
     with pytest.raises(UserError, match="scores are read from .csv or .parquet, not from '.txt'"):
         read_scores(tmp_path / "s.txt")
@@ -281,6 +281,20 @@ def test_the_ends_of_an_interval_lie_where_a_difference_can(
     assert found.query_set is not None
     for estimate in (found.result, found.checkpoints, found.query_set):
         assert expected[0] <= estimate.ci[0] <= estimate.ci[1] <= expected[1]
+
+
+ARMS = (("a", 1), ("b", -1))
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-300, 9e59])
+@pytest.mark.parametrize("spread", [0.0, 1.0])
+def test_no_size_of_score_is_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str], size: float, spread: float
+) -> None:  # fmt: skip
+    lines = [f"{arm},{seed},d,plain,q{unit},m,{sign * size * (1 - spread * unit / 3)}" for arm, sign in ARMS
+             for seed in (0, 1) for unit in (0, 1, 2)]  # fmt: skip
+    (tmp_path / "s.csv").write_text("\n".join(["arm,seed,dataset,condition,unit_id,measure,value", *lines]))
+    assert main(["--scores", str(tmp_path / "s.csv"), "--baseline", "a", "--margin", ".02"]) == 0
+    assert "| b - a" in capsys.readouterr().out
 
 
 def test_ndcg_stands_beside_p_mrr() -> None:

@@ -153,7 +153,7 @@ def test_comments_are_passed_over_and_counted_aloud(tmp_path: Path, capsys: pyte
     path.write_text("# judged to depth 10\n#q9 0 d0 1\nq1 0 d0 1\n  # more\nq1 0 #d 2\n")
     notes: list[str] = []
     assert read_qrels(path, notes=notes) == {"q1": {"d0": 1, "#d": 2}}
-    assert notes == [f"{path}: 3 comment lines (#) were passed over"]
+    assert notes == [f"{path}: 3 comment lines (#) passed over"]
     assert read_qrels(path) and capsys.readouterr().err == f"{notes[0]}\n"
     path.write_text("# BEIR\nquery-id\tcorpus-id\tscore\nq1\td0\t1\n#q2\td0\t1\n")
     assert read_qrels(path, notes=notes) == {"q1": {"d0": 1}}

@@ -78,8 +78,8 @@ def relations(groups: Sequence[TrainingGroup], in_batch_negatives: bool) -> Rela
     """Return the unique passages of the groups and the relation of each to each group.
 
     A row's positives are positive, its listed negatives are negative. Any other passage of the batch is a negative
-    only with `in_batch_negatives`, and never if it is known to answer the row's query or is a passage of another row
-    of the same query: its label under this row's instruction is unknown then. Queries are the same that share their id
+    only with `in_batch_negatives`, and never if any row of the same query knows it to answer it or has it as a passage
+    of its own: its label under this row's instruction is unknown then. Queries are the same that share their id
     or their text; passages of equal text have one id already (`one_id_per_text`).
     """
     columns: dict[str, int] = {}
@@ -89,16 +89,15 @@ def relations(groups: Sequence[TrainingGroup], in_batch_negatives: bool) -> Rela
     of_id: dict[str, set[int]] = {}
     of_text: dict[str, set[int]] = {}
     for group in groups:
-        own_columns = [columns[doc_id] for doc_id in (*group.positives, *group.negatives)]
-        of_id.setdefault(group.query_id, set()).update(own_columns)
-        of_text.setdefault(group.query, set()).update(own_columns)
+        known = [columns[d] for d in (*group.positives, *group.negatives, *group.answers) if d in columns]
+        of_id.setdefault(group.query_id, set()).update(known)
+        of_text.setdefault(group.query, set()).update(known)
     positive = np.zeros((len(groups), len(columns)), dtype=bool)
     candidate = np.full((len(groups), len(columns)), in_batch_negatives)
     for row, group in enumerate(groups):
         assert group.positives, f"group {group.group_id} has no positive"
         assert not set(group.positives) & set(group.negatives), f"a positive of {group.group_id} is its negative too"
         candidate[row, list(of_id[group.query_id] | of_text[group.query])] = False
-        candidate[row, [columns[doc_id] for doc_id in group.answers if doc_id in columns]] = False
         own = [columns[doc_id] for doc_id in group.positives]
         positive[row, own] = True
         candidate[row, own] = True

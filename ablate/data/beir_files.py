@@ -199,7 +199,7 @@ class _LabelReader:
                 self._add_changed(file, kind.removeprefix("changed:"))
         grades = self._labels.grades
         order = dict.fromkeys([*(split for split in splits if split in grades), *grades])
-        remarks = [f"{path}: {number:,} comment lines (#) were passed over" for path, number in self._comments.items()]
+        remarks = [reading.passed_over(path, number) for path, number in self._comments.items()]
         ordered = {split: grades[split] for split in order}
         return Labels(ordered, self._labels.changed, self._labels.pairs, tuple(remarks))
 

@@ -190,6 +190,31 @@ def join(parts: Sequence[Evaluation]) -> Evaluation:
     )
 
 
+def renamed(evaluation: Evaluation, names: Mapping[str, str]) -> Evaluation:
+    """Return an evaluation whose data sets have other names: recorded -> new; what is not named there keeps its own."""
+    if not names:
+        return evaluation
+
+    def called(name: str) -> str:
+        return names.get(name, name)
+
+    def told(warning: str) -> str:
+        name, colon, words = warning.partition(": ")
+        return f"{called(name)}{colon}{words}"
+
+    return Evaluation(
+        tuple(score._replace(dataset=called(score.dataset)) for score in evaluation.scores),
+        {(called(name), condition): found for (name, condition), found in evaluation.rankings.items()},
+        {called(name): reasons for name, reasons in evaluation.listed.items()},
+        tuple(map(told, evaluation.warnings)),
+        {called(name): found for name, found in evaluation.candidates.items()},
+        {called(name): counts for name, counts in evaluation.counts.items()},
+        {called(name): directions for name, directions in evaluation.opposites.items()},
+        {called(name): dataclasses.replace(one, name=called(name)) for name, one in evaluation.sets.items()},
+        {called(name): notes for name, notes in evaluation.provenance.items()},
+    )
+
+
 def _without(ranking: Ranking, doc_id: str) -> Ranking:
     """Return the ranking without one document."""
     if doc_id not in ranking.doc_ids:
@@ -232,7 +257,13 @@ def score_set(one: EvaluationSet, rankings: Iterable[Ranking], *, depth: int | N
     robust = measures.robustness(10, one.qrels, found, groups)
     for base_id, value in robust.per_unit.items():
         log.add(INSTRUCTED, "all", base_id, ROBUSTNESS, value)
-    log.mention(f"{ROBUSTNESS}: {measures.ALONE}", robust.listed.get(measures.ALONE, ()))
+    alone = robust.listed.get(measures.ALONE, ())
+    log.mention(f"{ROBUSTNESS}: {measures.ALONE}", alone)
+    if alone and robust.per_unit:
+        log.warnings.append(
+            f"{one.name}: {ROBUSTNESS} leaves out {len(alone):,} of {len(alone) + len(robust.per_unit):,} groups, in "
+            "which one query is judged"
+        )
     directions = _score_pairs(one, known, found, log)
     doc_ids = sorted(passage.doc_id for passage in one.documents)
     present = set(doc_ids)

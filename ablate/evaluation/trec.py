@@ -127,7 +127,7 @@ def _uncommented(path: Path | str, notes: list[str] | None) -> Iterator[tuple[in
         else:
             yield number, line
     if num_comments:
-        note = f"{path}: {num_comments:,} comment lines (#) were passed over"
+        note = reading.passed_over(path, num_comments)
         if notes is None:
             print(note, file=sys.stderr)
         else:

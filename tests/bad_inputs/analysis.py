@@ -1,0 +1,40 @@
+"""Commands of `analysis` that read a folder of results, and options that mean nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bad_inputs import BadInput
+
+
+def _study(folder: Path) -> None:
+    """Leave two arms without training, one seed each, as a study `s`."""
+    from synthetic_study import Arm, make_study
+
+    arms = {name: Arm(system={"stage": "ranker", "k1": k1}, seeds=(0,)) for k1, name in enumerate("ab")}
+    make_study(folder / "r", arms)
+
+
+def _call(name: str, words: str, module: str, *arguments: str, made: bool = False) -> BadInput:
+    command = (f"analysis.{module}", *arguments)
+    return BadInput(name, command, (words,), _study) if made else BadInput(name, command, (words,))
+
+
+NOWHERE = "the folder of results (runtime.results, --results) is ''"
+BAD_INPUTS = [
+    *(_call(f"{module}: no folder of results", NOWHERE, module, "s", "--results", "", *more)
+      for module, more in (("budgets", ()), ("collect", ()), ("costs", ()), ("fairness", ()), ("claims", ()),
+                           ("significance", ("--baseline", "a")))),
+    BadInput("a run without a folder of results", ("ablate.run", "tracker=none", "runtime.results=''"), (NOWHERE,)),
+    BadInput("a run without a name", ("ablate.run", "tracker=none", "runtime.results={dir}/r", "runtime.label='..'"),
+             ("runtime.label='..' means a folder",)),
+    _call("an unknown study", "no evaluation of a study 't'", "fairness", "t", "--results", "{dir}/r", made=True),
+    _call("an unknown baseline", "--baseline 'z' has no scores in study 's'; arms are a, b", "fairness", "s",
+          "--results", "{dir}/r", "--baseline", "z", made=True),
+    _call("nothing to contrast", "study 's' has no declared claims; give --baseline ARM", "significance", "s",
+          "--results", "{dir}/r", made=True),
+    _call("an unknown option", "unrecognized arguments: --nothing", "fairness", "s", "--nothing"),
+    _call("no study", "the following arguments are required: study", "budgets"),
+    _call("an unknown measure", "--measure 'x' is not there; measures: nDCG@10", "collect", "s", "--results", "{dir}/r",
+          "--measure", "x", made=True),
+]  # fmt: skip
