@@ -235,7 +235,7 @@ class ResultStore:
         found = dict(manifest.recipe)
         for kind in ("mix", "train"):
             stage_id = found.get(kind)
-            parent = read_manifest(self.folder(kind, stage_id)) if isinstance(stage_id, str) else None  # type: ignore[arg-type]
+            parent = read_manifest(self.folder(kind, stage_id)) if isinstance(stage_id, str) else None
             if parent is not None:
                 found[kind] = self.full_recipe(parent)
         return found

@@ -81,7 +81,7 @@ def resolve(store: ResultStore, text: str, kind: Kind | None) -> Manifest:
     problems = []
     for one in (kind,) if kind else ("train", "evaluation", "mix"):
         try:
-            return store.resolve(one, text)  # type: ignore[arg-type]
+            return store.resolve(one, text)
         except UserError as error:
             problems.append(error)
     means = next((error for error in problems if " means " in str(error)), problems[0])
