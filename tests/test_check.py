@@ -262,3 +262,24 @@ def test_every_shipped_study_can_be_judged(name: str) -> None:
         found = [source.evaluation_set(one) for one in config.recipe.evaluation.sets]
     few = len(study.seeds) < 5
     assert len(check_plan(study, {}, [], found)) == (1 if few and study.claims else 0)
+
+
+def test_a_run_says_it_before_training_and_above_its_scores(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from test_bad_inputs import call
+
+    corpus = [{"_id": f"d{number}", "text": f"text number {number}"} for number in range(12)]
+    queries = [{"_id": f"q{number}", "text": f"number {number}"} for number in range(5)]
+    queries.append({"_id": "again", "text": "Number  0"})
+    labels = {"train": qrels(*(f"q{number} d{number} 1" for number in range(4))), "dev": qrels("again d0 1", "q4 d4 1")}
+    folder = write(tmp_path / "leaky", corpus, queries, labels)
+    words = ("+experiment=query_only", "source=beir", f"source.path={folder}", "source.rows=all", "model=tiny",
+             "miner.skip=0", "miner.count=1", "miner.depth=5", "budget.negatives_per_group=1", "budget.limit=4",
+             "train.batch_size=2", "tracker=none", f"runtime.results={tmp_path / 'results'}",
+             "runtime.threads=1")  # fmt: skip
+    warning = "warning: leaky/dev: 1 of 2 judged queries are training queries too (first: again), and a judged pair"
+    code, error = call(("ablate.run", *words))
+    out = capfd.readouterr().out
+    assert code == 0 and warning in error and warning in out
+    assert out.index("training: ") < out.index(warning) < out.index("condition ")
+    code, error = call(("ablate.run", *words))
+    assert code == 0 and warning not in error and warning in capfd.readouterr().out
