@@ -218,16 +218,16 @@ def _shown(row: SourceRow, source: RowSource) -> dict[str, Any]:
     return {name: value or "(none)" for name, value in {**values, **lists}.items()}
 
 
-def check_study(overrides: Sequence[str], values: DictConfig, num_sampled: int) -> Report:
+def check_study(given: Sequence[planning.Given], values: DictConfig, num_sampled: int) -> Report:
     """Return what is wrong with a study: its claims, its combinations, and the data of its arms, each source once."""
     from analysis.declarable import check_plan
 
-    name = next(word.partition("=")[2] for word in overrides if word.startswith("+sweeps="))
+    name = next(item.values[0] for item in given if item.bare == "sweeps")
     if "study" not in values:
         raise UserError(f"sweeps/{name}.yaml has no block `study`; ablate.check looks at sources and at studies")
     study = build_study(OmegaConf.to_container(values.study, resolve=True))  # type: ignore[arg-type]
     first = dataclasses.replace(study, seeds=study.seeds[:1])
-    cells = planning.plan(planning.of_study(name, first, _given(overrides)), _composed, _named)
+    cells = planning.plan(planning.of_study(name, first, given), _composed, _named)
     sound = [cell for cell in cells if cell.config is not None]
     if not sound:
         raise UserError(f"no run of sweeps/{name}.yaml makes sense: {cells[0].reason}")
@@ -258,8 +258,13 @@ def check_study(overrides: Sequence[str], values: DictConfig, num_sampled: int) 
 
 
 def _given(overrides: Sequence[str]) -> list[planning.Given]:
+    """Return overrides taken apart; raises UserError for words that are none, and for lists of values."""
+    try:
+        items = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise UserError(" ".join(str(error).split())) from None
     found = []
-    for item in OverridesParser.create().parse_overrides(list(overrides)):
+    for item in items:
         if item.is_sweep_override():
             raise UserError(f"{item.input_line}: a check takes one value of each key; give one of them")
         found.append(planning.Given(item.get_key_element(), (item.get_value_element_as_str(),), False))
@@ -289,9 +294,10 @@ def check(words: Sequence[str], num_sampled: int = 3) -> Report:
         raise UserError(f"{folders[1]!r} is a second folder; check one at a time")
     if folders:
         overrides = [*_source_of(folders[0]), *overrides]
+    given = _given(overrides)
     values = compose(overrides)
-    if any(word.startswith("+sweeps=") for word in overrides):
-        return check_study(overrides, values, num_sampled)
+    if any(item.bare == "sweeps" for item in given):
+        return check_study(given, values, num_sampled)
     config = strict(values)
     sets = [*config.recipe.evaluation.sets, *([config.runtime.dev_set] if config.runtime.dev_set else [])]
     return check_data(config, None if every_set else sets, num_sampled)[0]
@@ -322,7 +328,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("words", nargs="*", metavar="DIR|KEY=VALUE", help="a folder, or overrides as for ablate.run")
     parser.add_argument("--rows", type=int, default=3, help="rows to show, drawn by chance (default: 3)")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     try:
         if options.rows < 0:
             raise UserError(f"--rows {options.rows} must be 0 or more")

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from ablate.config import diff, flatten
 from ablate.records import UserError
-from ablate.results import FOLDERS, Kind, Manifest, ResultStore, disk_trouble
+from ablate.results import FOLDERS, Kind, Manifest, ResultStore
+from analysis.cli import finish
 
 KINDS: tuple[Kind, ...] = ("mix", "train", "evaluation")
 
@@ -81,7 +82,7 @@ def resolve(store: ResultStore, text: str, kind: Kind | None) -> Manifest:
     problems = []
     for one in (kind,) if kind else ("train", "evaluation", "mix"):
         try:
-            return store.resolve(one, text)  # type: ignore[arg-type]
+            return store.resolve(one, text)
         except UserError as error:
             problems.append(error)
     means = next((error for error in problems if " means " in str(error)), problems[0])
@@ -212,26 +213,24 @@ def _remove(store: ResultStore, options: argparse.Namespace) -> None:
     print(f"removed {len(everything)} stages, {total}; declarations of studies stay")
 
 
+def _run(options: argparse.Namespace) -> None:
+    """List, compare or remove."""
+    store = ResultStore(options.results)
+    if not store.root.is_dir():
+        raise UserError(f"--results {str(store.root)!r} is no folder; name the one that runs were written to")
+    if options.command == "remove":
+        _remove(store, options)
+    elif options.command == "diff":
+        first, second = (resolve(store, text, options.kind) for text in (options.first, options.second))
+        print("\n".join(difference(store, first, second)))
+    else:
+        lines = listing(store, options.study, (options.kind,) if options.kind else KINDS)
+        print("\n".join(lines or [f"no stage under {store.root}"]))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """List, compare or remove, and return the exit code."""
-    options = _parser().parse_args(arguments)
-    try:
-        store = ResultStore(options.results)
-        if not store.root.is_dir():
-            raise UserError(f"--results {str(store.root)!r} is no folder; name the one that runs were written to")
-        if options.command == "remove":
-            _remove(store, options)
-        elif options.command == "diff":
-            pair = [resolve(store, text, options.kind) for text in (options.first, options.second)]
-            print("\n".join(difference(store, *pair)))
-        else:
-            lines = listing(store, options.study, (options.kind,) if options.kind else KINDS)
-            print("\n".join(lines or [f"no stage under {store.root}"]))
-    except (UserError, OSError) as error:
-        message = (disk_trouble(error) or str(error)) if isinstance(error, OSError) else str(error)
-        print(f"error: {' '.join(message.split())}", file=sys.stderr)
-        return 2
-    return 0
+    return finish(_run, _parser(), arguments)
 
 
 if __name__ == "__main__":

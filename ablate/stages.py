@@ -314,10 +314,11 @@ def look_at_data(run: Run, mix: Mix) -> tuple[str, ...]:
 
     Nothing for a run whose scores are there: they have it among their warnings.
     """
-    evaluation = run.config.recipe.evaluation
-    if run.config.runtime.until == "scores" and run.store.find("evaluation", run.identity.evaluation) is not None:
+    runtime = run.config.runtime
+    if runtime.until == "scores" and run.store.find("evaluation", run.identity.evaluation) is not None:
         return ()
-    sets = [run.evaluation_set(name) for name in evaluation.sets] if run.config.runtime.until == "scores" else []
+    measured = {"scores": run.config.recipe.evaluation.sets, "dev": (runtime.dev_set,), "mix": ()}[runtime.until]
+    sets = [run.evaluation_set(name) for name in measured if name is not None]
     run.findings = tuple(checking.of_run(mix.groups, mix.passages, sets))
     return run.findings
 

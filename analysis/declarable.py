@@ -58,7 +58,7 @@ def check_plan(
 
 
 def check_study(
-    study: Study, arms: Collection[str], trained: Collection[str], cells: Collection[Cell] | None
+    study: Study, arms: Sequence[str], trained: Collection[str], cells: Collection[Cell] | None
 ) -> list[str]:
     """Return notes on a study that can be judged; raises UserError, naming the claim, for one that cannot.
 
@@ -106,7 +106,7 @@ def check_study(
     return notes
 
 
-def _check_claim(claim: Claim, arms: Collection[str], cells: Collection[Cell] | None) -> dict[str, float]:
+def _check_claim(claim: Claim, arms: Sequence[str], cells: Collection[Cell] | None) -> dict[str, float]:
     """Return the weights of a claim that can be tested; raises UserError for one that cannot."""
     where = f"study.claims: {claim.name!r}"
     _check_measure(claim.measure, where)

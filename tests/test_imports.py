@@ -48,7 +48,7 @@ RULES: dict[str, set[str]] = {
     "ablate.stages": {"ablate", "torch"},
     "ablate.display": {"ablate"},
     "ablate.check": {"ablate", "analysis", "hydra", "omegaconf", "transformers"},
-    "ablate.runs": {"ablate.config", "ablate.records", "ablate.results"},
+    "ablate.runs": {"ablate.config", "ablate.records", "ablate.results", "analysis.cli"},
     "ablate.finished": {"ablate"},
     "ablate.export": {"ablate"},
     "ablate.card": {"ablate"},

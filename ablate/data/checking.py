@@ -186,7 +186,7 @@ def unmeasured(one: EvaluationSet) -> list[Finding]:
             Finding(
                 "warning",
                 f"{one.name}: p-MRR is not measured for {len(alone):,} of {len(instructed):,} instructed queries "
-                f"(first: {alone[0].query_id}): their base query has no original variant (in a BEIR folder: og)",
+                f"(first: {alone[0].query_id}): no original variant of the query (in a BEIR folder: og)",
             )
         )
     if not any(_relevant(one, query) for query in one.queries):
@@ -256,6 +256,6 @@ def _is_read(kind: str, place: Path) -> bool:
 
 def iterate(rows: Iterable[SourceRow], label: str) -> Iterator[SourceRow]:
     """Yield rows behind a bar that shows after two seconds, and on a terminal only."""
-    from tqdm import tqdm
+    from tqdm import tqdm  # type: ignore[import-untyped]
 
     yield from tqdm(rows, desc=label, unit=" rows", delay=2.0, disable=None, leave=False)

@@ -187,7 +187,7 @@ def _identify_once() -> Any:
 def _check_claims(study: Any, cells: Any, store: Any, beds: Any) -> list[str]:
     """Return notes on the claims of a study; raises UserError when they cannot be judged by what is going to be run.
 
-    Where all cells are complete nothing is read, and only the contrasts are looked at.
+    Where all cells are complete nothing is read, only the contrasts are looked at, and there is nothing to note.
     """
     from ablate import planning
     from analysis.declarable import check_plan
@@ -195,9 +195,9 @@ def _check_claims(study: Any, cells: Any, store: Any, beds: Any) -> list[str]:
     sound = [cell for cell in cells if cell.config is not None]
     if not sound or not (study.claims or study.margins):
         return []
-    measured = all(cell.config.runtime.until == "scores" for cell in sound)
-    sets = None
-    if measured and not all(planning.is_done(store, cell) for cell in sound):
+    done, sets = all(planning.is_done(store, cell) for cell in sound), None
+    if not done and all(cell.config.runtime.until == "scores" for cell in sound):
         sets = [run.evaluation_set(name) for run, name in beds.values()]
     rankers = {cell.label: cell.config.recipe.ranker for cell in sound}
-    return check_plan(study, rankers, store.arms("evaluation", sound[0].study), sets)
+    notes = check_plan(study, rankers, store.arms("evaluation", sound[0].study), sets)
+    return [] if done else notes

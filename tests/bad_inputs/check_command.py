@@ -1,0 +1,42 @@
+"""Command lines of `ablate.check` and `ablate.runs` that make no sense."""
+
+from __future__ import annotations
+
+from bad_inputs import BadInput, written
+
+
+def _check(name: str, words: str, *arguments: str) -> BadInput:
+    return BadInput(name, ("ablate.check", *arguments), (words,))
+
+
+def _runs(name: str, words: str, *arguments: str) -> BadInput:
+    return BadInput(name, ("ablate.runs", *arguments), (words,))
+
+
+HERE = ("--results", "{dir}")
+
+BAD_INPUTS = [
+    _check("a folder that is not there", "'{dir}/none' is neither a folder nor an override", "{dir}/none"),
+    BadInput("a folder of something else", ("ablate.check", "{dir}"), ("holds no corpus.jsonl", "source=promptriever"),
+             written("rows.jsonl", "{}\n")),
+    _check("two folders", "is a second folder", "{dir}", "{dir}"),
+    _check("a negative number of rows", "--rows -1 must be 0 or more", "--rows", "-1"),
+    _check("a unit that is no unit", "budget.unit='toknes' is not known", "budget.unit=toknes"),
+    _check("a set that is not there", "no evaluation set 'tset'; it has: dev, test, heldout", "evaluation.sets=[tset]",
+           "source.documents=600"),
+    _check("a source that is not there", "'/nowhere' is not a folder", "source=beir", "source.path=/nowhere"),
+    _check("a study with a second experiment", "cannot stand beside +sweeps=smoke", "+sweeps=smoke",
+           "+experiment=dual_view"),
+    _check("a study with a list of values", "a check takes one value of each key", "+sweeps=smoke", "seed=0,1"),
+    _check("a study whose claim has no place", "the dataset 'world/tset' is none of world/test; did you mean",
+           "+sweeps=smoke", "study.claims.0.dataset=world/tset", "--rows", "0"),
+    _check("a file that tunes", "has no block `study`", "+sweeps=tune"),
+    _runs("results that are not there", "is no folder; name the one that runs were written to", "list", "--results",
+          "{dir}/none"),
+    _runs("a study without stages", "no stage of a study 'x' under {dir}; studies there: none", "list", "x", *HERE),
+    _runs("a comparison with nothing", "no train 'x' under", "diff", "x", "y", *HERE),
+    _runs("a comparison of a kind with nothing", "no mix 'x' under", "diff", "x", "y", "--kind", "mix", *HERE),
+    _runs("a removal of nothing", "nothing under {dir} goes by 'x'", "remove", "x", "--yes", *HERE),
+    _runs("a removal of a run that is not there", "goes by 'x/y:0'", "remove", "x/y:0", "--yes", *HERE),
+    _runs("a removal of everything", "goes by ''", "remove", "", "--yes", *HERE),
+]  # fmt: skip
