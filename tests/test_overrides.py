@@ -80,7 +80,7 @@ def test_a_comma_is_several_values_or_one_text() -> None:
 @pytest.mark.parametrize("override", [
     "seed=1", "runtime.results=/a b/c", "source.path='/a=b'", "evaluation.sets=[test]", "seed=choice(1,2)",
     "evaluation.sets=[test", "source={kind:beir", "source.path='/a", "no override", "=x", "train.epochs=2", "+a=",
-    "~factors", "seed=range(0,3)",
+    "~factors", "seed=range(0,3)", "train.epochs=choice(1,",
 ])  # fmt: skip
 def test_what_is_right_or_wrong_in_another_way_is_not_explained_so(override: str) -> None:
     assert explain_unquoted(override) is None

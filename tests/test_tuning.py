@@ -113,6 +113,7 @@ def test_a_fixed_value_on_the_command_line_removes_a_dimension_and_a_sweep_repla
         ({"train.learning_rate": "interval(1, 0.5)"}, [], "low < high"),
         ({"train.learning_rate": "tag(logarithmic, interval(1, 2))"}, [], "tag 'logarithmic' is not known"),
         ({"train.learning_rate": "choice(1,"}, [], "is not in Hydra's override grammar"),
+        ({"train.epochs": "choice(1, 2)"}, ["model.path=/é"], "as one text: 'model.path=\"/é\"'"),
         ({"train.learning_rate": [1, 2]}, [], "write choice"),
         ({"train.schedule": "choice([a], [b])"}, [], "no single value"),
     ],
@@ -422,8 +423,8 @@ def test_winners_are_read_back_by_hydra_with_their_types(tmp_path: Path) -> None
     for words in ("# @package _global_\n", "study s.dual_view, trial 0, 1 of 1 trials finished", f"{MEASURE} = 0.25"):
         assert words in text
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        overrides = ["+experiment=dual_view", override("hydra.searchpath", [f"file://{tmp_path}"]), "+winners=dual_view"]
-        found = compose("config", overrides)
+        place = override("hydra.searchpath", [f"file://{tmp_path}"])
+        found = compose("config", ["+experiment=dual_view", place, "+winners=dual_view"])
     assert found.train.learning_rate == arm.study.trials[0].params["train.learning_rate"]
     assert isinstance(found.train.learning_rate, float) and found.train.in_batch_negatives is False
     assert (found.train.schedule, found.train.epochs, found.model.name) == ("cosine", 3, "tiny")
