@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from conftest import NEEDS_EXTRA, extra, pytest_runtest_makereport
+from conftest import NEEDS_EXTRA, checked_skip, extra
 
 
 @pytest.mark.parametrize("reason, marked, extras, outcome", [
@@ -16,22 +16,18 @@ from conftest import NEEDS_EXTRA, extra, pytest_runtest_makereport
 def test_a_missing_extra_is_a_failure_where_it_must_be_there(
     reason: str, marked: bool, extras: bool, outcome: str
 ) -> None:
-    item = SimpleNamespace(
-        nodeid="t", config=SimpleNamespace(getoption=lambda name: extras),
-        get_closest_marker=lambda name: object() if marked else None,
-    )  # fmt: skip
-    report: Any = SimpleNamespace(skipped=True, outcome="skipped", longrepr=("f.py", 1, f"Skipped: x: {reason}"))
-    wrapper: Any = pytest_runtest_makereport(cast(Any, item))
-    next(wrapper)
-    with pytest.raises(StopIteration) as end:
-        wrapper.send(report)
-    assert end.value.value is report and report.outcome == outcome
+    report = SimpleNamespace(skipped=True, outcome="skipped", longrepr=("f.py", 1, f"Skipped: x: {reason}"))
+    config: Any = SimpleNamespace(getoption=lambda name: extras)
+    assert checked_skip(report, config, marked=marked).outcome == outcome
+    assert ("mark the test" in report.longrepr) is (outcome == "failed" and not marked)
 
 
 def test_an_extra_is_its_module_or_a_skip() -> None:
     assert extra("json").loads("1") == 1
-    with pytest.raises(pytest.skip.Exception, match=f"no_such_package: {NEEDS_EXTRA}"):
+    with pytest.raises(pytest.skip.Exception, match=f"no_such_package'.*: {NEEDS_EXTRA}"):
         extra("no_such_package")
+    with pytest.raises(pytest.skip.Exception, match=f"required is: '999'.*: {NEEDS_EXTRA}"):
+        extra("numpy", minversion="999")
 
 
 def test_the_processor_can_be_played(request: pytest.FixtureRequest) -> None:
