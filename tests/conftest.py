@@ -34,11 +34,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """Let a test that is skipped for a package of an extra fail where `make test-extras` has it or would miss it."""
     report: Any = yield
-    if report.skipped and NEEDS_EXTRA in str(report.longrepr):
-        marked = item.get_closest_marker("extras") is not None
-        if item.config.getoption("--extras") or not marked:
-            report.outcome = "failed"
-            report.longrepr = f"{item.nodeid}: {'not installed here' if marked else 'mark it pytest.mark.extras'}"
+    return checked_skip(report, item.config, marked=item.get_closest_marker("extras") is not None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    """The same for a module that is skipped as a whole."""
+    report: Any = yield
+    return checked_skip(report, collector.config, marked=True)
+
+
+def checked_skip(report: Any, config: pytest.Config, *, marked: bool) -> Any:
+    """Return a report, as a failure where it is a skip that must not be."""
+    if report.skipped and NEEDS_EXTRA in str(report.longrepr) and (config.getoption("--extras") or not marked):
+        report.outcome = "failed"
+        report.longrepr = f"{report.longrepr[2]}: {'install it' if marked else 'mark the test pytest.mark.extras'}"
     return report
 
 
@@ -59,7 +69,10 @@ NEEDS_EXTRA = "needs a package of an extra"
 
 def extra(module: str, minversion: str | None = None) -> Any:
     """Return a module that comes with an extra, or skip the test, which is marked `extras`."""
-    return pytest.importorskip(module, minversion, reason=f"{module}: {NEEDS_EXTRA}", exc_type=ImportError)
+    try:
+        return pytest.importorskip(module, minversion, exc_type=ImportError)
+    except pytest.skip.Exception as missing:
+        pytest.skip(f"{missing.msg}: {NEEDS_EXTRA}", allow_module_level=True)
 
 
 def override(key: str, value: Any) -> str:

@@ -126,7 +126,7 @@ def test_a_run_of_two_processes_is_one_run(tmp_path: Path) -> None:
         assert done.stdout.count("dual_view seed 0: mix") == 1, "the followers print nothing"
     store = ResultStore(tmp_path)
     (training,) = store.manifests("train")
-    assert training.counts["steps"] == 4 and not store.damaged(training)
+    assert training.hardware["processes"] == 2 and training.counts["steps"] == 4 and not store.damaged(training)
     assert len(list(store.manifests("evaluation"))) == 2
     lines = (store.folder("train", training.id) / "ledger.jsonl").read_text().splitlines()
     assert sum('"loss"' in line for line in lines) == 4, "the leader alone logs, and the repeat found the run"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import Any
 
 import pytest
+from conftest import ROOT
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -80,7 +82,19 @@ def test_a_comma_is_several_values_or_one_text() -> None:
 @pytest.mark.parametrize("override", [
     "seed=1", "runtime.results=/a b/c", "source.path='/a=b'", "evaluation.sets=[test]", "seed=choice(1,2)",
     "evaluation.sets=[test", "source={kind:beir", "source.path='/a", "no override", "=x", "train.epochs=2", "+a=",
-    "~factors", "seed=range(0,3)",
+    "~factors", "seed=range(0,3)", "train.epochs=choice(1,",
 ])  # fmt: skip
 def test_what_is_right_or_wrong_in_another_way_is_not_explained_so(override: str) -> None:
     assert explain_unquoted(override) is None
+
+
+UNQUOTED = re.compile(r'f"[+\w.]*\b(results|path|storage|searchpath)=[^"{]*\{(?![^}]*![rs]\})')
+
+
+def test_no_test_writes_a_path_into_an_override_unquoted() -> None:
+    bad, good = "f" + '"runtime.results={tmp_path}"', "f" + '"source.path={path!r} is no folder"'
+    assert UNQUOTED.search(bad) and not UNQUOTED.search(good)
+    found = [f"{path.name}:{number}: write override(key, value) of conftest" for path in (ROOT / "tests").rglob("*.py")
+             for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+             if UNQUOTED.search(line)]  # fmt: skip
+    assert found == []

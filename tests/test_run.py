@@ -72,6 +72,10 @@ def test_a_run_says_what_it_is_and_leaves_complete_stages(finished: Path) -> Non
     assert {manifest.labels for manifest in evaluations} == {("single_runs/dual_view",), ("single_runs/untouched",)}
     for manifest in (*mixes, *runs, *evaluations):
         assert store.damaged(manifest) == []
+    assert mixes[0].hardware.keys() == {"system", "processor", "cores"}
+    assert runs[0].hardware["processes"] == 1
+    for manifest in (*runs, *evaluations):
+        assert manifest.hardware["threads"] == 1 and {"kernels", "mkldnn", "settings"} <= manifest.hardware.keys()
     folder = store.folder("train", runs[0].id)
     assert not (folder / "checkpoints").exists()
     assert sorted(ledger_steps(folder / "ledger.jsonl")) == list(range(1, 13))

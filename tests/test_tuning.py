@@ -113,6 +113,7 @@ def test_a_fixed_value_on_the_command_line_removes_a_dimension_and_a_sweep_repla
         ({"train.learning_rate": "interval(1, 0.5)"}, [], "low < high"),
         ({"train.learning_rate": "tag(logarithmic, interval(1, 2))"}, [], "tag 'logarithmic' is not known"),
         ({"train.learning_rate": "choice(1,"}, [], "is not in Hydra's override grammar"),
+        ({"train.epochs": "choice(1, 2)"}, ["model.path=/é"], "as one text: 'model.path=\"/é\"'"),
         ({"train.learning_rate": [1, 2]}, [], "write choice"),
         ({"train.schedule": "choice([a], [b])"}, [], "no single value"),
     ],

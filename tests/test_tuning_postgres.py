@@ -59,7 +59,7 @@ def server() -> Iterator[str]:
         data = Path(folder) / "data"
         options: dict[str, Any] = dict(check=True, cwd=folder, stdout=subprocess.DEVNULL, timeout=120, **who)
         subprocess.run([initdb, "-D", str(data), "-U", "tuner", "-A", "trust", "--no-sync", "-E", "UTF8"], **options)
-        settings = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={folder} -c fsync=off"
+        settings = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories='' -c fsync=off"
         log = str(Path(folder) / "log")
         subprocess.run([pg_ctl, "-D", str(data), "-l", log, "-w", "-o", settings, "start"], **options)
         try:

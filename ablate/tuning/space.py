@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ablate.overrides import quoted, written
+from ablate.overrides import explain_unquoted, quoted, written
 from ablate.records import UserError
 
 if TYPE_CHECKING:
@@ -214,7 +214,8 @@ def _override(text: str) -> Any:
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
-        raise UserError(f"{text!r} is not in Hydra's override grammar: {str(error).splitlines()[0]}") from error
+        words = explain_unquoted(text) or f"{text!r} is not in Hydra's override grammar: {str(error).splitlines()[0]}"
+        raise UserError(words) from error
 
 
 def _key(text: str) -> str:
