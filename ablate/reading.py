@@ -92,7 +92,9 @@ def check_file(path: Path | str) -> None:
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; check the path") from None
+        packed = f"{path}.gz" if os.path.exists(f"{path}.gz") else ""
+        remedy = f"unpack {packed}, which is there" if packed else "check the path"
+        raise UserError(f"{path}: no such file; {remedy}") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{str(path)!r} cannot be read ({reason_of(error)}); check the path") from None
     if stat.S_ISDIR(mode):

@@ -111,7 +111,7 @@ BAD_INPUTS = [
         "judgments with line ends of old Macs", ", line 1: a carriage return within the line", b"q1 0 a 1\rq1 0 b 1\r"
     ),
     _qrels("judgments that are no gzip", ", after line 0: broken gzip (Not a gzipped file", QRELS, "qrels.gz"),
-    _run("five columns", ", line 1: 5 columns, expected 6: query Q0 document rank score tag", "q1 Q0 a 1 2\n"),
+    _run("a run of five columns", ", line 1: 5 columns, expected 6: query Q0 document rank score tag", "q1 Q0 a 1 2\n"),
     _run(
         "a score that is a word", ", line 1: query 'q1', document 'a': score 'high' is no number", "q1 Q0 a 1 high t\n"
     ),

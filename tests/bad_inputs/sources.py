@@ -75,6 +75,11 @@ BAD_INPUTS = [
     ),
     run("no path", "source.path", nothing, "source.path=???"),
     _instead("no corpus", ": no such file; check the path", lambda path: None),
+    _instead(
+        "a packed corpus",
+        ": no such file; unpack {dir}/set/corpus.jsonl.gz, which is there",
+        lambda path: path.with_name("corpus.jsonl.gz").write_bytes(b""),
+    ),
     _instead("no queries", ": no such file; check the path", lambda path: None, "queries.jsonl"),
     _instead("a corpus that is a folder", " is a folder; give a file", lambda path: path.mkdir()),
     _instead("a corpus that is a pipe", " is a pipe or a device, not a file", os.mkfifo),
