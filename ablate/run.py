@@ -106,6 +106,7 @@ def lead(run: Run, world: World, compared_with: Recipe | None, watch: Watch | No
             display.show_baseline(run, stages.make_scores(run, ranker)[0])
         return {}
     with stages.whole_run_lock(run), stages.Recorder(run).open() as recorder:
+        stages.check_model(run)
         mix, mix_manifest = stages.make_mix(run)
         workload = stages.make_workload(run, mix)
         display.show_card(run, mix_manifest, workload, compared_with)
