@@ -108,10 +108,13 @@ def in_words(overrides: Sequence[str] = (), config_dir: str | None = None) -> It
         yield
     except (HydraException, OmegaConfError, yaml.YAMLError) as error:
         raise UserError(explain(error, overrides, Places(overrides, config_dir))) from error
-    except ValueError as error:
-        if "integer string conversion" not in str(error):
-            raise
-        raise UserError("a whole number in the configuration has more than 4300 digits; shorten it") from error
+    except ValueError as error:  # bare ones of Python's and of Hydra's
+        if "integer string conversion" in str(error):
+            raise UserError("a whole number in the configuration has more than 4300 digits; shorten it") from error
+        if "Config group override must be" in str(error):
+            numbers = [text for text in overrides if re.fullmatch(r"\+*[\w/]+=[\d.+-]+", text)]
+            raise UserError(f"{', '.join(numbers)}: the choice of a group is the name of a file, no number") from error
+        raise
 
 
 @contextlib.contextmanager
@@ -200,6 +203,8 @@ def _malformed(key: str, value: str, error: BaseException) -> str:
         return f"{shown}: {_short(key)!r} is no key; write key=value, with a dot between the parts of a key"
     if value.startswith("="):
         return f"{shown} has two =; write {_short(key + '=' + value.lstrip('='))}"
+    if re.fullmatch(r"(choice|range|interval|tag|int|float|shuffle|sort|glob)\(.*\)", value):
+        return f"{shown} cannot be read; there are choice(a, b), range(start, stop, step), interval(low, high)"
     quoted = f"quote a value with special characters twice: {_quoted(key, value)}"
     for quote in ("'", '"'):
         if value.count(quote) % 2:

@@ -155,10 +155,11 @@ def baseline(values: DictConfig) -> Recipe | None:
 
 def declared(values: DictConfig, seed: int) -> str:
     """Return the digest of the study that a run belongs to, or nothing for a run, or a seed, that no study declares."""
+    chosen = [f"+{group}={name}" for group, name in HydraConfig.get().runtime.choices.items() if "sweeps" in group]
+    if chosen and HydraConfig.get().mode != RunMode.MULTIRUN:
+        raise UserError(f"a study has many runs: write -m before {chosen[0]}")
     if "study" not in values:
         return ""
-    if HydraConfig.get().mode != RunMode.MULTIRUN:
-        raise UserError("a study has many runs: write -m before +sweeps=NAME")
     study = build_study(OmegaConf.to_container(values.study, resolve=True))  # type: ignore[arg-type]
     return study.digest if seed in study.seeds else ""
 

@@ -242,8 +242,12 @@ def _dimension(text: str) -> Dimension | None:
     strange = sorted(set(sweep.tags) - known) if hasattr(sweep, "tags") else []
     if strange:
         raise UserError(f"{text!r}: tag {strange[0]!r} is not known here; intervals take log, int and float")
-    if override.is_choice_sweep():
-        return Choice(tuple(_plain(item, text) for item in sweep.list))
+    if override.is_choice_sweep() and hasattr(sweep, "list"):  # a glob is one without
+        values = tuple(_plain(item, text) for item in sweep.list)
+        written = [to_text(value) for value in values]
+        if len(set(written)) < len(written):
+            raise UserError(f"{text!r} lists {max(written, key=written.count)} twice; leave one of them out")
+        return Choice(values)
     if override.is_range_sweep():
         return _range(sweep.start, sweep.stop, sweep.step, text)
     if override.is_interval_sweep():
