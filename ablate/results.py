@@ -191,11 +191,9 @@ class ResultStore:
                     _write_manifest(folder, dataclasses.replace(manifest, labels=(*manifest.labels, label)))
 
     def manifests(self, kind: Kind) -> Iterator[Manifest]:
-        """Yield the manifests of all complete stages of a kind, in order of their ids."""
-        for path in sorted((self.root / FOLDERS[kind]).glob("*/manifest.json")):
-            manifest = read_manifest(path.parent)
-            if manifest is not None:
-                yield manifest
+        """Yield the manifests of all complete stages of a kind, by label and seed: an order that no hash decides."""
+        found = (read_manifest(path.parent) for path in (self.root / FOLDERS[kind]).glob("*/manifest.json"))
+        yield from sorted((one for one in found if one is not None), key=lambda one: (one.labels, one.seed, one.id))
 
     def resolve(self, kind: Kind, text: str) -> Manifest:
         """Return the complete stage that a person means: an id, the beginning of one, or `study/arm:seed`.

@@ -84,12 +84,10 @@ class Run:
 
     @cached_property
     def hardware(self) -> dict[str, Any]:
-        """Device and threads of this run, for manifests."""
-        import torch
+        """What the last bits of this run depend on beside its recipe, for manifests."""
+        from ablate.model.device import arithmetic
 
-        device = self.device
-        name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
-        return {"device": device, "device_name": name, "threads": torch.get_num_threads()}
+        return arithmetic(self.device)
 
     @property
     def device(self) -> str:
@@ -303,7 +301,7 @@ def make_mix(run: Run) -> tuple[Mix, Manifest]:
                 seed=run.config.seed,
                 label=run.label,
                 counts={**mix.card, "content": content_digest(mix.groups)},
-                hardware={},
+                hardware=run.hardware if run.config.recipe.miner is not None else {},
                 cost=meter.cost(),
                 started=started,
                 declared=run.declared,
@@ -405,7 +403,7 @@ def make_model(
                 seed=config.seed,
                 label=run.label,
                 counts=counts,
-                hardware=run.hardware,
+                hardware={**run.hardware, "processes": world.size},
                 cost=cost,
                 started=started,
                 declared=run.declared,

@@ -8,13 +8,13 @@ under its digest.
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from ablate.config import Count, Positive, build, digest, plain
 from ablate.factors import Range
+from ablate.overrides import quoted
 from ablate.records import UserError
 
 MACRO = "macro"
@@ -79,15 +79,7 @@ class Study:
             for seed in self.seeds:
                 for arm in self.arms:
                     experiment, *own = arm.split()
-                    yield (f"+experiment={experiment}", *own, *(f"{k}={written(v)}" for k, v in point), f"seed={seed}")
-
-
-def written(value: Any) -> str:
-    """Return a value as the command line takes it."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower().replace("none", "null")
-    text = str(value)
-    return text if re.fullmatch(r"[\w./+\[\]-]+", text) else "'" + text.replace("'", "\\'") + "'"
+                    yield (f"+experiment={experiment}", *own, *(quoted(k, v) for k, v in point), f"seed={seed}")
 
 
 def build_study(values: Mapping[str, Any]) -> Study:

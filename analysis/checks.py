@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -173,13 +173,39 @@ def _packages(evidence: Evidence) -> tuple[bool, str]:
     return not wrong, "; ".join(wrong) or f"one version of each of {len(versions)} packages"
 
 
+USED = ("device", "device_name", "processor", "threads", "processes", "kernels", "mkldnn")
+"""Of the hardware of a stage: what the last bits of its numbers depend on, beside settings of the environment."""
+SEEN_IN_USED = ("ATEN_CPU_CAPABILITY", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+"""Settings that are not compared: what they come to is among USED (kernels, threads)."""
+
+
 def _devices(evidence: Evidence) -> tuple[bool, str]:
-    used = [one for one in evidence.stages if "device" in one.hardware]
-    names = ("device", "device_name", "threads")
-    groups = _grouped((tuple(str(one.hardware.get(name)) for name in names), one.id) for one in used)
-    shown = "; ".join(f"{device} ({model}), {threads} threads in {len(ids)} stages"
-                      for (device, model, threads), ids in groups.items())  # fmt: skip
-    return len(groups) <= 1, shown or "no stage says what it was computed on"
+    """Compare what the last bits of numbers depend on and no id says, as it was used.
+
+    Rankers that are no model compute nothing that could differ, so they are left out.
+    """
+    stages = [(run, one.hardware) for run in evidence.runs for one in run.stages
+              if "device" in one.hardware and one.recipe.get("stage") != "ranker"]  # fmt: skip
+    settings = sorted({name for _, hardware in stages for name in hardware.get("settings", ())} - {*SEEN_IN_USED})
+    alike, unlike = [], []
+    for name in (*USED, *settings):
+        groups = _grouped((value, (run.arm, run.seed)) for run, hardware in stages
+                          if (value := _used(hardware, name)) is not None)  # fmt: skip
+        if not groups:
+            continue
+        usual = max(groups, key=lambda value: len(groups[value]))
+        others = [f"{value} in {_runs([*dict.fromkeys(runs)])}" for value, runs in groups.items() if value != usual]
+        (unlike if others else alike).append(f"{name} {usual}" + (f" but {', '.join(others)}" if others else ""))
+    before = dict.fromkeys(run.arm for run, hardware in stages if "kernels" not in hardware)
+    beside = f"; kernels and settings not recorded, by an earlier version: {_some(before)}" if before else ""
+    return not unlike, ("; ".join(unlike) or ", ".join(alike) or "no stage says what it was computed on") + beside
+
+
+def _used(hardware: Mapping[str, Any], name: str) -> str | None:
+    """Return what a stage used, or None when it does not say."""
+    if name in USED:
+        return str(hardware[name]) if name in hardware else None
+    return str(hardware["settings"].get(name, "unset")) if "settings" in hardware else None
 
 
 def _budgets(evidence: Evidence) -> tuple[bool, str]:

@@ -12,9 +12,10 @@ from typing import Any
 import yaml
 
 from ablate.config import digest
+from ablate.overrides import written
 from ablate.records import UserError
 from ablate.results import ResultStore, safe_name
-from ablate.study import Claim, Study, build_study, written
+from ablate.study import Claim, Study, build_study
 from analysis.weights import parse_contrast, parse_trend
 
 CONF = Path(__file__).resolve().parent.parent / "conf" / "experiment"

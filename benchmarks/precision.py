@@ -3,8 +3,8 @@
     python -m benchmarks.precision [--seeds 0 1 2] [--results results/precision] [OVERRIDE ...]
 
 Prints, for each measure, the mean difference bf16 - fp32 at equal seeds beside the standard deviation between seeds.
-On a processor without native bf16 (CUDA, or a CPU with AMX) training in it is many times slower, and the figure says
-nothing about speed.
+On a processor without native bf16 (CUDA has it, and a CPU with AMX or AVX512_BF16) training in it is many times slower,
+and the figure says nothing about speed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from statistics import fmean, stdev
 
+from ablate.overrides import quoted
 from ablate.results import ResultStore
 from analysis.collect import collect, means
 
@@ -34,7 +35,7 @@ def main() -> int:
     for precision in ("fp32", "bf16"):
         command = [
             sys.executable, "-m", "ablate.run", "-m", f"+experiment={options.arm}", f"train.precision={precision}",
-            f"seed={','.join(map(str, options.seeds))}", f"runtime.results={options.results}",
+            f"seed={','.join(map(str, options.seeds))}", quoted("runtime.results", options.results),
             "runtime.study=precision", f"runtime.label={precision}", "tracker=none", *options.overrides,
         ]  # fmt: skip
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

@@ -15,12 +15,56 @@ from typing import Any
 import pytest
 
 from ablate.config import RunConfig, build_run
+from ablate.overrides import quoted
 from ablate.records import EvaluationSet, Passage, SourceRow, UserError
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of `make test-extras` and `make test-odd`."""
+    parser.addoption("--extras", action="store_true", help="a missing package of an extra is a failure, no skip")
+    parser.addoption("--other-bf16", action="store_true", help="the processor's bf16 is the other way in this process")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Let a test that is skipped for a package of an extra fail where `make test-extras` has it or would miss it."""
+    report: Any = yield
+    if report.skipped and NEEDS_EXTRA in str(report.longrepr):
+        marked = item.get_closest_marker("extras") is not None
+        if item.config.getoption("--extras") or not marked:
+            report.outcome = "failed"
+            report.longrepr = f"{item.nodeid}: {'not installed here' if marked else 'mark it pytest.mark.extras'}"
+    return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def other_bf16(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Under --other-bf16, a processor that multiplies bf16 natively does not, and the other way round."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.config.getoption("--other-bf16"):
+            from ablate.model import device
+
+            found = device.native_bf16
+            patch.setattr(device, "native_bf16", lambda used: not found(used))
+        yield
+
+
+NEEDS_EXTRA = "needs a package of an extra"
+
+
+def extra(module: str, minversion: str | None = None) -> Any:
+    """Return a module that comes with an extra, or skip the test, which is marked `extras`."""
+    return pytest.importorskip(module, minversion, reason=f"{module}: {NEEDS_EXTRA}", exc_type=ImportError)
+
+
+def override(key: str, value: Any) -> str:
+    """Return an override, with quotation marks where the value needs them: a path may hold anything."""
+    return quoted(key, value)
 
 
 def compose(*overrides: str) -> dict[str, Any]:
@@ -93,10 +137,11 @@ class HandMadeSource:
 @pytest.fixture(scope="session")
 def tiny_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results of the arm dual_view in the study `polarity` with seeds 0 and 1, by a tiny model; not to be changed."""
-    results = tmp_path_factory.mktemp("tiny_runs")
+    base = tmp_path_factory.getbasetemp()
+    results = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny_runs"  # one for all workers
     overrides = ("+experiment=dual_view", "seed=0,1", "model=tiny", "source.documents=600", "evaluation.sets=[test]",
                  "budget.limit=16", "train.batch_size=8", "tracker=none", "runtime.dev_set=null", "runtime.threads=1",
-                 "runtime.study=polarity", f"runtime.results={results}")  # fmt: skip
+                 "runtime.study=polarity", override("runtime.results", results))  # fmt: skip
     command = [sys.executable, "-m", "ablate.run", "-m", *overrides]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from conftest import extra
 from scipy import stats
 
 from ablate.records import UserError
@@ -333,9 +334,10 @@ def test_written_contrasts() -> None:
         all_contrasts(("A", "B"), ["Z"], [], [])
 
 
+@pytest.mark.extras
 def test_variance_parts_agree_with_a_mixed_model() -> None:
     """In the interior, the REML standard error of the arm is that of the pooled closed form."""
-    pytest.importorskip("statsmodels", reason="statsmodels is no dependency")
+    extra("statsmodels")
     import pandas as pd
     import statsmodels.formula.api as smf
 

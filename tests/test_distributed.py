@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, override
 from test_training import STEPS
 
 from ablate.model.distributed import ALONE, World, joined, world_size
@@ -73,7 +73,7 @@ def start(program: list[str], processes: int) -> subprocess.CompletedProcess[str
 
 
 def run(results: Path, *overrides: str, processes: int) -> subprocess.CompletedProcess[str]:
-    return start(["-m", "ablate.run", *overrides, *TINY, f"runtime.results={results}"], processes)
+    return start(["-m", "ablate.run", *overrides, *TINY, override("runtime.results", results)], processes)
 
 
 STEPS_OF_A_SHARE = """
@@ -126,7 +126,7 @@ def test_a_run_of_two_processes_is_one_run(tmp_path: Path) -> None:
         assert done.stdout.count("dual_view seed 0: mix") == 1, "the followers print nothing"
     store = ResultStore(tmp_path)
     (training,) = store.manifests("train")
-    assert training.counts["steps"] == 4 and not store.damaged(training)
+    assert training.hardware["processes"] == 2 and training.counts["steps"] == 4 and not store.damaged(training)
     assert len(list(store.manifests("evaluation"))) == 2
     lines = (store.folder("train", training.id) / "ledger.jsonl").read_text().splitlines()
     assert sum('"loss"' in line for line in lines) == 4, "the leader alone logs, and the repeat found the run"

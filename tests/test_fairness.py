@@ -59,7 +59,7 @@ def test_a_fair_study_passes_every_check(tmp_path: Path) -> None:
         ("same budget", {"groups": 16}, "b UNMATCHED: 16 against 8 groups (seed 0)"),
         ("no factor without effect", {"content": "same"}, "a and b differ in recipe and have the same mix"),
         ("same device and threads", {"hardware": {"device": "cuda", "device_name": "H", "threads": 2}},
-         "cpu (cpu), 1 threads in 4 stages; cuda (H), 2 threads in 4 stages"),
+         "device cpu but cuda in b (0, 1); device_name cpu but H in b (0, 1); threads 1 but 2 in b (0, 1)"),
     ],
 )  # fmt: skip
 def test_each_check_fails_on_what_it_is_there_for(tmp_path: Path, name: str, change: dict[str, Any], said: str) -> None:
@@ -68,6 +68,36 @@ def test_each_check_fails_on_what_it_is_there_for(tmp_path: Path, name: str, cha
     store = make_study(tmp_path, arms)
     assert failing(store) == [name]
     assert said in checks_of(store)[name].found
+
+
+CPU = {"device": "cpu", "device_name": "cpu", "processor": "P", "threads": 1}
+NOW = {**CPU, "kernels": "AVX512", "mkldnn": True, "settings": {}}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        (NOW, {**NOW, "kernels": "AVX2"}, "kernels AVX512 but AVX2 in b (0, 1)"),
+        (NOW, {**NOW, "mkldnn": False}, "mkldnn True but False in b (0, 1)"),
+        (NOW, {**NOW, "processor": "Q"}, "processor P but Q in b (0, 1)"),
+        (NOW, {**NOW, "processes": 2}, None),
+        ({**NOW, "processes": 1}, {**NOW, "processes": 2}, "processes 1 but 2 in b (0, 1)"),
+        (NOW, {**NOW, "settings": {"MKL_CBWR": "AVX2"}}, "MKL_CBWR unset but AVX2 in b (0, 1)"),
+        ({**NOW, "settings": {"MKL_CBWR": "AVX2"}}, {**NOW, "settings": {"MKL_CBWR": "AVX2"}}, None),
+        (NOW, {**NOW, "settings": {"OMP_NUM_THREADS": "1", "ATEN_CPU_CAPABILITY": "avx512"}}, None),
+        (CPU, CPU, None),
+        (CPU, NOW, None),
+        (CPU, {**NOW, "settings": {"MKL_CBWR": "AVX2"}}, None),
+        (CPU, {**NOW, "threads": 2}, "threads 1 but 2 in b (0, 1)"),
+    ],
+)
+def test_the_machines_are_compared_by_what_was_used(tmp_path: Path, one: Any, other: Any, said: str | None) -> None:
+    arms = {name: dataclasses.replace(FAIR[name], hardware=used) for name, used in (("a", one), ("b", other))}
+    found = checks_of(make_study(tmp_path, arms))["same device and threads"]
+    unknown = [name for name, used in (("a", one), ("b", other)) if "kernels" not in used]
+    told, _, beside = found.found.partition("; kernels and settings not recorded, by an earlier version: ")
+    assert (found.ok, beside) == (said is None, ", ".join(unknown))
+    assert told == said if said else told.startswith("device cpu, device_name cpu, processor P, threads 1")
 
 
 def test_an_arm_with_two_recipes_is_told(tmp_path: Path) -> None:

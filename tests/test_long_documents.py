@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run_config
+from conftest import override, run_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -285,7 +285,7 @@ def test_shards_of_a_run_go_when_its_scores_are_there_unless_they_are_kept(
     kept = ("runtime.shard_size=128", "runtime.keep_embeddings=true")
     found = []
     for name, *overrides in (("whole",), ("shards", kept[0]), ("kept", *kept)):
-        run = stages.prepare(run_config(*small, f"runtime.results={tmp_path / name}", *overrides))
+        run = stages.prepare(run_config(*small, override("runtime.results", tmp_path / name), *overrides))
         found.append(stages.make_scores(run, "untouched")[0])
         files = run.store.folder("evaluation", run.identity.untouched_id) / stages.EMBEDDINGS
         assert files.exists() == (name == "kept")

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import ROOT, run_config
+from conftest import ROOT, override, run_config
 
 from ablate.config import MtebSource, Revisions, identify
 from ablate.data.official import LoadedTask, OfficialTasks, import_mteb, to_evaluation_set
@@ -144,7 +144,7 @@ def test_a_run_that_lacks_mteb_stops_before_the_training(tmp_path: Path, monkeyp
     from ablate.stages import prepare
 
     monkeypatch.setenv("MTEB_CACHE", str(tmp_path))
-    given = ("+evaluation_source=followir", "model=tiny", "source.documents=600", f"runtime.results={tmp_path}")
+    given = ("+evaluation_source=followir", "model=tiny", "source.documents=600", override("runtime.results", tmp_path))
     with pytest.raises(UserError, match="official benchmarks need mteb"):
         prepare(run_config(*given, "runtime.threads=1"))
     prepare(run_config(*given, "runtime.threads=1", "runtime.until=mix"))

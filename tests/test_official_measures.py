@@ -35,6 +35,7 @@ from typing import Any
 import numpy as np
 import pytest
 import pytrec_eval
+from conftest import extra
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -47,6 +48,7 @@ from benchmarks import parity
 from benchmarks.parity import LEVELS, TOLERANCE, Compared, Grades, Scores, Tally, rankings_of, trec_eval
 
 pytestmark = [
+    pytest.mark.extras,  # also where mteb is missing: without its part
     # Deprecations inside the packages that mteb imports.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning"),
@@ -55,9 +57,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def official() -> Any:
-    return pytest.importorskip(
-        "mteb._evaluators.retrieval_metrics", reason="mteb is not installed: pip install .[mteb]"
-    )
+    return extra("mteb._evaluators.retrieval_metrics")
 
 
 # equal on clean input

@@ -19,9 +19,9 @@ from typing import Any
 import hub_data
 import numpy as np
 import pytest
-from conftest import ROOT, run_config
+from conftest import ROOT, extra, override, run_config
 
-mteb = pytest.importorskip("mteb")
+mteb = extra("mteb")
 
 from ablate.data.official import OfficialTasks, get_task, import_mteb  # noqa: E402
 from ablate.evaluation.official import (  # noqa: E402
@@ -38,7 +38,7 @@ from ablate.model.encoder import BiEncoder  # noqa: E402
 from ablate.records import Passage, UserError  # noqa: E402
 from ablate.results import ResultStore  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("default")
+pytestmark = [pytest.mark.extras, pytest.mark.filterwarnings("default")]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -369,9 +369,9 @@ def test_a_whole_run_keeps_rankings_provenance_and_home(tmp_path: Path) -> None:
     hub_data.followir(tmp_path / "data" / "Core17InstructionRetrieval")
     hub_data.nevir(tmp_path / "data" / "NevIR")
     command = [sys.executable, "-m", "ablate.run", "+experiment=instructions", "+evaluation_source=followir"]
-    command += [f"evaluation.source.path={tmp_path / 'data'}", "evaluation.sets=[Core17InstructionRetrieval]"]
+    command += [override("evaluation.source.path", tmp_path / 'data'), "evaluation.sets=[Core17InstructionRetrieval]"]
     command += ["model=tiny", "source.documents=600", "budget.limit=32", "train.batch_size=16", "tracker=none"]
-    command += [f"runtime.results={tmp_path / 'results'}", "runtime.threads=1"]
+    command += [override("runtime.results", tmp_path / 'results'), "runtime.threads=1"]
     places = {"HF_HOME", "HF_DATASETS_CACHE", "MTEB_CACHE"}
     environment = {key: value for key, value in os.environ.items() if key not in places}
     environment |= {"HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}

@@ -26,7 +26,7 @@ from ablate.planning import (
 )
 from ablate.records import UserError
 from ablate.results import ResultStore
-from ablate.study import Study, build_study, written
+from ablate.study import Study, build_study
 
 FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
 STUDIES = [path.stem for path in FILES if not path.stem.startswith("tune")]
@@ -112,13 +112,6 @@ def test_a_point_of_the_grid_stands_in_the_label_unless_the_label_has_it_already
                    composed, ids)  # fmt: skip
     assert cell.label == "dual_view skew=0.5" and cell.config is not None and cell.config.runtime.label == cell.label
     assert cell.overrides[-2:] == ("runtime.label='dual_view skew=0.5'", "seed=0")
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(None, "null"), (True, "true"), (0.5, "0.5"), ("a b", "'a b'"), ("it's", r"'it\'s'")]
-)
-def test_values_are_written_as_the_command_line_takes_them(value: Any, text: str) -> None:
-    assert written(value) == text
 
 
 def test_an_incoherent_cell_is_listed_with_its_reason() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import data_folder
 
 from ablate.evaluation import protocol
 from ablate.evaluation.protocol import Evaluation, compare, evaluate, format_table, read_scores, score_set, write_scores
@@ -426,10 +426,7 @@ def test_a_unit_with_two_values_is_refused() -> None:
 
 
 def test_perfect_rankings_of_real_judgments() -> None:
-    data = Path(os.environ.get("ABLATE_DATA_DIR", Path(__file__).parents[2] / "shared" / "data"))
-    folder = data / "movies" / "qrels"
-    if not folder.is_dir():
-        pytest.skip(f"no data: {folder} is not there; set ABLATE_DATA_DIR")
+    folder = data_folder("movies") / "qrels"
     kinds = {"og": "original", "after": "changed", "before": "reversed"}
     queries: list[EvaluationQuery] = []
     qrels: dict[str, dict[str, int]] = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run_config
+from conftest import override, run_config
 
 from ablate.evaluation.protocol import Evaluation, format_summary, rank_and_score
 from ablate.evaluation.rankers import FILLED, WORDLESS, Lexical, Random, plain_ranker
@@ -114,7 +114,7 @@ def test_baselines_are_arms_with_scores_and_nothing_else(tmp_path: Path, capsys:
     store = ResultStore(tmp_path)
 
     def make(arm: str, seed: int) -> None:
-        execute(run_config(f"+experiment={arm}", *TINY, f"seed={seed}", f"runtime.results={tmp_path}"))
+        execute(run_config(f"+experiment={arm}", *TINY, f"seed={seed}", override("runtime.results", tmp_path)))
 
     for arm, seed in (("bm25", 0), ("bm25", 1), ("bm25_instruction", 0), ("random_ranker", 0), ("random_ranker", 1)):
         make(arm, seed)

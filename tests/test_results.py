@@ -20,7 +20,7 @@ from ablate.results import Lock, Manifest, ResultStore, disk_trouble, read_manif
 RECIPE = {"stage": "mix", "value": 1}
 
 
-def finish(store: ResultStore, recipe: dict[str, object], label: str = "a") -> Manifest:
+def finish(store: ResultStore, recipe: dict[str, object], label: str = "a", seed: int = 3) -> Manifest:
     folder = store.folder("mix", digest(recipe))
     (folder / "data.txt").write_text("content")
     return store.complete(
@@ -28,7 +28,7 @@ def finish(store: ResultStore, recipe: dict[str, object], label: str = "a") -> M
         recipe,
         files=("data.txt",),
         parents=(),
-        seed=3,
+        seed=seed,
         label=label,
         counts={"n": 1},
         hardware={"device": "cpu"},
@@ -54,6 +54,18 @@ def test_a_stage_is_complete_only_with_its_manifest(tmp_path: Path) -> None:
     assert manifest.content_sha256 == {"data.txt": "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73"}
     assert manifest.packages["python"].startswith("3.") and manifest.hardware["cores"] >= 1
     assert list(store.manifests("mix")) == [manifest]
+
+
+def test_lists_go_by_label_and_seed_and_not_by_hash(tmp_path: Path) -> None:
+    store, cells = ResultStore(tmp_path), [(f"s/{arm}", seed) for arm in ("a", "b") for seed in (1, 2, 10, 11)]
+    recipes = {cell: {"stage": "mix", "arm": cell[0], "seed": cell[1]} for cell in reversed(cells)}
+    for (label, seed), recipe in recipes.items():
+        with store.making("mix", recipe):
+            finish(store, recipe, label, seed)
+    by_hash = sorted(cells, key=lambda cell: digest(recipes[cell]))
+    assert [(one.labels[0], one.seed) for one in store.manifests("mix")] == cells != by_hash
+    with pytest.raises(UserError, match=r"means 4 .*\(s/b:1\).*\(s/b:2\).*\(s/b:10\).*\(s/b:11\); say which"):
+        store.resolve("mix", "s/b")
 
 
 def test_a_missing_or_changed_file_is_noticed(tmp_path: Path) -> None:

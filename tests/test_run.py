@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, data_folder
+from conftest import ROOT, data_folder, override
 
 from ablate.evaluation.protocol import read_scores
 from ablate.results import ResultStore
@@ -25,7 +25,7 @@ TINY = (*SMALL, "source.documents=600", "budget.limit=96")
 
 
 def command(results: Path, *overrides: str) -> list[str]:
-    return [sys.executable, "-m", "ablate.run", *overrides, f"runtime.results={results}", "runtime.threads=1"]
+    return [sys.executable, "-m", "ablate.run", *overrides, override("runtime.results", results), "runtime.threads=1"]
 
 
 def run(results: Path, *overrides: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -72,6 +72,10 @@ def test_a_run_says_what_it_is_and_leaves_complete_stages(finished: Path) -> Non
     assert {manifest.labels for manifest in evaluations} == {("single_runs/dual_view",), ("single_runs/untouched",)}
     for manifest in (*mixes, *runs, *evaluations):
         assert store.damaged(manifest) == []
+    assert mixes[0].hardware.keys() == {"system", "processor", "cores"}
+    assert runs[0].hardware["processes"] == 1
+    for manifest in (*runs, *evaluations):
+        assert manifest.hardware["threads"] == 1 and {"kernels", "mkldnn", "settings"} <= manifest.hardware.keys()
     folder = store.folder("train", runs[0].id)
     assert not (folder / "checkpoints").exists()
     assert sorted(ledger_steps(folder / "ledger.jsonl")) == list(range(1, 13))
@@ -201,8 +205,8 @@ def test_what_differs_is_said_for_levels_given_on_the_command_line(tmp_path: Pat
 
 def test_a_beir_folder_trains_and_is_measured_on_its_own_split(tmp_path: Path) -> None:
     folder = data_folder("condaqa_pairs")
-    done = run(tmp_path, "+experiment=dual_view", "source=beir", f"source.path={folder}", "evaluation.sets=[train]",
-               *SMALL, "budget.limit=32")  # fmt: skip
+    done = run(tmp_path, "+experiment=dual_view", "source=beir", override("source.path", folder),
+               "evaluation.sets=[train]", *SMALL, "budget.limit=32")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "condaqa_pairs/train" in done.stdout
 

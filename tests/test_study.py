@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, compose
+from conftest import ROOT, compose, override
 
 from ablate import stages
 from ablate.config import RunConfig
@@ -38,7 +38,7 @@ def command(results: Path, *overrides: str) -> int:
     from ablate.run import main
 
     given = sys.argv
-    sys.argv = ["ablate.run", *overrides, f"runtime.results={results}"]
+    sys.argv = ["ablate.run", *overrides, override("runtime.results", results)]
     try:
         main()
     except SystemExit as end:
@@ -50,7 +50,7 @@ def command(results: Path, *overrides: str) -> int:
 
 def process(results: Path, *overrides: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "ablate.run", *overrides, f"runtime.results={results}"], cwd=ROOT, text=True,
+        [sys.executable, "-m", "ablate.run", *overrides, override("runtime.results", results)], cwd=ROOT, text=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
 

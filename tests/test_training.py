@@ -439,12 +439,42 @@ def test_lora_trains_and_resumes_its_adapters_alone(tmp_path):
     assert same(weights, train(tmp_path / "stopped", model=model)[0])
 
 
-def test_precision_follows_the_processor(monkeypatch, caplog):
-    monkeypatch.setattr(device_module, "_native_bf16", lambda device: False)
-    assert resolve_precision("auto", "cpu") == "fp32" and caplog.text == ""
-    assert resolve_precision("bf16", "cpu") == "bf16" and "training will be slower" in caplog.text
-    monkeypatch.setattr(device_module, "_native_bf16", lambda device: True)
-    assert resolve_precision("auto", "cpu") == "bf16" and resolve_precision("fp32", "cpu") == "fp32"
+@pytest.mark.parametrize("native", [False, True])
+def test_precision_follows_the_device_and_never_the_processor(native, monkeypatch, caplog):
+    monkeypatch.setattr(device_module, "native_bf16", lambda device: native)
+    assert resolve_precision("auto", "cpu") == resolve_precision("fp32", "cpu") == "fp32" and caplog.text == ""
+    assert resolve_precision("bf16", "cpu") == "bf16"
+    assert ("fp32 would be quicker" in caplog.text) is not native
+    monkeypatch.setattr(device_module, "resolve_device", lambda device: "cuda")
+    assert resolve_precision("auto", "auto") == "bf16" and resolve_precision("fp32", "auto") == "fp32"
+
+
+@pytest.mark.parametrize("flags, native", [
+    ("fpu avx512f avx512_bf16 amx_tile", True), ("avx2 amx_bf16", True), ("avx2 avx512f avx512_vnni", False),
+    ("avx2 no_amx_bf16_here", False), ("", False),
+])  # fmt: skip
+def test_native_bf16_is_read_from_the_flags_of_the_processor(flags, native, tmp_path, monkeypatch):
+    cpuinfo = tmp_path / "cpuinfo"
+    assert device_module.processor_flags(cpuinfo) == []
+    cpuinfo.write_text(f"processor\t: 0\nmodel name\t: One: 9\nflags\t\t: {flags}\n\nprocessor\t: 1\nflags\t\t: x\n")
+    found = device_module.processor_flags(cpuinfo)
+    assert found == flags.split()
+    monkeypatch.setattr(device_module, "processor_flags", lambda: found)
+    assert device_module.native_bf16("cpu") is native
+
+
+def test_what_the_last_bits_depend_on_is_recorded(monkeypatch):
+    for name in device_module.SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    monkeypatch.setenv("MKL_DYNAMIC", "")
+    found = device_module.arithmetic("cpu")
+    assert found == {
+        "device": "cpu", "device_name": "cpu", "threads": torch.get_num_threads(), "mkldnn": True,
+        "kernels": torch.backends.cpu.get_cpu_capability(), "settings": {"MKL_CBWR": "COMPATIBLE"},
+    }  # fmt: skip
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    assert device_module.arithmetic("cpu")["mkldnn"] is False
 
 
 def test_device_follows_what_is_there(monkeypatch):

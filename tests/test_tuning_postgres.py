@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import extra
 
 from ablate.records import UserError
 from ablate.stages import Stopped
@@ -22,6 +23,8 @@ from ablate.tuning.plan import build_plan, open_storage
 from ablate.tuning.space import Interval
 from ablate.tuning.sweep import ArmToTune, Outcome, close_arms, open_arms, run_trials
 from ablate.tuning.trial import Watcher
+
+pytestmark = pytest.mark.extras
 
 MEASURE = "pairs/both/satisfying over violating"
 SPACE = {"train.learning_rate": Interval(1e-5, 1e-3, log=True)}
@@ -41,10 +44,11 @@ def account() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """URL of an empty database."""
-    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'ablate[postgres]'")
-    initdb, pg_ctl = shutil.which("initdb"), shutil.which("pg_ctl")
+    extra("psycopg")
+    places = [*os.environ.get("PATH", "").split(os.pathsep), *map(str, Path("/usr/lib/postgresql").glob("*/bin"))]
+    initdb, pg_ctl = (shutil.which(name, path=os.pathsep.join(places)) for name in ("initdb", "pg_ctl"))
     if initdb is None or pg_ctl is None:
-        pytest.skip("initdb and pg_ctl are not on the path")
+        pytest.skip("PostgreSQL is not installed: neither on the path nor in /usr/lib/postgresql are initdb and pg_ctl")
     who = account()
     with tempfile.TemporaryDirectory(prefix="ablate-postgres-") as folder, socket.socket() as probe:
         if who:
@@ -55,7 +59,7 @@ def server() -> Iterator[str]:
         data = Path(folder) / "data"
         options: dict[str, Any] = dict(check=True, cwd=folder, stdout=subprocess.DEVNULL, timeout=120, **who)
         subprocess.run([initdb, "-D", str(data), "-U", "tuner", "-A", "trust", "--no-sync", "-E", "UTF8"], **options)
-        settings = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={folder} -c fsync=off"
+        settings = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories='' -c fsync=off"
         log = str(Path(folder) / "log")
         subprocess.run([pg_ctl, "-D", str(data), "-l", log, "-w", "-o", settings, "start"], **options)
         try:

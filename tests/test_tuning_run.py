@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, run_config
+from conftest import ROOT, override, run_config
 
 from ablate import stages
 from ablate.model.distributed import ALONE
@@ -26,7 +26,8 @@ MEASURE = "pairs/both/satisfying over violating"
 
 def test_a_tuning_sweep_trains_and_never_scores_a_test_set(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ablate.run", "-m", "+sweeps=tune", "+sweeps/space=temperature", *TINY,
-               "hydra.sweeper.n_trials=2", "hydra.sweeper.sampler=random", f"runtime.results={tmp_path}"]  # fmt: skip
+               "hydra.sweeper.n_trials=2", "hydra.sweeper.sampler=random",
+               override("runtime.results", tmp_path)]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0 and done.stderr == "", done.stderr
     store = ResultStore(tmp_path)
@@ -41,7 +42,7 @@ def test_a_tuning_sweep_trains_and_never_scores_a_test_set(tmp_path: Path) -> No
 
 
 def test_a_pruned_training_can_be_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    places = ("runtime.dev_every=4", "runtime.checkpoint_every=4", f"runtime.results={tmp_path}")
+    places = ("runtime.dev_every=4", "runtime.checkpoint_every=4", override("runtime.results", tmp_path))
     run = stages.prepare(run_config(*TINY, *places))
     monkeypatch.setattr(stages, "measure_dev", lambda run, encoder: {"dev/x": 0.5})
     seen = []

@@ -60,7 +60,8 @@ def build_mix(source: RowSource, recipe: Recipe, seed: int, tokens_of: TokensOf 
     order = RowOrder(source, required, seed, most=_most_rows(budget))
     if order.num_eligible == 0:
         raise UserError(
-            f"the mix is empty: none of the {order.num_rows} rows of the source has all of {', '.join(required)}; "
+            f"the mix is empty: none of the {order.num_rows} rows of the source has all of {', '.join(required)} "
+            f"({', '.join(f'{count} have no {name}' for name, count in order.lacking.most_common()) or 'no row at all'}); "
             f"set source.rows=all to use rows that lack some, with factors that do not need them"
         )
     if budget.unit == "tokens" and budget.limit is not None:
@@ -103,10 +104,13 @@ class RowOrder:
         ranked = np.lexsort((np.frombuffer(row_keys, np.uint64), np.frombuffer(query_keys, np.uint64)))[:most]
         self.num_eligible = len(at)
         wanted = {at[position]: rank for rank, position in enumerate(ranked)}
-        self.rows: list[SourceRow] = [row for _, row in sorted(
-            ((wanted[index], row) for index, row in enumerate(source.rows()) if index in wanted),
-            key=lambda item: item[0],
-        )]
+        self.rows: list[SourceRow] = [
+            row
+            for _, row in sorted(
+                ((wanted[index], row) for index, row in enumerate(source.rows()) if index in wanted),
+                key=lambda item: item[0],
+            )
+        ]
 
 
 def _most_rows(budget: Budget) -> int | None:

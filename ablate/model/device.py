@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +19,13 @@ from ablate.records import UserError
 log = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "bf16"]
+
+SETTINGS = (
+    "ATEN_CPU_CAPABILITY", "CUBLAS_WORKSPACE_CONFIG", "DNNL_DEFAULT_FPMATH_MODE", "DNNL_MAX_CPU_ISA", "MKL_CBWR",
+    "MKL_DYNAMIC", "MKL_ENABLE_INSTRUCTIONS", "MKL_NUM_THREADS", "NVIDIA_TF32_OVERRIDE", "OMP_DYNAMIC",
+    "OMP_NUM_THREADS", "ONEDNN_DEFAULT_FPMATH_MODE", "ONEDNN_MAX_CPU_ISA", "OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS",
+)  # fmt: skip
+"""Variables of the environment by which the libraries below choose kernels and threads."""
 
 
 def resolve_device(device: str) -> Literal["cpu", "cuda"]:
@@ -32,25 +40,50 @@ def resolve_device(device: str) -> Literal["cpu", "cuda"]:
 def resolve_precision(precision: str, device: str) -> Precision:
     """Return the precision of training that `auto` stands for on a device (`auto`, `cpu`, `cuda`).
 
-    bf16 where the processor multiplies it natively: CUDA of compute capability 8 or above, Intel AMX. bf16 that was
-    asked for elsewhere works, and a warning says that it is slow. The precision enters a run's id, so resolve it
-    before taking ids.
+    fp32 on every CPU and bf16 on every CUDA device: the precision enters a run's id, so it must not depend on which
+    processor it is; resolve it before taking ids. Where bf16 is not multiplied natively (see `native_bf16`) it works,
+    and a warning says that it is slow.
     """
+    used = resolve_device(device)
+    if precision == "auto":
+        precision = "bf16" if used == "cuda" else "fp32"
     if precision == "fp32":
         return "fp32"
-    native = _native_bf16(resolve_device(device))
-    if precision == "auto":
-        return "bf16" if native else "fp32"
-    if not native:
-        log.warning("train.precision=bf16: this processor does not multiply bf16 natively, so training will be slower")
+    if not native_bf16(used):
+        log.warning("bf16 (train.precision): this processor does not multiply it natively, so fp32 would be quicker")
     return "bf16"
 
 
-def _native_bf16(device: str) -> bool:
+def native_bf16(device: str) -> bool:
+    """Return whether a processor multiplies bf16 natively: CUDA of compute capability 8 or above, AMX, AVX512_BF16."""
     if device == "cuda":
         return torch.cuda.get_device_capability()[0] >= 8
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.is_file() and "amx_bf16" in cpuinfo.read_text()
+    return not {"amx_bf16", "avx512_bf16"}.isdisjoint(processor_flags())
+
+
+def processor_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
+    """Return what the first processor can do, in the kernel's words; empty where the kernel does not say."""
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "flags":
+                return value.split()
+    return []
+
+
+def arithmetic(device: str) -> dict[str, Any]:
+    """Return what decides the last bits of a result beside its recipe: device, threads, the kernels that are chosen.
+
+    `settings` are the environment's variables among SETTINGS. The processor's name is in every manifest already.
+    """
+    return {
+        "device": device,
+        "device_name": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "kernels": torch.backends.cpu.get_cpu_capability(),
+        "mkldnn": bool(torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled),
+        "settings": {name: os.environ[name] for name in SETTINGS if os.environ.get(name)},
+    }
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ablate.overrides import explain_unquoted, quoted, written
 from ablate.records import UserError
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ REASONS = {
     "factors": "factors are what arms differ in; name arms instead (+sweeps=tune_each_arm)",
     "experiment": "an arm is what is compared; name arms instead (+sweeps=tune_each_arm)",
     "budget": "the budget is what is held equal across arms",
-    "runtime": "it changes no number",
-    "tracker": "it changes no number",
+    "runtime": "it is no part of a recipe",
+    "tracker": "it is no part of a recipe",
 }
 CONDITIONS = ("plain", "original", "changed", "reversed", "instructed", "pairs")
 P_MRR = "p-MRR"
@@ -40,7 +41,7 @@ class Choice:
     values: tuple[Value, ...]
 
     def __str__(self) -> str:
-        return f"choice({', '.join(to_text(value) for value in self.values)})"
+        return f"choice({', '.join(written(value) for value in self.values)})"
 
     def distribution(self) -> BaseDistribution:
         """Return Optuna's form."""
@@ -115,7 +116,7 @@ def parse(params: Mapping[str, Any], arguments: Iterable[str]) -> tuple[dict[str
     for key, value in flat(params):
         if isinstance(value, (list, tuple)):
             raise UserError(f"hydra.sweeper.params: {key}={value!r} is a list; write choice(…) for values to try")
-        text = f"{key}={value if isinstance(value, str) else to_text(value)}"
+        text = f"{key}={value}" if isinstance(value, str) else quoted(key, value)
         dimension = _dimension(text)
         if dimension is None:
             fixed[key] = text
@@ -203,19 +204,7 @@ def corners(dimensions: Mapping[str, Dimension]) -> tuple[Point, Point]:
 
 def to_texts(point: Mapping[str, Value]) -> list[str]:
     """Return a point as overrides."""
-    return [f"{key}={to_text(value)}" for key, value in point.items()]
-
-
-def to_text(value: Value) -> str:
-    """Return a value in Hydra's override grammar."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if not isinstance(value, str):
-        return repr(value)
-    if re.fullmatch(r"[A-Za-z_][\w./-]*", value) and value.lower() not in ("null", "true", "false", "inf", "nan"):
-        return value
-    doubled = re.sub(r"(\\+)(?='|$)", r"\1\1", value)  # the grammar reads a backslash as one but before a quote
-    return "'" + doubled.replace("'", "\\'") + "'"
+    return [quoted(key, value) for key, value in point.items()]
 
 
 def _override(text: str) -> Any:
@@ -225,7 +214,8 @@ def _override(text: str) -> Any:
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
-        raise UserError(f"{text!r} is not in Hydra's override grammar: {str(error).splitlines()[0]}") from error
+        words = explain_unquoted(text) or f"{text!r} is not in Hydra's override grammar: {str(error).splitlines()[0]}"
+        raise UserError(words) from error
 
 
 def _key(text: str) -> str:
@@ -244,9 +234,9 @@ def _dimension(text: str) -> Dimension | None:
         raise UserError(f"{text!r}: tag {strange[0]!r} is not known here; intervals take log, int and float")
     if override.is_choice_sweep() and hasattr(sweep, "list"):  # a glob is one without
         values = tuple(_plain(item, text) for item in sweep.list)
-        written = [to_text(value) for value in values]
-        if len(set(written)) < len(written):
-            raise UserError(f"{text!r} lists {max(written, key=written.count)} twice; leave one of them out")
+        texts = [written(value) for value in values]
+        if len(set(texts)) < len(texts):
+            raise UserError(f"{text!r} lists {max(texts, key=texts.count)} twice; leave one of them out")
         return Choice(values)
     if override.is_range_sweep():
         return _range(sweep.start, sweep.stop, sweep.step, text)

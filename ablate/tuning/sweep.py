@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from ablate.overrides import quoted
 from ablate.records import UserError
 from ablate.results import Lock
 from ablate.tuning.plan import (
@@ -24,7 +25,7 @@ from ablate.tuning.plan import (
     open_storage,
     storage_errors,
 )
-from ablate.tuning.space import Dimension, Point, grid, to_text, to_texts
+from ablate.tuning.space import Dimension, Point, grid, to_texts
 
 if TYPE_CHECKING:
     import optuna
@@ -178,11 +179,11 @@ class ArmStudy:
         return [
             *self.arm.overrides,
             *to_texts(trial.params),
-            f"++runtime.study={to_text(f'tuning_{self.plan.study}')}",
-            f"++runtime.label={to_text(f'{self.arm.name}_t{trial.number}')}",
+            quoted("++runtime.study", f"tuning_{self.plan.study}"),
+            quoted("++runtime.label", f"{self.arm.name}_t{trial.number}"),
             "++runtime.until=dev",
             "++runtime.baseline=null",
-            f"++trial.study={to_text(self.study.study_name)}",
+            quoted("++trial.study", self.study.study_name),
             f"++trial.number={trial.number}",
         ]
 

@@ -8,7 +8,7 @@ from bad_inputs import BadInput
 def _row(words: str, *arguments: str, name: str = "") -> BadInput:
     options = [word for word in arguments if word.startswith("-")]
     rest = [word for word in arguments if not word.startswith("-")]
-    command = ("ablate.run", *options, "runtime.results={dir}/results", *rest)
+    command = ("ablate.run", *options, "runtime.results='{dir}/results'", *rest)
     return BadInput(name or " ".join(arguments)[:60], command, (words,))
 
 
@@ -61,7 +61,7 @@ BAD_INPUTS = [
     _row("[ is not closed by ]", "evaluation.sets=[test"),
     _row(") closes what is not open", "runtime.label=a)"),
     _row("the quotation mark \" is not closed", 'runtime.label="a'),
-    _row("quote a value with special characters twice: 'runtime.label=\"a=b\"'", "runtime.label=a=b"),
+    _row("as one text: 'runtime.label=\"a=b\"'", "runtime.label=a=b"),
     _row("a comma has no value beside it", "seed=0,,1"),
     _row("is a number of 5000 digits; shorten it", "seed=" + "1" * 5000, name="5,000 digits"),
     # values

@@ -70,8 +70,8 @@ def _folder(
 def _row(
     name: str, words: str | tuple[str, ...], make: Callable[[Path], object] = nothing, *overrides: str
 ) -> BadInput:
-    command = ("ablate.run", "model=local", "model.path={dir}/model", *SMALL, "tracker=none",
-               "runtime.results={dir}/results", *overrides)  # fmt: skip
+    command = ("ablate.run", "model=local", "model.path='{dir}/model'", *SMALL, "tracker=none",
+               "runtime.results='{dir}/results'", *overrides)  # fmt: skip
     return BadInput(name, command, (words,) if isinstance(words, str) else words, make)
 
 

@@ -9,7 +9,7 @@ RATE = "train.learning_rate="
 
 def _row(words: str, *overrides: str, sweeps: str = "tune") -> BadInput:
     name = " ".join(overrides)[:70] if sweeps == "tune" else f"{sweeps}: {' '.join(overrides)}"
-    command = ("ablate.run", "-m", f"+sweeps={sweeps}", "runtime.results={dir}/results", *overrides)
+    command = ("ablate.run", "-m", f"+sweeps={sweeps}", "runtime.results='{dir}/results'", *overrides)
     return BadInput(name, command, (words,))
 
 

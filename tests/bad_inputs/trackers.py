@@ -6,7 +6,7 @@ from bad_inputs import BadInput
 
 
 def _row(words: str, *overrides: str) -> BadInput:
-    return BadInput(" ".join(overrides)[:60], ("ablate.run", "runtime.results={dir}/results", *overrides), (words,))
+    return BadInput(" ".join(overrides)[:60], ("ablate.run", "runtime.results='{dir}/results'", *overrides), (words,))
 
 
 NAME = " is no name for W&B: up to 128 characters"
