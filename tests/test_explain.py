@@ -24,8 +24,9 @@ def test_a_winner_is_found_wherever_the_run_is_composed_from(
     winner = tmp_path / "tuned" / "winners" / "dual_view.yaml"
     winner.parent.mkdir(parents=True)
     winner.write_text("# @package _global_\ntrain:\n  learning_rate: 0.000321\n")
-    code, said = call(("ablate.run", *many, "+experiment=dual_view", override("hydra.searchpath", [f"file://{tmp_path / 'tuned'}"]),
-                       "+winners=dual_view", *SMALL, override("runtime.results", tmp_path / "results")))  # fmt: skip
+    tuned = override("hydra.searchpath", [f"file://{tmp_path / 'tuned'}"])
+    code, said = call(("ablate.run", *many, "+experiment=dual_view", tuned, "+winners=dual_view", *SMALL,
+                       override("runtime.results", tmp_path / "results")))  # fmt: skip
     assert code == 0, said
     out = capsys.readouterr().out
     assert "differs from instruction_negatives in factors.reversed_views" in out, "and not in the rate of the winner"

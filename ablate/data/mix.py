@@ -59,9 +59,10 @@ def build_mix(source: RowSource, recipe: Recipe, seed: int, tokens_of: TokensOf 
     required = COMPLETE_FIELDS if recipe.source.rows == "complete" else ("positives",)
     order = RowOrder(source, required, seed, most=_most_rows(budget))
     if order.num_eligible == 0:
+        lacking = ", ".join(f"{count} have no {name}" for name, count in order.lacking.most_common())
         raise UserError(
             f"the mix is empty: none of the {order.num_rows} rows of the source has all of {', '.join(required)} "
-            f"({', '.join(f'{count} have no {name}' for name, count in order.lacking.most_common()) or 'no row at all'}); "
+            f"({lacking or 'there is no row at all'}); "
             f"set source.rows=all to use rows that lack some, with factors that do not need them"
         )
     if budget.unit == "tokens" and budget.limit is not None:
