@@ -589,6 +589,8 @@ def _build_scalar(hint: Any, value: Any, path: str, limits: list[Range], describ
         raise UserError(f"{path}={_shown(value)} is too large; whole numbers go to {LARGEST}")
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
+    if value is None:
+        raise UserError(f"{path} is not set (null); it takes {described}")
     if value == "" and hint is not str:
         raise UserError(f"{path} has no value; it takes {described}")
     if type(value) is not hint:

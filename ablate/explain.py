@@ -29,6 +29,7 @@ from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError
 from omegaconf.errors import OmegaConfBaseException as OmegaConfError
 
 from ablate.config import meant, unknown_key
+from ablate.overrides import shell_word
 from ablate.records import UserError
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -108,10 +109,13 @@ def in_words(overrides: Sequence[str] = (), config_dir: str | None = None) -> It
         yield
     except (HydraException, OmegaConfError, yaml.YAMLError) as error:
         raise UserError(explain(error, overrides, Places(overrides, config_dir))) from error
-    except ValueError as error:
-        if "integer string conversion" not in str(error):
-            raise
-        raise UserError("a whole number in the configuration has more than 4300 digits; shorten it") from error
+    except ValueError as error:  # bare ones of Python's and of Hydra's
+        if "integer string conversion" in str(error):
+            raise UserError("a whole number in the configuration has more than 4300 digits; shorten it") from error
+        if "Config group override must be" in str(error):
+            numbers = [text for text in overrides if re.fullmatch(r"\+*[\w/]+=[\d.+-]+", text)]
+            raise UserError(f"{', '.join(numbers)}: the choice of a group is the name of a file, no number") from error
+        raise
 
 
 @contextlib.contextmanager
@@ -176,7 +180,8 @@ def check_form(text: str, places: Places, *, many: bool) -> None:
         raise UserError(_malformed(key, value, error)) from error
     if override.is_sweep_override() and not many:
         raise UserError(f"{shown} is a list of values, one for each run: write -m before it (python -m ablate.run -m "
-                        f"{shown}); one value that is a list has brackets: {_short(f'{key}=[{value}]')}")  # fmt: skip
+                        f"{shown}); one value that is a list has brackets: {_short(f'{key}=[{value}]')}; as one text: "
+                        f"{_short(shell_word(key, value))}")  # fmt: skip
     if "." in name or "@" in name or override.is_sweep_override():
         return
     is_text = isinstance(override.value(), (str, list, type(None))) or override._value is None
@@ -200,7 +205,9 @@ def _malformed(key: str, value: str, error: BaseException) -> str:
         return f"{shown}: {_short(key)!r} is no key; write key=value, with a dot between the parts of a key"
     if value.startswith("="):
         return f"{shown} has two =; write {_short(key + '=' + value.lstrip('='))}"
-    quoted = f"quote a value with special characters twice: {_quoted(key, value)}"
+    if re.fullmatch(r"(choice|range|interval|tag|int|float|shuffle|sort|glob)\(.*\)", value):
+        return f"{shown} cannot be read; there are choice(a, b), range(start, stop, step), interval(low, high)"
+    quoted = f"as one text: {_short(shell_word(key, value))}"
     for quote in ("'", '"'):
         if value.count(quote) % 2:
             return f"{shown}: the quotation mark {quote} is not closed; close it, or {quoted}"
@@ -214,12 +221,7 @@ def _malformed(key: str, value: str, error: BaseException) -> str:
         return f"{shown}: {open_brackets[-1]} is not closed by {BRACKETS[open_brackets[-1]]}; close it, or {quoted}"
     if value.endswith(",") or value.startswith(",") or ",," in value:
         return f"{shown}: a comma has no value beside it; leave it out"
-    return f"{shown} cannot be read; {quoted}"
-
-
-def _quoted(key: str, value: str) -> str:
-    """Return an override as a shell passes it on with its special characters."""
-    return f"'{key}=\"{_short(value.strip(chr(34) + chr(39)))}\"'"
+    return f"{shown} holds characters with a meaning of their own; {quoted}"
 
 
 def explain(error: Exception, overrides: Sequence[str], places: Places) -> str:

@@ -202,7 +202,9 @@ def _cell(
 
 
 def refuse_common_mistake(cells: Sequence[Cell]) -> None:
-    """Raise UserError, once, when no cell makes sense and the reason of all is one."""
+    """Raise UserError, once, when no cell makes sense and the reason of all is one, and when there is no cell."""
+    if not cells:
+        raise UserError("the command line describes no run: a list or glob(…) in it has no value; give it some")
     reasons = {cell.reason for cell in cells}
     if len(reasons) == 1 and "" not in reasons:
         raise UserError(f"{reasons.pop()}" + (f" (each of the {len(cells)} cells)" if len(cells) > 1 else ""))

@@ -106,6 +106,7 @@ def lead(run: Run, world: World, compared_with: Recipe | None, watch: Watch | No
             display.show_baseline(run, stages.make_scores(run, ranker)[0])
         return {}
     with stages.whole_run_lock(run), stages.Recorder(run).open() as recorder:
+        stages.check_model(run)
         mix, mix_manifest = stages.make_mix(run)
         workload = stages.make_workload(run, mix)
         display.show_card(run, mix_manifest, workload, compared_with)
@@ -155,10 +156,11 @@ def baseline(values: DictConfig) -> Recipe | None:
 
 def declared(values: DictConfig, seed: int) -> str:
     """Return the digest of the study that a run belongs to, or nothing for a run, or a seed, that no study declares."""
+    chosen = [f"+{group}={name}" for group, name in HydraConfig.get().runtime.choices.items() if "sweeps" in group]
+    if chosen and HydraConfig.get().mode != RunMode.MULTIRUN:
+        raise UserError(f"a study has many runs: write -m before {chosen[0]}")
     if "study" not in values:
         return ""
-    if HydraConfig.get().mode != RunMode.MULTIRUN:
-        raise UserError("a study has many runs: write -m before +sweeps=NAME")
     study = build_study(OmegaConf.to_container(values.study, resolve=True))  # type: ignore[arg-type]
     return study.digest if seed in study.seeds else ""
 

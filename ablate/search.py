@@ -218,8 +218,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m ablate.search",
         description="The top documents of a query with and without an instruction, side by side.",
-        epilog="Example: python -m ablate.search single_runs/dual_view:0 'films about the sea' "
-        "--instruction 'Only films from before 1980.'",
+        epilog="Example: python -m ablate.search single_runs/dual_view:0 'archivist role' "
+        "--instruction 'Show me a job that comes with a permanent contract.'",
     )
     parser.add_argument("run", metavar="RUN", help="a train id, the beginning of one, or study/arm:seed")
     parser.add_argument("query", help="the short request")

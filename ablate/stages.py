@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # torch and transformers are loaded by the first stage that h
     from ablate.model.distributed import World
     from ablate.model.encoder import BiEncoder
     from ablate.model.module import FitReport, OnDev, OnStep
+    from ablate.model.text import TextTemplate
 
 Watch = Callable[[int, dict[str, float]], None]
 """Called with the step and the scores of every measurement on the dev set; may raise Stopped."""
@@ -134,13 +135,24 @@ class Run:
         texts = self._tokenizer_texts() if self.config.recipe.model.tiny is not None else None
         return BiEncoder.from_config(self.config.recipe.model, seed=self.config.seed, tokenizer_texts=texts)
 
+    @cached_property
+    def template(self) -> TextTemplate:
+        """How texts become tokens; raises UserError when model, tokenizer and configuration do not fit each other."""
+        from ablate.model.backbone import inspect_pretrained
+        from ablate.model.text import TextTemplate
+
+        model = self.config.recipe.model
+        if model.tiny is not None:
+            return self.untrained().template
+        return TextTemplate(model, inspect_pretrained(self.backbone, model))
+
     def tokens_of(self) -> TokensOf | None:
         """Return the counter of tokens for a budget in tokens, or None for other budgets."""
         if self.config.recipe.budget.unit != "tokens":
             return None
         from ablate.model.workload import group_tokens
 
-        return functools.partial(group_tokens, self.untrained().template)
+        return functools.partial(group_tokens, self.template)
 
     def _tokenizer_texts(self) -> Iterator[str]:
         doc_ids: dict[str, None] = {}
@@ -288,6 +300,12 @@ def tags(config: RunConfig) -> list[str]:
     return [*factors, f"source={config.recipe.source.kind}", f"model={config.recipe.model.name}"]
 
 
+def check_model(run: Run) -> None:
+    """Raise UserError for a model that could not be trained on the mix, before the mix is built."""
+    if run.config.runtime.until != "mix" and not run.store.folder("train", run.identity.train_id).is_dir():
+        _ = run.template
+
+
 def make_mix(run: Run) -> tuple[Mix, Manifest]:
     """Build the mix, or read it back when it is there."""
     identity, store = run.identity, run.store
@@ -337,9 +355,7 @@ def make_workload(run: Run, mix: Mix) -> dict[str, Any]:
     else:
         from ablate.model.workload import measure_workload
 
-        workload = measure_workload(
-            mix.groups, mix.passages, run.untrained().template, run.config.recipe.train, run.config.seed
-        )
+        workload = measure_workload(mix.groups, mix.passages, run.template, run.config.recipe.train, run.config.seed)
         known = {"mix": run.identity.mix_id, "labels": [], "counts": dataclasses.asdict(workload)}
     if run.label not in known["labels"]:
         folder.mkdir(parents=True, exist_ok=True)

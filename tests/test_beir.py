@@ -409,7 +409,7 @@ def test_wrong_arguments_are_named_with_what_is_allowed(tmp_path: Path) -> None:
         opened(tmp_path / "absent")
     with pytest.raises(UserError, match=r"source\.train_split='dev' has no labels in .*qrels; .*labels: train, test$"):
         opened(folder, train_split="dev")
-    with pytest.raises(UserError, match=r"source\.evaluation_splits='dev' has no labels in .*labels: train, test$"):
+    with pytest.raises(UserError, match=r"evaluation\.sets='dev' has no labels in .*labels: train, test$"):
         opened(folder, evaluation_splits=("test", "dev"))
     with pytest.raises(UserError, match=r"evaluation set='dev' has no labels"):
         opened(folder).evaluation_set("dev")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, override
 from test_bad_inputs import call
 
 from ablate.config import meant, unknown_key
@@ -24,8 +24,9 @@ def test_a_winner_is_found_wherever_the_run_is_composed_from(
     winner = tmp_path / "tuned" / "winners" / "dual_view.yaml"
     winner.parent.mkdir(parents=True)
     winner.write_text("# @package _global_\ntrain:\n  learning_rate: 0.000321\n")
-    code, said = call(("ablate.run", *many, "+experiment=dual_view", f"hydra.searchpath=[file://{tmp_path / 'tuned'}]",
-                       "+winners=dual_view", *SMALL, f"runtime.results={tmp_path / 'results'}"))  # fmt: skip
+    tuned = override("hydra.searchpath", [f"file://{tmp_path / 'tuned'}"])
+    code, said = call(("ablate.run", *many, "+experiment=dual_view", tuned, "+winners=dual_view", *SMALL,
+                       override("runtime.results", tmp_path / "results")))  # fmt: skip
     assert code == 0, said
     out = capsys.readouterr().out
     assert "differs from instruction_negatives in factors.reversed_views" in out, "and not in the rate of the winner"
@@ -37,7 +38,7 @@ def test_the_plan_of_a_tuning_sweep_makes_nothing_and_says_what_is_there(
 ) -> None:
     monkeypatch.chdir(ROOT)
     command = ("ablate.run", "-m", "+sweeps=tune", "+experiment=dual_view", "tracker=none", "runtime.plan_only=true",
-               "hydra.sweeper.n_trials=5", f"runtime.results={tmp_path / 'results'}")  # fmt: skip
+               "hydra.sweeper.n_trials=5", override("runtime.results", tmp_path / "results"))  # fmt: skip
     code, said = call(command)
     assert (code, said) == (0, "") and not list(tmp_path.rglob("*"))
     assert capsys.readouterr().out.splitlines()[1:] == [

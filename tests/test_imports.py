@@ -55,7 +55,7 @@ RULES: dict[str, set[str]] = {
     "ablate.reproduce": {"ablate.config", "ablate.factors", "ablate.overrides", "ablate.records", "hydra",
                          "omegaconf", "yaml"},
     "ablate.search": {"ablate", "numpy"},
-    "ablate.explain": {"ablate.config", "ablate.records", "hydra", "omegaconf", "yaml"},
+    "ablate.explain": {"ablate.config", "ablate.overrides", "ablate.records", "hydra", "omegaconf", "yaml"},
     "ablate.run": {"ablate", "hydra", "omegaconf", "optuna"},
     "ablate.tuning": {"ablate.config", "ablate.factors", "ablate.overrides", "ablate.records", "ablate.results",
                       "ablate.stages", "ablate.tuning", "hydra", "numpy", "optuna", "sqlalchemy", "yaml"},

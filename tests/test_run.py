@@ -215,17 +215,8 @@ def test_a_beir_folder_trains_and_is_measured_on_its_own_split(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (("+experimnt=dual_view",), "unknown key experimnt; known here: source, miner, factors"),
-        (("+experiment=dual_vew",), "dual_vew"),
-        (("seed=null",), "seed is not set"),
-        (("budget.unit=toknes",), "budget.unit='toknes' is not known; allowed: groups, pairs, tokens, queries"),
-        (("factors.reversed_views=1",), "factors.instructed"),
+        (("+experiment=dual_vew",), "did you mean dual_view?"),
         (("budget.limit=100000",), "budget.limit=100000 groups is more than the source gives"),
-        (("source=beir",), "source.path"),
-        (("source=beir", "source.path=/nowhere"), "/nowhere"),
-        (("model=local", "model.path=/nowhere"), "/nowhere"),
-        (("evaluation.sets=[nothing]",), "the source has no evaluation set 'nothing'; it has: dev, test, heldout"),
-        (("runtime.baseline=nope",), "runtime.baseline='nope' is no arm in conf/experiment/; known: bm25, "),
         (("runtime.device=cuda",), "finds no CUDA device"),
     ],
 )
@@ -236,7 +227,7 @@ def test_bad_input_is_refused_in_words(tmp_path: Path, overrides: tuple[str, ...
         if torch.cuda.is_available():
             pytest.skip("this machine has a CUDA device")
     done = run(tmp_path, *SMALL, *overrides)
-    assert done.returncode != 0
+    assert done.returncode == 2
     assert words in done.stderr and "Traceback" not in done.stderr, done.stderr
     assert not list(tmp_path.rglob("manifest.json"))
 

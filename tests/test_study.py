@@ -187,7 +187,7 @@ def test_a_plan_of_seeds_that_were_not_declared(finished: Path, capsys: pytest.C
     ("overrides", "text"),
     [
         (("-m", "+sweeps=smoke", "+experiment=dual_view"), "+experiment=dual_view cannot stand beside +sweeps=smoke"),
-        (("+sweeps=smoke",), "write -m before +sweeps=NAME"),
+        (("+sweeps=smoke",), "write -m before +sweeps=smoke"),
         (("-m", "+sweeps=smoke", "seed=interval(0,1)"), "not a range to search"),
         (("-m", "+sweeps=smoke", "study.seeds=[]"), "study.seeds=[] must name at least one"),
         (("-m", "+sweeps=smoke", "runtime.label=x"), "two different runs would be recorded as x seed 0 of smoke"),

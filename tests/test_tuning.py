@@ -499,7 +499,7 @@ def test_joblib_processes_take_trials_one_by_one(tmp_path: Path) -> None:
             ("+experiment=dual_view",),
             "3 trials failed (hydra.sweeper.max_failures=3), the last: trial 2 of dual",
         ),
-        ("peak", ("+experiment=dual_view", "train.epoch=1,2"), "error: +sweeps=tune +experiment=dual_view"),
+        ("peak", ("+experiment=dual_view", "train.epoch=1,2"), "error: unknown key train.epoch; known here: epochs, "),
         ("peak", ("+experiment=dual_view", "train.temperature=choice(0.1,0)"), "error: train.temperature=0.0 is out"),
         ("peak", ("+experiment=dual_view", "hydra.sweeper.workers=2"), "hydra/launcher=joblib"),
         ("peak", ("+experiment=joint", "hydra.sweeper.arms=[dual_view]"), "leave +experiment out"),

@@ -57,8 +57,8 @@ class BeirFolder:
         self.revision: str = files.revision
         """SHA-256 over names and bytes of corpus.jsonl, queries.jsonl and qrels/*.tsv."""
         self.evaluation_names: tuple[str, ...] = tuple(self._labels.grades)
-        for name, split in (("train_split", train_split), *(("evaluation_splits", one) for one in evaluation_splits)):
-            self._check_split(split, f"source.{name}")
+        for name, split in (("source.train_split", train_split), *(("evaluation.sets", s) for s in evaluation_splits)):
+            self._check_split(split, name)
         for split in evaluation_splits:
             check_measurable(self._labels, split, self._folder)
         self.complements: tuple[tuple[str, str], ...] = (

@@ -112,10 +112,13 @@ class RowOrder:
         ranked = np.lexsort((np.frombuffer(row_keys, np.uint64), np.frombuffer(query_keys, np.uint64)))[:most]
         self.num_eligible = len(at)
         wanted = {at[position]: rank for rank, position in enumerate(ranked)}
-        self.rows: list[SourceRow] = [row for _, row in sorted(
-            ((wanted[index], row) for index, row in enumerate(source.rows()) if index in wanted),
-            key=lambda item: item[0],
-        )]
+        self.rows: list[SourceRow] = [
+            row
+            for _, row in sorted(
+                ((wanted[index], row) for index, row in enumerate(source.rows()) if index in wanted),
+                key=lambda item: item[0],
+            )
+        ]
 
 
 def most_rows(budget: Budget) -> int | None:

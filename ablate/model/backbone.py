@@ -6,6 +6,7 @@ import functools
 import hashlib
 import importlib.metadata
 import inspect
+import json
 import re
 import warnings
 from collections.abc import Iterator
@@ -82,6 +83,8 @@ def resolve_backbone(model: ModelConfig) -> Backbone:
             )
         return _embedded()
     folder = Path(model.path).expanduser()
+    if folder.is_file():
+        raise UserError(f"model.path={model.path!r} is a file; name the directory that holds it")
     if folder.is_dir():
         return Backbone("directory", str(folder), _directory_revision(folder))
     if folder.is_absolute() or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model.path):
@@ -131,18 +134,32 @@ def _directory_revision(folder: Path) -> str:
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
     if "config.json" not in names:
         raise UserError(f"model.path={str(folder)!r} holds no config.json; it must be a transformers model directory")
+    _check_config(folder / "config.json")
     if not any(name.endswith(".safetensors") for name in names):
         pickled = [name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt"))]
         if pickled:
             raise UserError(
                 f"model.path={str(folder)!r} has its weights only as a pickle ({pickled[0]}), which can run code when "
-                "it is read; convert them to model.safetensors"
+                "it is read; convert them to model.safetensors where you trust them: AutoModel.from_pretrained(DIR)"
+                ".save_pretrained(DIR)"
             )
         raise UserError(f"model.path={str(folder)!r} holds no weights; model.safetensors is needed")
     if not set(TOKENIZER_FILES) & set(names) and not any(name.endswith(".model") for name in names):
         raise UserError(f"model.path={str(folder)!r} holds no tokenizer ({', '.join(TOKENIZER_FILES)}); add it")
     content = {name: file_digest(folder / name) for name in names if CONTENT.fullmatch(name)}
     return f"sha256:{hashlib.sha256(repr(sorted(content.items())).encode()).hexdigest()}"
+
+
+def _check_config(path: Path) -> None:
+    """Raise UserError for a `config.json` that is no description of a model."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is no JSON ({str(error)[:100]}); copy it again from the model") from error
+    if not isinstance(values, dict) or not isinstance(values.get("model_type"), str):
+        raise UserError(
+            f'{path} names no model_type, such as "bert"; it must be the config.json of a transformers model'
+        )
 
 
 @contextmanager
@@ -166,26 +183,18 @@ def load_pretrained(backbone: Backbone, model: ModelConfig) -> tuple[Any, Any]:
 
     Raises UserError in one line for whatever transformers cannot find, read or match.
     """
-    from safetensors import SafetensorError
-    from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoTokenizer
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     weights: dict[str, Any] = {"dtype": "float32", "use_safetensors": True, "output_loading_info": True}
     options: dict[str, Any] = {"trust_remote_code": model.trust_remote_code}
     if backbone.kind == "hub":
         options["revision"] = model.hub_revision
-    with quiet_transformers(), own_generators(0, "load"):
-        try:
-            config = AutoConfig.from_pretrained(backbone.place, **options)
-            set_dropout(config, model.dropout)
-            known = MODEL_MAPPING.get(type(config), None)
-            if inspect.isclass(known) and "add_pooling_layer" in inspect.signature(known).parameters:
-                weights["add_pooling_layer"] = False
-            network, report = AutoModel.from_pretrained(backbone.place, config=config, **weights, **options)
-            tokenizer = AutoTokenizer.from_pretrained(backbone.place, **options)
-        except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())
-            offline = "; download it first, or allow the network" if backbone.kind == "hub" else ""
-            raise UserError(f"model.path={backbone.place!r} cannot be loaded: {reason[:300]}{offline}") from error
+    with _load_errors(backbone), quiet_transformers(), own_generators(0, "load"):
+        config = AutoConfig.from_pretrained(backbone.place, **options)
+        set_dropout(config, model.dropout)
+        bare = _without_pooler(config)
+        network, report = AutoModel.from_pretrained(backbone.place, config=config, **weights, **bare, **options)
+        tokenizer = AutoTokenizer.from_pretrained(backbone.place, **options)
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise UserError(
@@ -193,6 +202,112 @@ def load_pretrained(backbone: Backbone, model: ModelConfig) -> tuple[Any, Any]:
             f"({missing[0]}, …); the directory must hold a complete model of the kind its config.json names"
         )
     return network, tokenizer
+
+
+@contextmanager
+def _load_errors(backbone: Backbone) -> Iterator[None]:
+    """Turn what a model directory makes transformers raise, which may be anything, into UserError in one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        if "trust_remote_code" in str(error):
+            reason = "it brings code of its own, which runs only when asked for; read it, then set "
+            reason += "model.trust_remote_code=true, or choose a model that needs none"
+        offline = "; download it first, or allow the network" if backbone.kind == "hub" else ""
+        raise UserError(f"model.path={backbone.place!r} cannot be loaded: {reason}{offline}") from error
+
+
+def _without_pooler(config: Any) -> dict[str, bool]:
+    """Return the argument that leaves out the pooling layer of architectures that have one."""
+    from transformers import MODEL_MAPPING
+
+    known = MODEL_MAPPING.get(type(config), None)
+    has_one = inspect.isclass(known) and "add_pooling_layer" in inspect.signature(known).parameters
+    return {"add_pooling_layer": False} if has_one else {}
+
+
+def inspect_pretrained(backbone: Backbone, model: ModelConfig) -> Any:
+    """Return the tokenizer of a directory or a hub id once model, tokenizer and configuration fit each other.
+
+    The network is built without memory and its weights are not read, only the headers of their files: so a mistake is
+    told in a moment, before any other work. Raises UserError.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    options: dict[str, Any] = {"trust_remote_code": model.trust_remote_code}
+    if backbone.kind == "hub":
+        options["revision"] = model.hub_revision
+    with _load_errors(backbone), quiet_transformers(), own_generators(0, "load"):
+        config = AutoConfig.from_pretrained(backbone.place, **options)
+        tokenizer = AutoTokenizer.from_pretrained(backbone.place, **options)
+        with torch.device("meta"):
+            network = AutoModel.from_config(
+                config, trust_remote_code=model.trust_remote_code, **_without_pooler(config)
+            )
+        if backbone.kind == "directory":
+            _check_weights(Path(backbone.place), network)
+    check_fit(network, tokenizer, model)
+    if model.lora is not None:
+        check_targets(network, model)
+    return tokenizer
+
+
+def _check_weights(folder: Path, network: Any) -> None:
+    """Raise when a file of weights is cut or broken, or a weight has another shape than the network asks for."""
+    from safetensors import SafetensorError, safe_open
+
+    wanted = {name: list(weight.shape) for name, weight in network.state_dict().items()}
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, "pt") as file:
+                found = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise UserError(f"{path} is no whole file of weights ({error}); copy or download it again") from error
+        for name, shape in found.items():
+            asked = wanted.get(name) or wanted.get(name.removeprefix(f"{network.base_model_prefix}."))
+            if asked is not None and asked != shape:
+                raise UserError(
+                    f"{path}: {name} has the shape {shape}, and config.json asks for {asked}; the directory must hold "
+                    f"weights and config.json of one model"
+                )
+
+
+def check_fit(network: Any, tokenizer: Any, model: ModelConfig) -> None:
+    """Raise UserError when a length exceeds the positions of a network, or its tokenizer gives ids that it has not."""
+    positions, reserved = usable_positions(network)
+    for name, length in (("query_length", model.query_length), ("passage_length", model.passage_length)):
+        if positions is not None and length > positions:
+            why = f" ({positions + reserved}, of which its architecture reserves {reserved})" if reserved else ""
+            raise UserError(
+                f"model.{name}={length} is more than the {positions} positions of model.name={model.name!r}{why}; "
+                f"set it to at most {positions}"
+            )
+    rows = network.get_input_embeddings().num_embeddings
+    highest = max((tokenizer.vocab_size - 1, *(number for number in tokenizer.all_special_ids if number is not None)))
+    if highest >= rows:
+        raise UserError(
+            f"the tokenizer of model.name={model.name!r} gives ids up to {highest}, and its network has embeddings for "
+            f"{rows}; the directory must hold the tokenizer and the weights of one model"
+        )
+
+
+def usable_positions(network: Any) -> tuple[int | None, int]:
+    """Return how many tokens a network has positions for (None: no limit is known), and how many it keeps for itself.
+
+    RoBERTa and its kin (XLM-R, CamemBERT, MPNet, …) count positions from the one after that of padding.
+    """
+    import torch
+
+    for name, module in network.named_modules():
+        if isinstance(module, torch.nn.Embedding) and name.endswith("position_embeddings"):
+            if module.padding_idx is not None:
+                reserved = module.padding_idx + 1
+                return module.num_embeddings - reserved, reserved
+    return network.config.to_dict().get("max_position_embeddings"), 0
 
 
 def draw_tiny(tiny: TinyModel, vocabulary: int, model: ModelConfig, seed: int) -> Any:
@@ -222,11 +337,12 @@ def set_dropout(config: Any, dropout: float) -> None:
 def add_lora(network: Any, model: ModelConfig, seed: int) -> Any:
     """Return the network with frozen weights and trainable low-rank adapters, drawn from the seed's own stream.
 
-    Raises UserError when no module bears a name in `lora.targets`. LoRA: Hu et al. 2021, arXiv 2106.09685.
+    Raises UserError as `check_targets` does. LoRA: Hu et al. 2021, arXiv 2106.09685.
     """
     from peft import LoraConfig, get_peft_model
 
     assert model.lora is not None
+    check_targets(network, model)
     lora = LoraConfig(
         r=model.lora.rank,
         lora_alpha=model.lora.alpha,  # type: ignore[arg-type]
@@ -234,13 +350,30 @@ def add_lora(network: Any, model: ModelConfig, seed: int) -> Any:
         target_modules=list(model.lora.targets),
         task_type="FEATURE_EXTRACTION",
     )
-    try:
-        with own_generators(seed, "initial adapters"), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)  # of peft itself
-            return get_peft_model(network, lora)
-    except ValueError as error:
-        names = {name.rpartition(".")[2] for name, module in network.named_modules() if not list(module.children())}
-        raise UserError(
-            f"model.lora.targets={list(model.lora.targets)!r} names no module of model.name={model.name!r}; "
-            f"it has {', '.join(sorted(names)[:12])}"
-        ) from error
+    with own_generators(seed, "initial adapters"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)  # of peft itself
+        return get_peft_model(network, lora)
+
+
+def check_targets(network: Any, model: ModelConfig) -> None:
+    """Raise UserError for a name in `lora.targets` that no module bears, or one that takes no adapter."""
+    import torch
+
+    assert model.lora is not None
+    modules = dict(network.named_modules())
+    leaves = sorted(
+        {name.rpartition(".")[2] for name, module in modules.items() if isinstance(module, torch.nn.Linear)}
+    )
+    if not model.lora.targets:
+        raise UserError(f"model.lora.targets=[] would train nothing; name modules, of: {', '.join(leaves[:12])}")
+    takes = (torch.nn.Linear, torch.nn.Embedding, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
+    for target in model.lora.targets:
+        named = [module for name, module in modules.items() if f".{name}".endswith(f".{target}")]
+        kinds = {type(module).__name__ for module in named if not isinstance(module, takes)}
+        kinds.discard("Conv1D")  # the linear layer of GPT-2
+        if not named or kinds:
+            what = f"a {min(kinds)}, which takes no adapter," if kinds else "no module"
+            raise UserError(
+                f"model.lora.targets={[target]!r} names {what} of model.name={model.name!r}; "
+                f"it has {', '.join(leaves[:12])}"
+            )

@@ -21,6 +21,7 @@ from ablate.data.batches import IntArray, Query, Tokenised, sub_batches
 from ablate.model.backbone import (
     Backbone,
     add_lora,
+    check_fit,
     draw_tiny,
     load_pretrained,
     quiet_transformers,
@@ -40,7 +41,7 @@ class BiEncoder(torch.nn.Module):
     def __init__(self, network: Any, tokenizer: Any, model: ModelConfig, batch_size: int = 32) -> None:
         """Wrap a transformers model; `batch_size` is the number of texts per forward pass when encoding.
 
-        Raises UserError when a configured length exceeds what the backbone has positions for.
+        Raises UserError as `check_fit` does.
         """
         super().__init__()
         self.network = network
@@ -50,13 +51,7 @@ class BiEncoder(torch.nn.Module):
         self.template = TextTemplate(model, tokenizer)
         if "use_cache" in network.config.to_dict():
             network.config.use_cache = False
-        positions = network.config.to_dict().get("max_position_embeddings")
-        for name, length in (("query_length", model.query_length), ("passage_length", model.passage_length)):
-            if positions is not None and length > positions:
-                raise UserError(
-                    f"model.{name}={length} is more than the {positions} positions of model.name={model.name!r}; "
-                    f"set it to at most {positions}"
-                )
+        check_fit(network, tokenizer, model)
 
     @classmethod
     def from_config(

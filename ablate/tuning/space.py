@@ -232,8 +232,12 @@ def _dimension(text: str) -> Dimension | None:
     strange = sorted(set(sweep.tags) - known) if hasattr(sweep, "tags") else []
     if strange:
         raise UserError(f"{text!r}: tag {strange[0]!r} is not known here; intervals take log, int and float")
-    if override.is_choice_sweep():
-        return Choice(tuple(_plain(item, text) for item in sweep.list))
+    if override.is_choice_sweep() and hasattr(sweep, "list"):  # a glob is one without
+        values = tuple(_plain(item, text) for item in sweep.list)
+        texts = [written(value) for value in values]
+        if len(set(texts)) < len(texts):
+            raise UserError(f"{text!r} lists {max(texts, key=texts.count)} twice; leave one of them out")
+        return Choice(values)
     if override.is_range_sweep():
         return _range(sweep.start, sweep.stop, sweep.step, text)
     if override.is_interval_sweep():

@@ -74,6 +74,19 @@ def outcome_of(returned: Any, num_objectives: int) -> Outcome:
     return Outcome("complete", tuple(float(value) for value in values))
 
 
+def num_trials(plan: Plan, dimensions: Mapping[str, Dimension]) -> int:
+    """Return how many trials an arm is given; raises UserError for a grid that is endless or larger than that."""
+    if plan.sampler != "grid":
+        return plan.n_trials
+    points = len(grid(dimensions))
+    if points > plan.n_trials:
+        raise UserError(
+            f"the grid has {points} points and hydra.sweeper.n_trials={plan.n_trials} would leave some out; "
+            f"set hydra.sweeper.n_trials={points} or take another sampler"
+        )
+    return points
+
+
 class ArmStudy:
     """The Optuna study of one arm: asks for its next trial, tells what came of it, counts."""
 
@@ -83,12 +96,7 @@ class ArmStudy:
         self._distributions = {key: dimension.distribution() for key, dimension in dimensions.items()}
         self._grid = grid(dimensions) if plan.sampler == "grid" else None
         self._check_declared()
-        self.target = plan.n_trials if self._grid is None else len(self._grid)
-        if self.target > plan.n_trials:
-            raise UserError(
-                f"the grid has {self.target} points and hydra.sweeper.n_trials={plan.n_trials} would leave some out; "
-                f"set hydra.sweeper.n_trials={self.target} or take another sampler"
-            )
+        self.target = num_trials(plan, dimensions)
         self.in_flight = 0
         self.finished = sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in study.get_trials(deepcopy=False))
 

@@ -68,7 +68,7 @@ class AblateOptuna(Sweeper):
         from ablate.tuning.plan import build_plan, check_no_secret
         from ablate.tuning.record import format_plan, write_record
         from ablate.tuning.space import parse
-        from ablate.tuning.sweep import close_arms, look_at_arms, open_arms, run_trials, sweep_lock
+        from ablate.tuning.sweep import close_arms, look_at_arms, num_trials, open_arms, run_trials, sweep_lock
 
         if "LOCAL_RANK" in os.environ:
             raise UserError("LOCAL_RANK is set: a process of a distributed training must not sweep; start the sweep "
@@ -82,6 +82,7 @@ class AblateOptuna(Sweeper):
             raise UserError(f"hydra.sweeper.workers={plan.workers} needs a launcher with processes of its own: add "
                             f"hydra/launcher=joblib or hydra/launcher=submitit_local")  # fmt: skip
         dimensions, fixed = parse(plan.params, arguments)
+        num_trials(plan, dimensions)  # a grid that does not fit is refused before anything is made
         arms = [self._arm(spec, plan, dimensions, fixed) for spec in plan.arms or ("",)]
         names = [arm.name for arm in arms]
         if len(set(names)) < len(names):

@@ -128,7 +128,7 @@ class HubSet:
             import datasets
         except ModuleNotFoundError as error:
             raise UserError(
-                f"{self._repo!r} is read with the package datasets, which is not installed: pip install -e .[hub]"
+                f'{self._repo!r} is read with the package datasets, which is not installed: pip install -e ".[hub]"'
             ) from error
         try:
             rows = datasets.load_dataset(
