@@ -20,6 +20,7 @@ from typing import Any
 from ablate.planning import Cell, duration, is_done, is_running
 from ablate.records import UserError
 from ablate.results import Lock, ResultStore, disk_trouble, now
+from ablate.terminal import one_line
 
 POLL_S = 0.5
 """Between looks at cells that other processes work on."""
@@ -264,7 +265,7 @@ def failure_text(error: Exception) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error) or type(error).__name__
 
 
 def _claim_name(cell: Cell) -> str:

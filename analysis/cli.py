@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ablate.records import UserError
+from ablate.terminal import one_line, safe_output
 
 
 def command(module: str, description: str, example: str) -> argparse.ArgumentParser:
@@ -29,12 +30,13 @@ def add_study(made: argparse.ArgumentParser, *, needed: bool = True) -> None:
 def finish(run: Callable[[argparse.Namespace], None], made: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     """Run a command and return its exit code; a user's mistake is one line on standard error and exit code 2."""
     try:
-        run(made.parse_args(argv))
+        with safe_output():
+            run(made.parse_args(argv))
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output, such as `head`, has enough of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (UserError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
 

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ablate.records import UserError
+from analysis.tables import FORMULA
 
 Values = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.integer]
@@ -171,6 +172,10 @@ def _read_csv(path: Path) -> pa.Table:
         table = arrow_csv.read_csv(path, convert_options=options)
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(_csv_mistake(path) or f"{path}: cannot be read as CSV ({str(error).splitlines()[0]})") from None
+    for place, name in enumerate(table.column_names):
+        if name in _TEXT and pc.any(pc.starts_with(table[name], "'")).as_py():  # as `to_csv` marks what is no formula
+            texts = pc.replace_substring_regex(table[name], f"^'({FORMULA.pattern})", r"\1")
+            table = table.set_column(place, name, texts)
     if "value" in table.column_names and table.num_rows:
         try:
             numbers = pc.cast(pc.utf8_trim_whitespace(table["value"]), pa.float64())
