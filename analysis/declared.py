@@ -14,6 +14,7 @@ import yaml
 from ablate.config import digest
 from ablate.records import UserError
 from ablate.results import ResultStore, safe_name
+from ablate.secrets import is_scrubbed
 from ablate.study import Claim, Study, build_study, written
 from analysis.weights import parse_contrast, parse_trend
 
@@ -38,7 +39,7 @@ def stored_declarations(store: ResultStore, study: str) -> list[Declaration]:
     """
     found = []
     for name, content in store.declarations(study).items():
-        if digest(content["study"]) != name:
+        if digest(content["study"]) != name and not is_scrubbed(content["study"]):
             raise UserError(
                 f"the declaration {name} of study {study!r} was changed after it was declared: its digest is "
                 f"{digest(content['study'])}; move it away"

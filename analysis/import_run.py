@@ -23,7 +23,8 @@ from ablate.evaluation.rankings import Ranking, rank
 from ablate.evaluation.storage import JUDGMENTS_FILE, judgments_digest, read_judgments, write_evaluation
 from ablate.evaluation.trec import read_run
 from ablate.records import EvaluationSet, UserError
-from ablate.results import Manifest, ResultStore, is_deterministic, now, sha256_of
+from ablate.results import Manifest, ResultStore, is_deterministic, now, stage_label
+from ablate.stored import sha256_of
 from analysis.cli import command, finish
 
 SHOWN = 3
@@ -74,10 +75,7 @@ def study_beds(store: ResultStore, study: str) -> Beds:
         if content is None or content in files:
             continue
         files.add(content)
-        folder = store.folder("evaluation", manifest.id)
-        if sha256_of(folder / JUDGMENTS_FILE) != content:
-            raise UserError(f"{folder / JUDGMENTS_FILE} is not what its manifest says; delete {folder} and run again")
-        for name, one in read_judgments(folder).items():
+        for name, one in read_judgments(store.checked(manifest, JUDGMENTS_FILE).parent).items():
             agree("the judgments of ", name, judgments_digest(one), manifest.id)
             sets[name] = one
     without = sorted({name for manifest in manifests.values() for name in manifest.counts["candidates"]} - set(sets))
@@ -110,7 +108,7 @@ def import_run(
     }
     _check_free(store, study, name, seed, recipe)
     notes = [f"{dataset}: no run file; {name} has no scores there" for dataset in beds.sets if dataset not in files]
-    label, started, clock = f"{study}/{name}", now(), time.monotonic()
+    label, started, clock = stage_label(study, name), now(), time.monotonic()
     evaluation = None
     with store.making("evaluation", recipe) as folder:
         if folder is not None:
