@@ -311,3 +311,16 @@ def test_the_check_of_dangers_can_fail(source: str) -> None:
     assert dangers(source)
 
 
+
+
+def test_a_disk_that_is_full_when_weights_are_saved_is_told_as_one() -> None:
+    from safetensors import SafetensorError
+
+    from ablate.model.encoder import disk_errors
+    from ablate.results import disk_trouble
+
+    with pytest.raises(OSError) as caught, disk_errors(Path("model")):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    assert (disk_trouble(caught.value) or "").startswith("the disk is full at model; finished stages are kept")
+    with pytest.raises(SafetensorError), disk_errors(Path("model")):
+        raise SafetensorError("Error while deserializing header: header too large")
