@@ -311,8 +311,6 @@ def test_the_check_of_dangers_can_fail(source: str) -> None:
     assert dangers(source)
 
 
-
-
 def test_a_disk_that_is_full_when_weights_are_saved_is_told_as_one() -> None:
     from safetensors import SafetensorError
 
