@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.config import ModelConfig
-from ablate.finished import MODEL_FOLDER, FinishedRun, find_run, recipe_values
+from ablate.finished import FinishedRun, find_run, recipe_values
 from ablate.records import UserError
 from ablate.results import ResultStore, disk_trouble
+from ablate.stored import give_usual_modes
+from ablate.terminal import one_line, safe_output
 
 if TYPE_CHECKING:
     from ablate.card import Measured, Origin
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 RECIPE_FILE = "training_recipe.json"
 
 
-def export(run: FinishedRun, target: Path) -> Path:
+def export(run: FinishedRun, target: Path, *, trust_remote_code: bool = False) -> Path:
     """Write a run's model, its recipe and its card to a directory that must not exist yet; all of it or nothing.
 
     The files are checked before they get their name: plain transformers must give our vectors from them. Raises
@@ -36,21 +38,23 @@ def export(run: FinishedRun, target: Path) -> Path:
     target = Path(os.path.abspath(target))
     if target.exists() or target.is_symlink():
         raise UserError(f"--to {str(target)!r} is there already; an export never writes over anything: name a new one")
+    run.loadable(trust_remote_code=trust_remote_code)
     from ablate.model.portable import check_portable, write_portable
 
     draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         draft.mkdir(parents=True)
-        encoder = run.encoder()
-        write_portable(encoder, run.store.folder("train", run.manifest.id) / MODEL_FOLDER, draft)
+        encoder = run.encoder(trust_remote_code=trust_remote_code)
+        write_portable(encoder, run.model_folder, draft)
         check_portable(encoder, draft)
         recipe = _without_places({"recipe": recipe_values(run.recipe), "seed": run.manifest.seed})
         (draft / RECIPE_FILE).write_text(json.dumps(recipe, indent=1) + "\n", encoding="utf-8")
         (draft / "README.md").write_text(_card(run, encoder), encoding="utf-8")
-        for path in draft.rglob("*"):
-            if path.is_file():
-                with open(path, "rb") as file:
-                    os.fsync(file.fileno())
+        files = [path for path in draft.rglob("*") if path.is_file()]
+        give_usual_modes(files)
+        for path in files:
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
         os.rename(draft, target)  # onto a folder that someone made meanwhile only if it is empty
     except OSError as error:
         if disk_trouble(error):
@@ -144,13 +148,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("run", metavar="RUN", help="a train id, the beginning of one, or study/arm:seed")
     parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="new directory to write")
     parser.add_argument("--results", default="results", help="folder of results (default: results)")
-    options = parser.parse_args(arguments)
+    add_trust(parser)
+    with safe_output():
+        return _export(parser.parse_args(arguments))
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add the word of the person that code which comes with a model may be run; no file can give it."""
+    parser.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        help="run the Python code in the run's model folder, where its backbone has some; read it first",
+    )
+
+
+def _export(options: argparse.Namespace) -> int:
     try:
         run = find_run(ResultStore(options.results), options.run)
-        target = export(run, options.to)
+        target = export(run, options.to, trust_remote_code=options.trust_remote_code)
     except (UserError, OSError) as error:
         message = (disk_trouble(error) or str(error)) if isinstance(error, OSError) else str(error)
-        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        print(f"error: {one_line(message)}", file=sys.stderr)
         return 2
     size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     print(f"{', '.join(run.manifest.labels)} seed {run.manifest.seed} (run {run.manifest.id}) -> {target}")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablate.config import Recipe, build, plain
+from ablate.config import ModelConfig, Recipe, build, plain
 from ablate.records import UserError
 from ablate.results import Manifest, ResultStore, read_manifest
+from ablate.secrets import is_scrubbed
+from ablate.stored import read_json, reading
 
 if TYPE_CHECKING:
     from ablate.evaluation.protocol import Evaluation
@@ -31,12 +34,36 @@ class FinishedRun:
         """Names of the arm that this run is, without their studies."""
         return tuple(dict.fromkeys(label.partition("/")[2] for label in self.manifest.labels))
 
-    def encoder(self) -> BiEncoder:
-        """Load the trained model, on the CPU, in fp32, ready for encoding; LoRA is merged."""
+    @property
+    def model_folder(self) -> Path:
+        """Where the files of the trained model lie, each of them checked and nothing else among them."""
+        return self.store.whole(self.manifest, MODEL_FOLDER)
+
+    def loadable(self, *, trust_remote_code: bool = False) -> ModelConfig:
+        """Return the settings that the model may be loaded by, before anything is loaded.
+
+        Code that comes with a backbone is run only if the caller trusts it: what a folder of results says is not
+        enough. Raises UserError where the model needs it, and where its settings were not kept whole.
+        """
+        model = self.recipe.model
+        if model.trust_remote_code and not trust_remote_code:
+            raise UserError(
+                f"the model of run {self.manifest.id} is loaded by Python code that lies in {self.model_folder} "
+                f"(model.trust_remote_code in its recipe); read that code, and add --trust-remote-code to run it"
+            )
+        if is_scrubbed(plain(dataclasses.replace(model, path=None))):
+            raise UserError(
+                f"the settings of the model of run {self.manifest.id} held what looks like a secret, which was not "
+                f"kept (its config.json, key model); name the values otherwise and train again to use it elsewhere"
+            )
+        return model
+
+    def encoder(self, *, trust_remote_code: bool = False) -> BiEncoder:
+        """Load the trained model, on the CPU, in fp32, ready for encoding; LoRA is merged. Raises as `loadable`."""
+        model = self.loadable(trust_remote_code=trust_remote_code)
         from ablate.model.encoder import BiEncoder
 
-        folder = self.store.folder("train", self.manifest.id) / MODEL_FOLDER
-        return BiEncoder.load(folder, self.recipe.model, batch_size=self.recipe.evaluation.batch_size)
+        return BiEncoder.load(self.model_folder, model, batch_size=self.recipe.evaluation.batch_size)
 
     def evaluations(self) -> list[tuple[Manifest, Evaluation]]:
         """Return the complete evaluations of this model, without rankings; raises UserError for a damaged one."""
@@ -71,8 +98,7 @@ class FinishedRun:
     def _read(self, manifest: Manifest) -> Evaluation:
         from ablate.evaluation.storage import read_evaluation
 
-        refuse_damage(self.store, manifest)
-        return read_evaluation(self.store.folder("evaluation", manifest.id))
+        return read_evaluation(self.store.whole(manifest))
 
 
 def find_run(store: ResultStore, text: str) -> FinishedRun:
@@ -86,7 +112,9 @@ def find_run(store: ResultStore, text: str) -> FinishedRun:
 
 
 def _open(store: ResultStore, manifest: Manifest) -> FinishedRun:
-    refuse_damage(store, manifest)
+    store.whole(manifest)
+    if len(manifest.parents) != 1:
+        raise UserError(f"run {manifest.id} names {len(manifest.parents)} mixes as its parents, which must be one")
     (mix_id,) = manifest.parents
     mix = read_manifest(store.folder("mix", mix_id))
     if mix is None:
@@ -94,20 +122,13 @@ def _open(store: ResultStore, manifest: Manifest) -> FinishedRun:
             f"run {manifest.id} was trained on the mix {mix_id}, which is not complete under {store.root}; issue the "
             f"run's command again to make it"
         )
-    path = store.folder("train", manifest.id) / "config.json"
-    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return FinishedRun(store, manifest, mix, build(Recipe, values["recipe"]))
-
-
-def refuse_damage(store: ResultStore, manifest: Manifest) -> None:
-    """Raise UserError naming the files of a stage that are missing or are not what its manifest vouches for."""
-    damaged = store.damaged(manifest)
-    if damaged:
-        folder = store.folder(manifest.kind, manifest.id)
-        raise UserError(
-            f"{folder} is damaged ({', '.join(damaged[:4])}: missing or not what the manifest says); delete the folder "
-            f"and issue the run's command again"
-        )
+    path = store.checked(manifest, "config.json")
+    values = read_json(path, store.remedy(manifest))
+    with reading(path, store.remedy(manifest)):
+        try:
+            return FinishedRun(store, manifest, mix, build(Recipe, values["recipe"]))
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
 
 
 def recipe_values(recipe: Recipe) -> dict[str, Any]:

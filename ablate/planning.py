@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -18,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 from ablate.config import Identity, RunConfig, build_run, digest
 from ablate.overrides import quoted, written
 from ablate.records import UserError
-from ablate.results import WORKLOAD_FILE, Manifest, ResultStore
+from ablate.results import Manifest, ResultStore, stage_label
 from ablate.study import Study
 
 State = Literal["done", "to run", "running", "failed before", "incoherent"]
@@ -224,7 +223,7 @@ def incoherent_lines(cells: Iterable[Cell]) -> list[str]:
 
 def stages_of(config: RunConfig, identity: Identity) -> list[tuple[Any, dict[str, Any], str]]:
     """Return kind, full recipe and label of every stage that a run needs to be complete."""
-    label, until = f"{config.runtime.study}/{config.runtime.label}", config.runtime.until
+    label, until = stage_label(config.runtime.study, config.runtime.label), config.runtime.until
     scores = ("evaluation", identity.evaluation, label)
     if config.recipe.ranker != "trained":
         return [scores] if until == "scores" else []
@@ -232,7 +231,7 @@ def stages_of(config: RunConfig, identity: Identity) -> list[tuple[Any, dict[str
     if until != "mix":
         stages.append(("train", identity.train, label))
     if until == "scores":
-        stages += [("evaluation", identity.untouched, f"{config.runtime.study}/untouched"), scores]
+        stages += [("evaluation", identity.untouched, stage_label(config.runtime.study, "untouched")), scores]
     return stages
 
 
@@ -248,9 +247,11 @@ def is_done(store: ResultStore, cell: Cell) -> bool:
         if manifest is None or label not in manifest.labels:
             return False
     if cell.config.runtime.until == "mix" and cell.config.recipe.ranker == "trained":
-        path = store.folder("train", cell.identity.train_id) / WORKLOAD_FILE
-        label = f"{cell.study}/{cell.label}"
-        return path.is_file() and label in json.loads(path.read_text(encoding="utf-8"))["labels"]
+        try:
+            workload = store.workload(cell.identity.train_id)
+        except UserError:
+            return False
+        return workload is not None and stage_label(cell.study, cell.label) in workload.labels
     return True
 
 

@@ -18,12 +18,14 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import re
 import subprocess
+import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +33,8 @@ from typing import Any, Literal
 from ablate.config import digest, flatten
 from ablate.lock import Lock
 from ablate.records import UserError, check_name, check_results
+from ablate.secrets import is_same_but_for_secrets, is_scrubbed, scrub_text, scrub_texts
+from ablate.stored import digest_of, fault_of, give_usual_modes, is_inside, read_json, reading, sha256_of
 from ablate.study import Study, declaration
 
 Kind = Literal["mix", "train", "evaluation"]
@@ -70,6 +74,10 @@ class Manifest:
     datasets: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
     """Label -> data set as it is recorded -> what it is called where this label is used, if that is another name: the
     name of a data set is that of its folder, and two folders may hold the same."""
+    content_bytes: dict[str, int] = dataclasses.field(default_factory=dict)
+    """File name in the folder -> size; empty in manifests that were written before sizes were recorded."""
+    checksum: str = ""
+    """Digest of all other fields as they were written; empty in manifests of before."""
 
     def dataset_names(self, study: str) -> dict[str, str]:
         """Return data set as it is recorded -> its name in a study, where that is another one."""
@@ -106,22 +114,68 @@ class ResultStore:
     def find(self, kind: Kind, recipe: Mapping[str, Any]) -> Manifest | None:
         """Return the manifest of the stage with this full recipe, or None when it is not complete.
 
-        Raises UserError when the folder of that id holds another recipe, or a file named by the manifest is gone.
+        Raises UserError when the folder of that id holds another recipe, or a file named by the manifest is gone or
+        has another size; the content is looked at by `checked` and `whole`.
         """
         stage_id = digest(recipe)
         folder = self.folder(kind, stage_id)
         manifest = read_manifest(folder)
         if manifest is None:
             return None
-        if manifest.recipe != json.loads(json.dumps(recipe)):
-            raise UserError(
-                f"{folder / 'manifest.json'} holds another recipe under the id {stage_id}; two recipes share a digest "
-                f"or the file was edited: move the folder away and run again"
-            )
-        for name in manifest.content_sha256:
-            if not (folder / name).is_file():
-                raise UserError(f"{folder / name} is named by the manifest and missing; delete {folder} and run again")
+        if not is_same_but_for_secrets(manifest.recipe, json.loads(json.dumps(recipe))):
+            raise _another_recipe(folder)
+        self._refuse_damage(manifest, manifest.content_sha256, with_content=False)
         return manifest
+
+    def checked(self, manifest: Manifest, name: str) -> Path:
+        """Return a file of a complete stage: every reader of results opens what this returns, and nothing else.
+
+        The file has the size and digest that its manifest records, checked once per process. Raises UserError, with
+        what to delete, for one that is missing, was changed, lies outside the folder, or is not among its files.
+        """
+        folder = self.folder(manifest.kind, manifest.id)
+        if name not in manifest.content_sha256:
+            raise UserError(f"{folder} has no file {name} that its manifest vouches for; {self.remedy(manifest)}")
+        self._refuse_damage(manifest, [name])
+        return folder / name
+
+    def whole(self, manifest: Manifest, under: str = "") -> Path:
+        """Return the folder of a complete stage, or one in it, all files of which were checked as `checked` does.
+
+        In folders that hold recorded files nothing else may lie: it would be read with them.
+        """
+        top = self.folder(manifest.kind, manifest.id)
+        folder = top / under
+        names = [name for name in manifest.content_sha256 if not under or name.startswith(f"{under}/")]
+        if not names:
+            raise UserError(f"{folder} has no file that its manifest vouches for; {self.remedy(manifest)}")
+        self._refuse_damage(manifest, names)
+        for inner in sorted({(top / name).parent for name in names} - {top}):
+            for path in sorted(inner.iterdir()):
+                known = str(path.relative_to(top))
+                is_known = known in manifest.content_sha256 or any(name.startswith(f"{known}/") for name in names)
+                if not is_known and not path.name.startswith("."):
+                    raise UserError(f"{path} is not among the files that the manifest of {top} names; move it away")
+        return folder
+
+    def remedy(self, manifest: Manifest) -> str:
+        """Return what to do about a damaged stage, as the end of a message."""
+        names = ", ".join(f"{label} seed {manifest.seed}" for label in manifest.labels[:3])
+        folder = self.folder(manifest.kind, manifest.id)
+        return f"delete {folder} and issue the command that made it again ({names})"
+
+    def fault(self, manifest: Manifest, name: str, *, with_content: bool = True) -> str:
+        """Return what is wrong with a file of a stage, as words that follow its name, or nothing."""
+        folder = self.folder(manifest.kind, manifest.id)
+        size = manifest.content_bytes.get(name)
+        return fault_of(folder, name, manifest.content_sha256[name], size, with_content=with_content)
+
+    def _refuse_damage(self, manifest: Manifest, names: Iterable[str], *, with_content: bool = True) -> None:
+        for name in names:
+            words = self.fault(manifest, name, with_content=with_content)
+            if words:
+                place = self.folder(manifest.kind, manifest.id) / name
+                raise UserError(f"{place} {words}; {self.remedy(manifest)}")
 
     @contextlib.contextmanager
     def making(self, kind: Kind, recipe: Mapping[str, Any]) -> Iterator[Path | None]:
@@ -156,9 +210,13 @@ class ResultStore:
         started: str,
         declared: str = "",
     ) -> Manifest:
-        """Write the manifest of a finished stage, last and by rename, with the digest of each of its files."""
+        """Write the manifest of a finished stage, last and by rename, with size and digest of each of its files.
+
+        Secrets stay out of it, and the id is that of the recipe with them. Returns the manifest as it was written.
+        """
         stage_id = digest(recipe)
         folder = self.folder(kind, stage_id)
+        give_usual_modes([folder / name for name in files])
         for name in files:  # on the disk before the manifest that vouches for them
             with open(folder / name, "rb") as file:
                 os.fsync(file.fileno())
@@ -169,7 +227,8 @@ class ResultStore:
             recipe=dict(recipe),
             seed=seed,
             labels=(label,),
-            content_sha256={name: sha256_of(folder / name) for name in files},
+            content_sha256={name: digest_of(folder / name) for name in files},
+            content_bytes={name: (folder / name).stat().st_size for name in files},
             counts=dict(counts),
             git=git_state(),
             packages=package_versions(),
@@ -179,20 +238,22 @@ class ResultStore:
             finished=now(),
             declared=declared,
         )
-        _write_manifest(folder, manifest)
-        return manifest
+        return _write_manifest(folder, manifest)
 
     def add_label(self, kind: Kind, stage_id: str, label: str, datasets: Mapping[str, str] | None = None) -> None:
         """Record one more name under which a complete stage was asked for, and what its data sets are called there.
 
-        `datasets`: data set as it is recorded -> its name, of those that have another one.
+        `datasets`: data set as it is recorded -> its name, of those that have another one. Where nothing can be
+        written, the stage is still there to be read: then it is only said.
         """
-        folder, names = self.folder(kind, stage_id), dict(datasets or {})
+        folder, label, names = self.folder(kind, stage_id), scrub_text(label), dict(datasets or {})
 
         def lacks(manifest: Manifest | None) -> bool:
             return manifest is not None and (label not in manifest.labels or manifest.datasets.get(label, {}) != names)
 
-        if lacks(read_manifest(folder)):
+        if not lacks(read_manifest(folder)):
+            return
+        with self.tolerating_no_space(f"{folder} does not get the name {label}"):
             with Lock(self.root / "locks" / f"label-{stage_id}.json"):
                 manifest = read_manifest(folder)
                 if manifest is not None and lacks(manifest):
@@ -200,6 +261,16 @@ class ResultStore:
                     known = {name: found for name, found in manifest.datasets.items() if name != label}
                     known |= {label: names} if names else {}
                     _write_manifest(folder, dataclasses.replace(manifest, labels=labels, datasets=known))
+
+    @contextlib.contextmanager
+    def tolerating_no_space(self, lost: str) -> Iterator[None]:
+        """Say on standard error what is `lost` when a disk is full or read-only, for what no result depends on."""
+        try:
+            yield
+        except OSError as error:
+            if not disk_trouble(error) and error.errno not in (errno.EACCES, errno.EPERM):
+                raise
+            print(f"{lost}: {disk_trouble(error) or error.strerror}", file=sys.stderr)
 
     def manifests(self, kind: Kind) -> Iterator[Manifest]:
         """Yield the manifests of all complete stages of a kind, by label and seed: an order that no hash decides."""
@@ -262,7 +333,7 @@ class ResultStore:
 
     def vectors(self, train_id: str, corpus_digest: str) -> Path:
         """Return where the vectors of a corpus under a trained model are kept between searches; free to be deleted."""
-        return self.root / "vectors" / f"{train_id}-{corpus_digest}.npy"
+        return self.root / "vectors" / f"{train_id}-{corpus_digest}.npz"
 
     def by_arm(self, kind: Kind, study: str) -> dict[tuple[str, int], Manifest]:
         """Return the complete stages of a kind in a study by arm and seed; a stage with two labels comes twice.
@@ -271,6 +342,7 @@ class ResultStore:
         same seed, because a name then stands for two recipes.
         """
         labels = [(label, manifest) for manifest in self.manifests(kind) for label in manifest.labels]
+        study = scrub_text(study)
         found: dict[tuple[str, int], Manifest] = {}
         for label, manifest in labels:
             name, _, arm = label.partition("/")
@@ -305,7 +377,7 @@ class ResultStore:
             path.parent.mkdir(parents=True, exist_ok=True)
             with self.lock(f"declare-{study.digest}"):
                 if not path.is_file():
-                    content = {"declared_at": now(), "study": declaration(study)}
+                    content = {"declared_at": now(), "study": scrub_texts(declaration(study))}
                     write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False))
         return study.digest
 
@@ -316,35 +388,82 @@ class ResultStore:
         """
         found: dict[str, dict[str, Any]] = {}
         for path in self._of_study("studies", study_name).glob("*.json"):
-            content = _read_json(path)
-            if content is None or set(content) != {"declared_at", "study"}:
+            content = read_json(path, "move it away")
+            if not isinstance(content, dict) or set(content) != {"declared_at", "study"}:
                 raise UserError(f"{path} is not a readable declaration of a study; move it away")
             found[path.stem] = content
-        return dict(sorted(found.items(), key=lambda item: (item[1]["declared_at"], item[0])))
+        return dict(sorted(found.items(), key=lambda item: (str(item[1]["declared_at"]), item[0])))
 
     def failure_file(self, study_name: str, label: str, seed: int) -> Path:
         """Return where the failure of a run is described, whether it failed or not."""
-        return self._of_study("failures", study_name) / f"{_file_name(label)}-s{seed}.txt"
+        return self._of_study("failures", study_name) / f"{_file_name(scrub_text(label))}-s{seed}.txt"
 
     def keep_failure(self, study_name: str, label: str, seed: int, text: str) -> Path:
         """Write what went wrong in a run and return the file; it stays until the run succeeds."""
         path = self.failure_file(study_name, label, seed)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text)
+        write_atomically(path, scrub_text(text))
         return path
 
     def _of_study(self, folder: str, study_name: str) -> Path:
         check_name("study", study_name)
-        return self.root / folder / _file_name(study_name)
+        return self.root / folder / _file_name(scrub_text(study_name))
 
     def damaged(self, manifest: Manifest) -> list[str]:
-        """Return the files of a stage that are missing or whose digest is not the recorded one."""
-        folder = self.folder(manifest.kind, manifest.id)
-        return [
-            name
-            for name, expected in manifest.content_sha256.items()
-            if not (folder / name).is_file() or sha256_of(folder / name) != expected
-        ]
+        """Return the files of a stage that are missing or whose size or digest is not the recorded one."""
+        return [name for name in manifest.content_sha256 if self.fault(manifest, name)]
+
+    def workload(self, train_id: str) -> Workload | None:
+        """Return the totals of a training, counted before it starts, or None where they are not there.
+
+        Raises UserError for a file that cannot be read, was changed, or belongs to another training.
+        """
+        path = self.folder("train", train_id) / WORKLOAD_FILE
+        if not os.path.lexists(path):
+            return None
+        remedy = f"delete {path} and issue the run's command again"
+        values = read_json(path, remedy)
+        sums = {"train", "digest"}  # of before there were any: mix, labels and counts alone
+        if not isinstance(values, dict) or {*values} - sums != {"mix", "labels", "counts"} or not (
+            isinstance(values["mix"], str)
+            and _is_texts(values["labels"])
+            and isinstance(values["counts"], dict)
+            and all(type(count) is int for count in values["counts"].values())
+        ):
+            raise UserError(f"{path} is not a record of a training's totals; {remedy}")
+        found = Workload(train_id, values["mix"], tuple(values["labels"]), values["counts"])
+        if sums & {*values} and (values.get("train"), values.get("digest")) != (train_id, digest(found)):
+            raise UserError(f"{path} was changed, or belongs to another training than {train_id}; {remedy}")
+        return found
+
+    def keep_workload(self, workload: Workload) -> None:
+        """Write the totals of a training under the names that it was asked for by."""
+        folder = self.folder("train", workload.train)
+        folder.mkdir(parents=True, exist_ok=True)
+        values = dataclasses.asdict(workload)
+        write_atomically(folder / WORKLOAD_FILE, json.dumps({**values, "digest": digest(workload)}))
+
+    def workloads(self) -> Iterator[Workload]:
+        """Yield the totals of all trainings, finished or only counted, in order of their ids."""
+        for path in sorted((self.root / FOLDERS["train"]).glob(f"*/{WORKLOAD_FILE}")):
+            found = self.workload(path.parent.name)
+            if found is not None:
+                yield found
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The totals of a training, and the names that it was asked for by."""
+
+    train: str
+    mix: str
+    labels: tuple[str, ...]
+    counts: dict[str, int]
+
+
+def stage_label(study: str, arm: str) -> str:
+    """Return the name under which a stage is recorded, `study/arm`, without what looks like a secret."""
+    return scrub_text(f"{study}/{arm}")
 
 
 def _listed(manifests: list[Manifest], limit: int = 12) -> str:
@@ -370,20 +489,120 @@ def is_deterministic(manifest: Manifest) -> bool:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """Return the manifest in a folder, or None when there is none; raises UserError when it cannot be read."""
+    """Return the manifest in the folder of a stage, or None when there is none.
+
+    Raises UserError when it is no manifest, names files outside its folder, was changed since it was written, or is
+    that of another stage: the digest of its recipe must be its id, and its id the name of the folder.
+    """
     path = folder / "manifest.json"
     if not path.is_file():
         return None
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        values["parents"], values["labels"] = tuple(values["parents"]), tuple(values["labels"])
-        return Manifest(**values)
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} is not a readable manifest ({error}); delete {folder} and run again") from error
+    remedy = f"delete {folder} and run again"
+    values = read_json(path, remedy)
+    with reading(path, remedy):  # digests are taken of what may be anything
+        wrong = _misshapen(values)
+        if wrong:
+            raise UserError(f"{path} is not a readable manifest ({wrong}); {remedy}")
+        if values["id"] != folder.name or FOLDERS[values["kind"]] != folder.parent.name:
+            raise UserError(f"{path} is the manifest of {values['kind']} {values['id']}, of another folder; {remedy}")
+        if not is_scrubbed(values["recipe"]) and digest(values["recipe"]) != values["id"]:
+            raise _another_recipe(folder)
+        manifest = Manifest(**{**values, "parents": tuple(values["parents"]), "labels": tuple(values["labels"])})
+        if manifest.checksum and manifest.checksum != _checksum(manifest):
+            raise UserError(f"{path} was changed after it was written (its checksum is that of other values); {remedy}")
+        return manifest
 
 
-def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    write_atomically(folder / "manifest.json", json.dumps(dataclasses.asdict(manifest), indent=1, sort_keys=True))
+def _another_recipe(folder: Path) -> UserError:
+    return UserError(
+        f"{folder / 'manifest.json'} holds another recipe under the id {folder.name}; two recipes share a digest or "
+        f"the file was edited: move the folder away and run again"
+    )
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _is_named(value: Any, is_item: Callable[[Any], bool]) -> bool:
+    return isinstance(value, dict) and all(map(is_item, value.values()))
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{12,64}", value) is not None
+
+
+def _is_finite(value: Any) -> bool:
+    """Return whether plain values are without NaN and infinities, which have no place in JSON and no digest."""
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    return all(map(_is_finite, value)) if isinstance(value, list) else type(value) is not float or math.isfinite(value)
+
+
+_SHAPE: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "kind": (lambda value: isinstance(value, str) and value in FOLDERS, "mix, train or evaluation"),
+    "id": (_is_id, "at least 12 hex digits"),
+    "parents": (lambda value: isinstance(value, list) and all(map(_is_id, value)), "a list of ids"),
+    "recipe": (lambda value: isinstance(value, dict), "an object"),
+    "seed": (_is_size, "a whole number from 0"),
+    "labels": (_is_texts, "a list of texts"),
+    "content_sha256": (
+        lambda value: _is_named(value, lambda item: isinstance(item, str)) and all(map(is_inside, value)),
+        "an object of digests by files inside the folder",
+    ),
+    "counts": (lambda value: isinstance(value, dict), "an object"),
+    "git": (lambda value: isinstance(value, dict), "an object"),
+    "packages": (lambda value: _is_named(value, lambda item: isinstance(item, str)), "an object of texts"),
+    "hardware": (lambda value: isinstance(value, dict), "an object"),
+    "cost": (lambda value: _is_named(value, _is_number), "an object of numbers"),
+    "started": (lambda value: isinstance(value, str), "text"),
+    "finished": (lambda value: isinstance(value, str), "text"),
+    "declared": (lambda value: isinstance(value, str), "text"),
+    "datasets": (
+        lambda value: _is_named(value, lambda names: _is_named(names, lambda name: isinstance(name, str))),
+        "an object of names of data sets by label",
+    ),
+    "content_bytes": (lambda value: _is_named(value, _is_size), "an object of sizes"),
+    "checksum": (lambda value: isinstance(value, str), "text"),
+}
+"""Field of a manifest -> what it must be, as a test and in words."""
+
+
+def _misshapen(values: Any) -> str:
+    """Return which field of a manifest is missing, unknown or of another kind, in words, or nothing."""
+    if not isinstance(values, dict) or not _is_finite(values):
+        return "no JSON object of finite values"
+    for field in dataclasses.fields(Manifest):
+        is_right, words = _SHAPE[field.name]
+        if field.name in values:
+            if not is_right(values[field.name]):
+                return f"{field.name} is {json.dumps(values[field.name])[:80]}, which must be {words}"
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            return f"{field.name} is missing, which must be {words}"
+    unknown = [name for name in values if name not in _SHAPE]
+    return f"{unknown[0][:80]!r} is no field of a manifest" if unknown else ""
+
+
+def _checksum(manifest: Manifest) -> str:
+    """Return the digest of a manifest as its file holds it, but for the checksum."""
+    return digest(json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(manifest, checksum="")))))
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> Manifest:
+    """Write a manifest without secrets, and return it as it was written."""
+    values = scrub_texts(dataclasses.asdict(manifest))
+    written = Manifest(**{**values, "parents": tuple(values["parents"]), "labels": tuple(values["labels"])})
+    written = dataclasses.replace(written, checksum=_checksum(written))
+    write_atomically(folder / "manifest.json", json.dumps(dataclasses.asdict(written), indent=1, sort_keys=True))
+    return written
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -397,12 +616,6 @@ def write_atomically(path: Path, text: str) -> None:
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def safe_name(text: str) -> str:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -25,6 +26,7 @@ from ablate.config import Recipe, RunConfig, build_run
 from ablate.explain import explained, in_words
 from ablate.records import UserError
 from ablate.study import build_study
+from ablate.terminal import one_line, safe_output
 
 if TYPE_CHECKING:
     from ablate.model.distributed import World
@@ -50,7 +52,7 @@ def main(values: DictConfig) -> float | tuple[float, ...] | None:
         message = running.user_message(error)
         if message is None:
             raise
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {one_line(message)}", file=sys.stderr)
         raise SystemExit(2) from None
     return None
 
@@ -88,7 +90,7 @@ def execute(
     if config.runtime.plan_only:
         display.show_plan(run)
         return {}
-    with stages.processes(run) as world:
+    with safe_output(errors=False), stages.processes(run) as world:
         if world.leads:
             return lead(run, world, compared_with, watch)
         stages.follow(run, world)
@@ -105,7 +107,8 @@ def lead(run: Run, world: World, compared_with: Recipe | None, watch: Watch | No
         if until == "scores":
             display.show_baseline(run, stages.make_scores(run, ranker)[0])
         return {}
-    with stages.whole_run_lock(run), stages.Recorder(run).open() as recorder:
+    lock = contextlib.nullcontext() if run.is_complete else stages.whole_run_lock(run)
+    with lock, stages.Recorder(run).open() as recorder:
         stages.check_model(run)
         mix, mix_manifest = stages.make_mix(run)
         workload = stages.make_workload(run, mix)

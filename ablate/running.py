@@ -21,6 +21,7 @@ from ablate.lock import Lock
 from ablate.planning import Cell, duration, is_done, is_running
 from ablate.records import UserError
 from ablate.results import ResultStore, disk_trouble, now
+from ablate.terminal import one_line
 
 POLL_S = 0.5
 """Between looks at cells that other processes work on."""
@@ -265,7 +266,7 @@ def failure_text(error: Exception) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error) or type(error).__name__
 
 
 def _claim_name(cell: Cell) -> str:

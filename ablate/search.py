@@ -13,14 +13,18 @@ import shutil
 import sys
 import unicodedata
 import uuid
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablate.export import add_trust
 from ablate.finished import FinishedRun, find_run
 from ablate.records import Passage, UserError
 from ablate.results import ResultStore, disk_trouble
+from ablate.stored import UNREADABLE
+from ablate.terminal import one_line, safe_output
 
 if TYPE_CHECKING:
     from ablate.evaluation.rankings import Ranking
@@ -84,31 +88,35 @@ def vectors_of(run: FinishedRun, encoder: BiEncoder, corpus: Corpus) -> Any:
     """Return the vectors (D, H) of a corpus, from the results folder where they are known, else encoded and kept."""
     import numpy as np
 
-    path = run.store.vectors(run.manifest.id, corpus.digest)
+    path, of = run.store.vectors(run.manifest.id, corpus.digest), f"{run.manifest.id} {corpus.digest}"
     shape = (len(corpus.documents), encoder.network.config.hidden_size)
     if path.is_file():
         try:
-            known = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError, OSError):
-            known = np.empty(0)
-        if known.shape == shape and known.dtype == np.float32 and np.isfinite(known).all():
+            with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:  # each member has a checksum
+                known, said = file["vectors"], str(file["of"])
+        except (*UNREADABLE, zipfile.BadZipFile):
+            known, said = np.empty(0), ""
+        if said == of and known.shape == shape and known.dtype == np.float32 and np.isfinite(known).all():
             return known
         print(f"{path} is not readable as vectors of this corpus: encoding again", file=sys.stderr)
     found = encoder.encode_passages(list(corpus.documents.values()), progress=f"{corpus.name}: documents")
-    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with open(draft, "wb") as file:
-            np.save(file, found, allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with run.store.tolerating_no_space(f"the vectors of {corpus.name} are not kept"):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(draft, "wb") as file:
+                np.savez(file, allow_pickle=False, vectors=found, of=np.array(of))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
     return found
 
 
-def find(run: FinishedRun, corpus: Corpus, query: str, instruction: str) -> tuple[list[Ranking], bool]:
+def find(
+    run: FinishedRun, encoder: BiEncoder, corpus: Corpus, query: str, instruction: str
+) -> tuple[list[Ranking], bool]:
     """Return the rankings of all documents without and with the instruction, and whether the query had to be cut.
 
     One ranking when there is no instruction.
@@ -116,7 +124,6 @@ def find(run: FinishedRun, corpus: Corpus, query: str, instruction: str) -> tupl
     from ablate.evaluation.search import search
     from ablate.model.device import resolve_device
 
-    encoder = run.encoder()
     encoder.to(resolve_device("auto"))
     posed = [(query, "")] + ([(query, instruction)] if instruction else [])
     vectors = vectors_of(run, encoder, corpus)
@@ -229,18 +236,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     where.add_argument("--set", help="which of the run's evaluation sets (default: its first)")
     parser.add_argument("--top", type=int, default=10, help="documents to show (default: 10)")
     parser.add_argument("--results", default="results", help="folder of results (default: results)")
-    options = parser.parse_args(arguments)
+    add_trust(parser)
+    with safe_output():
+        return _search(parser.parse_args(arguments))
+
+
+def _search(options: argparse.Namespace) -> int:
     try:
         if options.top < 1:
             raise UserError(f"--top {options.top} shows nothing; give 1 or more")
         if not options.query.strip():
             raise UserError("the query is empty; give at least a word")
         run = find_run(ResultStore(options.results), options.run)
+        run.loadable(trust_remote_code=options.trust_remote_code)
         corpus = corpus_of_file(options.corpus) if options.corpus else corpus_of_run(run, options.set)
-        rankings, cut = find(run, corpus, options.query, options.instruction)
+        encoder = run.encoder(trust_remote_code=options.trust_remote_code)
+        rankings, cut = find(run, encoder, corpus, options.query, options.instruction)
     except (UserError, OSError) as error:
         message = (disk_trouble(error) or str(error)) if isinstance(error, OSError) else str(error)
-        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        print(f"error: {one_line(message)}", file=sys.stderr)
         return 2
     table = side_by_side(
         corpus,

@@ -35,7 +35,8 @@ from ablate.evaluation.rankers import Dense, Ranker, plain_ranker
 from ablate.evaluation.vectors import Retrieval
 from ablate.metering import Meter
 from ablate.records import EvaluationSet, UserError
-from ablate.results import WORKLOAD_FILE, Lock, Manifest, ResultStore, now, write_atomically
+from ablate.results import Kind, Lock, Manifest, ResultStore, Workload, now, stage_label, write_atomically
+from ablate.secrets import scrub_texts
 from ablate.tracking import Tracker, ledger_steps, open_tracker
 
 if TYPE_CHECKING:  # torch and transformers are loaded by the first stage that has work to do
@@ -85,7 +86,14 @@ class Run:
     @property
     def label(self) -> str:
         """Under which study and arm the stages of this run are recorded."""
-        return f"{self.config.runtime.study}/{self.config.runtime.label}"
+        return stage_label(self.config.runtime.study, self.config.runtime.label)
+
+    @cached_property
+    def is_complete(self) -> bool:
+        """Whether every stage was complete when this was asked first: then nothing needs to be written or locked."""
+        from ablate.planning import Cell, is_done
+
+        return is_done(self.store, Cell((), self.config.runtime.label, self.config.seed, self.config, self.identity))
 
     @cached_property
     def hardware(self) -> dict[str, Any]:
@@ -193,7 +201,6 @@ def prepare(config: RunConfig, *, declared: str = "", opened: dict[Any, Any] | N
             )
     backbone = open_once(resolve_backbone, config.recipe.model)
     store = ResultStore(config.runtime.results)
-    store.open()
     revisions = Revisions(
         source.revision, backbone.revision, evaluation="" if elsewhere is None else test_beds.revision
     )
@@ -205,6 +212,8 @@ def prepare(config: RunConfig, *, declared: str = "", opened: dict[Any, Any] | N
         revisions = dataclasses.replace(revisions, ranker=ranker.parameters)
     identity = identify(config.recipe, config.seed, revisions)
     run = Run(config, source, test_beds, backbone, identity, revisions, store, declared=declared)
+    if not (config.runtime.plan_only or run.is_complete):
+        store.open()
     fetched = isinstance(elsewhere, MtebSource) and config.runtime.until != "mix"
     if fetched and store.find("evaluation", identity.evaluation) is None:
         for name in sets:  # a missing package, file or network is told before the training, not after it
@@ -327,9 +336,19 @@ def make_mix(run: Run) -> tuple[Mix, Manifest]:
                 declared=run.declared,
             )
     store.add_label("mix", identity.mix_id, run.label)
-    manifest = store.find("mix", identity.mix)
+    manifest = _found(run, "mix", identity.mix)
+    return read_mix(store.whole(manifest), manifest.counts), manifest
+
+
+def _found(run: Run, kind: Kind, recipe: dict[str, Any]) -> Manifest:
+    """Return the manifest of a complete stage whose files are all undamaged; raises UserError where one is not.
+
+    All, and not only those that are read here: whoever issues the command again learns of every damaged file.
+    """
+    manifest = run.store.find(kind, recipe)
     assert manifest is not None
-    return read_mix(store.folder("mix", identity.mix_id), manifest.counts), manifest
+    run.store.whole(manifest)
+    return manifest
 
 
 def look_at_data(run: Run, mix: Mix) -> tuple[str, ...]:
@@ -348,20 +367,17 @@ def look_at_data(run: Run, mix: Mix) -> tuple[str, ...]:
 
 def make_workload(run: Run, mix: Mix) -> dict[str, Any]:
     """Count tokens, steps and encoder passes of training on the mix, or read the counts back."""
-    folder = run.store.folder("train", run.identity.train_id)
-    path = folder / WORKLOAD_FILE
-    if path.is_file():
-        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    else:
+    store, identity = run.store, run.identity
+    known = store.workload(identity.train_id)
+    if known is None:
         from ablate.model.workload import measure_workload
 
-        workload = measure_workload(mix.groups, mix.passages, run.template, run.config.recipe.train, run.config.seed)
-        known = {"mix": run.identity.mix_id, "labels": [], "counts": dataclasses.asdict(workload)}
-    if run.label not in known["labels"]:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps({**known, "labels": [*known["labels"], run.label]}))
-    counts: dict[str, Any] = known["counts"]
-    return counts
+        totals = measure_workload(mix.groups, mix.passages, run.template, run.config.recipe.train, run.config.seed)
+        known = Workload(identity.train_id, identity.mix_id, (), dataclasses.asdict(totals))
+    if run.label not in known.labels:
+        with store.tolerating_no_space(f"the totals of {identity.train_id} do not get the name {run.label}"):
+            store.keep_workload(dataclasses.replace(known, labels=(*known.labels, run.label)))
+    return dict(known.counts)
 
 
 def processes(run: Run) -> contextlib.AbstractContextManager[World]:
@@ -376,7 +392,7 @@ def follow(run: Run, world: World) -> None:
     if world.is_called():
         manifest = run.store.find("mix", run.identity.mix)
         assert manifest is not None
-        mix = read_mix(run.store.folder("mix", manifest.id), manifest.counts)
+        mix = read_mix(run.store.whole(manifest), manifest.counts)
         _fit(run, mix, run.untrained().to(run.device), world, lambda step, values: None, None)
 
 
@@ -422,9 +438,8 @@ def make_model(
             report = _fit(run, mix, encoder, world, tracker.log, on_dev if config.runtime.dev_set else None)
             shutil.rmtree(folder / "model", ignore_errors=True)
             encoder.save(folder / "model")
-            write_atomically(
-                folder / "config.json", json.dumps({"recipe": plain(config.recipe), "seed": config.seed}, indent=1)
-            )
+            written = scrub_texts({"recipe": plain(config.recipe), "seed": config.seed})
+            write_atomically(folder / "config.json", json.dumps(written, indent=1))
             files = sorted(str(path.relative_to(folder)) for path in (folder / "model").rglob("*") if path.is_file())
             counts = {**workload, **dataclasses.asdict(report), **_losses(folder / "ledger.jsonl")}
             cost = {"train_s": counts.pop("seconds"), **meter.cost()}
@@ -446,9 +461,7 @@ def make_model(
                 tracker.artifact(folder / "model", name=f"model-{identity.train_id}", kind="model")
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     store.add_label("train", identity.train_id, run.label)
-    manifest = store.find("train", identity.train)
-    assert manifest is not None
-    return manifest
+    return _found(run, "train", identity.train)
 
 
 def _losses(ledger: Path) -> dict[str, float]:
@@ -463,7 +476,8 @@ def trained(run: Run) -> BiEncoder:
     """Load the trained model of a run from its folder."""
     from ablate.model.encoder import BiEncoder
 
-    return BiEncoder.load(run.store.folder("train", run.identity.train_id) / "model", run.config.recipe.model)
+    folder = run.store.whole(_found(run, "train", run.identity.train), "model")
+    return BiEncoder.load(folder, run.config.recipe.model)
 
 
 def measure_dev(run: Run, encoder: BiEncoder) -> dict[str, float]:
@@ -505,7 +519,7 @@ def make_scores(run: Run, ranker: RankerName, recorder: Recorder | None = None) 
     identity, store, config = run.identity, run.store, run.config
     own = ranker == config.recipe.ranker
     recipe = identity.evaluation if own else identity.untouched
-    label = run.label if own else f"{config.runtime.study}/{ranker}"
+    label = run.label if own else stage_label(config.runtime.study, ranker)
     started, meter = now(), Meter(run.device)
     with store.making("evaluation", recipe) as folder:
         if folder is not None:
@@ -543,11 +557,10 @@ def make_scores(run: Run, ranker: RankerName, recorder: Recorder | None = None) 
                 started=started,
                 declared=run.declared,
             )
-    manifest = store.find("evaluation", recipe)
-    assert manifest is not None
-    names = _names_here(run, manifest)
+    names = _names_here(run, _found(run, "evaluation", recipe))
     store.add_label("evaluation", digest(recipe), label, names)
-    return renamed(read_evaluation(store.folder("evaluation", digest(recipe))), names), manifest
+    manifest = _found(run, "evaluation", recipe)
+    return renamed(read_evaluation(store.whole(manifest)), names), manifest
 
 
 def _names_here(run: Run, manifest: Manifest) -> dict[str, str]:

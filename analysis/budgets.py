@@ -17,7 +17,7 @@ from typing import Any
 
 from ablate.config import Budget, build, digest
 from ablate.records import UserError
-from ablate.results import WORKLOAD_FILE, Manifest, ResultStore
+from ablate.results import Manifest, ResultStore, stage_label
 from ablate.study import Study
 from analysis.cli import add_study, command, finish, write_text
 from analysis.declared import claim_weights, newest_declared
@@ -63,9 +63,8 @@ def read_arms(store: ResultStore, study: str) -> list[ArmTotals]:
 def _trainings(store: ResultStore) -> dict[tuple[str, str], dict[str, Any]]:
     """Return the counts of each training by its mix and label: finished ones, and those that are only counted yet."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for path in sorted(store.folder("train", "x").parent.glob(f"*/{WORKLOAD_FILE}")):
-        workload = json.loads(path.read_text(encoding="utf-8"))
-        found.update({(workload["mix"], label): workload["counts"] for label in workload["labels"]})
+    for workload in store.workloads():
+        found.update({(workload.mix, label): workload.counts for label in workload.labels})
     for manifest in store.manifests("train"):
         found.update({(manifest.parents[0], label): manifest.counts for label in manifest.labels})
     return found
@@ -76,7 +75,7 @@ def _totals(
 ) -> ArmTotals:
     counts: list[dict[str, Any]] = []
     for manifest in mixes.values():
-        counts.append({**trainings.get((manifest.id, f"{study}/{arm}"), {}), **manifest.counts})
+        counts.append({**trainings.get((manifest.id, stage_label(study, arm)), {}), **manifest.counts})
     totals = {
         name: fmean(one[name] for one in counts) if all(name in one for one in counts) else None for name in COLUMNS
     }

@@ -12,16 +12,16 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from ablate.config import diff, flatten
-from ablate.evaluation.storage import JUDGMENTS_FILE, judgments_digest, read_judgments
+from ablate.evaluation.storage import JUDGMENTS_FILE, NOTES_FILE, judgments_digest, read_judgments
 from ablate.records import UserError
-from ablate.results import Manifest, ResultStore, sha256_of
+from ablate.results import FOLDERS, Manifest, ResultStore
+from ablate.stored import read_json
 from ablate.study import Study
 from analysis.budgets import ArmTotals, idle_factors, same_recipes, unmatched
-from analysis.collect import SCORES_FILE
+from analysis.collect import read_columns
 from analysis.declared import expected_runs
 from analysis.runs import ArmRun, by_arm, deterministic_arms, seeds_of
 
@@ -157,9 +157,14 @@ def _candidate_lists(evidence: Evidence, run: ArmRun) -> dict[str, str]:
 
 
 def _notes(store: ResultStore, run: ArmRun) -> dict[str, Any]:
-    path = store.folder("evaluation", run.evaluation.id) / "notes.json"
-    notes: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return notes
+    """Return the notes of an evaluation, none for a file that cannot be read (it is among the damaged ones)."""
+    if NOTES_FILE not in run.evaluation.content_sha256:
+        return {}
+    try:
+        notes = read_json(store.checked(run.evaluation, NOTES_FILE), store.remedy(run.evaluation))
+    except UserError:
+        return {}
+    return notes if isinstance(notes, dict) else {}
 
 
 def _protocol(evidence: Evidence) -> tuple[bool, str]:
@@ -205,7 +210,7 @@ def judgments_by_run(evidence: Evidence) -> dict[str, dict[str, str]]:
             continue
         if content not in by_content:
             try:
-                sets = read_judgments(evidence.store.folder("evaluation", one.id))
+                sets = read_judgments(evidence.store.checked(one, JUDGMENTS_FILE).parent)
             except (UserError, OSError):  # it is among the damaged files
                 continue
             bare = {name: dataclasses.replace(one_set, provenance={}) for name, one_set in sets.items()}
@@ -358,13 +363,12 @@ def _damaged(evidence: Evidence) -> tuple[bool, str]:
     wrong: list[str] = []
     counts: dict[str, int] = {}
     for one in tqdm(evidence.stages, desc="files", disable=not sys.stderr.isatty(), leave=False):
-        folder = evidence.store.folder(one.kind, one.id)
-        for name, expected in one.content_sha256.items():
+        place = f"{FOLDERS[one.kind]}/{one.id}"
+        for name in one.content_sha256:
             unread = one.kind == "train" and name.startswith("model/") and not evidence.with_models
-            if not (folder / name).is_file():
-                wrong.append(f"{folder.parent.name}/{one.id}/{name} is missing")
-            elif not unread and sha256_of(folder / name) != expected:
-                wrong.append(f"{folder.parent.name}/{one.id}/{name} was changed")
+            fault = evidence.store.fault(one, name, with_content=not unread)
+            if fault:
+                wrong.append(f"{place}/{name} {fault}")
             counts["there" if unread else "read"] = counts.get("there" if unread else "read", 0) + 1
     if wrong:
         return False, _some(wrong)
@@ -393,9 +397,8 @@ CHECKS: tuple[tuple[str, Callable[[Evidence], tuple[bool, str]]], ...] = (
 def _columns(store: ResultStore, run: ArmRun, names: Sequence[str]) -> pa.Table | None:
     """Return columns of the scores of a run, None for a file that cannot be read (it is among the damaged ones)."""
     try:
-        path = store.folder("evaluation", run.evaluation.id) / SCORES_FILE
-        return pq.read_table(path, columns=list(names), use_threads=False)
-    except (OSError, pa.ArrowException):
+        return read_columns(store, run.evaluation, names)
+    except UserError:
         return None
 
 

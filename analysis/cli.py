@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ablate.records import UserError
+from ablate.terminal import one_line, safe_output
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,12 +48,13 @@ def add_study(made: argparse.ArgumentParser, *, needed: bool = True) -> None:
 def finish(run: Callable[[argparse.Namespace], None], made: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     """Run a command and return its exit code; a user's mistake is one line on standard error and exit code 2."""
     try:
-        run(made.parse_args(argv))
+        with safe_output():
+            run(made.parse_args(argv))
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output, such as `head`, has enough of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (UserError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
 

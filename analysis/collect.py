@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ablate.records import UserError
-from ablate.results import ResultStore
+from ablate.results import Manifest, ResultStore
+from ablate.stored import reading
 from analysis.budgets import remarks
 from analysis.cli import add_study, command, finish, write_parquet
 from analysis.runs import deterministic_arms, read_runs
@@ -32,15 +33,28 @@ def collect(store: ResultStore, study: str) -> pa.Table:
     """
     parts = []
     for (arm, seed), manifest in sorted(store.by_arm("evaluation", study).items(), key=lambda item: item[0]):
-        scores = pq.read_table(store.folder("evaluation", manifest.id) / SCORES_FILE, use_threads=False)
-        scores = pa.table({name: pc.cast(scores[name], pa.string()) if name != "value" else scores[name]
-                           for name in scores.column_names})  # fmt: skip
+        scores = read_columns(store, manifest, [name for name in COLUMNS if name not in ("arm", "seed")])
         for recorded, name in manifest.dataset_names(study).items():
             named = pc.if_else(pc.equal(scores["dataset"], recorded), name, scores["dataset"])
             scores = scores.set_column(scores.column_names.index("dataset"), "dataset", named)
         scores = scores.append_column("arm", pa.array([arm] * len(scores)))
         parts.append(scores.append_column("seed", pa.array([seed] * len(scores), pa.int64())).select(COLUMNS))
     return pa.concat_tables(parts)
+
+
+def read_columns(store: ResultStore, manifest: Manifest, names: Sequence[str]) -> pa.Table:
+    """Return columns of the scores of an evaluation: texts, and `value` in float64.
+
+    Raises UserError for a file that is damaged, is no Parquet or has other columns.
+    """
+    path = store.checked(manifest, SCORES_FILE)
+    try:
+        with reading(path, store.remedy(manifest)):
+            scores = pq.read_table(path, columns=list(names), use_threads=False)
+            kinds = {name: pa.float64() if name == "value" else pa.string() for name in names}
+            return pa.table({name: pc.cast(scores[name], kind) for name, kind in kinds.items()})
+    except pa.ArrowException as error:
+        raise UserError(f"{path} cannot be read ({str(error).splitlines()[0]}); {store.remedy(manifest)}") from None
 
 
 def means(table: pa.Table) -> dict[tuple[str, str, str, str], dict[str, dict[int, float]]]:

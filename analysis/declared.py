@@ -15,6 +15,7 @@ from ablate.config import digest
 from ablate.overrides import written
 from ablate.records import UserError
 from ablate.results import ResultStore, safe_name
+from ablate.secrets import is_scrubbed
 from ablate.study import Claim, Study, build_study
 from analysis.weights import parse_contrast, parse_trend
 
@@ -39,7 +40,7 @@ def stored_declarations(store: ResultStore, study: str) -> list[Declaration]:
     """
     found = []
     for name, content in store.declarations(study).items():
-        if digest(content["study"]) != name:
+        if digest(content["study"]) != name and not is_scrubbed(content["study"]):
             raise UserError(
                 f"the declaration {name} of study {study!r} was changed after it was declared: its digest is "
                 f"{digest(content['study'])}; move it away"

@@ -23,7 +23,8 @@ from ablate.evaluation.protocol import Evaluation, join, score_set
 from ablate.evaluation.rankings import Ranking, rank
 from ablate.evaluation.storage import JUDGMENTS_FILE, judgments_digest, read_judgments, write_evaluation
 from ablate.records import EvaluationSet, UserError, check_name
-from ablate.results import Manifest, ResultStore, is_deterministic, now, sha256_of
+from ablate.results import Manifest, ResultStore, is_deterministic, now, stage_label
+from ablate.stored import sha256_of
 from analysis.cli import command, finish, seed
 from analysis.run_scores import count_ties, read_finite_run
 
@@ -76,10 +77,7 @@ def study_beds(store: ResultStore, study: str) -> Beds:
         if content is None or (content, *names.items()) in files:
             continue
         files.add((content, *names.items()))
-        folder = store.folder("evaluation", manifest.id)
-        if sha256_of(folder / JUDGMENTS_FILE) != content:
-            raise UserError(f"{folder / JUDGMENTS_FILE} is not what its manifest says; delete {folder} and run again")
-        for recorded, one in read_judgments(folder).items():
+        for recorded, one in read_judgments(store.checked(manifest, JUDGMENTS_FILE).parent).items():
             name = names.get(recorded, recorded)
             sets[name] = dataclasses.replace(one, name=name, provenance={})  # how it was posed to a model of ours
             agree("the judgments of ", name, judgments_digest(sets[name]), manifest.id)
@@ -105,7 +103,7 @@ def import_run(
     recipe = _recipe(name, seed, files, beds)
     _check_free(store, study, name, seed, recipe)
     notes = [f"{dataset}: no run file; {name} has no scores there" for dataset in beds.sets if dataset not in files]
-    label, started, clock = f"{study}/{name}", now(), time.monotonic()
+    label, started, clock = stage_label(study, name), now(), time.monotonic()
     evaluation = None
     if store.find("evaluation", recipe) is None:
         parts = []

@@ -22,7 +22,7 @@ from ablate.records import UserError
 from analysis.cli import command, finish, seed, write_parquet, write_text
 from analysis.run_scores import DEFAULT_MEASURES, Scored, Side, read_finite_run, score_pair, score_run
 from analysis.scores import COLUMNS, listed
-from analysis.tables import Column, Table, number, to_csv, to_markdown
+from analysis.tables import Column, Table, number, text_of_cell, to_csv, to_markdown
 
 _PAIR_FILES = ("original_run", "changed_run", "original_qrels", "changed_qrels", "changed_documents")
 
@@ -217,7 +217,8 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
         if path.suffix.lower() == ".csv":
             with path.open(encoding="utf-8", newline="") as file:
                 reader = csv.DictReader(file)
-                rows: list[dict[str, Any]] = [row | {"value": float(row["value"])} for row in reader]
+                texts = ({name: text_of_cell(cell) for name, cell in row.items()} for row in reader)
+                rows: list[dict[str, Any]] = [row | {"value": float(row["value"])} for row in texts]
                 names = list(reader.fieldnames or ())
         else:
             table = pq.read_table(path)

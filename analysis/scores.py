@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from ablate import reading
 from ablate.evaluation.measures import range_of
 from ablate.records import UserError
+from analysis.tables import FORMULA
 
 Values = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.integer]
@@ -191,6 +192,10 @@ def _read_csv(path: Path) -> pa.Table:
             table = arrow_csv.read_csv(path, convert_options=options)
     except UserError as error:
         raise UserError(_csv_mistake(path) or str(error)) from None
+    for place, name in enumerate(table.column_names):
+        if name in _TEXT and pc.any(pc.starts_with(table[name], "'")).as_py():  # as `to_csv` marks what is no formula
+            texts = pc.replace_substring_regex(table[name], f"^'({FORMULA.pattern})", r"\1")
+            table = table.set_column(place, name, texts)
     if "value" in table.column_names and table.num_rows:
         try:
             numbers = pc.cast(pc.utf8_trim_whitespace(table["value"]), pa.float64())

@@ -9,9 +9,10 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ablate.records import UserError
+from ablate.terminal import visible
 
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
@@ -19,6 +20,9 @@ _LATEX = {
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "–": "--", "−": "$-$", "×": r"$\times$", "²": r"$^2$",
     "→": r"$\rightarrow$", "±": r"$\pm$",
 }  # fmt: skip
+FORMULA = re.compile("'*[=+\\-@\t\r]")
+"""Beginning of a cell that spreadsheets take for a formula, or of one that was marked as none."""
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
 _COLOURS = ("#1b6ca8", "#c8553d", "#2f855a", "#6b4c9a", "#b7791f", "#4a5568", "#0f766e", "#9d174d")
 
 
@@ -57,7 +61,7 @@ def probability(value: float | None) -> str:
 
 def escape_markdown(text: str) -> str:
     """Return a text that Markdown (GitHub's) shows as it is, inside a table too, and that reads well unrendered."""
-    flat = re.sub(r"([\\`*|~])", r"\\\1", " ".join(text.split()))
+    flat = re.sub(r"([\\`*|~])", r"\\\1", visible(" ".join(text.split())))
     flat = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\_", flat)
     flat = flat.replace("](", "]\\(")
     flat = re.sub(r"&(?=#?\w+;)", "&amp;", flat)
@@ -66,12 +70,12 @@ def escape_markdown(text: str) -> str:
 
 def escape_latex(text: str) -> str:
     """Return a text that LaTeX shows as it is."""
-    return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
+    return "".join(_LATEX.get(character, character) for character in visible(" ".join(text.split())))
 
 
 def escape_html(text: str) -> str:
     """Return a text that HTML shows as it is, in attributes too."""
-    return html.escape(" ".join(text.split()), quote=True)
+    return html.escape(visible(" ".join(text.split())), quote=True)
 
 
 def to_markdown(table: Table) -> str:
@@ -142,12 +146,24 @@ def to_html(table: Table) -> str:
 
 
 def to_csv(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:
-    """Return CSV with a header; None is empty, numbers keep all their digits."""
+    """Return CSV with a header; None is empty, numbers keep all their digits, and no text is a formula."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([["" if row[name] is None else row[name] for name in columns] for row in rows])
+    writer.writerows([["" if row[name] is None else _cell(row[name]) for name in columns] for row in rows])
     return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    """Return a cell that no spreadsheet computes: a text that begins like a formula gets an apostrophe before it."""
+    if not isinstance(value, str) or not FORMULA.match(value) or _NUMBER.fullmatch(value):
+        return value
+    return "'" + value
+
+
+def text_of_cell(cell: Any) -> Any:
+    """Return the text that `to_csv` wrote as a cell; what is no text stays."""
+    return cell[1:] if isinstance(cell, str) and cell.startswith("'") and FORMULA.match(cell) else cell
 
 
 def curves_svg(curves: Mapping[str, Sequence[tuple[float, float]]], title: str, x_name: str, y_name: str) -> str:

@@ -156,7 +156,7 @@ def test_damaged_files_are_told_and_stop_nothing(tmp_path: Path) -> None:
     (tmp_path / "evals" / first / "notes.json").write_text("{}")
     (tmp_path / "evals" / second / "scores.parquet").write_bytes(b"x")
     model = next(tmp_path.glob("runs/*/model/weights"))
-    model.write_text("changed")
+    model.write_text("W")
     checks = checks_of(store)
     assert f"evals/{first}/notes.json was changed" in checks["no damaged file"].found
     assert "weights" not in checks["no damaged file"].found

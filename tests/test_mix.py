@@ -150,6 +150,9 @@ def test_a_damaged_mix_is_refused(tmp_path: Path) -> None:
     (tmp_path / "groups.jsonl.gz").write_bytes(b"")
     with pytest.raises(UserError, match="holds 0 groups and 8 passages, and its manifest says 8 and 8"):
         read_mix(tmp_path, built.card)
+    (tmp_path / "groups.jsonl.gz").write_bytes((tmp_path / "passages.jsonl.gz").read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"groups\.jsonl\.gz cannot be read .EOFError: .*; delete "):
+        read_mix(tmp_path, built.card)
 
 
 def test_too_few_negatives_are_refused_with_the_count() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def test_the_documents_of_the_run_are_searched_and_their_vectors_kept(
     assert max(map(len, first.splitlines()[3:])) <= 100
     ((kept),) = list((own_tiny_runs / "vectors").iterdir())
     run = find_run(ResultStore(own_tiny_runs), RUN)
-    assert kept.name.startswith(run.manifest.id) and np.load(kept).dtype == np.float32
+    assert kept.name.startswith(run.manifest.id) and np.load(kept)["vectors"].dtype == np.float32
 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("encoded again")
@@ -75,10 +76,16 @@ def test_the_documents_of_the_run_are_searched_and_their_vectors_kept(
         patched.setattr(BiEncoder, "encode_passages", never)
         assert search(own_tiny_runs, "--instruction", "Only with a garden.", "--top", "3") == 0
     assert capsys.readouterr().out == first
-    kept.write_bytes(kept.read_bytes()[:200])
-    assert search(own_tiny_runs, "--instruction", "Only with a garden.", "--top", "3") == 0
-    again = capsys.readouterr()
-    assert again.out == first and "encoding again" in again.err
+    whole = kept.read_bytes()
+    vectors = np.load(kept)["vectors"]
+    other_order = io.BytesIO()
+    np.savez(other_order, vectors=vectors[::-1], of=np.array(f"{run.manifest.id} of another order"))
+    flipped = whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:]
+    for damaged in (whole[:200], flipped, other_order.getvalue()):
+        kept.write_bytes(damaged)
+        assert search(own_tiny_runs, "--instruction", "Only with a garden.", "--top", "3") == 0
+        again = capsys.readouterr()
+        assert again.out == first and "encoding again" in again.err
     assert list((own_tiny_runs / "vectors").iterdir()) == [kept]
 
 

@@ -271,7 +271,7 @@ def test_a_single_run_can_be_planned_too(tmp_path: Path, capsys: pytest.CaptureF
 def test_a_manifest_from_before_declarations_is_read(copied: Path) -> None:
     path = next(copied.glob("runs/*/manifest.json"))
     values = json.loads(path.read_text())
-    assert values.pop("declared")
+    assert values.pop("declared") and values.pop("checksum")
     path.write_text(json.dumps(values))
     manifest = read_manifest(path.parent)
     assert manifest is not None and manifest.declared == ""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import hashlib
+import io
 import itertools
 import json
 from array import array
@@ -28,6 +29,7 @@ from ablate.data.sources import RowSource
 from ablate.factors import Draft, Factors, apply_stages, fields_read, first_draft
 from ablate.randomness import key
 from ablate.records import Passage, SourceRow, TrainingGroup, UserError
+from ablate.stored import reading, unpacked
 
 COMPLETE_FIELDS = ("positives", "instruction", "reversed_instruction", "instruction_negatives")
 """What a row must have so that every shipped arm can use it."""
@@ -274,16 +276,23 @@ def write_mix(folder: Path, mix: Mix) -> tuple[str, ...]:
 
 
 def read_mix(folder: Path, counts: dict[str, Any]) -> Mix:
-    """Read back what `write_mix` wrote; `counts` is the card in its manifest."""
+    """Read back what `write_mix` wrote into a folder whose files were checked; `counts` is the card in its manifest.
+
+    Raises UserError naming a file that is no such file.
+    """
+    remedy = f"delete {folder} and run again"
     groups = []
-    for values in _read_lines(folder / GROUPS_FILE):
-        lists = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        groups.append(TrainingGroup(**lists))
-    passages = {values["doc_id"]: Passage(**values) for values in _read_lines(folder / PASSAGES_FILE)}
-    if (len(groups), len(passages)) != (counts["groups"], counts["unique_passages"]):
+    with reading(folder / GROUPS_FILE, remedy):
+        for values in _read_lines(folder / GROUPS_FILE, remedy):
+            lists = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+            groups.append(TrainingGroup(**lists))
+    with reading(folder / PASSAGES_FILE, remedy):
+        read = (Passage(**values) for values in _read_lines(folder / PASSAGES_FILE, remedy))
+        passages = {passage.doc_id: passage for passage in read}
+    if (len(groups), len(passages)) != (counts.get("groups"), counts.get("unique_passages")):
         raise UserError(
             f"{folder} holds {len(groups)} groups and {len(passages)} passages, and its manifest says "
-            f"{counts['groups']} and {counts['unique_passages']}; delete the folder and run again"
+            f"{counts.get('groups')} and {counts.get('unique_passages')}; {remedy}"
         )
     return Mix(tuple(groups), passages, counts)
 
@@ -302,7 +311,6 @@ def _write_lines(path: Path, records: Iterable[Any]) -> None:
             file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
 
 
-def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)
+def _read_lines(path: Path, remedy: str) -> Iterator[dict[str, Any]]:
+    for line in io.BytesIO(unpacked(path, remedy)):
+        yield json.loads(line)

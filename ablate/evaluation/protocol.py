@@ -596,7 +596,7 @@ def read_scores(path: Path | str) -> tuple[QueryScore, ...]:
 
     try:
         table = pq.read_table(Path(path))
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: cannot be read as Parquet ({reason}); evaluate again to write it") from None
     missing = [name for name in QueryScore._fields if name not in table.column_names]

@@ -6,9 +6,7 @@ The judgments suffice to score another system's rankings of the same documents w
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import json
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from ablate.evaluation.rankings import Ranking
 from ablate.evaluation.trec import read_run, write_bytes, write_run
 from ablate.records import EvaluationQuery, EvaluationSet, Passage, UserError
 from ablate.results import safe_name, write_atomically
+from ablate.stored import is_inside, read_json, reading, unpacked
 
 SCORES_FILE, NOTES_FILE, JUDGMENTS_FILE = "scores.parquet", "notes.json", "judgments.json.gz"
 
@@ -57,16 +56,12 @@ def read_judgments(folder: Path) -> dict[str, EvaluationSet]:
 
     Raises UserError when the evaluation was written before judgments were kept, or its file cannot be read.
     """
-    path = folder / JUDGMENTS_FILE
-    try:
-        values = json.loads(gzip.decompress(path.read_bytes()))
+    path, remedy = folder / JUDGMENTS_FILE, f"delete {folder} and run again"
+    if not path.exists():
+        raise UserError(f"{path} is not there: this evaluation was made before judgments were kept; {remedy}")
+    with reading(path, remedy):
+        values = json.loads(unpacked(path, remedy))
         return {name: _from_plain(name, one) for name, one in values.items()}
-    except FileNotFoundError:
-        raise UserError(
-            f"{path} is not there: this evaluation was made before judgments were kept; delete {folder} and run again"
-        ) from None
-    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be read ({error}); delete {folder} and run again") from None
 
 
 def _as_plain(one: EvaluationSet) -> dict[str, Any]:
@@ -119,11 +114,22 @@ def judgments_digest(one: EvaluationSet) -> str:
 
 
 def read_evaluation(folder: Path, *, with_rankings: bool = False) -> Evaluation:
-    """Read back what `write_evaluation` wrote; rankings stay in their files unless they are asked for."""
-    notes = json.loads((folder / NOTES_FILE).read_text(encoding="utf-8"))
+    """Read back what `write_evaluation` wrote; rankings stay in their files unless they are asked for.
+
+    `folder`: one whose files were checked, see `ResultStore.whole`. Raises UserError naming a file that is not ours.
+    """
+    path, remedy = folder / NOTES_FILE, f"delete {folder} and run again"
+    notes = read_json(path, remedy)
+    with reading(path, remedy):
+        return _evaluation_of(folder, notes, with_rankings)
+
+
+def _evaluation_of(folder: Path, notes: dict[str, Any], with_rankings: bool) -> Evaluation:
     rankings: dict[tuple[str, str], list[Ranking]] = {}
     if with_rankings:
         for dataset, condition, name in notes["rankings"]:
+            if not is_inside(name):
+                raise UserError(f"{folder / NOTES_FILE} names {name!r}, which is not in its folder")
             rankings[dataset, condition] = list(read_run(folder / name).values())
     return Evaluation(
         scores=read_scores(folder / SCORES_FILE),

@@ -6,6 +6,8 @@ Shapes: N texts, L tokens of the longest text, H hidden size.
 from __future__ import annotations
 
 import copy
+import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -91,7 +93,7 @@ class BiEncoder(torch.nn.Module):
         With LoRA the folder holds the merged weights, and the adapter by itself in `adapter/`, readable by peft.
         """
         network = self.network
-        with quiet_transformers():
+        with quiet_transformers(), disk_errors(folder):
             if self.model.lora is not None:
                 network.save_pretrained(str(folder / ADAPTER_FOLDER), safe_serialization=True)
                 network = copy.deepcopy(network).merge_and_unload()
@@ -190,6 +192,20 @@ class BiEncoder(torch.nn.Module):
             return np.concatenate(parts), num_cut
         finally:
             self.train(was_training)
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn an error of the disk that safetensors met into the OSError that it was: a full disk is told as one."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(folder)) from error
 
 
 def pool(hidden_NLH: torch.Tensor, mask_NL: torch.Tensor, pooling: Literal["mean", "cls", "last"]) -> torch.Tensor:

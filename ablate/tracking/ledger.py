@@ -20,23 +20,19 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, final
 
 from ablate.records import UserError
+from ablate.secrets import scrub, scrub_texts
 
 Status = Literal["finished", "failed", "interrupted"]
 STATUSES: tuple[Status, ...] = ("finished", "failed", "interrupted")
 
 FSYNC_EVERY_S = 2.0
-REMOVED = "[removed: looks like a secret]"
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-_SECRET_WORDS = {"password", "passwd", "passphrase", "secret", "secrets", "credential", "credentials", "apikey"}
-_SECRET_KEYS = {"api", "access", "private", "auth", "authorization", "signing", "ssh"}
-_VOCABULARY_TOKENS = {"pad", "eos", "bos", "cls", "sep", "unk", "mask"}
 
 
 @final
@@ -80,7 +76,8 @@ class Ledger:
     ) -> None:
         """Record the start of an attempt; values of the recipe that look like secrets are left out."""
         self.attempt += 1
-        record = {"recipe": scrub(recipe), "group": group, "job_type": job_type, "tags": list(tags), "name": name}
+        names = {"group": group, "job_type": job_type, "tags": list(tags), "name": name}
+        record = {"recipe": scrub(recipe), **scrub_texts(names)}
         self._append({"kind": "start", **record, "run_id": run_id}, sync=True)
 
     def resume(self, step: int) -> None:
@@ -104,7 +101,7 @@ class Ledger:
 
     def artifact(self, path: Path, name: str, kind: str) -> None:
         """Record where a file or folder lies that belongs to the run."""
-        place = str(Path(path).absolute())
+        place = scrub_texts(str(Path(path).absolute()))
         self._append({"kind": "artifact", "path": place, "name": name, "artifact_kind": kind}, sync=True)
 
     def finish(self, status: Status) -> None:
@@ -195,51 +192,6 @@ def merge_steps(records: Iterable[Mapping[str, Any]]) -> dict[int, dict[str, flo
 def restore(values: Mapping[str, Any]) -> dict[str, float]:
     """Return metric values with the texts for NaN and the infinities as numbers again."""
     return {key: _NOT_FINITE.get(value, value) if isinstance(value, str) else value for key, value in values.items()}
-
-
-def scrub(value: Any, name: str = "") -> Any:
-    """Return plain values without secrets.
-
-    Left out are values whose name looks like a secret (`api_key`, `password`, `hf_token`, …), the secrets of the
-    environment wherever they stand in a text, and passwords in addresses (`scheme://user:password@host`).
-    """
-    return _scrub(value, name, list(_environment_secrets()))
-
-
-def _scrub(value: Any, name: str, secrets: list[str]) -> Any:
-    if value is not None and not isinstance(value, bool) and _is_secret_name(name, value):
-        return REMOVED
-    if isinstance(value, Mapping):
-        return {str(key): _scrub(item, str(key), secrets) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_scrub(item, "", secrets) for item in value]
-    if isinstance(value, (bytes, os.PathLike)):
-        value = str(value)
-    if not isinstance(value, str):
-        return value
-    for secret in secrets:
-        value = value.replace(secret, REMOVED)
-    return re.sub(r"(?<=://)([^/\s:@]*):[^/\s@]+@", rf"\1:{REMOVED}@", value)
-
-
-def _is_secret_name(name: str, value: Any) -> bool:
-    words = re.findall(r"[a-z]+|[0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())
-    if not words:
-        return False
-    if _SECRET_WORDS & set(words):
-        return True
-    if isinstance(value, (int, float)):
-        return False
-    before = words[-2] if len(words) > 1 else ""
-    if words[-1] == "token":
-        return before not in _VOCABULARY_TOKENS
-    return words[-1] == "key" and before in _SECRET_KEYS
-
-
-def _environment_secrets() -> Iterator[str]:
-    for name, value in os.environ.items():
-        if len(value) >= 8 and _is_secret_name(name, value):
-            yield value
 
 
 def _number(value: Any) -> float:
