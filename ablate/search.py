@@ -12,12 +12,12 @@ import os
 import shutil
 import sys
 import unicodedata
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablate.drafts import draft_of
 from ablate.finished import FinishedRun, find_run
 from ablate.records import Passage, UserError
 from ablate.results import ResultStore, disk_trouble
@@ -96,7 +96,7 @@ def vectors_of(run: FinishedRun, encoder: BiEncoder, corpus: Corpus) -> Any:
         print(f"{path} is not readable as vectors of this corpus: encoding again", file=sys.stderr)
     found = encoder.encode_passages(list(corpus.documents.values()), progress=f"{corpus.name}: documents")
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    draft = draft_of(path)
     try:
         with open(draft, "wb") as file:
             np.save(file, found, allow_pickle=False)

@@ -30,9 +30,10 @@ from ablate.data.mix import Mix, TokensOf, build_mix, content_digest, read_mix, 
 from ablate.data.sources import RowSource, SetSource, open_sets, open_source
 from ablate.evaluation.rankers import Dense, Ranker, plain_ranker
 from ablate.evaluation.vectors import Retrieval
+from ablate.lock import Lock
 from ablate.metering import Meter
 from ablate.records import EvaluationSet, UserError
-from ablate.results import WORKLOAD_FILE, Lock, Manifest, ResultStore, now, write_atomically
+from ablate.results import WORKLOAD_FILE, Manifest, ResultStore, now, write_atomically
 from ablate.tracking import Tracker, ledger_steps, open_tracker
 
 if TYPE_CHECKING:  # torch and transformers are loaded by the first stage that has work to do
