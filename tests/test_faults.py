@@ -67,8 +67,8 @@ def test_a_seed_decides_the_faults() -> None:
 
 def test_a_struck_study_goes_on_to_the_same_scores() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.faults", "--replay", "torn@120 term@150 full@60"],
+        [sys.executable, "-m", "benchmarks.faults", "--replay", "torn@120 term@200"],
         cwd=ROOT, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "round 0: --replay 'torn@120 term@150 full@60': identical" in done.stdout
+    assert "round 0: --replay 'torn@120 term@200': identical" in done.stdout

@@ -52,6 +52,18 @@ def test_a_stage_is_complete_only_with_its_manifest(tmp_path: Path) -> None:
     assert list(store.manifests("mix")) == [manifest]
 
 
+def test_an_attempt_that_fails_leaves_no_empty_folder_and_keeps_what_it_has_written(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    with pytest.raises(UserError, match="bad file"), store.making("evaluation", RECIPE):
+        raise UserError("bad file")
+    assert list((tmp_path / "evals").iterdir()) == []
+    with pytest.raises(KeyboardInterrupt), store.making("train", RECIPE) as folder:
+        assert folder is not None
+        (folder / "checkpoint").touch()
+        raise KeyboardInterrupt
+    assert folder is not None and (folder / "checkpoint").exists()
+
+
 def test_a_missing_or_changed_file_is_noticed(tmp_path: Path) -> None:
     store = ResultStore(tmp_path)
     with store.making("mix", RECIPE) as folder:
