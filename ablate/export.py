@@ -11,12 +11,12 @@ import os
 import re
 import shutil
 import sys
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.config import ModelConfig
+from ablate.drafts import draft_of, sweep
 from ablate.finished import FinishedRun, find_run, recipe_values
 from ablate.records import UserError
 from ablate.results import ResultStore, disk_trouble
@@ -41,7 +41,8 @@ def export(run: FinishedRun, target: Path, *, trust_remote_code: bool = False) -
     run.loadable(trust_remote_code=trust_remote_code)
     from ablate.model.portable import check_portable, write_portable
 
-    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    draft = draft_of(target)
+    sweep([target.parent])
     try:
         draft.mkdir(parents=True)
         encoder = run.encoder(trust_remote_code=trust_remote_code)

@@ -15,6 +15,7 @@ from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from ablate.config import Identity, RunConfig, build_run, digest
+from ablate.lock import Lock
 from ablate.overrides import quoted, written
 from ablate.records import UserError
 from ablate.results import Manifest, ResultStore, stage_label
@@ -257,10 +258,19 @@ def is_done(store: ResultStore, cell: Cell) -> bool:
 
 def is_running(store: ResultStore, cell: Cell) -> bool:
     """Return whether a living process works on the run of a cell."""
-    if cell.identity is None:
-        return False
-    names = (f"cell-{cell.identity.eval_id}", f"run-{cell.identity.train_id}")
-    return any(store.lock(name).is_held() for name in names)
+    return cell.identity is not None and any(lock.is_held() for lock in locks_of(store, cell))
+
+
+def locks_of(store: ResultStore, cell: Cell) -> tuple[Lock, Lock]:
+    """Return the lock that a sweeper takes on a cell, and the one that its run takes."""
+    assert cell.identity is not None
+    return store.lock(claim_name(cell)), store.lock(f"run-{cell.identity.train_id}")
+
+
+def claim_name(cell: Cell) -> str:
+    """Return the name of the lock that a sweeper takes on a cell; cells with the same evaluation id share it."""
+    assert cell.identity is not None
+    return f"cell-{cell.identity.eval_id}"
 
 
 def state_of(store: ResultStore, cell: Cell) -> State:

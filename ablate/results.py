@@ -24,13 +24,13 @@ import platform
 import re
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ablate.config import digest, flatten
+from ablate.drafts import draft_of, sweep
 from ablate.lock import Lock
 from ablate.records import UserError, check_name, check_results
 from ablate.secrets import is_same_but_for_secrets, is_scrubbed, scrub_text, scrub_texts
@@ -42,6 +42,11 @@ FOLDERS: dict[str, str] = {"mix": "mixes", "train": "runs", "evaluation": "evals
 
 WORKLOAD_FILE = "workload.json"
 """In the folder of a training: its totals, counted before it starts."""
+
+_WRITTEN_INTO = ("locks", "vectors", *(f"{name}/*" for name in FOLDERS.values()), "evals/*/embeddings",
+                 "studies/*", "failures/*", "tuning/*")  # fmt: skip
+"""Folders of a store in which drafts may be left over."""
+_SWEPT: set[Path] = set()
 
 PACKAGES = (
     "torch", "lightning", "transformers", "faiss-cpu", "bm25s", "numpy", "scipy", "pytrec-eval-terrier", "hydra-core",
@@ -93,8 +98,11 @@ class ResultStore:
         self.root = Path(root).absolute()
 
     def open(self) -> None:
-        """Make the root folder; raises UserError when it cannot be written to."""
-        probe = self.root / f".probe-{uuid.uuid4().hex}"
+        """Make the root folder, and sweep away what killed processes left half-written, once in a process.
+
+        Raises UserError when the folder cannot be written to.
+        """
+        probe = draft_of(self.root / "probe")
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             probe.touch()
@@ -106,6 +114,9 @@ class ResultStore:
                 f"runtime.results={str(self.root)!r} cannot be used as the folder of results ({error.strerror}); name "
                 f"another one"
             ) from error
+        if self.root not in _SWEPT:
+            _SWEPT.add(self.root)
+            sweep([self.root, *(folder for pattern in _WRITTEN_INTO for folder in self.root.glob(pattern))])
 
     def folder(self, kind: Kind, stage_id: str) -> Path:
         """Return the folder of a stage, whether it exists or not."""
@@ -193,7 +204,12 @@ class ResultStore:
                 return
             folder = self.folder(kind, stage_id)
             folder.mkdir(parents=True, exist_ok=True)
-            yield folder
+            try:
+                yield folder
+            except BaseException:
+                with contextlib.suppress(OSError):  # what is in it is kept: the next attempt goes on from there
+                    folder.rmdir()
+                raise
 
     def complete(
         self,
@@ -607,7 +623,7 @@ def _write_manifest(folder: Path, manifest: Manifest) -> Manifest:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file by a temporary file, fsync and rename: readers see the old file or the whole new one."""
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    draft = draft_of(path)
     try:
         with open(draft, "w", encoding="utf-8") as file:
             file.write(text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ablate.config import Recipe, RunConfig, build_run
 from ablate.explain import explained, in_words
+from ablate.interrupts import told_by_exit_code
 from ablate.records import UserError
 from ablate.study import build_study
 from ablate.terminal import one_line, safe_output
@@ -44,8 +46,9 @@ def main(values: DictConfig) -> float | tuple[float, ...] | None:
     if "trial" in values:
         return tried(values)
     try:
-        config = strict(values)
-        execute(config, baseline(values), declared(values, config.seed))
+        with told_by_exit_code((signal.SIGTERM, signal.SIGHUP)):  # in a worker of a launcher
+            config = strict(values)
+            execute(config, baseline(values), declared(values, config.seed))
     except Exception as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:  # the sweeper tells, and the other runs go on
             raise running.keep_failure(values.runtime, values.seed, error) from error
@@ -169,4 +172,5 @@ def declared(values: DictConfig, seed: int) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with told_by_exit_code():
+        main()

@@ -7,6 +7,7 @@ study, and after any interruption the same command goes on with what is missing.
 
 from __future__ import annotations
 
+import functools
 import os
 import queue
 import sys
@@ -17,8 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ablate.lock import Lock
-from ablate.planning import Cell, duration, is_done, is_running
+from ablate.lock import Lock, Reminder
+from ablate.planning import Cell, claim_name, duration, is_done, is_running, locks_of
 from ablate.records import UserError
 from ablate.results import ResultStore, disk_trouble, now
 from ablate.terminal import one_line
@@ -65,18 +66,16 @@ class Board:
 
         Waits while all that is left is worked on by other processes.
         """
-        told = False
+        remind = Reminder()
         while True:
             with self._mutex:
                 taken = self.claim_now()
                 if taken is not None:
                     return taken
                 left = [cell for number, cell in enumerate(self.cells) if self._is_left(number, cell)]
-                if all(_claim_name(cell) in self._claims for cell in left):
+                if all(claim_name(cell) in self._claims for cell in left):
                     return None  # nothing is left, or other lanes of this process have it
-            if not told:
-                print(f"waiting for {len(left)} cells that other processes work on", file=sys.stderr)
-                told = True
+            remind(functools.partial(self._waiting, left))
             time.sleep(POLL_S)
 
     def claim_now(self) -> tuple[int, Cell] | None:
@@ -116,8 +115,8 @@ class Board:
             self._look()
             total, done, failed = len(self.cells), len(self._done), len(self.failed)
             left = [cell for number, cell in enumerate(self.cells) if self._is_left(number, cell)]
-            here = sum(_claim_name(cell) in self._claims for cell in left)
-            elsewhere = sum(_claim_name(cell) not in self._claims and is_running(self.store, cell) for cell in left)
+            here = sum(claim_name(cell) in self._claims for cell in left)
+            elsewhere = sum(claim_name(cell) not in self._claims and is_running(self.store, cell) for cell in left)
             text = f"{done} of {total} cells done, {here} running here, {elsewhere} elsewhere, {failed} failed"
             costs = [cell.estimate_s for cell in left if not cell.same_as]
             mean = sum(self._seconds) / len(self._seconds) if self._seconds else None
@@ -133,7 +132,7 @@ class Board:
     def _look(self) -> None:
         """Read from the results what is done, and what another process found to fail since this one started."""
         for number, cell in enumerate(self.cells):
-            if number not in self._done and _claim_name(cell) not in self._claims:
+            if number not in self._done and claim_name(cell) not in self._claims:
                 if is_done(self.store, cell):
                     self._done.add(number)
                     self._failure_file(cell).unlink(missing_ok=True)
@@ -144,24 +143,25 @@ class Board:
                     self.failed[cell.name] = f"failed in another process ({self._failure_file(cell)})"
 
     def _take(self, number: int, cell: Cell) -> bool:
-        name = _claim_name(cell)
+        name = claim_name(cell)
         if name in self._claims:
             return False
-        claim = self.store.lock(name)
+        claim, run = locks_of(self.store, cell)
         if not claim.take():
             return False
-        if self._is_run_elsewhere(cell) or is_done(self.store, cell):
+        if run.is_held() or is_done(self.store, cell):
             claim.release()
             return False
         self._claims[name] = claim
         return True
 
-    def _is_run_elsewhere(self, cell: Cell) -> bool:
-        assert cell.identity is not None
-        return self.store.lock(f"run-{cell.identity.train_id}").is_held()
+    def _waiting(self, cells: Sequence[Cell]) -> str:
+        """Return whom this process waits for: the number of cells, and who works on the first of them."""
+        holders = (holder for cell in cells for lock in locks_of(self.store, cell) if (holder := lock.holder()))
+        return f"waiting for {len(cells)} cells that other processes work on; the first: {next(holders, 'just ended')}"
 
     def _release(self, cell: Cell) -> None:
-        claim = self._claims.pop(_claim_name(cell), None)
+        claim = self._claims.pop(claim_name(cell), None)
         if claim is not None:
             claim.release()
 
@@ -267,11 +267,6 @@ def failure_text(error: Exception) -> str:
 
 def _one_line(error: Exception) -> str:
     return one_line(error) or type(error).__name__
-
-
-def _claim_name(cell: Cell) -> str:
-    assert cell.identity is not None
-    return f"cell-{cell.identity.eval_id}"
 
 
 def _place(cell: Cell) -> tuple[str, str, int]:

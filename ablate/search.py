@@ -12,13 +12,13 @@ import os
 import shutil
 import sys
 import unicodedata
-import uuid
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablate.drafts import draft_of
 from ablate.export import add_trust
 from ablate.finished import FinishedRun, find_run
 from ablate.records import Passage, UserError
@@ -100,7 +100,7 @@ def vectors_of(run: FinishedRun, encoder: BiEncoder, corpus: Corpus) -> Any:
             return known
         print(f"{path} is not readable as vectors of this corpus: encoding again", file=sys.stderr)
     found = encoder.encode_passages(list(corpus.documents.values()), progress=f"{corpus.name}: documents")
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    draft = draft_of(path)
     with run.store.tolerating_no_space(f"the vectors of {corpus.name} are not kept"):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

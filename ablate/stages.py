@@ -33,9 +33,10 @@ from ablate.data.mix import Mix, TokensOf, build_mix, content_digest, read_mix, 
 from ablate.data.sources import RowSource, SetSource, open_sets, open_source
 from ablate.evaluation.rankers import Dense, Ranker, plain_ranker
 from ablate.evaluation.vectors import Retrieval
+from ablate.lock import Lock
 from ablate.metering import Meter
 from ablate.records import EvaluationSet, UserError
-from ablate.results import Kind, Lock, Manifest, ResultStore, Workload, now, stage_label, write_atomically
+from ablate.results import Kind, Manifest, ResultStore, Workload, now, stage_label, write_atomically
 from ablate.secrets import scrub_texts
 from ablate.tracking import Tracker, ledger_steps, open_tracker
 

@@ -1,244 +1,282 @@
-"""Kills a study again and again, issues its command again, and says what was left, what ran, and whether scores differ.
+"""Faults at exact operations: a study of two arms is struck, its command issued again, and what it ends with compared.
 
-    python -m benchmarks.faults --kills 20                # a study of 4 arms x 3 seeds with the tiny model
-    python -m benchmarks.faults --concurrent 8            # processes on one study: trainings per cell, scores
+    python -m benchmarks.faults --seed 0 --rounds 1000        # a seed decides every fault
+    python -m benchmarks.faults --replay 'torn@57 term@12'    # one round again: strikes at operations, then damage
+    python -m benchmarks.faults --replay 'flip:3:0.5'         # the file of that number, at that share of its bytes
 
-Exit code 1 when scores differ from the uninterrupted study or a cell was trained twice by living processes.
+A strike is `KIND@K` (see `benchmarks.fault_shim`): what happens at the K-th operation under results/. A damage is
+`KIND:FILE:SHARE` with KIND flip, truncate, zero, exchange (with the other arm's file) or vanish. Every round runs in
+forked processes that have imported everything. After each fault the same command must end with the scores, and nothing
+that was complete may be made twice; or, for a damaged file, with one line that names it and says what to delete, and
+after that with the scores. Exit code 1 when a round ends otherwise. `benchmarks.kills` kills joblib and whole studies.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
+import collections
+import dataclasses
+import json
 import os
 import random
-import resource
+import re
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from ablate.results import ResultStore
-from ablate.tracking import read_ledger
+from ablate.interrupts import told_by_exit_code
+from ablate.results import FOLDERS, ResultStore, sha256_of
+from benchmarks.fault_shim import STRIKES, Shim
 
 ROOT = Path(__file__).resolve().parent.parent
-ARMS = ("query_only", "instructions", "instruction_negatives", "dual_view")
-SEEDS = (0, 1, 2)
-STUDY = (
-    "-m", f"+experiment={','.join(ARMS)}", f"seed={','.join(map(str, SEEDS))}", "runtime.study=faults", "model=tiny",
-    "source.documents=600", "budget.limit=96", "train.batch_size=8", "evaluation.sets=[test]", "tracker=none",
-    "runtime.dev_set=null", "runtime.threads=1", "runtime.checkpoint_every=4",
-)  # fmt: skip
-JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-NUM_STAGES = 3 * len(ARMS) * len(SEEDS)
-"""Mixes, trainings and evaluations, but for those of the untouched backbone."""
-FILE_LIMIT = 30_000
-"""Bytes of the largest file that can be written when the disk is said to be full: less than a model takes."""
-
-BROKEN = """
-from ablate import stages
-make = stages.make_model
-def breaks(run, *given):
-    if run.config.seed == 1:
-        raise RuntimeError("injected")
-    return make(run, *given)
-stages.make_model = breaks
-from ablate.run import main
-main()
-"""
-"""The command with an exception in the training of every run with seed 1."""
+ARMS = ("instructions", "dual_view")
+VALUES = ("seed=0", "runtime.study=faults", "model=tiny", "source.documents=600", "budget.limit=8",
+          "train.batch_size=4", "evaluation.sets=[test]", "tracker=none", "runtime.dev_set=null", "runtime.threads=1",
+          "runtime.checkpoint_every=1")  # fmt: skip
+DAMAGES = ("flip", "truncate", "zero", "exchange", "vanish")
+CODES = {"before": -9, "after": -9, "torn": -9, "full": 2, "term": 143, "int": 130, "hup": 129}
+"""What a struck command may end with; 0 besides when it ended before the operation, or -9 where no code comes back."""
 
 
-@dataclass(frozen=True)
-class Mode:
-    """A way in which a study ends early."""
+class Ended(NamedTuple):
+    """How a command ended."""
 
-    name: str
-    overrides: tuple[str, ...] = ()
-    kill: Callable[[subprocess.Popen[bytes]], None] | None = None
-    """None: it ends by itself."""
-    limited: bool = False
-    injected: bool = False
+    code: int
+    said: str
+    operations: int
+    """Under results/; 0 when it was killed."""
 
 
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    os.killpg(process.pid, signal.SIGKILL)
+class Study:
+    """The study that is struck, with all that its commands need loaded once."""
 
+    def __init__(self, folder: Path) -> None:
+        self.results, self.log, self.count = folder / "results", folder / "log.txt", folder / "count.txt"
+        import pyarrow.parquet  # noqa: F401
+        import safetensors.torch  # noqa: F401
+        import torch  # noqa: F401
+        import transformers.modeling_utils  # noqa: F401
+        from hydra import compose, initialize_config_dir
+        from omegaconf import OmegaConf
 
-def _kill_worker(process: subprocess.Popen[bytes]) -> None:
-    workers = [
-        pid for pid in _children(process.pid) if b"loky" in _command_of(pid) and b"tracker" not in _command_of(pid)
-    ]
-    if workers:
-        os.kill(random.choice(workers), signal.SIGKILL)
+        import ablate.evaluation.protocol
+        import ablate.model.module  # noqa: F401
+        from ablate import display, planning, results, run, stages  # noqa: F401
+        from ablate.tracking import ledger
 
+        state = results.git_state()
+        results.git_state = lambda: state  # type: ignore[assignment]
+        ledger.FSYNC_EVERY_S = 0.0  # so that the number of operations does not depend on the time
+        opened: dict[Any, Any] = {}
 
-MODES = (
-    Mode("SIGKILL group", kill=_kill_group),
-    Mode("SIGTERM", kill=lambda process: process.terminate()),
-    Mode("SIGKILL joblib worker", JOBLIB, kill=_kill_worker),
-    Mode("full disk", limited=True),
-    Mode("exception", injected=True),
-    Mode("SIGKILL joblib group", JOBLIB, kill=_kill_group),
-)
+        def composed(overrides: tuple[str, ...]) -> planning.Composed:
+            values = OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
+            return planning.Composed(values, values["runtime"]["label"])  # type: ignore[arg-type, call-overload, index]
 
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            points = [planning.Point((f"+experiment={arm}", *VALUES), ()) for arm in ARMS]
+            cells = planning.plan(points, composed, lambda config: stages.prepare(config, opened=opened).identity)
+        for cell in cells:
+            assert cell.config is not None, cell.reason
+            runtime = dataclasses.replace(cell.config.runtime, results=str(self.results))
+            cell.config = dataclasses.replace(cell.config, runtime=runtime)
+        self.cells = cells
 
-def _children(pid: int) -> list[int]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
+    def command(self, strike: str = "", at: int = 0) -> Ended:
+        """Run the study in a process of its own, with a fault at one of its operations."""
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                file = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+                os.dup2(file, 1)
+                os.dup2(file, 2)
+                shim = Shim(self.results, strike, at)
+                with told_by_exit_code():
+                    shim.install()
+                    code = self._run()
+            except SystemExit as error:
+                code = int(error.code or 0)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                self.count.write_text(str(shim.number))
+                os._exit(code)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        number = int(self.count.read_text()) if self.count.exists() else 0
+        self.count.unlink(missing_ok=True)
+        return Ended(code, self.log.read_text(errors="replace") if self.log.exists() else "", number)
+
+    def _run(self) -> int:
+        """Do what the sweeper does with its cells."""
+        from ablate import run, running
+
         try:
-            if int(path.read_text().rpartition(")")[2].split()[1]) == pid:
-                found.append(int(path.parent.name))
-        except OSError:
+            board = running.Board(ResultStore(self.results), self.cells)
+
+            def launch(cell: Any, _: int) -> Exception | None:
+                try:
+                    run.execute(cell.config)
+                except Exception as error:
+                    runtime = dataclasses.asdict(cell.config.runtime)
+                    return running.keep_failure(runtime, cell.config.seed, error)
+                return None
+
+            running.run_one_by_one(board, launch)
+        except Exception as error:
+            message = running.user_message(error)
+            if message is None:
+                raise
+            print(f"error: {message}", file=sys.stderr)
+            return 2
+        return 2 if board.failed else 0
+
+    def complete(self) -> dict[str, tuple[str, dict[str, str]]]:
+        """Return the stages that are complete: when each was, and the digests of its files."""
+        store = ResultStore(self.results)
+        found = {}
+        for kind in FOLDERS:
+            for path in (self.results / FOLDERS[kind]).glob("*/manifest.json"):
+                try:
+                    values = json.loads(path.read_text())
+                    folder = store.folder(kind, values["id"])  # type: ignore[arg-type]
+                    files = {name: sha256_of(folder / name) for name in values["content_sha256"]}
+                    told = values["finished"] if files == values["content_sha256"] else "damaged"
+                    found[f"{kind} {values['id']}"] = (f"{told} {values['started']}", files)
+                except (OSError, ValueError, KeyError, TypeError):
+                    continue
+        return found
+
+    def files(self) -> list[Path]:
+        """Return the files of all finished stages."""
+        return sorted(path for name in FOLDERS.values() for path in (self.results / name).rglob("*") if path.is_file())
+
+
+def digests(complete: dict[str, tuple[str, dict[str, str]]]) -> dict[str, dict[str, str]]:
+    """Return the digests of the files of each stage."""
+    return {name: files for name, (_, files) in complete.items()}
+
+
+def damage(study: Study, kind: str, number: int, share: float) -> Path:
+    """Damage a file of the finished study and return it."""
+    files = study.files()
+    path = files[number % len(files)]
+    data = bytearray(path.read_bytes())
+    place = min(int(share * len(data)), max(0, len(data) - 1))
+    if kind == "flip" and data:
+        data[place] ^= 1 << (number % 8)
+    elif kind == "truncate":
+        del data[place:]
+    elif kind == "zero":
+        data[place:] = bytes(len(data) - place)
+    elif kind == "exchange":
+        others = [other for other in files if other.name == path.name and other != path]
+        data = bytearray(others[0].read_bytes()) if others else data
+    path.unlink() if kind == "vanish" else path.write_bytes(data)
+    return path
+
+
+def one_round(study: Study, faults: Sequence[str], reference: Path, right: dict[str, dict[str, str]]) -> str:
+    """Strike the study, issue its command until it is whole, and return the outcome in a few words."""
+    shutil.rmtree(study.results, ignore_errors=True)
+    for fault in faults:
+        if "@" in fault:
+            kind, _, at = fault.partition("@")
+            before = study.complete()
+            ended = study.command(kind, int(at))
+            if ended.code not in (0, CODES[kind]):
+                return f"WRONG EXIT CODE {ended.code} of {fault}: {ended.said[-300:]!r}"
+            if ended.code == 0 and kind in ("term", "int", "hup") and ended.operations >= int(at):
+                return f"EXIT CODE 0 after {fault}"
+            after = study.complete()
+            if any(after.get(name) != value for name, value in before.items()):
+                return "MADE TWICE: a stage that was complete"
             continue
-    return found
+        shutil.rmtree(study.results, ignore_errors=True)
+        shutil.copytree(reference, study.results)
+        kind, number, share = fault.split(":")
+        path = damage(study, kind, int(number), float(share))
+        ended = study.command()
+        if ended.code == 0:
+            return "identical" if digests(study.complete()) == right else f"UNNOTICED: {path.name}"
+        lines = [line for line in ended.said.splitlines() if re.search(r"\b(delete|move)\b", line)]
+        told = [line for line in lines if path.parent.name in line or path.name in line]
+        if "Traceback" in ended.said or not told:
+            return f"NOT ONE LINE: {path.name}: {ended.said[-300:]!r}"
+        named = re.search(r"(?:delete|move) (/\S+?)(?: away)?(?:[ ;,)]|$)", told[0])
+        if named is None or not Path(named[1]).is_relative_to(study.results):
+            return f"NO REMEDY: {path.name}: {told[0][-200:]}"
+        shutil.rmtree(named[1]) if Path(named[1]).is_dir() else Path(named[1]).unlink(missing_ok=True)
+    before = study.complete()
+    ended = study.command()
+    after = study.complete()
+    if ended.code != 0:
+        return f"NOT FINISHED ({ended.code}): {ended.said[-300:]!r}"
+    if any(after.get(name) != value for name, value in before.items() if not value[0].startswith("damaged")):
+        return "MADE TWICE: a stage that was complete"
+    litter = [path.name for path in study.results.rglob(".*") if path.name != ".takeover"]
+    if litter:
+        return f"LITTER: {litter[:3]}"
+    return "identical" if digests(after) == right else "OTHER SCORES"
 
 
-def _command_of(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
-
-
-def start(results: Path, mode: Mode | None = None) -> subprocess.Popen[bytes]:
-    """Start the study in a process group of its own, its output beside its results."""
-
-    def limit() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_LIMIT, FILE_LIMIT))
-
-    program = ["-c", BROKEN] if mode and mode.injected else ["-m", "ablate.run"]
-    with open(f"{results}.log", "ab") as log:
-        return subprocess.Popen(
-            [sys.executable, *program, *STUDY, *(mode.overrides if mode else ()), f"runtime.results={results}"],
-            cwd=ROOT, stdout=subprocess.DEVNULL if mode and mode.limited else log, stderr=subprocess.PIPE if mode and
-            mode.limited else log, start_new_session=True, preexec_fn=limit if mode and mode.limited else None,
-        )  # fmt: skip
-
-
-def scores(results: Path) -> dict[tuple[str, int], str]:
-    """Return arm and seed -> SHA-256 of its scores, for complete evaluations."""
-    return {
-        (label, manifest.seed): hashlib.sha256(
-            (results / "evals" / manifest.id / "scores.parquet").read_bytes()
-        ).hexdigest()
-        for manifest in ResultStore(results).manifests("evaluation")
-        for label in manifest.labels
-    }
-
-
-def stages(results: Path) -> str:
-    """Return how many mixes, trainings and evaluations are complete: `12+12+15`."""
-    store = ResultStore(results)
-    return "+".join(str(len(list(store.manifests(kind)))) for kind in ("mix", "train", "evaluation"))  # type: ignore[arg-type]
-
-
-def first_steps(results: Path) -> dict[str, int]:
-    """Return how often each training took its first step."""
-    return {
-        path.parent.name: sum(record.get("kind") == "metrics" and record["step"] == 1 for record in read_ledger(path))
-        for path in sorted(results.glob("runs/*/ledger.jsonl"))
-    }
-
-
-def all_steps(results: Path) -> dict[str, int]:
-    """Return how many steps were taken in each training, those that a resumed one took again included."""
-    return {
-        path.parent.name: sum(record.get("kind") == "metrics" for record in read_ledger(path))
-        for path in sorted(results.glob("runs/*/ledger.jsonl"))
-    }
-
-
-def fault(mode: Mode, results: Path, share: float, reference: dict[tuple[str, int], str]) -> tuple[list[str], bool]:
-    """Stop a study at a share of its stages, issue its command again; return a row and whether all is right."""
-    process, began = start(results, mode), time.monotonic()
-    target = int(share * NUM_STAGES)
-    while mode.kill and process.poll() is None and len(list(results.glob("*/*/manifest.json"))) < target:
-        time.sleep(0.02)
-    if mode.kill and process.poll() is None:
-        time.sleep(random.uniform(0, 2))  # anywhere within the stage that follows
-        mode.kill(process)
-    process.communicate()
-    ended_after = time.monotonic() - began
-    left, before = stages(results), all_steps(results)
-    complete = {manifest.id for manifest in ResultStore(results).manifests("train")}
-    second = start(results)
-    second.communicate()
-    after = all_steps(results)
-    again = [name for name, number in after.items() if number > before.get(name, 0)]
-    repeated = len(complete & set(again))
-    same = scores(results) == reference
-    right = same and second.returncode == 0 and not repeated
-    row = [
-        mode.name,
-        f"{ended_after:.1f}",
-        str(process.returncode),
-        left,
-        f"{len(again)} trained",
-        f"{repeated} of them complete before",
-        "identical" if same else "DIFFERENT",
-        str(second.returncode),
-    ]
-    return row, right
-
-
-def concurrent(number: int, folder: Path, reference: dict[tuple[str, int], str]) -> bool:
-    """Run several processes on one study and print how often each cell was trained; return whether all is right."""
-    results = folder / "concurrent"
-    began = time.monotonic()
-    processes = [start(results) for _ in range(number)]
-    for process in processes:
-        process.communicate()
-    counts = first_steps(results)
-    same = scores(results) == reference
-    codes = [process.returncode for process in processes]
-    print(f"{number} processes, {time.monotonic() - began:.0f} s: exit codes {codes}; {len(counts)} cells")
-    print(f"trainings per cell {sorted(counts.values())}; scores {'identical' if same else 'DIFFERENT'}")
-    return same and set(counts.values()) == {1} and len(counts) == len(ARMS) * len(SEEDS) and not any(codes)
+def drawn(seed: int, number: int, operations: int) -> list[str]:
+    """Return the faults of one round: one to three strikes, or a damage to a file, each as likely as the other."""
+    draws = random.Random(f"{seed}/{number}")
+    if draws.random() < 0.5:
+        return [f"{draws.choice(DAMAGES)}:{draws.randrange(10_000)}:{draws.random():.3f}"]
+    return [f"{draws.choice(STRIKES)}@{draws.randint(1, operations)}" for _ in range(draws.randint(1, 3))]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the faults and return 0 when nothing was lost, repeated or changed."""
+    """Run the rounds, print a table of outcomes, and return 0 when every one of them ended right."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.faults",
-        description="Kills a study of 4 arms x 3 seeds at random times and checks that the same command finishes it.",
-        epilog="Example: python -m benchmarks.faults --kills 6 --seed 1",
+        description="Strikes a small study at exact file operations and checks what the same command makes of it.",
+        epilog="Example: python -m benchmarks.faults --seed 1 --rounds 100 --json faults.json",
     )
-    parser.add_argument("--kills", type=int, default=20, help="faults, the modes in turn (default: 20)")
-    parser.add_argument("--concurrent", type=int, default=0, metavar="N", help="instead: N processes on one study")
-    parser.add_argument("--seed", type=int, default=0, help="of the random times (default: 0)")
-    parser.add_argument("--only", help="only modes whose name holds this text")
+    parser.add_argument("--seed", type=int, default=0, help="decides every fault (default: 0)")
+    parser.add_argument("--rounds", type=int, default=20, help="number of rounds (default: 20)")
+    parser.add_argument("--replay", metavar="FAULTS", help="instead: one round with these faults, as they are printed")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after the round that passes this")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every round and its outcome")
     options = parser.parse_args(arguments)
-    random.seed(options.seed)
-    modes = [mode for mode in MODES if not options.only or options.only in mode.name]
+    outcomes: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        began = time.monotonic()
-        whole = start(folder / "reference")
-        whole.communicate()
-        if whole.returncode:
-            print(Path(f"{folder / 'reference'}.log").read_text(), file=sys.stderr)
+        study, reference = Study(Path(name)), Path(name) / "reference"
+        whole = study.command()
+        if whole.code:
+            print(whole.said, file=sys.stderr)
             return 1
-        reference = scores(folder / "reference")
-        stages_made = stages(folder / "reference")
-        print(f"uninterrupted: {time.monotonic() - began:.1f} s, {stages_made} stages, {len(reference)} sets of scores")
-        if options.concurrent:
-            return 0 if concurrent(options.concurrent, folder, reference) else 1
-        right = True
-        print("fault | after s | exit code | left (mixes+trainings+evaluations) | second command | | scores | its code")
-        for number in range(options.kills):
-            results = folder / f"fault{number}"
-            row, fine = fault(modes[number % len(modes)], results, random.random(), reference)
-            print(" | ".join(row), flush=True)
-            right = right and fine
-            shutil.rmtree(results)
-    return 0 if right else 1
+        right = digests(study.complete())
+        shutil.copytree(study.results, reference)
+        print(f"uninterrupted: {whole.operations} operations, {len(right)} stages, {len(study.files())} files")
+        given = [options.replay.split()] if options.replay else None
+        began = time.monotonic()
+        for number in range(1 if given else options.rounds):
+            faults = given[0] if given else drawn(options.seed, number, whole.operations)
+            outcome = one_round(study, faults, reference, right)
+            outcomes.append({"round": number, "faults": faults, "outcome": outcome})
+            if outcome != "identical" or given:
+                print(f"round {number}: --replay '{' '.join(faults)}': {outcome}", flush=True)
+            if time.monotonic() - began > options.seconds:
+                break
+    kinds = {re.split("[@:]", fault)[0] for one in outcomes for fault in one["faults"]}
+    print(f"{len(outcomes)} rounds in {time.monotonic() - began:.0f} s")
+    for kind in sorted(kinds):
+        mine = [o["outcome"] for o in outcomes if any(re.split("[@:]", f)[0] == kind for f in o["faults"])]
+        counts = collections.Counter(re.split(r"[:(\d]", text)[0].strip() for text in mine)
+        print(f"  {kind:<9}{len(mine):>5} rounds: " + ", ".join(f"{n} {text}" for text, n in counts.most_common()))
+    if options.json:
+        options.json.write_text(json.dumps({"seed": options.seed, "outcomes": outcomes}, indent=1))
+    return 0 if all(one["outcome"] == "identical" for one in outcomes) else 1
 
 
 if __name__ == "__main__":

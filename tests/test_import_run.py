@@ -304,7 +304,9 @@ def test_a_run_file_that_cannot_be_scored_is_refused(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], lines: str, words: str
 ) -> None:
     (tmp_path / "bad.trec").write_text(lines)
+    before = sorted(results.glob("evals/*"))
     assert call(results, "--seed", "0", f"toy/test={tmp_path / 'bad.trec'}") == 2
+    assert sorted(results.glob("evals/*")) == before
     err = capsys.readouterr().err
     assert err.startswith("error: ") and words in err and len(err.strip().splitlines()) == 1
     assert {arm for arm, _ in ResultStore(results).by_arm("evaluation", "s")} == {"a"}

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
-import multiprocessing
 import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from ablate.config import digest
 from ablate.records import UserError
-from ablate.results import Lock, Manifest, ResultStore, disk_trouble, read_manifest, safe_name, write_atomically
+from ablate.results import Manifest, ResultStore, disk_trouble, read_manifest, safe_name, write_atomically
 
 RECIPE = {"stage": "mix", "value": 1}
 
@@ -66,6 +62,18 @@ def test_lists_go_by_label_and_seed_and_not_by_hash(tmp_path: Path) -> None:
     assert [(one.labels[0], one.seed) for one in store.manifests("mix")] == cells != by_hash
     with pytest.raises(UserError, match=r"means 4 .*\(s/b:1\).*\(s/b:2\).*\(s/b:10\).*\(s/b:11\); say which"):
         store.resolve("mix", "s/b")
+
+
+def test_an_attempt_that_fails_leaves_no_empty_folder_and_keeps_what_it_has_written(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    with pytest.raises(UserError, match="bad file"), store.making("evaluation", RECIPE):
+        raise UserError("bad file")
+    assert list((tmp_path / "evals").iterdir()) == []
+    with pytest.raises(KeyboardInterrupt), store.making("train", RECIPE) as folder:
+        assert folder is not None
+        (folder / "checkpoint").touch()
+        raise KeyboardInterrupt
+    assert folder is not None and (folder / "checkpoint").exists()
 
 
 def test_a_missing_or_changed_file_is_noticed(tmp_path: Path) -> None:
@@ -127,69 +135,12 @@ def test_a_full_disk_is_told_in_one_line_with_the_remedy() -> None:
     assert disk_trouble(OSError(errno.ENOENT, "gone")) is None
 
 
-def _count(folder: Path, times: int) -> None:
-    for _ in range(times):
-        with Lock(folder / "lock.json", poll_s=0.001):
-            value = int((folder / "count").read_text())
-            time.sleep(0.001)
-            (folder / "count").write_text(str(value + 1))
-
-
-def test_a_lock_lets_one_process_in_at_a_time(tmp_path: Path) -> None:
-    (tmp_path / "count").write_text("0")
-    workers = [multiprocessing.get_context("fork").Process(target=_count, args=(tmp_path, 20)) for _ in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
-    assert (tmp_path / "count").read_text() == "80"
-    assert not (tmp_path / "lock.json").exists()
-
-
-def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = (
-        "import os, sys; from pathlib import Path; from ablate.results import Lock\n"
-        "Lock(Path(sys.argv[1])).__enter__(); os.kill(os.getpid(), 9)"
-    )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "lock.json")], check=False)
-    assert (tmp_path / "lock.json").exists()
-    with Lock(tmp_path / "lock.json"):
-        assert json.loads((tmp_path / "lock.json").read_text())["pid"] == os.getpid()
-    assert "taking over" in capsys.readouterr().err
-    assert not (tmp_path / "lock.json").exists()
-
-
-def test_a_lock_of_another_machine_is_taken_over_when_its_heartbeat_stops(tmp_path: Path) -> None:
-    path = tmp_path / "lock.json"
-    path.write_text(json.dumps({"host": "another-machine", "pid": 1, "born": "1", "token": "t"}))
-    lock = Lock(path)
-    assert lock._stale_owner() is None
-    os.utime(path, (time.time() - 120, time.time() - 120))
-    with lock:
-        assert json.loads(path.read_text())["host"] != "another-machine"
-
-
-def test_a_lock_that_cannot_be_read_is_taken_over_when_it_is_old(tmp_path: Path) -> None:
-    path = tmp_path / "lock.json"
-    path.touch()
-    assert Lock(path)._stale_owner() is None
-    os.utime(path, (time.time() - 120, time.time() - 120))
-    with Lock(path):
-        assert json.loads(path.read_text())["pid"] == os.getpid()
-
-
 def test_a_folder_of_results_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="runtime.results=.*file.* cannot be used as the folder of results"):
         ResultStore(tmp_path / "file").open()
     ResultStore(tmp_path / "new").open()
     assert list((tmp_path / "new").iterdir()) == []
-
-
-def test_a_living_owner_of_the_same_machine_is_waited_for(tmp_path: Path) -> None:
-    with Lock(tmp_path / "lock.json"):
-        second = Lock(tmp_path / "lock.json")
-        assert not second._try() and second._stale_owner() is None
 
 
 def test_names_from_data_make_no_paths() -> None:

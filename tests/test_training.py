@@ -243,11 +243,12 @@ def test_training_leaves_the_global_generators_and_handlers_alone(tmp_path):
     assert handlers == [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
 
 
-def test_sigterm_ends_a_training_with_its_exit_code(tmp_path, uninterrupted):
-    """As a cluster sends it before the time is up: the process must not look as if it had finished."""
+@pytest.mark.parametrize("at", [2, 4, 10])
+def test_sigterm_ends_a_training_with_its_exit_code(tmp_path, uninterrupted, at):
+    """As a cluster sends it before the time is up, in the last step too: the process must not look finished."""
 
     def stop(step, encoder):
-        if step == 4:
+        if step == at:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(SystemExit) as ended:

@@ -15,7 +15,6 @@ import hashlib
 import json
 import math
 import os
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ablate.config import ExactIndex, Index
+from ablate.drafts import draft_of
 from ablate.evaluation.rankings import FloatArray, IntArray
 from ablate.records import Passage, UserError
 from ablate.results import write_atomically
@@ -194,7 +194,7 @@ def _write(
     path: Path, documents: Sequence[Passage], encoded: tuple[FloatArray, IntArray | None, int | None]
 ) -> dict[str, Any]:
     vectors, passages, num_cut = encoded
-    draft = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.npy")
+    draft = draft_of(path, ".npy")
     try:
         with open(draft, "wb") as file:
             np.save(file, np.ascontiguousarray(vectors), allow_pickle=False)

@@ -373,9 +373,11 @@ def _run(module: RetrieverModule, steps: TrainingSteps, device: str, folder: Pat
                 if threading.current_thread() is threading.main_thread():
                     signal.signal(signal.SIGINT, interrupt)
                 raise KeyboardInterrupt from None
-            raise SystemExit(128 + signal.SIGTERM) from error  # Lightning's own exit after SIGTERM has no code
+            raise SystemExit(error.code or 128 + signal.SIGTERM) from error  # Lightning's own exit has no code
         finally:
             module.encoder.to(place)
+        if trainer.received_sigterm:  # in the last step, after which Lightning does not look any more
+            raise SystemExit(128 + signal.SIGTERM)
 
 
 @contextmanager

@@ -13,9 +13,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from ablate.lock import Lock
 from ablate.overrides import quoted
 from ablate.records import UserError
-from ablate.results import Lock
 from ablate.tuning.plan import (
     Plan,
     close_storage,

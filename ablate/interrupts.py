@@ -1,0 +1,49 @@
+"""Being asked to end (SIGTERM, SIGHUP, Ctrl-C): the run is put down tidily, and the exit code always says it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+
+
+@contextlib.contextmanager
+def told_by_exit_code(signals: tuple[signal.Signals, ...] = SIGNALS) -> Iterator[None]:
+    """Turn each of these signals into an exit with code 128 + its number: 143, 129, 130; a second one ends at once.
+
+    An exit that something on the way swallowed, because it fell into a destructor or another library's handler, is
+    made up for at the end of the block. A signal that somebody handles already (a scheduler's job) or that is ignored
+    (`nohup`) is left alone, and so is everything outside of the main thread.
+    """
+    asked: list[int] = []
+
+    def end(number: int, _: FrameType | None) -> None:
+        if asked:
+            os._exit(128 + number)
+        asked.append(number)
+        raise SystemExit(128 + number)
+
+    ours = {}
+    if threading.current_thread() is threading.main_thread():
+        unhandled = (signal.SIG_DFL, signal.default_int_handler)
+        ours = {one: handler for one in signals if (handler := signal.getsignal(one)) in unhandled}
+    try:
+        for one in ours:
+            signal.signal(one, end)
+        yield
+    except BaseException:
+        if not asked:
+            raise
+    finally:
+        for one, handler in ours.items():
+            signal.signal(one, handler)
+    if asked:
+        name = signal.Signals(asked[0]).name
+        print(f"ended by {name}; the same command goes on from where it stopped", file=sys.stderr)
+        raise SystemExit(128 + asked[0])
