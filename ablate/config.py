@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NewType, TypeVar, Union
 
 from ablate.factors import Factors, Range, Share, active, check_coherent
-from ablate.records import UserError, check_name, check_results
+from ablate.records import UserError, check_name
 from ablate.rules import Rule
 
 T = TypeVar("T")
@@ -460,7 +460,6 @@ def _check_together(run: RunConfig) -> None:
         )
     check_name("runtime.study", runtime.study)
     check_name("runtime.label", runtime.label)
-    check_results(runtime.results)
     for name, text in (("project", runtime.tracker.project), ("entity", runtime.tracker.entity)):
         if text is not None and not WANDB_NAME.fullmatch(text):
             raise UserError(f"runtime.tracker.{name}={_shown(text)} is no name for W&B: up to 128 characters, none of "

@@ -39,7 +39,10 @@ def check_name(what: str, text: str) -> None:
 def check_results(text: str) -> None:
     """Raise UserError for an empty name of the folder of results, which would mean the current folder."""
     if not text:
-        raise UserError("the folder of results (runtime.results, --results) is ''; give the name of a folder")
+        raise UserError(
+            "the folder of results (runtime.results, --results) is '', which would mean the current folder; name it, or "
+            "write . for that folder"
+        )
 
 
 class Passage(NamedTuple):

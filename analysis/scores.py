@@ -192,6 +192,7 @@ def _read_csv(path: Path) -> pa.Table:
             table = arrow_csv.read_csv(path, convert_options=options)
     except UserError as error:
         raise UserError(_csv_mistake(path) or str(error)) from None
+    _check_columns(table.column_names, str(path))
     for place, name in enumerate(table.column_names):
         if name in _TEXT and pc.any(pc.starts_with(table[name], "'")).as_py():  # as `to_csv` marks what is no formula
             texts = pc.replace_substring_regex(table[name], f"^'({FORMULA.pattern})", r"\1")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, run_config
+from conftest import ROOT, override, run_config
 
 from ablate import stages, stored
 from ablate.finished import find_run
@@ -72,7 +72,7 @@ def said(command: Callable[[], object]) -> tuple[str, str]:
 
 def readers(results: Path) -> dict[str, Callable[[], object]]:
     """Return the commands that read results, without their start."""
-    run = stages.prepare(run_config(*OVERRIDES, f"runtime.results={results}"))
+    run = stages.prepare(run_config(*OVERRIDES, override("runtime.results", str(results))))
     study = ["polarity", "--results", str(results)]
 
     def again() -> None:
@@ -237,13 +237,14 @@ def test_a_finished_run_is_shown_from_a_read_only_disk(
 # Who may open what: read from the syntax trees, with a proof that the check can fail.
 
 WRITERS = {
-    "ablate/stages.py": {"tracker", "_fit", "make_scores"},
+    "ablate/runs.py": {"listing", "_remove", "remove"},
+    "ablate/stages.py": {"tracker", "_fit", "check_model", "make_scores"},
     "ablate/results.py": None,
     "ablate/display.py": {"show_scores", "show_baseline", "_place"},
     "ablate/finished.py": {"_open"},
     "analysis/import_run.py": {"_check_free", "_show"},
 }
-"""Module -> functions that may ask for the folder of a stage: they write it, name it, or look for its manifest."""
+"""Module -> functions that may ask for the folder of a stage: they write, name or remove it."""
 
 
 def askers(source: str) -> set[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from bad_inputs.sources import CORPUS, QUERIES, folder_of
-from conftest import run_config
+from conftest import override, run_config
 
 from ablate import stages
 from ablate.results import ResultStore
@@ -18,7 +18,7 @@ from analysis.import_run import study_beds
 
 def overrides(folder: Path, results: Path, study: str, *more: str) -> tuple[str, ...]:
     usual = ("source=beir", "model=tiny", "tracker=none", f"runtime.study={study}", *more)
-    return (*usual, f"source.path={folder}", f"runtime.results={results}")
+    return (*usual, override("source.path", str(folder)), override("runtime.results", str(results)))
 
 
 def test_a_data_set_has_the_name_of_the_folder_that_the_command_names(

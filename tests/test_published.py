@@ -610,7 +610,7 @@ def test_the_hub_is_streamed_at_a_commit(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 def test_the_hub_needs_datasets_and_a_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(UserError, match=r"'a/b' is read with the package datasets, .*: pip install -e \.\[hub\]$"):
+    with pytest.raises(UserError, match=r"'a/b' is read with the package datasets, .*: pip install -e .\.\[hub\].$"):
         list(open_published(format="tevatron", repo="a/b", revision=COMMIT).rows())
     for revision in (None, "main", "1006ea7"):
         with pytest.raises(UserError, match=f"source.revision={revision!r} does not pin 'a/b': .* the 40 hex digits"):

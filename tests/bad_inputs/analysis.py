@@ -25,7 +25,8 @@ BAD_INPUTS = [
     *(_call(f"{module}: no folder of results", NOWHERE, module, "s", "--results", "", *more)
       for module, more in (("budgets", ()), ("collect", ()), ("costs", ()), ("fairness", ()), ("claims", ()),
                            ("significance", ("--baseline", "a")))),
-    BadInput("a run without a folder of results", ("ablate.run", "tracker=none", "runtime.results=''"), (NOWHERE,)),
+    BadInput("a run without a folder of results", ("ablate.run", "tracker=none", "runtime.results=''"),
+             ("runtime.results is empty, which would mean the current folder",)),
     BadInput("a run without a name", ("ablate.run", "tracker=none", "runtime.results={dir}/r", "runtime.label='..'"),
              ("runtime.label='..' means a folder",)),
     _call("an unknown study", "no evaluation of a study 't'", "fairness", "t", "--results", "{dir}/r", made=True),

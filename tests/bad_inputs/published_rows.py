@@ -68,7 +68,7 @@ def _judged(name: str, value: object, shown: str) -> BadInput:
     }
     return _rows(
         name,
-        f"positive_passages: the followir_score of passage 'd1' is {shown} instead of a number from 0 to 1",
+        f"positive_passages: the followir_score of passage 'd1' is {shown}; it is a probability, from 0 to 1",
         written("rows.jsonl", json.dumps(row)),
         "rows.jsonl",
         "promptriever",

@@ -177,7 +177,7 @@ BAD_INPUTS = [
     ),
     run(
         "a set without labels",
-        "source.evaluation_splits='test' has no labels in {dir}/set/qrels; splits with labels: dev, train",
+        "evaluation.sets='test' has no labels in {dir}/set/qrels; splits with labels: dev, train",
         folder_of,
         "evaluation.sets=[test]",
     ),
