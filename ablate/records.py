@@ -40,8 +40,8 @@ def check_results(text: str) -> None:
     """Raise UserError for an empty name of the folder of results, which would mean the current folder."""
     if not text:
         raise UserError(
-            "the folder of results (runtime.results, --results) is '', which would mean the current folder; name it, or "
-            "write . for that folder"
+            "the folder of results (runtime.results, --results) is '', which would mean the current folder; name it, "
+            "or write . for that folder"
         )
 
 

@@ -222,7 +222,7 @@ def test_a_finished_run_is_shown_from_a_read_only_disk(
     for name in ("link", "replace", "rename", "mkdir", "unlink"):
         monkeypatch.setattr(os, name, refused)
     monkeypatch.setattr(Path, "touch", refused)
-    config = run_config(*OVERRIDES, f"runtime.results={tiny_runs}")
+    config = run_config(*OVERRIDES, override("runtime.results", str(tiny_runs)))
     for label, words in (("dual_view", ""), ("another", "does not get the name polarity/another")):
         named = dataclasses.replace(config, runtime=dataclasses.replace(config.runtime, label=label))
         run = stages.prepare(config)
