@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, HandMadeSource, compose
+from conftest import ROOT, HandMadeSource, compose, override
 from test_beir import instructed, qrels, query, write
 
 from ablate import check
@@ -272,9 +272,10 @@ def test_a_run_says_it_before_training_and_above_its_scores(tmp_path: Path, capf
     queries.append({"_id": "again", "text": "Number  0"})
     labels = {"train": qrels(*(f"q{number} d{number} 1" for number in range(4))), "dev": qrels("again d0 1", "q4 d4 1")}
     folder = write(tmp_path / "leaky", corpus, queries, labels)
-    words = ("+experiment=query_only", "source=beir", f"source.path={folder}", "source.rows=all", "model=tiny",
-             "miner.skip=0", "miner.count=1", "miner.depth=5", "budget.negatives_per_group=1", "budget.limit=4",
-             "train.batch_size=2", "tracker=none", f"runtime.results={tmp_path / 'results'}",
+    words = ("+experiment=query_only", "source=beir", override("source.path", str(folder)), "source.rows=all",
+             "model=tiny", "miner.skip=0", "miner.count=1", "miner.depth=5", "budget.limit=4",
+             "budget.negatives_per_group=1",
+             "train.batch_size=2", "tracker=none", override("runtime.results", str(tmp_path / "results")),
              "runtime.threads=1")  # fmt: skip
     warning = "warning: leaky/dev: 1 of 2 judged queries are training queries too (first: again), and a judged pair"
     code, error = call(("ablate.run", *words))

@@ -34,7 +34,7 @@ def _rows(
         "+experiment=query_only",
         "model=tiny",
         f"source={kind}",
-        f"source.path={{dir}}/{file}",
+        "source.path={dir}/" + file,
         "+evaluation_source=world",
         "evaluation.sets=[test]",
         "tracker=none",
