@@ -32,10 +32,12 @@ from ablate.data import checking
 from ablate.data.checking import Finding
 from ablate.data.mix import COMPLETE_FIELDS, RowOrder, most_rows
 from ablate.data.sources import RowSource, open_sets, open_source
+from ablate.explain import CONF, check_command_line, in_words
 from ablate.records import EvaluationSet, Passage, SourceRow, UserError
-from ablate.results import ResultStore, disk_trouble
-from ablate.run import ROOT, strict
+from ablate.results import ResultStore
+from ablate.run import strict
 from ablate.study import build_study
+from analysis.cli import command, finish
 
 MOST_TOKENISED = 2000
 """Queries, and passages, whose lengths are measured."""
@@ -98,12 +100,10 @@ def _aligned(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def compose(overrides: Sequence[str]) -> DictConfig:
     """Return the composed configuration of a command line; raises UserError for words that Hydra does not take."""
+    check_command_line(overrides)
     GlobalHydra.instance().clear()
-    try:
-        with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            return hydra.compose("config", list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(" ".join(str(getattr(error, "msg", None) or error).split())) from None
+    with in_words(overrides), hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose("config", list(overrides))
 
 
 def check_data(config: RunConfig, sets: Sequence[str] | None, num_sampled: int) -> tuple[Report, list[EvaluationSet]]:
@@ -317,30 +317,28 @@ def _source_of(word: str) -> list[str]:
     return ["source=beir", f"source.path='{quoted}'"]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Check, print, and return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ablate.check",
-        description="Say what is wrong with data or a study before anything is trained. Exit code 0: nothing or "
-        "warnings; 1: something that makes results wrong; 2: a mistake in the command.",
-        epilog="Example: python -m ablate.check source=beir source.path=DIR",
-    )
-    parser.add_argument("words", nargs="*", metavar="DIR|KEY=VALUE", help="a folder, or overrides as for ablate.run")
-    parser.add_argument("--rows", type=int, default=3, help="rows to show, drawn by chance (default: 3)")
-    parser.add_argument("--json", action="store_true", help="print everything as JSON")
-    options = parser.parse_intermixed_args(arguments)
-    try:
-        if options.rows < 0:
-            raise UserError(f"--rows {options.rows} must be 0 or more")
-        report = check(options.words, options.rows)
-    except (UserError, OSError) as error:
-        message = (disk_trouble(error) or str(error)) if isinstance(error, OSError) else str(error)
-        print(f"error: {' '.join(message.split())}", file=sys.stderr)
-        return 2
+def _run(options: argparse.Namespace) -> int:
+    if options.rows < 0:
+        raise UserError(f"--rows {options.rows} must be 0 or more")
+    report = check(options.words, options.rows)
     encoding = sys.stdout.encoding or "ascii"
     text = report.as_json() if options.json else report.text()
     print(text.encode(encoding, "replace").decode(encoding))
     return 1 if report.failed else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Check, print, and return the exit code."""
+    made = command(
+        "ablate.check",
+        "Say what is wrong with data or a study before anything is trained. Exit code 0: nothing or warnings; 1: "
+        "something that makes results wrong; 2: a mistake in the command.",
+        "source=beir source.path=DIR",
+    )
+    made.add_argument("words", nargs="*", metavar="DIR|KEY=VALUE", help="a folder, or overrides as for ablate.run")
+    made.add_argument("--rows", type=int, default=3, help="rows to show, drawn by chance (default: 3)")
+    made.add_argument("--json", action="store_true", help="print everything as JSON")
+    return finish(_run, made, arguments, intermixed=True)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NewType, TypeVar, Union
 
@@ -520,10 +520,11 @@ def unknown_key(name: str, known: Sequence[str], path: str = "") -> str:
     return f"unknown key {where}{name}; known here: {', '.join(known)}{meant(name, known, where)}"
 
 
-def meant(name: str, known: Sequence[str], where: str = "") -> str:
+def meant(name: str, known: Iterable[str], where: str = "") -> str:
     """Return the end of a line about an unknown name: `; did you mean X?`, or nothing when none is like it."""
-    alike = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {where}{alike[0]}?" if alike else ""
+    folded = {one.casefold(): one for one in known}
+    alike = difflib.get_close_matches(name.casefold(), folded, n=1)
+    return f"; did you mean {where}{folded[alike[0]]}?" if alike else ""
 
 
 def _build(hint: Any, value: Any, path: str) -> Any:

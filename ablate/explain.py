@@ -31,6 +31,7 @@ from omegaconf.errors import OmegaConfBaseException as OmegaConfError
 from ablate.config import meant, unknown_key
 from ablate.overrides import shell_word
 from ablate.records import UserError
+from ablate.terminal import one_line
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 ALONE = ("run", "multirun", "cfg", "info", "shell_completion")
@@ -96,7 +97,7 @@ def explained(program: Callable[[], Any]) -> Callable[[], None]:
             with in_words(overrides, config_dir), _errors_raised():
                 program()
         except UserError as error:
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"error: {one_line(error)}", file=sys.stderr)
             raise SystemExit(2) from None
 
     return main

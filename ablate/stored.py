@@ -13,12 +13,12 @@ import json
 import os
 import stat
 import time
-import uuid
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ablate.drafts import draft_of
 from ablate.records import UserError
 
 MOST_JSON_BYTES = 256 * 2**20
@@ -136,7 +136,7 @@ def give_usual_modes(paths: list[Path]) -> None:
     """Give files the mode that the umask gives to a new one; some libraries write theirs for the owner alone."""
     if not paths:
         return
-    probe = paths[0].parent / f".mode-{uuid.uuid4().hex}"
+    probe = draft_of(paths[0].parent / "mode")
     probe.touch()
     try:
         mode = stat.S_IMODE(probe.stat().st_mode)

@@ -45,18 +45,28 @@ def add_study(made: argparse.ArgumentParser, *, needed: bool = True) -> None:
     made.add_argument("--results", default="results", help="folder of results (default: results)")
 
 
-def finish(run: Callable[[argparse.Namespace], None], made: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
-    """Run a command and return its exit code; a user's mistake is one line on standard error and exit code 2."""
+def finish(
+    run: Callable[[argparse.Namespace], int | None],
+    made: argparse.ArgumentParser,
+    argv: Sequence[str] | None,
+    *,
+    intermixed: bool = False,
+) -> int:
+    """Run a command and return its exit code; a user's mistake is one line on standard error and exit code 2.
+
+    `intermixed`: options may stand between the words.
+    """
+    code = None
     try:
         with safe_output():
-            run(made.parse_args(argv))
+            code = run(made.parse_intermixed_args(argv) if intermixed else made.parse_args(argv))
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output, such as `head`, has enough of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (UserError, OSError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
-    return 0
+    return code or 0
 
 
 def write_text(path: Path, text: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from ablate.config import meant
 from ablate.evaluation.measures import KNOWN_MEASURES, P_MRR, parse
 from ablate.evaluation.places import places
 from ablate.records import EvaluationSet, UserError
@@ -15,7 +16,6 @@ from ablate.study import MACRO, Claim, Study
 from analysis.declared import claim_weights, expected_runs
 from analysis.rows import CONFIRMATORY_SEEDS
 from analysis.scores import Cell, is_signed, listed
-from analysis.weights import nearest
 
 GUARD = "nDCG@10"
 """What stands beside every p-MRR, so that a collapse is seen; its margin is declared in `study.margins`."""
@@ -36,7 +36,7 @@ def direction_of(claim: Claim, cells: Iterable[Cell]) -> str:
             known = f"the {part} {value!r} is none of {', '.join(found) or '(nothing is measured)'}"
             there = f"there are {listed([str(cell) for cell in left])}" if part in ("measure", "direction") else known
             raise UserError(
-                f"there are no scores of {claim.measure} on {claim.dataset} ({posed}); {there}{nearest(value, found)}"
+                f"there are no scores of {claim.measure} on {claim.dataset} ({posed}); {there}{meant(value, found)}"
             )
         left = [cell for cell in left if getattr(cell, part) == value]
     return left[0].direction
@@ -127,7 +127,7 @@ def _check_measure(measure: str, where: str) -> None:
     try:
         parse(measure)
     except UserError as error:
-        near = nearest(measure, [*(name.replace("@k", "@10") for name in KNOWN_MEASURES), "AP@1000"])
+        near = meant(measure, [*(name.replace("@k", "@10") for name in KNOWN_MEASURES), "AP@1000"])
         raise UserError(f"{where}: {error}{near}") from None
 
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ablate.config import digest
 from ablate.evaluation.protocol import Evaluation, join, score_set
@@ -100,18 +100,60 @@ def import_run(
     another content or kind under a name and seed that the study already has, and a content that it has under another
     seed.
     """
-    recipe = _recipe(name, seed, files, beds)
-    _check_free(store, study, name, seed, recipe)
+    (imported,) = import_runs(store, study, name, {seed: files}, beds).values()
+    return imported
+
+
+def import_runs(
+    store: ResultStore,
+    study: str,
+    name: str,
+    runs: Mapping[int | None, Mapping[str, Sequence[Path]]],
+    beds: Beds,
+) -> dict[int | None, Imported]:
+    """Do what `import_run` does for several seeds; nothing is recorded before all of them are read and scored."""
+    recipes = {number: _recipe(name, number, files, beds) for number, files in runs.items()}
+    _check_other_seeds({number: recipe["content"] for number, recipe in recipes.items()})
+    for number, recipe in recipes.items():
+        _check_free(store, study, name, number, recipe)
+    scored = {number: _scored(store, name, recipe, runs[number], beds) for number, recipe in recipes.items()}
+    return {one: _record(store, study, name, one, recipes[one], runs[one], scored[one]) for one in runs}
+
+
+class _Scored(NamedTuple):
+    evaluation: Evaluation | None
+    """None when it is recorded already."""
+    notes: tuple[str, ...]
+    wall_s: float
+    started: str
+
+
+def _scored(
+    store: ResultStore, name: str, recipe: Mapping[str, Any], files: Mapping[str, Sequence[Path]], beds: Beds
+) -> _Scored:
     notes = [f"{dataset}: no run file; {name} has no scores there" for dataset in beds.sets if dataset not in files]
-    label, started, clock = stage_label(study, name), now(), time.monotonic()
-    evaluation = None
-    if store.find("evaluation", recipe) is None:
-        parts = []
-        for dataset, paths in files.items():
-            rankings, words = _read(beds.sets[dataset], paths, beds.depth)
-            parts.append(score_set(beds.sets[dataset], rankings, depth=beds.depth))
-            notes += words
-        evaluation = join(parts)
+    started, clock = now(), time.monotonic()
+    if store.find("evaluation", recipe) is not None:
+        return _Scored(None, tuple(notes), 0.0, started)
+    parts = []
+    for dataset, paths in files.items():
+        rankings, words = _read(beds.sets[dataset], paths, beds.depth)
+        parts.append(score_set(beds.sets[dataset], rankings, depth=beds.depth))
+        notes += words
+    return _Scored(join(parts), tuple(notes), time.monotonic() - clock, started)
+
+
+def _record(
+    store: ResultStore,
+    study: str,
+    name: str,
+    seed: int | None,
+    recipe: Mapping[str, Any],
+    files: Mapping[str, Sequence[Path]],
+    scored: _Scored,
+) -> Imported:
+    label, evaluation = stage_label(study, name), scored.evaluation
+    if evaluation is not None:
         with store.making("evaluation", recipe) as folder:
             if folder is not None:
                 store.complete(
@@ -125,16 +167,16 @@ def import_run(
                         "scores": len(evaluation.scores),
                         "candidates": evaluation.candidates,
                         "imported_from": {dataset: [str(path) for path in paths] for dataset, paths in files.items()},
-                        "notes": notes,
+                        "notes": list(scored.notes),
                     },
                     hardware={},
-                    cost={"wall_s": time.monotonic() - clock},
-                    started=started,
+                    cost={"wall_s": scored.wall_s},
+                    started=scored.started,
                 )
     store.add_label("evaluation", digest(recipe), label)
     manifest = store.find("evaluation", recipe)
     assert manifest is not None
-    return Imported(manifest, evaluation, tuple(notes))
+    return Imported(manifest, evaluation, scored.notes)
 
 
 def _recipe(name: str, seed: int | None, files: Mapping[str, Sequence[Path]], beds: Beds) -> dict[str, Any]:
@@ -315,12 +357,7 @@ def _import_all(store: ResultStore, options: argparse.Namespace) -> None:
         if one in asked:
             raise UserError(f"--seed {text} is there twice; give all files of a seed together")
         asked[one] = _by_dataset(given, beds)
-    recipes = {number: _recipe(name, number, files, beds) for number, files in asked.items()}
-    _check_other_seeds({number: recipe["content"] for number, recipe in recipes.items()})
-    for number, recipe in recipes.items():
-        _check_free(store, study, name, number, recipe)
-    for number, files in asked.items():
-        imported = import_run(store, study, name, number, files, beds)
+    for number, imported in import_runs(store, study, name, asked, beds).items():
         _show(store, imported, f"{study}/{name}" + ("" if number is None else f" seed {number}"))
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Collection, Sequence
 
+from ablate.config import meant
 from ablate.records import UserError
 from analysis.contrasts import check_weights, trend_weights
 
@@ -48,15 +48,8 @@ def _arm_at(text: str, place: int, arms: Collection[str]) -> str:
     if not ends:
         word = re.match(r"\S*", text[place:])
         name = (word[0] if word else "") or "(nothing)"
-        raise UserError(f"contrast {text!r}: arm {name!r} is unknown; arms are {', '.join(arms)}{nearest(name, arms)}")
+        raise UserError(f"contrast {text!r}: arm {name!r} is unknown; arms are {', '.join(arms)}{meant(name, arms)}")
     return max(ends, key=len)
-
-
-def nearest(name: str, known: Collection[str]) -> str:
-    """Return what a misspelt name may have meant, as the end of a sentence; empty where nothing is near."""
-    folded = {one.casefold(): one for one in known}
-    near = difflib.get_close_matches(name.casefold(), folded, n=1)
-    return f"; did you mean {folded[near[0]]!r}?" if near else ""
 
 
 def parse_trend(text: str, arms: Collection[str]) -> dict[str, float]:
@@ -74,7 +67,7 @@ def parse_trend(text: str, arms: Collection[str]) -> dict[str, float]:
         if not math.isfinite(value):
             raise UserError(f"trend {text!r}: {entry.strip()!r} is not arm=dose, such as 'n10=0.1'")
         if arm not in arms:
-            raise UserError(f"trend {text!r}: arm {arm!r} is unknown; arms are {', '.join(arms)}{nearest(arm, arms)}")
+            raise UserError(f"trend {text!r}: arm {arm!r} is unknown; arms are {', '.join(arms)}{meant(arm, arms)}")
         if arm in doses:
             raise UserError(f"trend {text!r} names arm {arm!r} twice; an arm has one dose")
         doses[arm] = value

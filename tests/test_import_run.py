@@ -237,6 +237,16 @@ def test_one_file_is_not_two_training_seeds(
     assert call(results, "--deterministic", f"toy/test={copy}", f"toy/dev={copy}", name="twice") == 0  # two data sets
 
 
+def test_a_bad_file_of_one_seed_keeps_all_seeds_out(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = run_file(tmp_path / "good.trec", bm25())
+    (tmp_path / "bad.trec").write_text("q0 Q0 nowhere 1 1.0 x\n")
+    before = sorted(results.rglob("*"))
+    assert call(results, "--seed", "0", f"toy/test={good}", "--seed", "1", f"toy/test={tmp_path / 'bad.trec'}") == 2
+    assert "bad.trec" in capsys.readouterr().err and sorted(results.rglob("*")) == before
+
+
 def test_short_constant_and_tied_rankings_are_told_above_the_scores(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

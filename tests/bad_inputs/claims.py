@@ -29,7 +29,7 @@ def _text(value: str | float) -> str:
 
 
 BAD_INPUTS = [
-    _claim("an unknown data set", "the dataset 'wrld/test' is none of world/test; did you mean 'world/test'?",
+    _claim("an unknown data set", "the dataset 'wrld/test' is none of world/test; did you mean world/test?",
            dataset="wrld/test"),
     _claim("a data set that is there and not measured", "the dataset 'world/heldout' is none of world/test",
            dataset="world/heldout"),
@@ -42,11 +42,11 @@ BAD_INPUTS = [
     _claim("no direction where there are two", "(pairs: no direction is named); there are", measure="one-sided rate",
            direction=""),
     _claim("a measure in another spelling", "measure 'ndcg@10' is not known", measure="ndcg@10"),
-    _claim("a misspelt measure", "did you mean 'pairwise accuracy'?", measure="pairwise acuracy"),
+    _claim("a misspelt measure", "did you mean pairwise accuracy?", measure="pairwise acuracy"),
     _claim("a cut-off that is not reported", "there are no scores of nDCG@20 on world/test (plain: plain)",
            measure="nDCG@20", condition="plain", direction="plain"),
     _claim("an unknown arm", "study.claims: 'c': contrast 'dual_veiw - untouched': arm 'dual_veiw' is "
-           "unknown; arms are dual_view, untouched; did you mean 'dual_view'?",
+           "unknown; arms are dual_view, untouched; did you mean dual_view?",
            contrast="dual_veiw - untouched"),
     _claim("an arm without a minus", "a + or - is missing", contrast="dual_view untouched"),
     _claim("an arm with itself", "must sum to 0 and not all be 0", contrast="dual_view - dual_view"),
