@@ -362,7 +362,22 @@ def _read_queries(folder: Path, hashed: Any) -> dict[str, Query]:
         )
     if not queries:
         raise UserError(f"{path} is empty; it needs at least one query")
+    _check_instructions(objects, queries)
     return queries
+
+
+def _check_instructions(objects: Mapping[str, tuple[str, Mapping[str, Any]]], queries: Mapping[str, Query]) -> None:
+    """Raise UserError for a query that is a variant by its id and has no instruction, where its siblings have one."""
+    variants = {query.variant for query in queries.values() if query.instruction}
+    for query_id, query in queries.items():
+        head, _, tail = query_id.rpartition("-")
+        where, found = objects[query_id]
+        said = "variant" in (found.get("metadata") or {})
+        if not query.instruction and head in queries and tail in variants and not said:
+            raise UserError(
+                f"{where}: query {query_id!r} has no instruction, and others of the variant {tail!r} have one; give it "
+                f"its instruction, or say that it is a plain query of its own: metadata.variant={PLAIN}"
+            )
 
 
 def _read_tsv(path: Path, num_columns: int, hashed: Any, comments: Counter[str]) -> Iterator[tuple[int, list[str]]]:

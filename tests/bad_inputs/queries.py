@@ -34,6 +34,18 @@ BAD_INPUTS = [
         "set/queries.jsonl is empty; it needs at least one query",
         lambda folder: folder_of(folder, queries="\n"),
     ),
+    run(
+        "a variant whose instruction is missing, with labels that name it",
+        "set/queries.jsonl, line 5: query 'q1-new' has no instruction, and others of the variant 'new' have one",
+        lambda folder: folder_of(
+            folder,
+            queries=added(
+                QUERIES,
+                '{"_id": "q0-new", "text": "a", "instruction": "only new ones"}\n{"_id": "q1-new", "text": "a"}',
+            ),
+            labels={"train": "q0\td0\t1\n", "dev": "q2\td2\t1\n", "diff_new_dev": "q1\td2\t1\n"},
+        ),
+    ),
     _query("a query without text", "query 'q9' has no text; drop it or give it one", '{"_id": "q9", "text": ""}'),
     _query("a query whose text is null", "query 'q9' has no text", '{"_id": "q9", "text": null}'),
     _query("a query whose text is a number", "`text` is 3; it must be a text", '{"_id": "q9", "text": 3}'),
