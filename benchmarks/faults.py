@@ -21,6 +21,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -87,19 +88,25 @@ class Study:
             cell.config = dataclasses.replace(cell.config, runtime=runtime)
         self.cells = cells
 
-    def command(self, strike: str = "", at: int = 0) -> Ended:
-        """Run the study in a process of its own, with a fault at one of its operations."""
+    def command(self, strike: str = "", at: int = 0, *, one_by_one: bool = False) -> Ended:
+        """Run the study in a process of its own, with a fault at one of its operations.
+
+        `one_by_one`: each run by itself, as `ablate.run` without `-m`, which reads and checks what is finished; a study
+        only looks whether its cells are.
+        """
         pid = os.fork()
         if pid == 0:
             code = 1
             try:
+                signal.signal(signal.SIGINT, signal.default_int_handler)  # `nohup … &` ignores both
+                signal.signal(signal.SIGHUP, signal.SIG_DFL)
                 file = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
                 os.dup2(file, 1)
                 os.dup2(file, 2)
                 shim = Shim(self.results, strike, at)
                 with told_by_exit_code():
                     shim.install()
-                    code = self._run()
+                    code = self._run(one_by_one)
             except SystemExit as error:
                 code = int(error.code or 0)
             except BaseException:
@@ -114,11 +121,15 @@ class Study:
         self.count.unlink(missing_ok=True)
         return Ended(code, self.log.read_text(errors="replace") if self.log.exists() else "", number)
 
-    def _run(self) -> int:
-        """Do what the sweeper does with its cells."""
+    def _run(self, one_by_one: bool) -> int:
+        """Do what the sweeper does with its cells, or what a run does with each of them."""
         from ablate import run, running
 
         try:
+            if one_by_one:
+                for cell in self.cells:
+                    run.execute(cell.config)
+                return 0
             board = running.Board(ResultStore(self.results), self.cells)
 
             def launch(cell: Any, _: int) -> Exception | None:
@@ -203,7 +214,7 @@ def one_round(study: Study, faults: Sequence[str], reference: Path, right: dict[
         shutil.copytree(reference, study.results)
         kind, number, share = fault.split(":")
         path = damage(study, kind, int(number), float(share))
-        ended = study.command()
+        ended = study.command(one_by_one=True)
         if ended.code == 0:
             return "identical" if digests(study.complete()) == right else f"UNNOTICED: {path.name}"
         lines = [line for line in ended.said.splitlines() if re.search(r"\b(delete|move)\b", line)]

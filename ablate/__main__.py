@@ -1,0 +1,31 @@
+"""The commands of this package, one line each: `python -m ablate`, and `python -m analysis` for its own."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+
+def commands(package: Path) -> dict[str, str]:
+    """Return command -> what it does, in one line: of modules that can be run, the first line of their docstrings."""
+    found = {}
+    for path in sorted(package.glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if path.stem != "__main__" and any(map(_is_entry, tree.body)):
+            found[f"{package.name}.{path.stem}"] = (ast.get_docstring(tree) or "").partition("\n")[0]
+    return found
+
+
+def _is_entry(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
+
+
+def show(package: Path) -> None:
+    """Print the commands of a package."""
+    for name, words in commands(package).items():
+        print(f"python -m {name:<24} {words}")
+    print("\neach says more with --help")
+
+
+if __name__ == "__main__":
+    show(Path(__file__).parent)
