@@ -33,6 +33,7 @@ from ablate.data.checking import Finding
 from ablate.data.mix import COMPLETE_FIELDS, RowOrder, most_rows
 from ablate.data.sources import RowSource, open_sets, open_source
 from ablate.explain import CONF, check_command_line, in_words
+from ablate.overrides import quoted
 from ablate.records import EvaluationSet, Passage, SourceRow, UserError
 from ablate.results import ResultStore
 from ablate.run import strict
@@ -313,8 +314,7 @@ def _source_of(word: str) -> list[str]:
             f"{word!r} holds no corpus.jsonl, so it is no BEIR folder; for published rows name their format: "
             f"source=promptriever (or tevatron, infir) source.path={word} +evaluation_source=world"
         )
-    quoted = str(folder.absolute()).replace("\\", "\\\\").replace("'", "\\'")
-    return ["source=beir", f"source.path='{quoted}'"]
+    return ["source=beir", quoted("source.path", str(folder.absolute()))]
 
 
 def _run(options: argparse.Namespace) -> int:
