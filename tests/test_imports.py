@@ -74,6 +74,7 @@ RULES: dict[str, set[str]] = {
                         "ablate.study"},
     "ablate.running": {"ablate.lock", "ablate.planning", "ablate.records", "ablate.results", "ablate.terminal"},
     "ablate": set(),
+    "analysis.__main__": {"ablate.__main__"},
     "analysis": {"ablate.records", "ablate.factors", "ablate.config", "ablate.overrides", "ablate.reading",
                  "ablate.results", "ablate.secrets", "ablate.stored", "ablate.study", "ablate.terminal",
                  "ablate.evaluation.measures",
