@@ -13,7 +13,8 @@ from ablate.__main__ import commands
 
 @pytest.mark.parametrize("package", ["ablate", "analysis"])
 def test_every_command_is_listed_with_what_it_does(package: str) -> None:
-    said = subprocess.run([sys.executable, "-m", package], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    command = [sys.executable, "-m", package]
+    said = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout
     found = commands(ROOT / package)
     assert f"{package}.{'run' if package == 'ablate' else 'claims'}" in found
     for name, words in found.items():
