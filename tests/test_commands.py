@@ -1,4 +1,4 @@
-"""`python -m ablate` and `python -m analysis` list every command with what it does, and each has help with an example."""
+"""`python -m ablate` and `python -m analysis` list every command, each with what it does."""
 
 from __future__ import annotations
 
