@@ -47,10 +47,13 @@ def call(command: Sequence[str]) -> tuple[int, str]:
     return int(code or 0), errors.getvalue()
 
 
-def given(word: str, folder: Path) -> str:
+TAKES_OVERRIDES = ("ablate.run", "ablate.check")
+
+
+def given(word: str, folder: Path, *, is_hydras: bool) -> str:
     """Return a word of a command with the folder of the test in it; as an override it is quoted, for any folder."""
-    key, is_override, value = word.partition("=")
-    if is_override and value.startswith("{dir}"):
+    key, _, value = word.partition("=")
+    if is_hydras and value.startswith("{dir}"):
         return override(key, value.replace("{dir}", str(folder)))
     return word.replace("{dir}", str(folder))
 
@@ -60,7 +63,8 @@ def test_a_bad_input_is_refused_in_one_line(row: BadInput, tmp_path: Path, monke
     monkeypatch.chdir(ROOT)
     row.make(tmp_path)
     before = {path for path in tmp_path.rglob("*") if path.is_file()}
-    code, said = call([row.command[0], *(given(word, tmp_path) for word in row.command[1:])])
+    module, *words = row.command
+    code, said = call([module, *(given(word, tmp_path, is_hydras=module in TAKES_OVERRIDES) for word in words)])
     lines = said.strip().splitlines()
     assert code == 2 and len(lines) == 1 and lines[0].startswith("error: "), said
     for words in row.words:

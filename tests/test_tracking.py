@@ -8,6 +8,7 @@ import json
 import math
 import os
 import resource
+import shlex
 import shutil
 import signal
 import socket
@@ -465,7 +466,7 @@ def test_online_without_a_working_server_becomes_offline(
         assert time.monotonic() - begun < 10.0
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("W&B: no online run (") and f"every number is in {tmp_path / 'l.jsonl'}" in line
-    assert f"wandb sync {offline_file(folder).parent}" in line and DUMMY_KEY not in line
+    assert shlex.join(["wandb", "sync", str(offline_file(folder).parent)]) in line and DUMMY_KEY not in line
     found = read_wandb(offline_file(folder))
     assert sorted(found["history"]) == list(range(50)) and found["exit"] == 0 and found["config"]["lr"] == 0.5
     assert sorted(ledger_steps(tmp_path / "l.jsonl")) == list(range(50))
@@ -638,7 +639,7 @@ def test_a_server_that_goes_silent_after_the_start_does_not_hold_the_run(
         assert time.monotonic() - begun < PATIENCE_S + 1
     (path,) = folder.glob("wandb/run-*/run-*.wandb")  # an online run
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"wandb sync {path.parent}" in line
+    assert shlex.join(["wandb", "sync", str(path.parent)]) in line
     assert sorted(read_wandb(path)["history"]) == list(range(20))
     assert_gone(folder, 2.0)
 
@@ -682,10 +683,10 @@ def test_a_mirror_that_cannot_work_is_one_line(
         tracker.finish("finished")
         (line,) = capsys.readouterr().err.splitlines()
         reason = "its process cannot start" if name == "a" else "it did not keep up within 0 s"
-        assert line.startswith(f"W&B: {reason}") and f"python -m ablate.tracking.mirror {tmp_path / name}.jsonl" in line
+        assert line.startswith(f"W&B: {reason}") and "python -m ablate.tracking.mirror " in line
         assert ledger_steps(tmp_path / f"{name}.jsonl") == {1: {"loss": 1.0}}
     assert_gone(tmp_path / "wandb", 2.0)
-    command = line.partition("with: python ")[2].split()  # the remedy works
+    command = shlex.split(line.partition("with: python ")[2])  # the remedy works, for a path with blanks too
     done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.startswith("W&B: written to ")
     assert sorted(read_wandb(offline_file(tmp_path / "wandb"))["history"]) == [1]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -167,10 +168,10 @@ class WandbMirror:
         self._warned = True
         folder = state.get("run_dir")
         if folder and not state.get("broken"):
-            remedy = f"send it later with: wandb sync {folder}"
+            remedy = f"send it later with: {shlex.join(['wandb', 'sync', str(folder)])}"
         else:
-            remedy = f"put them into W&B later with: python -m ablate.tracking.mirror {self._ledger_path} "
-            remedy += f"{self._wandb_dir} {self._project}" + (" --online" if self._online else "")
+            words = [str(self._ledger_path), str(self._wandb_dir), self._project, *(["--online"] * self._online)]
+            remedy = f"put them into W&B later with: python -m ablate.tracking.mirror {shlex.join(words)}"
         text = f"W&B: {state['reason']}; the run goes on, every number is in {self._ledger_path}; {remedy}"
         print(scrub(" ".join(text.split())), file=sys.stderr, flush=True)
 
