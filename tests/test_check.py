@@ -168,6 +168,8 @@ def test_what_a_run_says() -> None:
     few, _ = checking.of_run([group] * 11, passages, [bed()])
     assert "11 training rows are 1 unique queries" in few
     assert checking.of_run((), {}, [bed()]) == []
+    (same,) = checking.of_run([group], {**passages, "d5": Passage("d5", "Text  0")}, [])
+    assert same.startswith("training: 1 of 1 rows have the text of a positive under another id as negative (")
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

@@ -151,7 +151,7 @@ def _relevant(one: EvaluationSet, query: EvaluationQuery) -> list[str]:
     return [doc_id for doc_id, grade in one.qrels.get(query.query_id, {}).items() if grade > 0]
 
 
-def equal_passages(rows: Sequence[SourceRow], texts: Mapping[str, str]) -> list[Finding]:
+def equal_passages(rows: Sequence[SourceRow | TrainingGroup], texts: Mapping[str, str]) -> list[Finding]:
     """Return a finding where the same text stands under two ids as positive and as negative of a row.
 
     `texts`: the normal form of every passage of the rows by its id.
@@ -161,7 +161,8 @@ def equal_passages(rows: Sequence[SourceRow], texts: Mapping[str, str]) -> list[
         positives = {texts[doc_id]: doc_id for doc_id in row.positives}
         for doc_id in (*row.hard_negatives, *row.instruction_negatives):
             if positives.get(texts[doc_id], doc_id) != doc_id:
-                found.append(f"{row.row_id}: {positives[texts[doc_id]]} and {doc_id}")
+                name = row.row_id if isinstance(row, SourceRow) else row.group_id
+                found.append(f"{name}: {positives[texts[doc_id]]} and {doc_id}")
                 break
     words = f"training: {len(found):,} of {len(rows):,} rows have the text of a positive under another id as negative"
     return [Finding("FAILED", f"{words} (first: {found[0]})")] if found else []
@@ -250,6 +251,7 @@ def of_run(
     for group in groups:
         positives.setdefault(normal(group.query), set()).update(group.positives)
     found = few_queries(len(positives), len(groups))
+    found += equal_passages(groups, {doc_id: body(passage) for doc_id, passage in passages.items()})
     for one in sets:
         found += [*overlap(positives, passages, one), *contradictions(one)]
     return [finding.text for finding in found]
