@@ -123,6 +123,12 @@ def test_almost_complements_are_told_by_the_label_that_breaks_them(tmp_path: Pat
     assert not opened(write(tmp_path / "unlike", corpus, queries, unlike), **options).evaluation_set("train").remarks
 
 
+def test_a_question_that_is_there_twice_under_numbers_is_plain(tmp_path: Path) -> None:
+    queries = [{"_id": name, "text": "same"} for name in ("q", "q-2")]
+    folder = write(tmp_path / "set", [{"_id": "d0", "text": "t"}], queries, {"train": qrels("q d0 1", "q-2 d0 1")})
+    assert [row.query_id for row in opened(folder, evaluation_splits=()).rows()] == ["q", "q-2"]
+
+
 def test_variants_of_a_query_that_is_not_there_are_told(tmp_path: Path) -> None:
     corpus = [{"_id": "d0", "text": "t"}]
     queries = [{"_id": f"q-{variant}", "text": "same", "instruction": variant} for variant in ("yes", "no")]

@@ -382,7 +382,8 @@ def _read_queries(folder: Path, hashed: Any) -> dict[str, Query]:
 def _check_instructions(objects: Mapping[str, tuple[str, Mapping[str, Any]]], queries: Mapping[str, Query]) -> None:
     """Raise UserError for a query that is a variant by its id and has no instruction.
 
-    It is one where others of that variant have an instruction, and where its text is that of its base query.
+    It is one where others of that variant have an instruction, and where its text is that of its base query (but for
+    a number after the hyphen: the same question may be in a set twice).
     """
     variants = {query.variant for query in queries.values() if query.instruction}
     for query_id, query in queries.items():
@@ -391,7 +392,7 @@ def _check_instructions(objects: Mapping[str, tuple[str, Mapping[str, Any]]], qu
         said = "variant" in (found.get("metadata") or {})
         if query.instruction or said or not tail or head not in queries:
             continue
-        if tail in variants or query.text == queries[head].text:
+        if tail in variants or (query.text == queries[head].text and not tail.isdecimal()):
             why = f"others of the variant {tail!r} have one" if tail in variants else f"its text is that of {head!r}"
             raise UserError(
                 f"{where}: query {query_id!r} has no instruction, and {why}; give it its instruction, or say that it "
