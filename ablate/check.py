@@ -127,9 +127,15 @@ def check_data(config: RunConfig, sets: Sequence[str] | None, num_sampled: int) 
     _count_rows(report, recipe, source, rows)
     read = [beds.evaluation_set(name) for name in names]
     shared = _shared_passages(source, rows, read)
+    report.findings += [Finding("warning", remark) for remark in dict.fromkeys(r for one in read for r in one.remarks)]
+    texts = _texts(source, rows.first)
+    report.findings += checking.equal_passages(rows.first, texts)
+    trained = {texts[doc_id] for row in rows.first for doc_id in row.positives}
     for one in read:
         report.findings += [*checking.overlap(rows.positives, shared, one), *checking.contradictions(one)]
         report.findings += checking.unmeasured(one)
+        report.findings += checking.equal_documents(one)
+        report.findings += checking.shared_documents(trained, one)
         report.sets += checking.counts_of(one)
     report.counts += _lengths(recipe.model, rows.first, source, read)
     report.sample = [_shown(row, source) for row in rows.sample]
@@ -168,6 +174,13 @@ def _shared_passages(source: RowSource, rows: checking.Rows, sets: Iterable[Eval
     shared = sorted(asked & rows.positives.keys())
     wanted = dict.fromkeys(doc_id for query in shared for doc_id in sorted(rows.positives[query]))
     return {passage.doc_id: passage for passage in source.passages(wanted)} if wanted else {}
+
+
+def _texts(source: RowSource, rows: Sequence[SourceRow]) -> dict[str, str]:
+    """Return the normal form of every passage of these rows by its id."""
+    fields = ((*row.positives, *row.hard_negatives, *row.instruction_negatives) for row in rows)
+    wanted = dict.fromkeys(doc_id for doc_ids in fields for doc_id in doc_ids)
+    return {passage.doc_id: checking.body(passage) for passage in source.passages(wanted)} if wanted else {}
 
 
 def _lengths(

@@ -25,6 +25,8 @@ DEFAULT_MEASURES = (NDCG, "nDCG@5", "RR@10", "AP@1000", "recall@100", "recall@10
 GROUP_FROM_ID = "judged query that the groups file does not name: its group comes from its id"
 OTHER_SIDE = "left out: not a query of this side by its suffix"
 UNNAMED = "judged changed query that the changed documents do not name: not part of the mean"
+STILL_RELEVANT = "changed document that is relevant in the changed judgments: it should not move down"
+NEVER_RELEVANT = "changed document that the original judgments call not relevant: it has no relevance to lose"
 UNLIKE_CANDIDATES = "topic with unlike candidate sets"
 
 
@@ -134,12 +136,22 @@ def score_pair(
     known = {topic + suffixes[1] for topic in changed_documents}
     if unnamed := tuple(query_id for query_id in judged if query_id not in known):
         reasons[UNNAMED] = unnamed
+    for name, qrels, suffix, is_wrong in (
+        (STILL_RELEVANT, changed.qrels, suffixes[1], True),
+        (NEVER_RELEVANT, original.qrels, suffixes[0], False),
+    ):
+        reasons[name] = tuple(
+            f"{topic}: {doc_id}"
+            for topic in result.per_unit
+            for doc_id in changed_documents[topic]
+            if doc_id in (grades := qrels.get(topic + suffix, {})) and (grades[doc_id] > 0) is is_wrong
+        )
     if unlike:
         reasons[UNLIKE_CANDIDATES] = unlike
     if not result.per_unit:
         raise UserError(f"{result.reason}; p-MRR needs a changed document and both rankings of one topic at least")
     overall = {measures.P_MRR: result}
-    noted = _without_empty({measures.P_MRR: reasons})
+    noted = _without_empty({measures.P_MRR: {name: units for name, units in reasons.items() if units}})
     return scored | Scored({}, overall, noted, {}, (*result.warnings, *warnings), found)
 
 

@@ -99,15 +99,20 @@ def _read(args: argparse.Namespace) -> None:
     design = json.loads((folder / DESIGN).read_text(encoding="utf-8"))
     by_id = {item.id: item for item in read_items(folder / ITEMS)}
     by_sheet = {sheet_id(by_id[name], design["seed"]): by_id[name] for name in design["sheets"]}
-    found = []
+    found, lines_of = [], dict[str, int]()
     for number, row in _rows(args.filled):
         if row["item_id"] not in by_sheet:
             raise UserError(f"{at(args.filled, number)}: {row['item_id']!r} is no sheet of {folder}")
+        first = lines_of.setdefault(row["item_id"], number)
+        if first != number:
+            raise UserError(f"{at(args.filled, number)}: sheet {row['item_id']} is in line {first} too; keep one")
         try:
             judgment = judgment_of(row, by_sheet[row["item_id"]], design["seed"], args.rater)
         except UserError as error:
             raise UserError(f"{at(args.filled, number)}: {error}") from None
         found += [] if judgment is None else [judgment]
+    if not found:
+        raise UserError(f"{args.filled}: none of {len(by_sheet):,} sheets is answered; write yes, no or cannot tell")
     lines = [json.dumps(dataclasses.asdict(judgment), ensure_ascii=False) for judgment in found]
     write_text(Path(args.out), "".join(f"{line}\n" for line in lines))
     print(f"{len(found):,} of {len(by_sheet):,} sheets are answered")
@@ -120,7 +125,12 @@ def _rows(path: str) -> list[tuple[int, dict[str, str]]]:
         rows = csv.DictReader(io.StringIO(Path(path).read_text(encoding="utf-8-sig"), newline=""))
         missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
         if missing:
-            raise UserError(f"{path}: the column {missing[0]} is missing; the columns are {', '.join(COLUMNS)}")
+            header = "".join(rows.fieldnames or ())
+            other = next((name for sign, name in ((";", "semicolons"), ("\t", "tabs")) if sign in header), None)
+            remedy = f"it seems to be separated by {other}: save it with commas" if other else "keep the header"
+            raise UserError(
+                f"{path}: the column {missing[0]} is missing; the columns are {', '.join(COLUMNS)}; {remedy}"
+            )
         return [(rows.line_num, row) for row in rows]
 
 

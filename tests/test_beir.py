@@ -98,6 +98,49 @@ def test_one_overlap_or_one_gap_in_any_split_is_no_complement(tmp_path: Path) ->
     assert opened(never).complements == ()  # nothing is ever relevant under `old`
 
 
+def test_almost_complements_are_told_by_the_label_that_breaks_them(tmp_path: Path) -> None:
+    corpus = [{"_id": f"d{i}", "text": f"text {i}"} for i in range(8)]
+    queries = [query(f"q{i}", variant, "train") for i in range(4) for variant in ("plain", "yes", "no")]
+    labels = {
+        "train": qrels(*(f"q{i // 2} d{i} 1" for i in range(8))),
+        "yes_train": qrels(*(f"q{i}-yes d{2 * i} 1" for i in range(4))),
+        "no_train": qrels(*(f"q{i}-no d{2 * i + 1} 1" for i in range(4))),
+    }
+    options: dict[str, Any] = {"evaluation_splits": ()}
+    sound = opened(write(tmp_path / "sound", corpus, queries, labels), **options)
+    assert sound.complements == (("yes", "no"),) and not sound.evaluation_set("train").remarks
+    for name, line, where in (("both", "q1-no d2 1", "q1 with d2"), ("other", "q1-no d7 1", "q1 with d7")):
+        labels_with = {**labels, "no_train": labels["no_train"] + qrels(line, header=line)}
+        folder = write(tmp_path / name, corpus, queries, labels_with)
+        source = opened(folder, **options)
+        (remark,) = source.evaluation_set("train").remarks
+        assert source.complements == ()
+        assert remark.startswith(f"'yes' and 'no' are complements for 3 queries and not for 1 (first: {where} in train")
+        assert "source.reversals=[[yes,no]]" in remark
+        given = opened(folder, reversals=(("yes", "no"),), **options)
+        assert not given.evaluation_set("train").remarks
+    unlike = {**labels, "no_train": qrels(*(f"q{i}-no d{2 * i} 1" for i in range(4)))}
+    assert not opened(write(tmp_path / "unlike", corpus, queries, unlike), **options).evaluation_set("train").remarks
+
+
+def test_a_question_that_is_there_twice_under_numbers_is_plain(tmp_path: Path) -> None:
+    queries = [{"_id": name, "text": "same"} for name in ("q", "q-2")]
+    folder = write(tmp_path / "set", [{"_id": "d0", "text": "t"}], queries, {"train": qrels("q d0 1", "q-2 d0 1")})
+    assert [row.query_id for row in opened(folder, evaluation_splits=()).rows()] == ["q", "q-2"]
+
+
+def test_variants_of_a_query_that_is_not_there_are_told(tmp_path: Path) -> None:
+    corpus = [{"_id": "d0", "text": "t"}]
+    queries = [{"_id": f"q-{variant}", "text": "same", "instruction": variant} for variant in ("yes", "no")]
+    labels = {"train": qrels("q-yes d0 1")}
+    source = opened(write(tmp_path / "a", corpus, queries, labels), evaluation_splits=())
+    (remark,) = source.evaluation_set("train").remarks
+    assert remark.startswith("2 queries look like variants of a query that is not there") and "'q'" in remark
+    unlike = [queries[0], {**queries[1], "text": "another"}]
+    source = opened(write(tmp_path / "b", corpus, unlike, labels), evaluation_splits=())
+    assert not source.evaluation_set("train").remarks
+
+
 def test_rows_of_a_complementary_pair(tmp_path: Path) -> None:
     source = opened(instructed(tmp_path / "set"))
     rows = [row for row in source.rows() if row.query_id == "q1" and row.reversed_instruction]

@@ -140,6 +140,26 @@ def test_a_rare_leak_is_a_warning() -> None:
     assert finding.level == "warning" and "1 of 200 judged queries" in finding.text
 
 
+def test_one_text_under_two_ids_is_told_of_rows_and_of_sets() -> None:
+    (row,) = list(HandMadeSource(1).rows())[:1]
+    texts = {doc_id: doc_id for doc_id in (*row.positives, *row.hard_negatives, *row.instruction_negatives)}
+    assert not checking.equal_passages([row], texts)
+    texts[row.hard_negatives[-1]] = row.positives[0]
+    words = "FAILED: training: 1 of 1 rows have the text of a positive under another id as negative (first: "
+    assert said(checking.equal_passages([row], texts)).startswith(f"{words}{row.row_id}: ")
+    assert not checking.equal_documents(bed())
+    documents = tuple(Passage(f"d{number}", f"text {max(number, 1)}") for number in range(6))
+    found = said(checking.equal_documents(bed(documents=documents)))
+    assert found.startswith("warning: bed/test: 1 documents have the text of a relevant one and are not relevant")
+    assert found.endswith("in 1 queries (first: q0-c: d0 and d1)")
+
+
+def test_shared_relevant_documents_are_told_by_their_texts() -> None:
+    assert not checking.shared_documents({"another text"}, bed())
+    found = said(checking.shared_documents({"text 1"}, bed()))
+    assert found.startswith("warning: bed/test: 1 of 3 relevant documents are positives of training rows too (")
+
+
 def test_what_a_run_says() -> None:
     group = TrainingGroup("r/plain", "q", "Query 0", "", "plain", ("d0",), ("d5",), ())
     passages = {"d0": Passage("d0", "text 0"), "d5": Passage("d5", "text 5")}
@@ -148,6 +168,8 @@ def test_what_a_run_says() -> None:
     few, _ = checking.of_run([group] * 11, passages, [bed()])
     assert "11 training rows are 1 unique queries" in few
     assert checking.of_run((), {}, [bed()]) == []
+    (same,) = checking.of_run([group], {**passages, "d5": Passage("d5", "Text  0")}, [])
+    assert same.startswith("training: 1 of 1 rows have the text of a positive under another id as negative (")
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -166,7 +188,7 @@ def test_a_folder_with_a_leak_fails(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "files that are not read: qrels/more.txt" in out and "1 without instruction" in out
     assert check.main([*words, "--json", "--rows", "0"]) == 1
     found = json.loads(capsys.readouterr().out)
-    assert [one["level"] for one in found["findings"]] == ["FAILED"] and found["sample"] == []
+    assert [one["level"] for one in found["findings"]] == ["FAILED", "warning"] and found["sample"] == []
     assert check.main([str(folder), "model=tiny"]) == 1
     assert "no row has all of positives, instruction" in capsys.readouterr().out
 

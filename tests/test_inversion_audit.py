@@ -291,6 +291,18 @@ def test_sheets_are_blind_and_read_back_to_what_was_meant(tmp_path: Path, capsys
     out = tmp_path / "ann.jsonl"
     read_back = ["--from", str(folder), "--filled", str(tmp_path / "ann.csv"), "--rater", "ann", "--out", str(out)]
     assert sample_main(read_back) == 0
+    filled = (tmp_path / "ann.csv").read_text()
+    header, first, second, *_ = filled.splitlines()
+    bare = first.replace(",yes", ",").replace(",no", ",")
+    for text, words in (
+        ("\n".join((header, first, second, first)), f"line 4: sheet {sheets[0]['item_id']} is in line 2 too; keep one"),
+        ("\n".join((header, bare)), "none of 36 sheets is answered; write yes, no or cannot tell"),
+        (filled.replace(",", ";"), "it seems to be separated by semicolons: save it with commas"),
+    ):
+        (tmp_path / "bad.csv").write_text(text)
+        bad = ["--from", str(folder), "--filled", str(tmp_path / "bad.csv"), "--rater", "ann", "--out"]
+        assert sample_main([*bad, str(tmp_path / "none.jsonl")]) == 2 and not (tmp_path / "none.jsonl").exists()
+        assert words in capsys.readouterr().err
     everything = read_items(folder / "items.jsonl")
     found = assess(everything, read_judgments([out], everything))
     assert found.shares[PRIMARY].share == 1.0 and found.shares[PRIMARY].num_labels == 30

@@ -214,6 +214,19 @@ def test_which_variants_are_compared_comes_from_the_judgments(
         assert variants_of(*sides, ["1", "1-2"], asked) == expected
 
 
+def test_changed_documents_that_contradict_the_judgments_are_listed(folder: Folder) -> None:
+    sound = folder.score(*pair(folder))["listed"].get("p-MRR", {})
+    assert not any(reason.startswith("changed document") for reason in sound)
+    wrong = {
+        "changed_qrels": "1-changed 0 a 1\n2-changed 0 c 1\n",
+        "original_qrels": "1-og 0 a 1\n2-og 0 a 0\n2-og 0 b 1\n",
+    }
+    found = folder.score(*pair(folder, **wrong))["listed"]["p-MRR"]
+    assert found["changed document that is relevant in the changed judgments: it should not move down"] == ["1: a"]
+    lost = "changed document that the original judgments call not relevant: it has no relevance to lose"
+    assert found[lost] == ["2: a"]
+
+
 def test_groups_and_chosen_measures(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     groups = folder("groups.tsv", "query-id\tgroup\nq_1\tone\nq_2\ttwo\nz_1\ttwo\nstranger\tone\n")
     files = ("--run", folder("a.run", RUN), "--qrels", folder("a.qrels", QRELS))

@@ -65,6 +65,8 @@ class BeirFolder:
             self._find_complements() if reversals is None else self._check_reversals(reversals)
         )
         """Pairs of variants that are each other's complement: (changed, reversed)."""
+        if reversals is None:
+            self._remarks = (*self._remarks, *self._almost_complements())
 
     # --- passages -----------------------------------------------------------------------------------------------------
 
@@ -265,6 +267,31 @@ class BeirFolder:
                 if self._are_complements(first, second):
                     found.append((first, second))
         return tuple(found)
+
+    def _almost_complements(self) -> Iterator[str]:
+        """Yield what to say of two variants that are complements for most queries and not for all."""
+        paired = {name for pair in self.complements for name in pair}
+        names = [variant for variant in self._variants if variant != BROAD and variant not in paired]
+        for first, second in itertools.combinations(names, 2):
+            whole, broken = 0, list[str]()
+            for split, base_id in ((name, base_id) for name in self._labels.grades for base_id in self._bases(name)):
+                variants = self._by_base[base_id]
+                if first not in variants or second not in variants:
+                    continue
+                broad = set(self._broad(base_id, split))
+                ones = set(self._relevant(variants[first].query_id, split))
+                others = set(self._relevant(variants[second].query_id, split))
+                if wrong := sorted((ones & others) | (broad ^ (ones | others))):
+                    broken.append(f"{base_id} with {wrong[0]} in {split}")
+                    if len(broken) > max(2, whole):
+                        break
+                whole += bool(ones and others and not wrong)
+            if broken and whole > len(broken):
+                yield (
+                    f"{first!r} and {second!r} are complements for {whole:,} queries and not for {len(broken):,} "
+                    f"(first: {broken[0]}, which is relevant under both, or under neither, or only there), so they are "
+                    f"not taken for complements; mend the labels, or say source.reversals=[[{first},{second}]]"
+                )
 
     def _are_complements(self, first: str, second: str) -> bool:
         seen: set[str] = set()

@@ -90,7 +90,18 @@ def read_folder(folder: Path, own_document: OwnDocument | None = None) -> BeirFi
     names = tuple(dict.fromkeys(query.variant for query in queries.values() if query.instruction))
     labels = _LabelReader(folder, documents, queries, by_base, names).read(hashed)
     own, remarks = _own_documents(folder, documents, queries, labels, own_document)
+    if alone := _without_base(queries):
+        remarks.append(_told_without_base(alone))
     return BeirFiles(documents, queries, by_base, names, labels, own, (*labels.remarks, *remarks), hashed.hexdigest())
+
+
+def _told_without_base(alone: Mapping[str, list[str]]) -> str:
+    head, query_ids = next(iter(alone.items()))
+    return (
+        f"{sum(map(len, alone.values())):,} queries look like variants of a query that is not there, and each is "
+        f"taken for the original of its own (first: {', '.join(query_ids[:3])} of {head!r}); add the plain query "
+        f"{head!r}, or say metadata.base and metadata.variant"
+    )
 
 
 def _own_documents(
@@ -216,8 +227,10 @@ class _LabelReader:
                 return kind, variant, rest.removeprefix(variant).removeprefix("_") or None
         if kind == "changed":
             known = ", ".join(self._variants) or "none"
+            alone = _without_base(self._queries)
             raise UserError(
                 f"{self._folder / 'qrels' / stem}.tsv is for no known variant; variants of queries: {known}"
+                + (f"; {_told_without_base(alone)}" if alone else "")
             )
         return "grades", PLAIN, stem
 
@@ -367,17 +380,37 @@ def _read_queries(folder: Path, hashed: Any) -> dict[str, Query]:
 
 
 def _check_instructions(objects: Mapping[str, tuple[str, Mapping[str, Any]]], queries: Mapping[str, Query]) -> None:
-    """Raise UserError for a query that is a variant by its id and has no instruction, where its siblings have one."""
+    """Raise UserError for a query that is a variant by its id and has no instruction.
+
+    It is one where others of that variant have an instruction, and where its text is that of its base query (but for
+    a number after the hyphen: the same question may be in a set twice).
+    """
     variants = {query.variant for query in queries.values() if query.instruction}
     for query_id, query in queries.items():
         head, _, tail = query_id.rpartition("-")
         where, found = objects[query_id]
         said = "variant" in (found.get("metadata") or {})
-        if not query.instruction and head in queries and tail in variants and not said:
+        if query.instruction or said or not tail or head not in queries:
+            continue
+        if tail in variants or (query.text == queries[head].text and not tail.isdecimal()):
+            why = f"others of the variant {tail!r} have one" if tail in variants else f"its text is that of {head!r}"
             raise UserError(
-                f"{where}: query {query_id!r} has no instruction, and others of the variant {tail!r} have one; give it "
-                f"its instruction, or say that it is a plain query of its own: metadata.variant={PLAIN}"
+                f"{where}: query {query_id!r} has no instruction, and {why}; give it its instruction, or say that it "
+                f"is a plain query of its own: metadata.variant={PLAIN}"
             )
+
+
+def _without_base(queries: Mapping[str, Query]) -> dict[str, list[str]]:
+    """Return heads of ids -> the queries that look like variants of it, where no query has that id.
+
+    They look so when they have an instruction and one text, and are taken for queries of their own.
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+    for query in queries.values():
+        head, _, tail = query.query_id.rpartition("-")
+        if query.instruction and head and tail and head not in queries and query.base_id == query.query_id:
+            found.setdefault((head, query.text), []).append(query.query_id)
+    return {head: query_ids for (head, _), query_ids in found.items() if len(query_ids) > 1}
 
 
 def _read_tsv(path: Path, num_columns: int, hashed: Any, comments: Counter[str]) -> Iterator[tuple[int, list[str]]]:

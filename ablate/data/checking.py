@@ -25,7 +25,7 @@ FEW_QUERIES = 0.1
 LEAK = 0.01
 """Share of judged queries with a trained pair above which the scores of a set are wrong, and not only a little off."""
 MOST_ROWS = 2000
-"""Rows that are kept for their lengths."""
+"""Rows that are kept for their texts and lengths."""
 MOST_FILES = 10_000
 """Files of a folder that are looked at for those that are not read."""
 
@@ -58,7 +58,7 @@ class Rows:
     """Field -> rows in which it is empty."""
     sample: list[SourceRow] = field(default_factory=list)
     first: list[SourceRow] = field(default_factory=list)
-    """The first rows, for lengths."""
+    """The first rows, for texts and lengths."""
     positives: dict[str, set[str]] = field(default_factory=dict)
     """Normal form of a query -> ids of its positives."""
     findings: list[Finding] = field(default_factory=list)
@@ -151,6 +151,52 @@ def _relevant(one: EvaluationSet, query: EvaluationQuery) -> list[str]:
     return [doc_id for doc_id, grade in one.qrels.get(query.query_id, {}).items() if grade > 0]
 
 
+def equal_passages(rows: Sequence[SourceRow | TrainingGroup], texts: Mapping[str, str]) -> list[Finding]:
+    """Return a finding where the same text stands under two ids as positive and as negative of a row.
+
+    `texts`: the normal form of every passage of the rows by its id.
+    """
+    found = []
+    for row in rows:
+        positives = {texts[doc_id]: doc_id for doc_id in row.positives}
+        for doc_id in (*row.hard_negatives, *row.instruction_negatives):
+            if positives.get(texts[doc_id], doc_id) != doc_id:
+                name = row.row_id if isinstance(row, SourceRow) else row.group_id
+                found.append(f"{name}: {positives[texts[doc_id]]} and {doc_id}")
+                break
+    words = f"training: {len(found):,} of {len(rows):,} rows have the text of a positive under another id as negative"
+    return [Finding("FAILED", f"{words} (first: {found[0]})")] if found else []
+
+
+def equal_documents(one: EvaluationSet) -> list[Finding]:
+    """Return a finding where the same text under two ids is relevant to a query and excluded or judged irrelevant."""
+    judged = {doc_id for grades in one.qrels.values() for doc_id in grades}
+    judged.update(doc_id for doc_ids in one.changed_documents.values() for doc_id in doc_ids)
+    texts = {passage.doc_id: body(passage) for passage in one.documents if passage.doc_id in judged}
+    found, queries = list[str](), set[str]()
+    for query in one.queries:
+        grades = one.qrels.get(query.query_id, {})
+        relevant = {texts[doc_id]: doc_id for doc_id in _relevant(one, query) if doc_id in texts}
+        others = [doc_id for doc_id, grade in grades.items() if grade <= 0]
+        for doc_id in dict.fromkeys([*others, *one.changed_documents.get(query.query_id, ())]):
+            if doc_id in texts and relevant.get(texts[doc_id], doc_id) != doc_id and not grades.get(doc_id, 0) > 0:
+                found.append(f"{query.query_id}: {relevant[texts[doc_id]]} and {doc_id}")
+                queries.add(query.query_id)
+    words = f"{one.name}: {len(found):,} documents have the text of a relevant one and are not relevant themselves, in"
+    return [Finding("warning", f"{words} {len(queries):,} queries (first: {found[0]})")] if found else []
+
+
+def shared_documents(trained: Collection[str], one: EvaluationSet) -> list[Finding]:
+    """Return a finding where relevant documents of a set are positives of training rows (their normal forms) too."""
+    wanted = {doc_id for query in one.queries for doc_id in _relevant(one, query)}
+    texts = ((passage.doc_id, body(passage)) for passage in one.documents if passage.doc_id in wanted)
+    shared = [doc_id for doc_id, text in texts if text in trained]
+    if len(shared) <= LEAK * len(wanted):
+        return []
+    words = f"{one.name}: {len(shared):,} of {len(wanted):,} relevant documents are positives of training rows too"
+    return [Finding("warning", f"{words} (first: {shared[0]}): a model may rank them up for having seen them")]
+
+
 def contradictions(one: EvaluationSet) -> list[Finding]:
     """Return what the labels of a set say both ways."""
     labels: dict[tuple[str, str], dict[str, bool]] = {}
@@ -205,6 +251,7 @@ def of_run(
     for group in groups:
         positives.setdefault(normal(group.query), set()).update(group.positives)
     found = few_queries(len(positives), len(groups))
+    found += equal_passages(groups, {doc_id: body(passage) for doc_id, passage in passages.items()})
     for one in sets:
         found += [*overlap(positives, passages, one), *contradictions(one)]
     return [finding.text for finding in found]

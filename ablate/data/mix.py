@@ -65,7 +65,8 @@ def build_mix(source: RowSource, recipe: Recipe, seed: int, tokens_of: TokensOf 
         raise UserError(
             f"the mix is empty: none of the {order.num_rows} rows of the source has all of {', '.join(required)} "
             f"({lacking_words(order.lacking) or 'there is no row'}{_passed_over(recipe)}); "
-            f"set source.rows=all to use rows that lack some, with factors that do not need them"
+            f"set source.rows=all to use rows that lack some, with factors that do not need them; "
+            f"python -m ablate.check says what is wrong with the labels"
         )
     if budget.unit == "tokens" and budget.limit is not None:
         assert tokens_of is not None, "a budget in tokens needs a tokenizer"

@@ -35,6 +35,14 @@ BAD_INPUTS = [
         lambda folder: folder_of(folder, queries="\n"),
     ),
     run(
+        "a variant without its instruction, of which no other query has one",
+        "set/queries.jsonl, line 5: query 'q9-odd' has no instruction, and its text is that of 'q9'; give it its",
+        lambda folder: folder_of(
+            folder,
+            queries=added(QUERIES, '{"_id": "q9", "text": "same"}\n{"_id": "q9-odd", "text": "same"}'),
+        ),
+    ),
+    run(
         "a variant whose instruction is missing, with labels that name it",
         "set/queries.jsonl, line 5: query 'q1-new' has no instruction, and others of the variant 'new' have one",
         lambda folder: folder_of(
