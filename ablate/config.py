@@ -517,7 +517,7 @@ def _refuse_unknown(values: Mapping[str, Any], known: list[str], path: str) -> N
 def unknown_key(name: str, known: Sequence[str], path: str = "") -> str:
     """Return the line about a key that is not there: where, which keys are, and which one was probably meant."""
     where = f"{path}." if path else ""
-    return f"unknown key {where}{name}; known here: {', '.join(known)}{meant(name, known, where)}"
+    return f"unknown key {where}{name}; known here: {', '.join(known) or 'none'}{meant(name, known, where)}"
 
 
 def meant(name: str, known: Iterable[str], where: str = "") -> str:

@@ -114,8 +114,12 @@ def in_words(overrides: Sequence[str] = (), config_dir: str | None = None) -> It
         if "integer string conversion" in str(error):
             raise UserError("a whole number in the configuration has more than 4300 digits; shorten it") from error
         if "Config group override must be" in str(error):
-            numbers = [text for text in overrides if re.fullmatch(r"\+*[\w/]+=[\d.+-]+", text)]
-            raise UserError(f"{', '.join(numbers)}: the choice of a group is the name of a file, no number") from error
+            wrong = [text for text in overrides if re.fullmatch(r"\+*[\w/]+=([\d.+-]+|null)", text, re.I)]
+            groups = [*Places(overrides, config_dir).groups, "hydra"]
+            found = [text for text in wrong if text.lstrip("+").partition("=")[0] in groups]
+            raise UserError(
+                f"{', '.join(found or wrong)}: the choice of a group is the name of a file, no number and not null"
+            ) from error
         raise
 
 
@@ -285,13 +289,13 @@ def _wrong_name(overrides: Sequence[str], places: Places) -> str | None:
         return None
     for override in parsed:
         if override not in groups:
-            words = _wrong_key(override, base, places)
+            words = _wrong_key(override, base, places, groups)
             if words is not None:
                 return words
     return None
 
 
-def _wrong_key(override: Override, base: DictConfig, places: Places) -> str | None:
+def _wrong_key(override: Override, base: DictConfig, places: Places, groups: Sequence[Override]) -> str | None:
     """Return what is wrong with the key of an override; adds it to the configuration when it is a new one."""
     key, text = override.key_or_group, str(override.input_line)
     node: Any = base
@@ -305,6 +309,9 @@ def _wrong_key(override: Override, base: DictConfig, places: Places) -> str | No
             if override.is_add() or override.is_force_add():
                 OmegaConf.update(base, key, None, force_add=True)
                 return None
+            taken = [str(other.input_line) for other in groups if not path and other.key_or_group == part]
+            if taken:
+                return f"{taken[-1]}: {part} is a group of keys, and {text} is one of them; leave {taken[-1]} out"
             everywhere = _ending_in(base, part) if not path else []
             known = [str(name) for name in node if name != "_target_"] if path else places.top(base)
             words = unknown_key(part, known, ".".join(path))

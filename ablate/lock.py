@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 from ablate.drafts import draft_of
 from ablate.process import Process, process_of, this_process
 from ablate.records import UserError
+from ablate.terminal import one_line
 
 HEARTBEAT_S = 5.0
 STALE_AFTER_S = 60.0
@@ -55,7 +56,7 @@ class Seen(NamedTuple):
     @property
     def who(self) -> str:
         """The owner, for people."""
-        return f"process {self.owner.pid or 'unknown'} on {self.owner.host or 'an unknown machine'}"
+        return one_line(f"process {self.owner.pid or 'unknown'} on {self.owner.host or 'an unknown machine'}")
 
 
 _FIRST_SEEN: dict[Path, tuple[tuple[int, int, int], float]] = {}
@@ -112,8 +113,9 @@ class Lock:
         if seen is None:
             return None
         since = seen.content.get("since")
+        since = one_line(since) if isinstance(since, str) else "an unknown time"
         return (
-            f"{seen.who} (has {self.path} since {since if isinstance(since, str) else 'an unknown time'}, last sign of "
+            f"{seen.who} (has {self.path} since {since}, last sign of "
             f"life {self._silent_s(seen):.0f} s ago; if that process is surely gone, delete this file)"
         )
 

@@ -90,6 +90,28 @@ class Manifest:
         return {recorded: name for names in asked for recorded, name in names.items()}
 
 
+class Recorded(dict[str, Any]):
+    """What a manifest holds under a name, read from its file: a key that is asked for and missing is told in words."""
+
+    place = "its manifest"
+    """File and key, for the message."""
+    remedy = "make it again"
+
+    def __missing__(self, key: str) -> Any:
+        raise UserError(f"{self.place}.{key} is missing; {self.remedy}")
+
+    @classmethod
+    def of(cls, value: Any, place: str, remedy: str) -> Any:
+        """Return a value with every object in it as one of these."""
+        if isinstance(value, list):
+            return [cls.of(item, place, remedy) for item in value]
+        if not isinstance(value, dict):
+            return value
+        found = cls({key: cls.of(item, f"{place}.{key}", remedy) for key, item in value.items()})
+        found.place, found.remedy = place, remedy
+        return found
+
+
 class ResultStore:
     """Stages under one root folder; raises UserError for an empty name, which would mean the current folder."""
 
@@ -523,7 +545,11 @@ def read_manifest(folder: Path) -> Manifest | None:
             raise UserError(f"{path} is the manifest of {values['kind']} {values['id']}, of another folder; {remedy}")
         if not is_scrubbed(values["recipe"]) and digest(values["recipe"]) != values["id"]:
             raise _another_recipe(folder)
-        manifest = Manifest(**{**values, "parents": tuple(values["parents"]), "labels": tuple(values["labels"])})
+        manifest = Manifest(**{
+            **{name: Recorded.of(value, f"{path}: {name}", remedy) for name, value in values.items()},
+            "parents": tuple(values["parents"]),
+            "labels": tuple(values["labels"]),
+        })  # fmt: skip
         if manifest.checksum and manifest.checksum != _checksum(manifest):
             raise UserError(f"{path} was changed after it was written (its checksum is that of other values); {remedy}")
         return manifest
@@ -592,6 +618,57 @@ _SHAPE: dict[str, tuple[Callable[[Any], bool], str]] = {
 """Field of a manifest -> what it must be, as a test and in words."""
 
 
+def _is_count(value: Any) -> bool:
+    return _is_number(value) or _is_named(value, _is_number)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+_OBJECT, _TEXT = (_is_object, "an object"), (_is_text, "text")
+_WITHIN: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "recipe.stage": _TEXT,
+    "recipe.source": _OBJECT,
+    "recipe.source.revision": _TEXT,
+    "recipe.budget": _OBJECT,
+    "recipe.factors": _OBJECT,
+    "recipe.model": _OBJECT,
+    "recipe.model.revision": _TEXT,
+    "recipe.evaluation": _OBJECT,
+    "recipe.evaluation.depth": (_is_size, "a whole number from 0"),
+    "recipe.evaluation.sets": (_is_texts, "a list of texts"),
+    "recipe.content": _OBJECT,
+    "counts.content": _TEXT,
+    "counts.scores": (_is_size, "a whole number from 0"),
+    "counts.candidates": (lambda value: _is_named(value, _is_text), "an object of digests by data set"),
+    "counts.provenance": _OBJECT,
+    "git.commit": _TEXT,
+    "git.code": _TEXT,
+    "git.dirty": (lambda value: isinstance(value, bool), "true or false"),
+    "git.changed": (_is_texts, "a list of texts"),
+    "hardware.settings": _OBJECT,
+}
+"""Key below a field of a manifest -> what it must be where it is there and not null."""
+
+
+def _misshapen_within(values: Mapping[str, Any]) -> str:
+    """Return which key below a field of a manifest is of another kind than readers expect, in words, or nothing."""
+    totals = values["counts"] if values["kind"] != "evaluation" else ()
+    rules = {f"counts.{name}": (_is_count, "a number or an object of numbers") for name in totals} | _WITHIN
+    for key, (is_right, words) in rules.items():
+        found: Any = values
+        for name in key.split(".", 2) if key.startswith("recipe") else key.split(".", 1):
+            found = found.get(name) if isinstance(found, dict) else None
+        if found is not None and not is_right(found):
+            return f"{key} is {json.dumps(found)[:80]}, which must be {words}"
+    return ""
+
+
 def _misshapen(values: Any) -> str:
     """Return which field of a manifest is missing, unknown or of another kind, in words, or nothing."""
     if not isinstance(values, dict) or not _is_finite(values):
@@ -604,7 +681,7 @@ def _misshapen(values: Any) -> str:
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             return f"{field.name} is missing, which must be {words}"
     unknown = [name for name in values if name not in _SHAPE]
-    return f"{unknown[0][:80]!r} is no field of a manifest" if unknown else ""
+    return f"{unknown[0][:80]!r} is no field of a manifest" if unknown else _misshapen_within(values)
 
 
 def _checksum(manifest: Manifest) -> str:

@@ -43,7 +43,7 @@ def main(values: DictConfig) -> float | tuple[float, ...] | None:
     """Run what the command line describes; mistakes end with one line and exit code 2; a trial's go to its sweeper."""
     from ablate import running
 
-    if "trial" in values:
+    if "trial" in values and HydraConfig.get().mode == RunMode.MULTIRUN:  # else it is a key like any unknown one
         return tried(values)
     try:
         with told_by_exit_code((signal.SIGTERM, signal.SIGHUP)):  # in a worker of a launcher

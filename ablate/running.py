@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ablate.interrupts import PATIENCE_S, asked_to_end
 from ablate.lock import Lock, Reminder
 from ablate.planning import Cell, claim_name, duration, is_done, is_running, locks_of
 from ablate.records import UserError
@@ -64,10 +65,10 @@ class Board:
     def claim(self) -> tuple[int, Cell] | None:
         """Take the first cell that is not done and that no living process works on; None when none is left.
 
-        Waits while all that is left is worked on by other processes.
+        None, too, once this process was asked to end. Waits while all that is left is worked on by other processes.
         """
         remind = Reminder()
-        while True:
+        while not asked_to_end.is_set():
             with self._mutex:
                 taken = self.claim_now()
                 if taken is not None:
@@ -77,13 +78,14 @@ class Board:
                     return None  # nothing is left, or other lanes of this process have it
             remind(functools.partial(self._waiting, left))
             time.sleep(POLL_S)
+        return None
 
     def claim_now(self) -> tuple[int, Cell] | None:
         """Take a cell as `claim` does, without waiting."""
         with self._mutex:
             self._look()
             for number, cell in enumerate(self.cells):
-                if self._is_left(number, cell) and self._take(number, cell):
+                if not asked_to_end.is_set() and self._is_left(number, cell) and self._take(number, cell):
                     self._starts[number] = self._starts.get(number, 0) + 1
                     return number, cell
             return None
@@ -97,17 +99,20 @@ class Board:
                 self._failure_file(cell).unlink(missing_ok=True)
             else:
                 self._fail(cell, error or RuntimeError("its worker came back without results"))
-            self._release(cell)
+            self.release(cell)
             print(self.line(), file=sys.stderr, flush=True)
 
     def give_back(self, number: int, cell: Cell, error: Exception) -> None:
         """Put a cell whose worker died back, or record it as failed when that happened too often."""
         with self._mutex:
+            if asked_to_end.is_set():  # it ended with this process, and did not fail
+                self.release(cell)
+                return
             if is_done(self.store, cell) or self._starts[number] >= MAX_STARTS:
                 self.finish(number, cell, None if is_done(self.store, cell) else error, 0.0)
                 return
             print(f"{cell.name}: its worker died ({_one_line(error)}); once more", file=sys.stderr)
-            self._release(cell)
+            self.release(cell)
 
     def line(self) -> str:
         """Return how the whole study stands, in one line."""
@@ -160,10 +165,12 @@ class Board:
         holders = (holder for cell in cells for lock in locks_of(self.store, cell) if (holder := lock.holder()))
         return f"waiting for {len(cells)} cells that other processes work on; the first: {next(holders, 'just ended')}"
 
-    def _release(self, cell: Cell) -> None:
-        claim = self._claims.pop(claim_name(cell), None)
-        if claim is not None:
-            claim.release()
+    def release(self, cell: Cell) -> None:
+        """Let other processes have a cell."""
+        with self._mutex:
+            claim = self._claims.pop(claim_name(cell), None)
+            if claim is not None:
+                claim.release()
 
     def _fail(self, cell: Cell, error: Exception) -> None:
         path = self._failure_file(cell)
@@ -203,12 +210,19 @@ def run_in_lanes(board: Board, launch: Launch, lanes: int) -> None:
         else:
             ends.put(None)
 
-    for _ in range(lanes):
-        threading.Thread(target=lane, daemon=True).start()
-    for _ in range(lanes):
-        error = ends.get()
-        if error is not None:
-            raise error
+    threads = [threading.Thread(target=lane, daemon=True) for _ in range(lanes)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(lanes):
+            error = ends.get()
+            if error is not None:
+                raise error
+    except BaseException:
+        deadline = time.monotonic() + PATIENCE_S
+        while threads := [thread for thread in threads if thread.is_alive() and time.monotonic() < deadline]:
+            threads[0].join(0.1)
+        raise
 
 
 def run_in_batches(board: Board, launch_all: Callable[[Sequence[tuple[int, Cell]]], None]) -> None:
@@ -235,6 +249,9 @@ def _run(board: Board, launch: Launch, number: int, cell: Cell) -> None:
         error = launch(cell, number)
     except Exception as lost:
         board.give_back(number, cell, lost)
+    except BaseException:  # the end was asked for: the next process need not find out that this one is gone
+        board.release(cell)
+        raise
     else:
         board.finish(number, cell, error, time.monotonic() - started)
 

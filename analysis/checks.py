@@ -77,7 +77,7 @@ def _one_recipe(evidence: Evidence) -> tuple[bool, str]:
 def _same_seeds(evidence: Evidence) -> tuple[bool, str]:
     """Compare the seeds of arms that were trained, here or elsewhere; what is drawn at random without is only told."""
     seeds = seeds_of(evidence.runs, deterministic_arms(evidence.runs))
-    drawn = {run.arm for run in evidence.runs if run.evaluation.recipe["stage"] in ("ranker", "untouched")}
+    drawn = {run.arm for run in evidence.runs if run.evaluation.recipe.get("stage") in ("ranker", "untouched")}
     groups = _grouped((found, arm) for arm, found in seeds.items() if arm not in drawn)
     beside = "".join(f"; not trained: {arm} (seeds {_numbers(seeds[arm])})" for arm in seeds if arm in drawn)
     if len(groups) <= 1:
@@ -185,11 +185,11 @@ def _protocol(evidence: Evidence) -> tuple[bool, str]:
             known.append((run, {**own, **kept}))
         else:
             unknown.append(run)
-    here = next((found for run, found in known if run.evaluation.recipe["stage"] != "imported"), {})
+    here = next((found for run, found in known if run.evaluation.recipe.get("stage") != "imported"), {})
     usual = {key: found[key] for _, found in reversed(known) for key in found if key.startswith("judgments of ")}
     usual |= {key: found[key] for _, found in reversed(known) for key in found if key == "batch_size"}
     for run, found in known:
-        cannot = here if run.evaluation.recipe["stage"] == "imported" else {}
+        cannot = here if run.evaluation.recipe.get("stage") == "imported" else {}
         for key, value in {**cannot, **usual}.items():
             found.setdefault(key, value)
     keys = dict.fromkeys(key for _, found in known for key in diff(known[0][1], found)) if known else {}
@@ -226,7 +226,7 @@ def _code(evidence: Evidence) -> tuple[bool, str]:
     """
     stages = evidence.stages
     clean = [one.git for one in stages if one.git.get("code") and not one.git.get("changed")]
-    content = {git["commit"]: git["code"] for git in clean}
+    content = {git.get("commit"): git["code"] for git in clean}
     states: dict[str, list[Manifest]] = {}
     unknown = []
     for one in stages:

@@ -64,7 +64,10 @@ def finish(
     except BrokenPipeError:  # whoever read the output, such as `head`, has enough of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (UserError, OSError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        from ablate.results import disk_trouble
+
+        message = disk_trouble(error) if isinstance(error, OSError) else None
+        print(f"error: {one_line(message or error)}", file=sys.stderr)
         return 2
     return code or 0
 

@@ -254,5 +254,10 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path, capsys: pyte
     assert not (tmp_path / "lock.json").exists()
 
 
+def test_the_owner_that_a_lock_names_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    holder = Lock(put(tmp_path / "lock.json", without(host="a\x1b[2J\nb", since="\x1b]0;x\x07"))).holder() or ""
+    assert r"on a\x1b[2J b (has" in holder and r"since \x1b]0;x\x07," in holder
+
+
 def test_a_record_of_this_process_is_read_back_as_this_process() -> None:
     assert process_of(LIVING) == this_process() and this_process().fate == "living"

@@ -19,6 +19,7 @@ from conftest import ROOT, compose, override
 
 from ablate import stages
 from ablate.config import RunConfig
+from ablate.interrupts import asked_to_end
 from ablate.metering import Meter
 from ablate.planning import Cell
 from ablate.records import UserError
@@ -235,6 +236,31 @@ def test_a_killed_study_goes_on_to_the_same_scores(finished: Path, tmp_path: Pat
     assert sum(starts(tmp_path)) <= 5  # only the one that was cut short
     now = {path.parent.name: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/manifest.json")}
     assert {name: now[name] for name in left} == left
+
+
+def test_asked_to_end_a_study_takes_no_cell_and_records_no_failure(board: Callable[[], Board], tmp_path: Path) -> None:
+    one = board()
+    number, taken = one.claim() or (0, one.cells[0])
+    asked_to_end.set()
+    try:
+        one.give_back(number, taken, RuntimeError("its worker died"))
+        assert one.claim() is None and not one.failed and not list(tmp_path.rglob("cell-*.json"))
+    finally:
+        asked_to_end.clear()
+    assert one.claim() is not None
+
+
+def test_joblib_and_its_workers_end_when_asked(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    joblib = process(tmp_path, *SMOKE, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("locks/run-*.json")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    joblib.terminate()
+    error = joblib.communicate(timeout=60)[1]  # the pipe is open for as long as a worker lives
+    assert joblib.returncode == 143, error
+    assert "ended by SIGTERM" in error and "once more" not in error
+    assert not list(tmp_path.glob("locks/cell-*")) and not list(tmp_path.glob("failures/*/*"))
 
 
 def test_joblib_shares_the_threads_and_gives_the_same_scores(finished: Path, tmp_path: Path) -> None:

@@ -196,13 +196,14 @@ class BiEncoder(torch.nn.Module):
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn an error of the disk that safetensors met into the OSError that it was: a full disk is told as one."""
-    from safetensors import SafetensorError
+    """Turn an error of the disk that safetensors or tokenizers met into the OSError that it was.
 
+    What is written in Rust says it in words alone, tokenizers by a bare Exception.
+    """
     try:
         yield
-    except SafetensorError as error:
-        number = re.search(r"os error (\d+)", str(error))
+    except Exception as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
         if number is None:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(folder)) from error

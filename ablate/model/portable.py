@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from ablate.model.backbone import quiet_transformers
-from ablate.model.encoder import BiEncoder, pool
+from ablate.model.encoder import BiEncoder, disk_errors, pool
 from ablate.records import Passage, UserError
 
 POOLING = {"mean": "mean", "cls": "cls", "last": "lasttoken"}
@@ -55,7 +55,7 @@ def write_portable(encoder: BiEncoder, source: Path, folder: Path) -> None:
         if path.is_file() and (path.suffix == ".safetensors" or path.name.endswith(".safetensors.index.json")):
             shutil.copyfile(path, folder / path.name)
     shutil.copyfile(source / "config.json", folder / "config.json")
-    with quiet_transformers():
+    with quiet_transformers(), disk_errors(folder):
         portable_tokenizer(encoder).save_pretrained(str(folder))
     num_modules = 3 if model.normalise else 2
     _write(

@@ -56,11 +56,12 @@ class AblateOptuna(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Run the trials that the study lacks; a mistake, and too many failures, end with one line and exit code 2."""
         from ablate.records import UserError
+        from ablate.terminal import one_line
 
         try:
             self._sweep(arguments)
         except UserError as error:
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"error: {one_line(error)}", file=sys.stderr)
             raise SystemExit(2) from None
 
     def _sweep(self, arguments: list[str]) -> None:

@@ -46,6 +46,12 @@ BAD_INPUTS = [
     _row("budget is a group, whose values are files: groups; its keys are set one by one: budget.KEY=…", "budget=5"),
     _row("seed is no group; there are: budget, ", "seed@x=3"),
     _row("no experiment is chosen, so that there is nothing to leave out", "~experiment"),
+    _row("~budget: budget is a group of keys, and budget.limit=8 is one of them; leave ~budget out", "~budget",
+         "budget.limit=8"),
+    _row("budget=[]: budget is a group of keys", "budget=[]", "budget.limit=8"),
+    _row("+experiment=null: the choice of a group is the name of a file", "+experiment=null"),
+    _row("unknown key hydra.launcher.n_jobs; known here: none", "hydra.launcher.n_jobs=2"),
+    _row("unknown key trial", "+trial.number=1"),
     # forms
     _row("seed=0,1 is a list of values, one for each run: write -m before it", "seed=0,1"),
     _row("a study has many runs: write -m before +sweeps=smoke", "+sweeps=smoke"),

@@ -54,6 +54,19 @@ def _edited(folder: Path, **changes: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "checksum": "", **changes}))
 
 
+def _other_recipe(kind: Any, label: str, without: str = "", **changes: Any) -> Change:
+    """Give a stage another recipe and the id that belongs to it."""
+
+    def change(results: Path) -> None:
+        folder = _stage(results, kind, label)
+        recipe = {**json.loads((folder / "manifest.json").read_text())["recipe"], **changes}
+        recipe.pop(without, None)
+        folder = folder.rename(folder.with_name(digest(recipe)))
+        _sealed(folder, recipe=recipe, id=folder.name)
+
+    return change
+
+
 def _stage(results: Path, kind: Any, label: str) -> Path:
     store = ResultStore(results)
     manifest = next(one for one in store.manifests(kind) if label in one.labels)
@@ -195,6 +208,24 @@ BAD_INPUTS = [
     _bad("another recipe under the id", "holds another recipe under the id", _manifest(recipe={"stage": "x"})),
     _bad("a manifest that was changed", "was changed after it was written (its checksum",
          _evaluation(lambda folder: _edited(folder, checksum="0" * 16))),
+    _bad("a mix without a budget", "manifest.json: recipe.budget is missing; delete",
+         _other_recipe("mix", "s/a", "budget"), *BUDGETS),
+    _bad("a mix without a budget, for fairness", "recipe.budget is missing", _other_recipe("mix", "s/a", "budget"),
+         *FAIRNESS),
+    _bad("a budget that is a text", 'recipe.budget is "8", which must be an object',
+         _other_recipe("mix", "s/a", budget="8"), *CLAIMS),
+    _bad("a mix whose content is not told", "counts.content is missing",
+         lambda results: _sealed(_stage(results, "mix", "s/a"), counts={"groups": 8}), *FAIRNESS),
+    _bad("a total that is a text", 'counts.groups is "many", which must be a number',
+         lambda results: _sealed(_stage(results, "mix", "s/a"), counts={"groups": "many", "content": "c"}), *BUDGETS),
+    _bad("a backbone that is a text", 'recipe.model is "m", which must be an object',
+         _other_recipe("train", "s/own", model="m"), *EXPORT),
+    _bad("an evaluation that is a text", 'recipe.evaluation is "x", which must be an object',
+         _other_recipe("evaluation", "s/a", evaluation="x"), *SIGNIFICANCE),
+    _bad("settings that are a text", 'hardware.settings is "x", which must be an object',
+         _manifest(hardware={"device": "cpu", "settings": "x"}), *FAIRNESS),
+    _bad("changed files that are a number", "git.changed is 1, which must be a list of texts",
+         _manifest(git={"changed": 1}), *FAIRNESS),
     _bad("a stage under another id", "of another folder", _renamed),
     _bad("a file outside the folder", "which must be an object of digests by files inside the folder",
          _manifest(content_sha256={"../../etc/passwd": "0" * 64})),
