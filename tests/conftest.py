@@ -59,8 +59,15 @@ def other_bf16(request: pytest.FixtureRequest) -> Iterator[None]:
         if request.config.getoption("--other-bf16"):
             from ablate.model import device
 
-            found = device.native_bf16
-            patch.setattr(device, "native_bf16", lambda used: not found(used))
+            bf16, read = {"amx_bf16", "avx512_bf16"}, device.processor_flags
+
+            def other_flags(*cpuinfo: Path) -> list[str]:
+                flags = read(*cpuinfo)
+                if cpuinfo:  # a file of a test's own
+                    return flags
+                return [flag for flag in flags if flag not in bf16] if bf16 & {*flags} else [*flags, "avx512_bf16"]
+
+            patch.setattr(device, "processor_flags", other_flags)
         yield
 
 
