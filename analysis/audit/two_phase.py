@@ -15,7 +15,7 @@ The interval is Clopper and Pearson's for the effective sample size n* = theta (
 for the difference estimator; Angelopoulos et al. (2023), arXiv 2311.01453, for lam.
 
 Strata in which every answer was the same show no variance, which says little when they are small: theirs is taken as
-that of half an error in m + 1 answers (Jeffreys' mean), m being the labels of all such strata together.
+that of one error in m + 2 answers (Laplace's mean), m being the labels of all such strata together.
 """
 
 from __future__ import annotations
@@ -159,8 +159,8 @@ def _sampled(answers: Any, strata: Any, clusters: Any, judged: Any, confidence: 
     residual = y - lam * f - (y_mean - lam * f_mean)[h]
     s2 = np.bincount(h, residual**2) / free
     unvaried = s2 < 1e-12
-    half_error = 0.5 / (n_h[unvaried].sum() + 1)
-    s2[unvaried] = half_error * (1 - half_error)
+    one_error = 1 / (n_h[unvaried].sum() + 2)
+    s2[unvaried] = one_error * (1 - one_error)
     independent = float(a_h @ s2)
     groups, sizes = np.unique(clusters[labelled], return_counts=True)
     sums = np.bincount(np.searchsorted(groups, clusters[labelled]), (N_h / n_h / N)[h] * residual)
