@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-
-from pathlib import Path
 
 import pytest
 from conftest import NEEDS_EXTRA, checked_skip, extra
