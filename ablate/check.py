@@ -26,19 +26,21 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ablate import planning
-from ablate.config import Identity, ModelConfig, Recipe, Revisions, RunConfig, identify, plain
+from ablate.cli.command import command, finish
+from ablate.cli.explain import CONF, check_command_line, in_words
+from ablate.cli.overrides import quoted
 from ablate.data import checking
 from ablate.data.checking import Finding
 from ablate.data.mix import COMPLETE_FIELDS, RowOrder, most_rows
 from ablate.data.sources import RowSource, open_sets, open_source
-from ablate.explain import CONF, check_command_line, in_words
-from ablate.overrides import quoted
+from ablate.recipe.identity import Identity, Revisions, identify
+from ablate.recipe.schema import ModelConfig, Recipe, RunConfig
+from ablate.recipe.values import plain
 from ablate.records import EvaluationSet, Passage, SourceRow, UserError
-from ablate.results import ResultStore
 from ablate.run import strict
-from ablate.study import build_study
-from analysis.cli import command, finish
+from ablate.store.results import ResultStore
+from ablate.study import planning
+from ablate.study.declaration import build_study
 
 MOST_TOKENISED = 2000
 """Queries, and passages, whose lengths are measured."""
@@ -234,7 +236,7 @@ def _shown(row: SourceRow, source: RowSource) -> dict[str, Any]:
 
 def check_study(given: Sequence[planning.Given], values: DictConfig, num_sampled: int) -> Report:
     """Return what is wrong with a study: its claims, its combinations, and the data of its arms, each source once."""
-    from analysis.declarable import check_plan
+    from analysis.verdict.declarable import check_plan
 
     name = next(item.values[0] for item in given if item.bare == "sweeps")
     if "study" not in values:

@@ -15,16 +15,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablate.config import ModelConfig
-from ablate.drafts import draft_of, sweep
-from ablate.finished import FinishedRun, find_run, recipe_values
+from ablate.recipe.schema import ModelConfig
 from ablate.records import UserError
-from ablate.results import ResultStore, disk_trouble
-from ablate.stored import give_usual_modes
+from ablate.release.finished import FinishedRun, find_run, recipe_values
+from ablate.store.drafts import draft_of, sweep
+from ablate.store.files import disk_trouble
+from ablate.store.integrity import give_usual_modes
+from ablate.store.results import ResultStore
 from ablate.terminal import one_line, safe_output
 
 if TYPE_CHECKING:
-    from ablate.card import Measured, Origin
+    from ablate.release.card import Measured, Origin
 
 RECIPE_FILE = "training_recipe.json"
 
@@ -39,7 +40,7 @@ def export(run: FinishedRun, target: Path, *, trust_remote_code: bool = False) -
     if target.exists() or target.is_symlink():
         raise UserError(f"--to {str(target)!r} is there already; an export never writes over anything: name a new one")
     run.loadable(trust_remote_code=trust_remote_code)
-    from ablate.model.portable import check_portable, write_portable
+    from ablate.release.portable import check_portable, write_portable
 
     draft = draft_of(target)
     sweep([target.parent])
@@ -67,23 +68,23 @@ def export(run: FinishedRun, target: Path, *, trust_remote_code: bool = False) -
 
 
 def _card(run: FinishedRun, encoder: Any) -> str:
-    from ablate.card import model_card
-    from ablate.model.portable import takes_pooling_layer
-    from ablate.reproduce import baseline_of, command_of
+    from ablate.release.card import model_card
+    from ablate.release.portable import takes_pooling_layer
+    from ablate.release.reproduce import baseline_of, command_of
 
     return model_card(
         run,
         origin_of(run),
         _measured(run),
         other_seeds=list(run.other_seeds()),
-        baseline=next((found for arm in run.arms if (found := baseline_of(arm))), None),
+        baseline=next(filter(None, map(baseline_of, run.arms)), None),
         command=next((found for arm in run.arms if (found := command_of(run.recipe, run.manifest.seed, arm))), None),
         add_pooling_layer=takes_pooling_layer(encoder.network),
     )
 
 
 def _measured(run: FinishedRun) -> list[Measured]:
-    from ablate.card import Measured
+    from ablate.release.card import Measured
 
     others = {seed: other.evaluations() for seed, other in run.other_seeds().items()}
     found = []
@@ -99,8 +100,8 @@ def _measured(run: FinishedRun) -> list[Measured]:
 
 def origin_of(run: FinishedRun) -> Origin:
     """Return what is known of a run's backbone; its licence is read from its own card where that lies here."""
-    from ablate.card import Origin
     from ablate.model.backbone import EMBEDDED_DISTRIBUTION, EMBEDDED_MODEL, resolve_backbone
+    from ablate.release.card import Origin
 
     model: ModelConfig = run.recipe.model
     if model.tiny is not None:

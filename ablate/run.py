@@ -23,16 +23,18 @@ from hydra.errors import MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ablate.config import Recipe, RunConfig, build_run
-from ablate.explain import explained, in_words
-from ablate.interrupts import told_by_exit_code
+from ablate.cli.explain import explained, in_words
+from ablate.cli.interrupts import told_by_exit_code
+from ablate.recipe.build import build_run
+from ablate.recipe.schema import Recipe, RunConfig
 from ablate.records import UserError
-from ablate.study import build_study
+from ablate.study.declaration import build_study
 from ablate.terminal import one_line, safe_output
 
 if TYPE_CHECKING:
+    from ablate.engine.prepare import Run
+    from ablate.engine.stages import Watch
     from ablate.model.distributed import World
-    from ablate.stages import Run, Watch
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -41,7 +43,7 @@ ROOT = Path(__file__).resolve().parent.parent
 @hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")
 def main(values: DictConfig) -> float | tuple[float, ...] | None:
     """Run what the command line describes; mistakes end with one line and exit code 2; a trial's go to its sweeper."""
-    from ablate import running
+    from ablate.study import running
 
     if "trial" in values and HydraConfig.get().mode == RunMode.MULTIRUN:  # else it is a key like any unknown one
         return tried(values)
@@ -64,7 +66,7 @@ def tried(values: DictConfig) -> float | tuple[float, ...]:
     """Run one trial of the sweeper `ablate_optuna` and return its objective on the dev set (docs/tuning.md)."""
     import optuna
 
-    from ablate.stages import Stopped
+    from ablate.engine.recorder import Stopped
     from ablate.tuning.plan import build_plan
     from ablate.tuning.trial import Watcher
 
@@ -87,9 +89,10 @@ def execute(
 
     Returns the means on the dev set under `runtime.until=dev`, else nothing. `watch`: see `stages.make_model`.
     """
-    from ablate import display, stages
+    from ablate.engine import display, stages
+    from ablate.engine.prepare import prepare
 
-    run = stages.prepare(config, declared=declared)
+    run = prepare(config, declared=declared)
     if config.runtime.plan_only:
         display.show_plan(run)
         return {}
@@ -102,7 +105,8 @@ def execute(
 
 def lead(run: Run, world: World, compared_with: Recipe | None, watch: Watch | None) -> dict[str, float]:
     """Do all the work of a run; of several processes on one run, all but the others' share of the training."""
-    from ablate import display, stages
+    from ablate.engine import display, stages
+    from ablate.engine.recorder import Recorder
 
     ranker, until = run.config.recipe.ranker, run.config.runtime.until
     display.show_run(run, compared_with)
@@ -111,7 +115,7 @@ def lead(run: Run, world: World, compared_with: Recipe | None, watch: Watch | No
             display.show_baseline(run, stages.make_scores(run, ranker)[0])
         return {}
     lock = contextlib.nullcontext() if run.is_complete else stages.whole_run_lock(run)
-    with lock, stages.Recorder(run).open() as recorder:
+    with lock, Recorder(run).open() as recorder:
         stages.check_model(run)
         mix, mix_manifest = stages.make_mix(run)
         workload = stages.make_workload(run, mix)
@@ -136,7 +140,8 @@ def strict(values: DictConfig) -> RunConfig:
     """Return the frozen configuration of a composed one; raises UserError with the path of what is wrong."""
     with in_words():
         plain = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)
-    return build_run({name: value for name, value in plain.items() if name != "study"})  # type: ignore[union-attr]
+    assert isinstance(plain, dict)
+    return build_run({str(name): value for name, value in plain.items() if name != "study"})
 
 
 def baseline(values: DictConfig) -> Recipe | None:

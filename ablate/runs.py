@@ -16,10 +16,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ablate.config import diff, flatten
+from ablate.cli.command import finish
+from ablate.recipe.values import diff, flatten
 from ablate.records import UserError
-from ablate.results import FOLDERS, Kind, Manifest, ResultStore
-from analysis.cli import finish
+from ablate.store.files import FOLDERS
+from ablate.store.manifest import Kind, Manifest
+from ablate.store.results import ResultStore
 
 KINDS: tuple[Kind, ...] = ("mix", "train", "evaluation")
 

@@ -18,17 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablate.drafts import draft_of
 from ablate.export import add_trust
-from ablate.finished import FinishedRun, find_run
 from ablate.records import Passage, UserError
-from ablate.results import ResultStore, disk_trouble
-from ablate.stored import UNREADABLE
+from ablate.release.finished import FinishedRun, find_run
+from ablate.store.drafts import draft_of
+from ablate.store.files import disk_trouble
+from ablate.store.integrity import UNREADABLE
+from ablate.store.results import ResultStore
 from ablate.terminal import one_line, safe_output
 
 if TYPE_CHECKING:
-    from ablate.evaluation.rankings import Ranking
     from ablate.model.encoder import BiEncoder
+    from ablate.retrieval.rankings import Ranking
 
 NARROWEST = 60
 """Columns of a terminal below which nothing is cut further."""
@@ -68,14 +69,14 @@ def corpus_of_run(run: FinishedRun, name: str | None) -> Corpus:
 
     Raises UserError for an unknown name, and when the source is not there or not what the run was trained with.
     """
-    from ablate.data.sources import open_source
+    from ablate.data.sources import open_sets
 
     evaluation = run.recipe.evaluation
     chosen = evaluation.sets[0] if name is None else name
     if chosen not in evaluation.sets:
         raise UserError(f"--set {chosen!r} is not one of this run's evaluation sets: {', '.join(evaluation.sets)}")
     try:
-        source = open_source(evaluation.source or run.recipe.source, evaluation.sets)
+        source = open_sets(evaluation.source or run.recipe.source, evaluation.sets, run.store.root / "cache")
         if evaluation.source is None and source.revision != run.mix.recipe["source"]["revision"]:
             raise UserError("its source has another content now than when it was trained")
         one = source.evaluation_set(chosen)
@@ -121,8 +122,8 @@ def find(
 
     One ranking when there is no instruction.
     """
-    from ablate.evaluation.search import search
     from ablate.model.device import resolve_device
+    from ablate.retrieval.search import search
 
     encoder.to(resolve_device("auto"))
     posed = [(query, "")] + ([(query, instruction)] if instruction else [])

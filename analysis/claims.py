@@ -1,4 +1,4 @@
-"""The declared claims of a study, each with one verdict and its reason (the order of verdicts: `analysis.verdicts`).
+"""The declared claims of a study, each with one verdict and its reason (in which order: `analysis.verdict.rule`).
 
 python -m analysis.claims STUDY [--declared sweeps/NAME.yaml] [--results results]
 """
@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ablate.results import ResultStore
-from analysis.cli import add_study, command, finish, write_text
-from analysis.declared import read_declaration
-from analysis.fairness import fairness_table
-from analysis.judgement import Judged, Judgement, judge
-from analysis.row_tables import beside_table, row_record
-from analysis.tables import Column, Table, number, probability, to_csv, to_latex, to_markdown
+from ablate.cli.command import add_study, command, finish, write_text
+from ablate.store.results import ResultStore
+from ablate.tables import Column, Table, number, probability, to_csv, to_latex, to_markdown
+from analysis.stats.contrast_tables import beside_table, row_record
+from analysis.study.declared import read_declaration
+from analysis.study.fairness import fairness_table
+from analysis.verdict.judge import Judged, Judgement, judge
 
 _FLAT = (
     "claim", "says", "contrast", "dataset", "condition", "direction", "measure", "expects", "margin", "alpha",

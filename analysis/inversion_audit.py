@@ -16,12 +16,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ablate.cli.command import command, finish, write_text
+from ablate.tables import Column, Table, number, probability, to_markdown
 from analysis.audit.agreement import NAMES
 from analysis.audit.assess import FAILURE_MODES, ONE_SIDED, PRIMARY, Audit, Verdict, assess
 from analysis.audit.items import CLASSES, KINDS, UNJUDGEABLE, read_items, read_judgments
 from analysis.audit.two_phase import MIN_LABELS, Estimate
-from analysis.cli import command, finish, write_text
-from analysis.tables import Column, Table, number, probability, to_markdown
 
 
 def parser() -> argparse.ArgumentParser:

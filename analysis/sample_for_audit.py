@@ -19,11 +19,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ablate.cli.command import command, finish, write_text
 from ablate.reading import at, check_file, faults
 from ablate.records import UserError
 from analysis.audit.items import Item, read_items, read_judgments
 from analysis.audit.sampling import Sheet, digest_of, draw, judgment_of, sheet, sheet_id
-from analysis.cli import command, finish, write_text
 
 SHEETS, ITEMS, DESIGN = "sheets.csv", "items.jsonl", "design.json"
 COLUMNS = tuple(field.name for field in dataclasses.fields(Sheet))

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from ablate import reading
+from ablate.cli.command import command, finish, seed, write_parquet, write_text
 from ablate.evaluation.measures import P_MRR, MeasureResult, mean_name, parse
 from ablate.evaluation.trec import read_changed_documents, read_groups, read_qrels
 from ablate.records import UserError
-from analysis.cli import command, finish, seed, write_parquet, write_text
-from analysis.run_scores import DEFAULT_MEASURES, Scored, Side, read_finite_run, score_pair, score_run
-from analysis.scores import COLUMNS, listed
-from analysis.tables import Column, Table, number, text_of_cell, to_csv, to_markdown
+from ablate.tables import Column, Table, number, text_of_cell, to_csv, to_markdown
+from analysis.external.scored import DEFAULT_MEASURES, Scored, Side, read_finite_run, score_pair, score_run
+from analysis.stats.matrix import COLUMNS, listed
 
 _PAIR_FILES = ("original_run", "changed_run", "original_qrels", "changed_qrels", "changed_documents")
 

@@ -16,14 +16,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ablate.cli.command import add_study, command, finish, write_text
 from ablate.records import UserError
-from analysis.cli import add_study, command, finish, write_text
-from analysis.contrasts import Options
-from analysis.row_tables import all_tables, report_record, rows_csv
-from analysis.rows import Asked, ContrastRow, Plan, contrast_rows, targets
-from analysis.scores import ScoreTable, read_scores
-from analysis.tables import Table, to_latex, to_markdown
-from analysis.weights import all_contrasts
+from ablate.tables import Table, to_latex, to_markdown
+from analysis.stats.contrast_rows import Asked, ContrastRow, Plan, contrast_rows, targets
+from analysis.stats.contrast_tables import all_tables, report_record, rows_csv
+from analysis.stats.crossed import Options
+from analysis.stats.matrix import ScoreTable, read_scores
+from analysis.stats.weights import all_contrasts
 
 
 def parse_margins(texts: Sequence[str]) -> dict[str, float]:
@@ -92,7 +92,7 @@ def _run(args: argparse.Namespace) -> None:
         contrasts = all_contrasts(table.arms, args.baseline, args.contrast, args.trend)
         report(args, table, _asked(args, table, contrasts), plan)
         return
-    from analysis.of_study import open_study
+    from analysis.study.opened import open_study
 
     study = open_study(args.results, args.study, args.baseline, args.contrast, args.trend, plan)
     asked, study = study.testable(_asked(args, study.table, study.contrasts))

@@ -26,10 +26,10 @@ import numpy.typing as npt
 from scipy import stats
 from scipy.special import bdtrc, ndtr, stdtr
 
-from analysis.cli import write_text
-from analysis.contrasts import Options, crossed, seeds_only
-from analysis.multiplicity import holm
-from analysis.tables import Column, Table, to_markdown
+from ablate.cli.command import write_text
+from ablate.tables import Column, Table, to_markdown
+from analysis.stats.corrections import holm
+from analysis.stats.crossed import Options, crossed, seeds_only
 
 Values = npt.NDArray[np.float64]
 Kind = Literal["gaussian", "RR@10", "nDCG@10", "p-MRR"]

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ablate.randomness import stream
-from analysis.contrasts import Grouping, crossed
+from analysis.stats.crossed import Grouping, crossed
 
 PROMISE = 0.065
 WEIGHTS = {"B": 1.0, "A": -1.0}

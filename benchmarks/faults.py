@@ -30,8 +30,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ablate.interrupts import told_by_exit_code
-from ablate.results import FOLDERS, ResultStore, sha256_of
+from ablate.cli.interrupts import told_by_exit_code
+from ablate.store.files import FOLDERS
+from ablate.store.integrity import sha256_of
+from ablate.store.results import ResultStore
 from benchmarks.fault_shim import STRIKES, Shim
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,13 +67,17 @@ class Study:
         from hydra import compose, initialize_config_dir
         from omegaconf import OmegaConf
 
-        import ablate.evaluation.protocol
+        import ablate.evaluation.scoring
         import ablate.model.module  # noqa: F401
-        from ablate import display, planning, results, run, stages  # noqa: F401
+        from ablate import run  # noqa: F401
+        from ablate.engine import display  # noqa: F401
+        from ablate.engine.prepare import prepare  # noqa: F401
+        from ablate.store import provenance  # noqa: F401
+        from ablate.study import planning  # noqa: F401
         from ablate.tracking import ledger
 
-        state = results.git_state()
-        results.git_state = lambda: state  # type: ignore[assignment]
+        state = provenance.git_state()
+        provenance.git_state = lambda: state  # type: ignore[assignment]
         ledger.FSYNC_EVERY_S = 0.0  # so that the number of operations does not depend on the time
         opened: dict[Any, Any] = {}
 
@@ -81,7 +87,7 @@ class Study:
 
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             points = [planning.Point((f"+experiment={arm}", *VALUES), ()) for arm in ARMS]
-            cells = planning.plan(points, composed, lambda config: stages.prepare(config, opened=opened).identity)
+            cells = planning.plan(points, composed, lambda config: prepare(config, opened=opened).identity)
         for cell in cells:
             assert cell.config is not None, cell.reason
             runtime = dataclasses.replace(cell.config.runtime, results=str(self.results))
@@ -123,7 +129,8 @@ class Study:
 
     def _run(self, one_by_one: bool) -> int:
         """Do what the sweeper does with its cells, or what a run does with each of them."""
-        from ablate import run, running
+        from ablate import run
+        from ablate.study import running
 
         try:
             if one_by_one:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablate.results import ResultStore
+from ablate.store.results import ResultStore
 from ablate.tracking import read_ledger
 
 ROOT = Path(__file__).resolve().parent.parent

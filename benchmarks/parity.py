@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from ablate.evaluation import measures
 from ablate.evaluation.measures import Opposite
-from ablate.evaluation.rankings import Ranking, rank
+from ablate.retrieval.rankings import Ranking, rank
 
 Scores = dict[str, dict[str, float]]
 """query_id -> document id -> score: a run as the peers take it."""

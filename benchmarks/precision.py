@@ -15,9 +15,9 @@ import sys
 from pathlib import Path
 from statistics import fmean, stdev
 
-from ablate.overrides import quoted
-from ablate.results import ResultStore
-from analysis.collect import collect, means
+from ablate.cli.overrides import quoted
+from ablate.store.results import ResultStore
+from analysis.study.scores import collect, means
 
 
 def main() -> int:

@@ -96,9 +96,9 @@ def mix(path: Path) -> int:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from ablate.config import build_run
     from ablate.data.mix import build_mix
     from ablate.data.published import open_published
+    from ablate.recipe.build import build_run
 
     overrides = [
         "+experiment=dual_view",

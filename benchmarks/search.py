@@ -27,10 +27,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ablate.config import ExactIndex, HnswIndex, Index, IvfIndex, PqIndex
-from ablate.evaluation.approximate import build_index, check_index, search_index
-from ablate.evaluation.search import Corpus, search
-from ablate.evaluation.vectors import DocumentVectors
+from ablate.recipe.schema import ExactIndex, HnswIndex, Index, IvfIndex, PqIndex
+from ablate.retrieval.approximate import build_index, check_index, search_index
+from ablate.retrieval.search import Corpus, search
+from ablate.retrieval.vectors import DocumentVectors
 
 SHARD = 65_536
 CENTRES, INNER = 2_000, 32

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from ablate.config import RunConfig, build_run
-from ablate.overrides import quoted
+from ablate.cli.overrides import quoted
+from ablate.recipe.build import build_run
+from ablate.recipe.schema import RunConfig
 from ablate.records import EvaluationSet, Passage, SourceRow, UserError
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

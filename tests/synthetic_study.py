@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ablate.config import digest
-from ablate.evaluation.protocol import write_scores
+from ablate.evaluation.storage import write_scores
+from ablate.recipe.values import digest
 from ablate.records import QueryScore
-from ablate.results import Manifest, ResultStore
-from ablate.study import Study, build_study, declaration
+from ablate.store.manifest import Manifest
+from ablate.store.results import ResultStore
+from ablate.study.declaration import Study, build_study, declaration
 
 Place = tuple[str, str, str, str]
 NDCG: Place = ("d/test", "plain", "plain", "nDCG@10")
@@ -31,10 +32,10 @@ NUM_UNITS = 20
 
 def make_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let stages be written without the disk's confirmation, by one clean commit with one version of one package."""
-    monkeypatch.setattr("ablate.results.os.fsync", lambda file: None)
-    monkeypatch.setattr("ablate.results.machine", lambda: {"system": "Linux"})
-    monkeypatch.setattr("ablate.results.git_state", lambda: {"commit": "1234567890ab", "dirty": False})
-    monkeypatch.setattr("ablate.results.package_versions", lambda: {"torch": "1"})
+    monkeypatch.setattr("ablate.store.results.os.fsync", lambda file: None)
+    monkeypatch.setattr("ablate.store.provenance.machine", lambda: {"system": "Linux"})
+    monkeypatch.setattr("ablate.store.provenance.git_state", lambda: {"commit": "1234567890ab", "dirty": False})
+    monkeypatch.setattr("ablate.store.provenance.package_versions", lambda: {"torch": "1"})
 
 
 @dataclass(frozen=True)

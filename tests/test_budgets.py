@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from conftest import HandMadeSource, run_config
 
-from ablate.config import Budget, Recipe, Revisions, identify
 from ablate.data.mix import TokensOf, build_mix, content_digest, write_mix
-from ablate.factors import Factors
-from ablate.results import ResultStore
-from analysis.budgets import main, remarks
+from ablate.recipe.factors import Factors
+from ablate.recipe.identity import Revisions, identify
+from ablate.recipe.schema import Budget, Recipe
+from ablate.store.results import ResultStore
+from analysis.budgets import main
+from analysis.study.totals import remarks
 
 BASE = {"instructed": 1.0, "instruction_negatives": 1}
 ARMS = {

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablate.evaluation.protocol import compare, evaluate, format_table, score_set
-from ablate.evaluation.rankings import rank
-from ablate.evaluation.search import rerank, search
+from ablate.evaluation.scoring import evaluate, score_set
 from ablate.evaluation.storage import read_evaluation, read_judgments, write_evaluation
+from ablate.evaluation.summary import compare, format_table
 from ablate.records import EvaluationQuery, EvaluationSet, Passage, UserError
+from ablate.retrieval.rankings import rank
+from ablate.retrieval.search import rerank, search
 
 DOCUMENTS = tuple(Passage(doc_id, f"document {doc_id}") for doc_id in "abcde")
 

@@ -13,12 +13,12 @@ from test_beir import instructed, qrels, query, write
 from ablate import check
 from ablate.data import checking
 from ablate.evaluation.places import places
-from ablate.evaluation.protocol import rank_and_score
 from ablate.evaluation.rankers import plain_ranker
+from ablate.evaluation.scoring import rank_and_score
 from ablate.records import EvaluationQuery, EvaluationSet, Passage, TrainingGroup, UserError
-from ablate.study import build_study
-from analysis.declarable import check_plan, check_study, direction_of
-from analysis.scores import Cell
+from ablate.study.declaration import build_study
+from analysis.stats.matrix import Cell
+from analysis.verdict.declarable import check_plan, check_study, direction_of
 
 STUDIES = sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml") if "\nstudy:" in path.read_text("utf-8"))
 PLACE = "d/test", "plain", "plain", "nDCG@10"
@@ -272,8 +272,8 @@ def test_a_place_may_leave_out_its_only_direction_and_span_all_sets() -> None:
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_shipped_study_can_be_judged(name: str) -> None:
-    from ablate.config import build_run
     from ablate.data.sources import open_sets
+    from ablate.recipe.build import build_run
 
     values = compose(f"+sweeps={name}", *(["source.path=DIR"] if name == "movies" else []))
     study = build_study(values.pop("study"))

@@ -14,14 +14,14 @@ import yaml
 from synthetic_study import CHANGED, NDCG, PMRR, Arm, claim, declare, make_quick, make_study, study_block
 
 from ablate.records import UserError
-from ablate.results import ResultStore
+from ablate.store.results import ResultStore
 from analysis.claims import main
-from analysis.contrasts import crossed
-from analysis.declared import read_declaration, stored_declarations
-from analysis.judgement import Judged, Judgement, judge, seeds_reasons
-from analysis.multiplicity import holm
-from analysis.power import Parts, design, power
-from analysis.verdicts import Ruling, claim_p, first_of, more_needed
+from analysis.stats.corrections import holm
+from analysis.stats.crossed import crossed
+from analysis.stats.power import Parts, design, power
+from analysis.study.declared import read_declaration, stored_declarations
+from analysis.verdict.judge import Judged, Judgement, judge, seeds_reasons
+from analysis.verdict.rule import Ruling, claim_p, first_of, more_needed
 
 ON = {"instructed": 1.0}
 ORIGINAL = ("d/test", "original", "original", "nDCG@10")
@@ -244,7 +244,7 @@ def test_a_declaration_younger_than_its_runs_or_unknown_is_told(tmp_path: Path) 
     ],
 )  # fmt: skip
 def test_seeds_must_be_those_of_a_declared_look(study: dict[str, Any], seeds: Any, said: list[str]) -> None:
-    from ablate.study import build_study
+    from ablate.study.declaration import build_study
 
     assert seeds_reasons(build_study(study_block([], **study)), seeds) == said
 

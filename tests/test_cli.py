@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ablate.cli.command import add_study, command, finish, write_text
 from ablate.records import UserError
-from analysis.cli import add_study, command, finish, write_text
 
 COMMANDS = ("budgets", "claims", "collect", "fairness", "power", "significance")
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from ablate.records import UserError
-from analysis.clusters import clustered, clustered_twice, intra_class, without_each
-from analysis.contrasts import Estimate, Grouping, Options, crossed
 from analysis.significance import main
+from analysis.stats.clusters import clustered, clustered_twice, intra_class, without_each
+from analysis.stats.crossed import Estimate, Grouping, Options, crossed
 from benchmarks.cluster_calibration import type_one
 
 B_MINUS_A = {"B": 1.0, "A": -1.0}

@@ -7,10 +7,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from ablate.config import digest
-from ablate.evaluation.protocol import write_scores
+from ablate.evaluation.storage import write_scores
+from ablate.recipe.values import digest
 from ablate.records import QueryScore
-from ablate.results import ResultStore
+from ablate.store.results import ResultStore
 from analysis.collect import main
 
 

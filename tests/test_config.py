@@ -7,8 +7,11 @@ import dataclasses
 import pytest
 from conftest import compose, run_config
 
-from ablate.config import Recipe, Revisions, RunConfig, build, build_run, diff, digest, identify, plain
-from ablate.factors import FACTOR_NAMES, OFF
+from ablate.recipe.build import build, build_run
+from ablate.recipe.factors import FACTOR_NAMES, OFF
+from ablate.recipe.identity import Revisions, identify
+from ablate.recipe.schema import Recipe, RunConfig
+from ablate.recipe.values import diff, digest, plain
 from ablate.records import UserError
 
 REVISIONS = Revisions(source="s1", model="m1")

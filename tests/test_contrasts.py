@@ -11,7 +11,8 @@ from conftest import extra
 from scipy import stats
 
 from ablate.records import UserError
-from analysis.contrasts import (
+from analysis.stats.corrections import adjust_family, benjamini_hochberg, holm, replicated
+from analysis.stats.crossed import (
     Options,
     crossed,
     interaction_weights,
@@ -21,8 +22,7 @@ from analysis.contrasts import (
     trend_weights,
     unit_differences,
 )
-from analysis.multiplicity import adjust_family, benjamini_hochberg, holm, replicated
-from analysis.weights import all_contrasts, parse_contrast, parse_trend
+from analysis.stats.weights import all_contrasts, parse_contrast, parse_trend
 from benchmarks.calibration import (
     Case,
     is_broken,

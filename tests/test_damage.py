@@ -17,11 +17,14 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, override, run_config
 
-from ablate import stages, stored
-from ablate.finished import find_run
+from ablate.engine import stages
+from ablate.engine.prepare import prepare
 from ablate.records import UserError
-from ablate.results import ResultStore, read_manifest
+from ablate.release.finished import find_run
 from ablate.run import lead
+from ablate.store import integrity as stored
+from ablate.store.manifest import read_manifest
+from ablate.store.results import ResultStore
 from analysis import budgets, collect, costs, fairness, significance
 
 OVERRIDES = ("+experiment=dual_view", "seed=0", "model=tiny", "source.documents=600", "evaluation.sets=[test]",
@@ -72,7 +75,7 @@ def said(command: Callable[[], object]) -> tuple[str, str]:
 
 def readers(results: Path) -> dict[str, Callable[[], object]]:
     """Return the commands that read results, without their start."""
-    run = stages.prepare(run_config(*OVERRIDES, override("runtime.results", str(results))))
+    run = prepare(run_config(*OVERRIDES, override("runtime.results", str(results))))
     study = ["polarity", "--results", str(results)]
 
     def again() -> None:
@@ -225,7 +228,7 @@ def test_a_finished_run_is_shown_from_a_read_only_disk(
     config = run_config(*OVERRIDES, override("runtime.results", str(tiny_runs)))
     for label, words in (("dual_view", ""), ("another", "does not get the name polarity/another")):
         named = dataclasses.replace(config, runtime=dataclasses.replace(config.runtime, label=label))
-        run = stages.prepare(config)
+        run = prepare(config)
         run.config = named
         with stages.processes(run) as world:
             lead(run, world, None, None)
@@ -238,11 +241,13 @@ def test_a_finished_run_is_shown_from_a_read_only_disk(
 
 WRITERS = {
     "ablate/runs.py": {"listing", "_remove", "remove"},
-    "ablate/stages.py": {"tracker", "_fit", "check_model", "make_scores"},
-    "ablate/results.py": None,
-    "ablate/display.py": {"show_scores", "show_baseline", "_place"},
-    "ablate/finished.py": {"_open"},
-    "analysis/import_run.py": {"_check_free", "_show"},
+    "ablate/engine/stages.py": {"_fit", "check_model"},
+    "ablate/engine/recorder.py": {"tracker"},
+    "ablate/store/results.py": None,
+    "ablate/engine/display.py": {"show_scores", "show_baseline", "_place"},
+    "ablate/release/finished.py": {"_open"},
+    "analysis/external/imported.py": {"_check_free"},
+    "analysis/import_run.py": {"_show"},
 }
 """Module -> functions that may ask for the folder of a stage: they write, name or remove it."""
 
@@ -316,7 +321,7 @@ def test_a_disk_that_is_full_when_weights_are_saved_is_told_as_one() -> None:
     from safetensors import SafetensorError
 
     from ablate.model.encoder import disk_errors
-    from ablate.results import disk_trouble
+    from ablate.store.files import disk_trouble
 
     with pytest.raises(OSError) as caught, disk_errors(Path("model")):
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")

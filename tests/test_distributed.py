@@ -17,7 +17,7 @@ from test_training import STEPS
 
 from ablate.model.distributed import ALONE, World, joined, world_size
 from ablate.records import UserError
-from ablate.results import ResultStore
+from ablate.store.results import ResultStore
 
 TINY = (
     "model=tiny", "train.batch_size=8", "tracker=none", "runtime.dev_set=null", "source.documents=600",

@@ -8,13 +8,13 @@ import sys
 import time
 from pathlib import Path
 
-from ablate.drafts import ENDS_AFTER_S, draft_of, sweep
-from ablate.results import ResultStore
+from ablate.store.drafts import ENDS_AFTER_S, draft_of, sweep
+from ablate.store.results import ResultStore
 
 LEAVE = """
 import os, sys
 from pathlib import Path
-from ablate.drafts import draft_of
+from ablate.store.drafts import draft_of
 for name in sys.argv[1:]:
     draft_of(Path(name)).write_text("half")
 draft_of(Path(sys.argv[1]), ".npy").write_text("half")

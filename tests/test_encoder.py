@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from ablate.config import Lora, ModelConfig, TinyModel
 from ablate.model import backbone as backbone_module
 from ablate.model.backbone import EMBEDDED_SHA256, resolve_backbone
 from ablate.model.device import own_generators
 from ablate.model.encoder import BiEncoder, pool
 from ablate.model.text import tiny_tokenizer
+from ablate.recipe.schema import Lora, ModelConfig, TinyModel
 from ablate.records import Passage, UserError
 
 TEXTS = [f"the film number {number} is about a {word}" for number in range(20) for word in ("dog", "cat", "ship")]
@@ -208,7 +208,7 @@ def test_tiny_weights_come_from_the_seed_alone():
 
 def test_tiny_vocabulary_is_the_same_in_every_process():
     program = (
-        "import json, sys; from ablate.config import TinyModel; from ablate.model.text import tiny_tokenizer\n"
+        "import json, sys; from ablate.recipe.schema import TinyModel; from ablate.model.text import tiny_tokenizer\n"
         "texts = [' '.join(chr(97 + (i * j) % 26) * (1 + (i + j) % 4) for j in range(9)) for i in range(50)]\n"
         "tiny = TinyModel(vocabulary=100, hidden=32, layers=1, heads=2)\n"
         "print(json.dumps(sorted(tiny_tokenizer(tiny, texts).get_vocab().items())))"
@@ -403,7 +403,7 @@ def test_tiny_revision_follows_its_fields():
 
 
 def test_importing_the_configuration_and_text_stays_cheap():
-    program = "import ablate.config, ablate.model, sys; print({'torch', 'transformers'} & set(sys.modules))"
+    program = "import ablate.recipe.schema, ablate.model, sys; print({'torch', 'transformers'} & set(sys.modules))"
     root = str(Path(__file__).parent.parent)
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root)
     assert out.stdout.strip() == "set()"

@@ -8,10 +8,10 @@ import pytest
 from conftest import ROOT, override
 from test_bad_inputs import call
 
-from ablate.config import meant, unknown_key
-from ablate.explain import check_command_line
-from ablate.planning import Cell, incoherent_lines, refuse_common_mistake
+from ablate.cli.explain import check_command_line
+from ablate.recipe.build import meant, unknown_key
 from ablate.records import UserError
+from ablate.study.planning import Cell, incoherent_lines, refuse_common_mistake
 
 SMALL = ("model=tiny", "source.documents=600", "budget.limit=16", "tracker=none", "runtime.until=mix")
 

@@ -15,16 +15,16 @@ import torch
 from conftest import extra, run_config
 
 from ablate import export as export_module
-from ablate.card import _code, _interval, _text
-from ablate.config import Lora, ModelConfig
 from ablate.evaluation.measures import mean_interval
 from ablate.export import export, license_in, main
-from ablate.finished import find_run
 from ablate.model.encoder import BiEncoder
-from ablate.model.portable import check_portable, plain_vectors, portable_tokenizer, write_portable
+from ablate.recipe.schema import Lora, ModelConfig
 from ablate.records import Passage, UserError
-from ablate.reproduce import baseline_of, command_of, experiment_of
-from ablate.results import ResultStore
+from ablate.release.card import _code, _interval, _text
+from ablate.release.finished import find_run
+from ablate.release.portable import check_portable, plain_vectors, portable_tokenizer, write_portable
+from ablate.release.reproduce import baseline_of, command_of, experiment_of
+from ablate.store.results import ResultStore
 
 LONG = " ".join(f"long {number}" for number in range(300))
 QUERIES = [("a short query", ""), ("a short query", "only with a garden"), ("a query", LONG), (LONG, "only new")]
@@ -266,8 +266,8 @@ def test_a_command_quotes_any_text(separator: str) -> None:
 def decoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import LlamaConfig, LlamaModel
 
-    from ablate.config import TinyModel
     from ablate.model.text import tiny_tokenizer
+    from ablate.recipe.schema import TinyModel
 
     folder = tmp_path_factory.mktemp("decoder")
     tiny = TinyModel(vocabulary=150, hidden=32, layers=2, heads=2)

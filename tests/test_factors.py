@@ -8,7 +8,7 @@ import re
 import pytest
 from conftest import HandMadeSource
 
-from ablate.factors import (
+from ablate.recipe.factors import (
     FACTOR_NAMES,
     OFF,
     STAGES,
@@ -20,8 +20,8 @@ from ablate.factors import (
     fields_read,
     first_draft,
 )
+from ablate.recipe.wordings import GENERIC_INSTRUCTIONS
 from ablate.records import TrainingGroup, UserError
-from ablate.wordings import GENERIC_INSTRUCTIONS
 
 ON: dict[str, object] = {
     "instructed": 0.5,

@@ -17,12 +17,13 @@ from conftest import ROOT
 from synthetic_study import EVALUATION, NDCG, Arm, claim, declare, make_quick, make_study, study_block
 
 from ablate.records import UserError
-from ablate.results import ResultStore
-from analysis.budgets import ArmTotals, idle_factors, read_arms
-from analysis.declared import arm_label, expected_runs
-from analysis.differences import between, confounded
-from analysis.fairness import Check, examine, fairness_table, gather, headline, main
-from analysis.runs import deterministic_arms, read_runs
+from ablate.store.results import ResultStore
+from analysis.fairness import main
+from analysis.study.declared import arm_label, expected_runs
+from analysis.study.differences import between, confounded
+from analysis.study.fairness import Check, examine, fairness_table, gather, headline
+from analysis.study.runs import deterministic_arms, read_runs
+from analysis.study.totals import ArmTotals, idle_factors, read_arms
 
 FAIR = {"a": Arm(seeds=(0, 1)), "b": Arm({"instructed": 1.0}, seeds=(0, 1))}
 UNTOUCHED = Arm(system={"stage": "untouched", "model": {"revision": "m", "pooling": "mean"}}, seeds=(0,))
@@ -126,8 +127,8 @@ def test_an_arm_with_two_recipes_is_told(tmp_path: Path) -> None:
 
 def test_other_code_and_packages_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = make_study(tmp_path, {"a": FAIR["a"]})
-    monkeypatch.setattr("ablate.results.git_state", lambda: {"commit": "ffffffffffff", "dirty": True})
-    monkeypatch.setattr("ablate.results.package_versions", lambda: {"torch": "9"})
+    monkeypatch.setattr("ablate.store.provenance.git_state", lambda: {"commit": "ffffffffffff", "dirty": True})
+    monkeypatch.setattr("ablate.store.provenance.package_versions", lambda: {"torch": "9"})
     make_study(tmp_path, {"b": FAIR["b"]})
     checks = checks_of(store)
     assert failing(store) == ["same code", "same packages"]
@@ -191,7 +192,7 @@ def test_the_code_is_judged_by_its_content(
     said: str,
 ) -> None:  # fmt: skip
     for name, git in (("a", first), ("b", second)):
-        monkeypatch.setattr("ablate.results.git_state", lambda git=git: git)
+        monkeypatch.setattr("ablate.store.provenance.git_state", lambda git=git: git)
         store = make_study(tmp_path, {name: FAIR[name]})
     check = checks_of(store)["same code"]
     assert check.ok is not fails and said in check.found
@@ -199,10 +200,8 @@ def test_the_code_is_judged_by_its_content(
 
 def test_what_is_recorded_of_the_code(tmp_path: Path) -> None:
     """In a repository of its own: a new file of sweeps/ leaves digest and list as they are, one of ablate/ does not."""
-    script = "import json, ablate.results as results; print(json.dumps(results.git_state()))"
-    (tmp_path / "ablate").mkdir()
-    for path in (ROOT / "ablate").glob("*.py"):
-        shutil.copy(path, tmp_path / "ablate")
+    script = "import json; from ablate.store.provenance import git_state; print(json.dumps(git_state()))"
+    shutil.copytree(ROOT / "ablate", tmp_path / "ablate", ignore=shutil.ignore_patterns("__pycache__"))
 
     def git(*words: str) -> None:
         subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=tmp_path, check=True,
@@ -221,10 +220,10 @@ def test_what_is_recorded_of_the_code(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("x")
     assert state() == {**clean, "dirty": True}
     (tmp_path / "ablate" / "a new one.py").write_text("x = 1")
-    with (tmp_path / "ablate" / "rules.py").open("a") as file:
+    with (tmp_path / "ablate" / "recipe" / "rules.py").open("a") as file:
         file.write("# changed\n")
     changed = state()
-    assert changed["changed"] == ["ablate/a new one.py", "ablate/rules.py"] and changed["code"] != clean["code"]
+    assert changed["changed"] == ["ablate/a new one.py", "ablate/recipe/rules.py"] and changed["code"] != clean["code"]
 
 
 def _tuned(root: Path, study: str, **arms: dict[str, Any]) -> None:
@@ -385,7 +384,7 @@ def test_arms_have_the_label_of_their_file() -> None:
 
 
 def test_the_declared_runs_are_arms_by_seeds(tmp_path: Path) -> None:
-    from ablate.study import build_study
+    from ablate.study.declaration import build_study
 
     study = build_study(yaml.safe_load(yaml.safe_dump(study_block([], seeds=[3, 4]))))
     assert expected_runs(study) == [("a", 3), ("b", 3), ("a", 4), ("b", 4)]

@@ -9,11 +9,11 @@ import pytest
 from bad_inputs.sources import CORPUS, QUERIES, folder_of
 from conftest import override, run_config
 
-from ablate import stages
-from ablate.results import ResultStore
+from ablate.engine.prepare import prepare
 from ablate.run import execute
-from analysis.collect import collect
-from analysis.import_run import study_beds
+from ablate.store.results import ResultStore
+from analysis.external.imported import study_beds
+from analysis.study.scores import collect
 
 
 def overrides(folder: Path, results: Path, study: str, *more: str) -> tuple[str, ...]:
@@ -48,7 +48,7 @@ def test_the_split_that_was_trained_on_is_said(tmp_path: Path) -> None:
         config = run_config(
             f"+experiment={arm}", *overrides(tmp_path / "set", tmp_path / "results", "s", f"evaluation.sets=[{split}]")
         )
-        remarks = stages.prepare(config).evaluation_set(split).remarks
+        remarks = prepare(config).evaluation_set(split).remarks
         assert bool(remarks) is said
         assert not said or remarks[0].startswith(
             "these are the queries that were trained on (source.train_split=train)"
@@ -60,7 +60,7 @@ def test_own_documents_change_no_id_of_a_folder_that_says_nothing(tmp_path: Path
     ids = {}
     for word in ("null", "keep", "drop"):
         given = overrides(tmp_path / "set", tmp_path / "results", "s", f"source.own_document={word}")
-        identity = stages.prepare(run_config("+experiment=query_only", *given)).identity
+        identity = prepare(run_config("+experiment=query_only", *given)).identity
         assert ("own_document" in identity.mix["source"]) is (word != "null")
         ids[word] = identity.eval_id
     assert len(set(ids.values())) == 3

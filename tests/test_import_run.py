@@ -11,27 +11,30 @@ from typing import Any
 
 import pytest
 
-from ablate.evaluation.protocol import read_scores, score_set
 from ablate.evaluation.rankers import Lexical, Random
-from ablate.evaluation.rankings import Ranking, rank
+from ablate.evaluation.scoring import score_set
 from ablate.evaluation.storage import (
     JUDGMENTS_FILE,
     judgments_digest,
     read_evaluation,
     read_judgments,
+    read_scores,
     write_evaluation,
 )
 from ablate.evaluation.trec import write_run
 from ablate.records import EvaluationQuery, EvaluationSet, Passage, UserError
-from ablate.results import ResultStore, is_deterministic
+from ablate.retrieval.rankings import Ranking, rank
+from ablate.store.manifest import is_deterministic
+from ablate.store.results import ResultStore
 from analysis import significance
-from analysis.checks import judgments_by_run
-from analysis.collect import collect
 from analysis.collect import main as collect_main
-from analysis.fairness import examine, gather
+from analysis.external.imported import study_beds
 from analysis.fairness import main as fairness_main
-from analysis.import_run import main, study_beds
-from analysis.runs import deterministic_arms, read_runs
+from analysis.import_run import main
+from analysis.study.checks import judgments_by_run
+from analysis.study.fairness import examine, gather
+from analysis.study.runs import deterministic_arms, read_runs
+from analysis.study.scores import collect
 
 TEXTS = {"a": "red bird", "b": "red fish", "c": "blue fish", "d": "green tree"}
 
@@ -62,8 +65,8 @@ def record(
     root: Path, arm: str, seed: int, *sets: EvaluationSet, depth: int = 4, keep: bool = True, **recorded: Any
 ) -> Path:
     """Leave a complete evaluation of random order, as a run does; `recorded` joins the recipe of the evaluation."""
-    from ablate.config import digest
-    from ablate.evaluation.protocol import rank_and_score
+    from ablate.evaluation.scoring import rank_and_score
+    from ablate.recipe.values import digest
 
     store = ResultStore(root)
     recipe: dict[str, Any] = {"stage": "evaluation", "train": arm, "seed": seed}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+PACKAGES = ("ablate", "analysis", "benchmarks", "hydra_plugins")
 HEAVY = {"torch", "lightning", "transformers", "peft", "faiss", "hydra", "wandb", "optuna", "omegaconf"}
 STANDARD = set(sys.stdlib_module_names)
 
@@ -18,70 +19,74 @@ RULES: dict[str, set[str]] = {
     "ablate.records": set(),
     "ablate.randomness": {"numpy"},
     "ablate.reading": {"ablate.records"},
-    "ablate.wordings": set(),
     "ablate.secrets": set(),
     "ablate.terminal": {"ablate.secrets"},
-    "ablate.stored": {"ablate.drafts", "ablate.records"},
-    "ablate.factors": {"ablate.records", "ablate.randomness", "ablate.wordings"},
-    "ablate.config": {"ablate.factors", "ablate.records", "ablate.rules"},
-    "ablate.overrides": {"hydra"},
-    "ablate.study": {"ablate.config", "ablate.factors", "ablate.overrides", "ablate.records"},
-    "ablate.process": set(),
-    "ablate.interrupts": set(),
-    "ablate.drafts": {"ablate.config", "ablate.process"},
-    "ablate.lock": {"ablate.drafts", "ablate.process", "ablate.records", "ablate.terminal"},
-    "ablate.results": {"ablate.config", "ablate.drafts", "ablate.factors", "ablate.lock", "ablate.records",
-                       "ablate.secrets", "ablate.stored", "ablate.study"},
-    "ablate.data.batches": {"ablate.config", "ablate.records", "ablate.randomness", "ablate.data", "numpy", "torch",
-                            "transformers", "lightning"},
-    "ablate.bm25": {"ablate.records", "numpy", "bm25s"},
-    "ablate.data.mining": {"ablate.bm25", "ablate.data", "ablate.evaluation.protocol", "ablate.records", "numpy",
-                           "faiss"},
-    "ablate.data.official": {"ablate.config", "ablate.records", "mteb", "datasets"},
+    "ablate.tables": {"ablate.records", "ablate.terminal"},
+    "ablate.recipe": {"ablate.recipe", "ablate.records", "ablate.randomness"},
+    "ablate.cli": {"ablate.cli", "ablate.recipe", "ablate.records", "ablate.terminal", "ablate.store.files", "hydra",
+                   "omegaconf", "yaml", "pyarrow"},
+    "ablate.store": {"ablate.store", "ablate.study.declaration", "ablate.recipe", "ablate.records", "ablate.secrets",
+                     "ablate.terminal", "pynvml", "torch"},
+    "ablate.study": {"ablate.study", "ablate.cli.overrides", "ablate.cli.interrupts", "ablate.recipe", "ablate.records",
+                     "ablate.store", "ablate.terminal"},
+    "ablate.tracking": {"ablate.tracking", "ablate.records", "ablate.secrets", "wandb"},
+    "ablate.retrieval": {"ablate.retrieval", "ablate.recipe", "ablate.records", "ablate.store", "numpy", "faiss",
+                         "bm25s", "tqdm"},
+    "ablate.data": {"ablate.data", "ablate.recipe", "ablate.records", "ablate.randomness", "ablate.reading",
+                    "ablate.store.integrity", "numpy", "tqdm", "yaml"},
+    "ablate.data.batches": {"ablate.data", "ablate.recipe", "ablate.records", "ablate.randomness", "numpy", "torch"},
+    "ablate.data.mining": {"ablate.data", "ablate.retrieval", "ablate.records", "numpy", "faiss"},
+    "ablate.data.official": {"ablate.recipe", "ablate.records", "mteb", "datasets"},
     "ablate.data.published": {"ablate.data", "ablate.reading", "ablate.records", "pyarrow", "datasets"},
-    "ablate.data.rules": {"ablate.data", "ablate.reading", "ablate.records", "ablate.randomness", "ablate.rules"},
-    "ablate.rules": {"ablate.records"},
-    "ablate.data": {"ablate.config", "ablate.factors", "ablate.records", "ablate.results", "ablate.randomness",
-                    "ablate.data", "ablate.reading", "ablate.stored", "numpy", "tqdm", "yaml"},
-    "ablate.model": {"ablate.config", "ablate.records", "ablate.randomness", "ablate.data.batches", "ablate.model",
+    "ablate.model": {"ablate.model", "ablate.data.batches", "ablate.recipe", "ablate.records", "ablate.randomness",
                      "numpy", "torch", "lightning", "transformers", "tokenizers", "safetensors", "peft", "tqdm"},
-    "ablate.evaluation": {"ablate.config", "ablate.drafts", "ablate.reading", "ablate.records", "ablate.results",
-                          "ablate.stored", "ablate.evaluation", "numpy", "faiss", "pytrec_eval", "pyarrow", "scipy",
-                          "tqdm"},
-    "ablate.evaluation.places": {"ablate.evaluation", "ablate.records", "numpy"},
-    "ablate.evaluation.rankers": {"ablate.bm25", "ablate.evaluation", "ablate.randomness", "ablate.records", "numpy"},
-    "ablate.evaluation.official": {"ablate.config", "ablate.evaluation", "ablate.records", "mteb", "datasets", "torch",
-                                   "numpy"},
-    "ablate.tracking": {"ablate.records", "ablate.secrets", "ablate.tracking", "wandb"},
-    "ablate.stages": {"ablate", "torch"},
-    "ablate.display": {"ablate"},
-    "ablate.check": {"ablate", "analysis", "hydra", "omegaconf", "transformers"},
-    "ablate.runs": {"ablate.config", "ablate.records", "ablate.results", "analysis.cli"},
-    "ablate.finished": {"ablate"},
-    "ablate.export": {"ablate"},
-    "ablate.card": {"ablate"},
-    "ablate.reproduce": {"ablate.config", "ablate.factors", "ablate.overrides", "ablate.records", "hydra",
-                         "omegaconf", "yaml"},
-    "ablate.search": {"ablate", "numpy"},
-    "ablate.explain": {"ablate.config", "ablate.overrides", "ablate.records", "ablate.terminal", "hydra", "omegaconf",
-                       "yaml"},
-    "ablate.run": {"ablate", "hydra", "omegaconf", "optuna"},
-    "ablate.tuning": {"ablate.config", "ablate.factors", "ablate.lock", "ablate.overrides", "ablate.records",
-                      "ablate.results", "ablate.stages", "ablate.tuning", "hydra", "numpy", "optuna", "sqlalchemy",
-                      "yaml"},
-    "ablate.metering": {"pynvml", "torch"},
-    "ablate.planning": {"ablate.config", "ablate.lock", "ablate.overrides", "ablate.records", "ablate.results",
-                        "ablate.study"},
-    "ablate.running": {"ablate.interrupts", "ablate.lock", "ablate.planning", "ablate.records", "ablate.results",
-                       "ablate.terminal"},
+    "ablate.evaluation": {"ablate.evaluation", "ablate.retrieval", "ablate.recipe", "ablate.records",
+                          "ablate.randomness", "ablate.reading", "ablate.store", "numpy", "pytrec_eval", "pyarrow",
+                          "scipy"},
+    "ablate.evaluation.official": {"ablate.evaluation", "ablate.recipe", "ablate.records", "ablate.retrieval.vectors",
+                                   "mteb", "datasets", "torch", "numpy"},
+    "ablate.engine": {"ablate.engine", "ablate.data", "ablate.evaluation", "ablate.model", "ablate.recipe",
+                      "ablate.records", "ablate.retrieval", "ablate.secrets", "ablate.store", "ablate.study",
+                      "ablate.tracking", "torch"},
+    "ablate.release": {"ablate.release", "ablate.cli.overrides", "ablate.engine.display", "ablate.evaluation",
+                       "ablate.model", "ablate.recipe", "ablate.records", "ablate.secrets", "ablate.store", "hydra",
+                       "numpy", "omegaconf", "tokenizers", "torch", "transformers", "yaml"},
+    "ablate.tuning": {"ablate.tuning", "ablate.cli.overrides", "ablate.engine.recorder", "ablate.recipe",
+                      "ablate.records", "ablate.store", "hydra", "numpy", "optuna", "sqlalchemy", "yaml"},
+    "ablate.run": {"ablate.cli", "ablate.engine", "ablate.model", "ablate.recipe", "ablate.records", "ablate.study",
+                   "ablate.terminal", "ablate.tuning", "hydra", "omegaconf", "optuna"},
+    "ablate.check": {"ablate.cli", "ablate.data", "ablate.model", "ablate.recipe", "ablate.records", "ablate.run",
+                     "ablate.store", "ablate.study", "analysis.verdict.declarable", "hydra", "omegaconf",
+                     "transformers"},
+    "ablate.runs": {"ablate.cli", "ablate.recipe", "ablate.records", "ablate.store"},
+    "ablate.export": {"ablate.model", "ablate.recipe", "ablate.records", "ablate.release", "ablate.store",
+                      "ablate.terminal"},
+    "ablate.search": {"ablate.data", "ablate.export", "ablate.model", "ablate.records", "ablate.release",
+                      "ablate.retrieval", "ablate.store", "ablate.terminal", "numpy"},
     "ablate": set(),
+    "hydra_plugins": {"ablate.cli", "ablate.engine", "ablate.recipe", "ablate.records", "ablate.store", "ablate.study",
+                      "ablate.terminal", "ablate.tuning", "analysis.verdict.declarable", "hydra", "joblib",
+                      "omegaconf"},
     "analysis.__main__": {"ablate.__main__"},
-    "analysis": {"ablate.records", "ablate.factors", "ablate.config", "ablate.overrides", "ablate.reading",
-                 "ablate.results", "ablate.secrets", "ablate.stored", "ablate.study", "ablate.terminal",
-                 "ablate.evaluation.measures",
-                 "ablate.evaluation.places", "ablate.evaluation.protocol", "ablate.evaluation.storage",
-                 "ablate.evaluation.trec", "ablate.evaluation.rankings", "ablate.randomness", "analysis", "numpy",
-                 "scipy", "pyarrow", "yaml", "tqdm"},
+    "analysis.stats": {"analysis.stats", "ablate.evaluation.measures", "ablate.recipe", "ablate.records",
+                       "ablate.reading", "ablate.tables", "numpy", "scipy", "pyarrow"},
+    "analysis.audit": {"analysis.audit", "analysis.stats.corrections", "ablate.randomness", "ablate.reading",
+                       "ablate.records", "numpy", "scipy"},
+    "analysis.study": {"analysis.study", "analysis.stats", "ablate.cli.command", "ablate.cli.overrides",
+                       "ablate.evaluation", "ablate.recipe", "ablate.records", "ablate.secrets", "ablate.store",
+                       "ablate.study.declaration", "ablate.tables", "pyarrow", "tqdm", "yaml", "numpy"},
+    "analysis.external": {"analysis.external", "analysis.stats", "ablate.evaluation", "ablate.recipe", "ablate.records",
+                          "ablate.retrieval.rankings", "ablate.store", "numpy"},
+    "analysis.verdict": {"analysis.verdict", "analysis.study", "analysis.stats", "ablate.evaluation", "ablate.recipe",
+                         "ablate.records", "ablate.store", "ablate.study.declaration", "ablate.tables", "scipy"},
+    "analysis": {"analysis.audit", "analysis.external", "analysis.stats", "analysis.study", "analysis.verdict",
+                 "ablate.cli.command", "ablate.evaluation", "ablate.reading", "ablate.records", "ablate.store",
+                 "ablate.tables", "numpy", "pyarrow"},
+    "benchmarks": {"benchmarks", "ablate.cli", "ablate.data", "ablate.engine", "ablate.evaluation", "ablate.model",
+                   "ablate.randomness", "ablate.recipe", "ablate.retrieval", "ablate.run", "ablate.store",
+                   "ablate.study", "ablate.tables", "ablate.tracking", "ablate.tuning", "analysis.audit",
+                   "analysis.stats", "analysis.study", "numpy", "scipy", "torch", "faiss", "hydra", "omegaconf",
+                   "optuna", "mteb", "pyarrow", "pytrec_eval", "safetensors", "tqdm", "transformers"},
 }  # fmt: skip
 ONLY_IN_FUNCTIONS = {"wandb", "optuna", "peft", "faiss", "datasets", "bm25s", "mteb", "pynvml"}
 
@@ -135,7 +140,7 @@ def test_tuning_loads_hydra_in_functions_only(path: Path) -> None:
 
 def modules() -> list[tuple[str, Path]]:
     found = []
-    for path in sorted([*(ROOT / "ablate").rglob("*.py"), *(ROOT / "analysis").rglob("*.py")]):
+    for path in sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py")):
         parts = list(path.relative_to(ROOT).with_suffix("").parts)
         found.append((".".join(parts[:-1] if parts[-1] == "__init__" else parts), path))
     return found
@@ -147,20 +152,22 @@ def test_import_rules(module: str, path: Path) -> None:
 
 
 def test_the_check_can_fail() -> None:
-    assert violations("import torch", "ablate.config") == ["ablate.config imports torch"]
+    assert violations("import torch", "ablate.recipe.schema") == ["ablate.recipe.schema imports torch"]
     assert violations("from ablate import run", "ablate.data.mix") == ["ablate.data.mix imports ablate.run"]
-    assert violations("from ablate.model.encoder import x", "ablate.evaluation.protocol")
+    assert violations("from ablate.model.encoder import x", "ablate.evaluation.summary")
     assert violations("import numpy as np", "ablate.records") == ["ablate.records imports numpy"]
     outside = "ablate.tracking.wandb imports wandb outside a function"
     assert violations("import wandb", "ablate.tracking.wandb") == [outside]
     assert violations("def f():\n    import wandb", "ablate.tracking.wandb") == []
-    assert violations("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch", "ablate.config") == []
+    for_types = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch"
+    assert violations(for_types, "ablate.recipe.schema") == []
 
 
 @pytest.mark.parametrize(
     "module",
-    ["ablate.config", "ablate.data.mix", "ablate.evaluation.measures", "ablate.evaluation.protocol", "ablate.run",
-     "ablate.export", "ablate.search", "ablate.reproduce", "analysis.budgets", "analysis.score", "analysis.import_run"],
+    ["ablate.recipe.schema", "ablate.data.mix", "ablate.evaluation.measures", "ablate.evaluation.summary", "ablate.run",
+     "ablate.export", "ablate.search", "ablate.release.reproduce", "analysis.budgets", "analysis.score",
+     "analysis.import_run"],
 )  # fmt: skip
 def test_light_modules_load_nothing_heavy(module: str) -> None:
     heavy = sorted(HEAVY - {"hydra", "omegaconf"} if module == "ablate.run" else HEAVY)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ablate.interrupts import SIGNALS, told_by_exit_code
+from ablate.cli.interrupts import SIGNALS, told_by_exit_code
 
 
 def ended(body: Callable[[], None]) -> int:

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from ablate import lock as locks
-from ablate import process as processes
-from ablate.lock import STALE_AFTER_S, Lock, Reminder
-from ablate.process import birth_of, machine_of, process_of, this_process
 from ablate.records import UserError
+from ablate.store import lock as locks
+from ablate.store import process as processes
+from ablate.store.lock import STALE_AFTER_S, Lock, Reminder
+from ablate.store.process import birth_of, machine_of, process_of, this_process
 
 HOST, BOOT, SPACE = machine_of()
 ME = os.getpid()
@@ -243,7 +243,7 @@ def test_a_lock_lets_one_process_in_at_a_time(tmp_path: Path) -> None:
 
 def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from ablate.lock import Lock\n"
+        "import os, sys; from pathlib import Path; from ablate.store.lock import Lock\n"
         "Lock(Path(sys.argv[1])).__enter__(); os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "lock.json")], check=False)

@@ -13,13 +13,13 @@ from conftest import override, run_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ablate.config import ModelConfig, TinyModel
-from ablate.evaluation.protocol import evaluate
-from ablate.evaluation.search import Corpus, search
-from ablate.evaluation.vectors import DocumentVectors, Retrieval, encode_all
+from ablate.evaluation.scoring import evaluate
 from ablate.model import encoder as encoder_module
 from ablate.model.encoder import BiEncoder
+from ablate.recipe.schema import ModelConfig, TinyModel
 from ablate.records import EvaluationQuery, EvaluationSet, Passage, UserError
+from ablate.retrieval.search import Corpus, search
+from ablate.retrieval.vectors import DocumentVectors, Retrieval, encode_all
 
 WORDS = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibis", "jay")
 MODEL = ModelConfig(
@@ -278,14 +278,15 @@ def test_a_shard_that_is_torn_or_of_other_documents_is_encoded_again(tmp_path: P
 def test_shards_of_a_run_go_when_its_scores_are_there_unless_they_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ablate import stages
+    from ablate.engine import stages
+    from ablate.engine.prepare import prepare
 
     monkeypatch.setattr(encoder_module, "SORTED_AT_ONCE", 128)
     small = ("model=tiny", "source.documents=600", "evaluation.sets=[test]", "tracker=none", "runtime.threads=1")
     kept = ("runtime.shard_size=128", "runtime.keep_embeddings=true")
     found = []
     for name, *overrides in (("whole",), ("shards", kept[0]), ("kept", *kept)):
-        run = stages.prepare(run_config(*small, override("runtime.results", tmp_path / name), *overrides))
+        run = prepare(run_config(*small, override("runtime.results", tmp_path / name), *overrides))
         found.append(stages.make_scores(run, "untouched")[0])
         files = run.store.folder("evaluation", run.identity.untouched_id) / stages.EMBEDDINGS
         assert files.exists() == (name == "kept")

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from ablate.evaluation import measures
 from ablate.evaluation.measures import InstructedCase, Opposite, ThreeRanks, ThreeScores
-from ablate.evaluation.rankings import DocumentOrder, Ranking, by_query, rank
 from ablate.records import UserError
+from ablate.retrieval.rankings import DocumentOrder, Ranking, by_query, rank
 
 
 def listed_as(query_id: str, text: str) -> Ranking:
@@ -440,7 +440,7 @@ def test_implied_pairs_equal_a_double_loop(first: list[str], second: list[str], 
 
 def test_measures_import_neither_torch_nor_faiss() -> None:
     code = (
-        "import sys, json; import ablate.evaluation.measures, ablate.evaluation.trec, ablate.evaluation.rankings; "
+        "import sys, json; import ablate.evaluation.measures, ablate.evaluation.trec, ablate.retrieval.rankings; "
         "print(json.dumps([m for m in ('torch', 'faiss', 'transformers', 'lightning', 'pyarrow') if m in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

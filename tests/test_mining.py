@@ -13,11 +13,11 @@ import numpy.typing as npt
 import pytest
 from conftest import data_folder
 
-from ablate.bm25 import Bm25
 from ablate.data import mining
 from ablate.data.beir import BeirFolder
 from ablate.data.mining import Mined, NearDuplicates
 from ablate.records import EvaluationQuery, EvaluationSet, Passage, SourceRow, UserError
+from ablate.retrieval.bm25 import Bm25
 
 WORDS = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda sigma".split()
 

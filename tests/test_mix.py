@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from conftest import HandMadeSource, run_config
 
-from ablate.config import Budget, Recipe
 from ablate.data.mix import Mix, build_mix, content_digest, read_mix, write_mix
-from ablate.factors import Factors
+from ablate.recipe.factors import Factors
+from ablate.recipe.schema import Budget, Recipe
 from ablate.records import Passage, SourceRow, TrainingGroup, UserError
 
 DUAL = Factors(instructed=1.0, instruction_negatives=1, reversed_views=1.0)

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from conftest import ROOT, override, run_config
 
-from ablate.config import MtebSource, Revisions, identify
 from ablate.data.official import LoadedTask, OfficialTasks, import_mteb, to_evaluation_set
+from ablate.recipe.identity import Revisions, identify
+from ablate.recipe.schema import MtebSource
 from ablate.records import EvaluationSet, UserError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -141,7 +142,7 @@ def test_without_mteb_the_remedy_is_one_line(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.skipif(importlib.util.find_spec("mteb") is not None, reason="mteb is installed")
 def test_a_run_that_lacks_mteb_stops_before_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ablate.stages import prepare
+    from ablate.engine.prepare import prepare
 
     monkeypatch.setenv("MTEB_CACHE", str(tmp_path))
     given = ("+evaluation_source=followir", "model=tiny", "source.documents=600", override("runtime.results", tmp_path))

@@ -42,9 +42,9 @@ from hypothesis import strategies as st
 
 from ablate.evaluation import measures
 from ablate.evaluation.measures import Opposite
-from ablate.evaluation.rankings import Ranking
 from ablate.evaluation.trec import read_changed_documents, read_run
 from ablate.records import UserError
+from ablate.retrieval.rankings import Ranking
 from benchmarks import parity
 from benchmarks.parity import LEVELS, TOLERANCE, Compared, Grades, Scores, Tally, rankings_of, trec_eval
 
@@ -353,7 +353,7 @@ def test_the_whole_followir_evaluation_of_mteb(official: Any) -> None:
     lost = {str(t): rng.choice(ids, 4, replace=False).tolist() for t in range(4)}
     theirs = official.evaluate_p_mrr_change(qrels, run, lost, [1, 5, 10, 1000])
 
-    from analysis.run_scores import Side, score_pair
+    from analysis.external.scored import Side, score_pair
 
     names = {"nDCG@5": "ndcg_at_5", "AP@1000": "map_at_1000", "RR@10": "mrr_at_10", "recall@10": "recall_at_10"}
     both = Side(qrels, rankings_of({q: {d: float(np.float32(s)) for d, s in row.items()} for q, row in run.items()}))

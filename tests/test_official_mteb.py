@@ -31,12 +31,13 @@ from ablate.evaluation.official import (  # noqa: E402
     cross_check,
     with_template,
 )
-from ablate.evaluation.protocol import Evaluation, compare, evaluate, format_table  # noqa: E402
-from ablate.evaluation.rankings import rank  # noqa: E402
+from ablate.evaluation.scoring import evaluate  # noqa: E402
 from ablate.evaluation.storage import read_evaluation  # noqa: E402
+from ablate.evaluation.summary import Evaluation, compare, format_table  # noqa: E402
 from ablate.model.encoder import BiEncoder  # noqa: E402
 from ablate.records import Passage, UserError  # noqa: E402
-from ablate.results import ResultStore  # noqa: E402
+from ablate.retrieval.rankings import rank  # noqa: E402
+from ablate.store.results import ResultStore  # noqa: E402
 
 pytestmark = [pytest.mark.extras, pytest.mark.filterwarnings("default")]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from ablate.overrides import explain_unquoted, quoted, shell_word, written
+from ablate.cli.overrides import explain_unquoted, quoted, shell_word, written
 
 TEXTS = st.text(st.one_of(st.characters(codec="utf-8"), st.sampled_from("\\'\"${}=,:[]() /.+-#1eé\n")))
 

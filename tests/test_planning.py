@@ -9,24 +9,13 @@ from typing import Any
 import pytest
 from conftest import ROOT, compose, run_config
 
-from ablate.config import Identity, Revisions, RunConfig, identify
-from ablate.planning import (
-    Cell,
-    Composed,
-    Given,
-    Point,
-    crossed,
-    duration,
-    estimate,
-    format_plan,
-    label_of,
-    of_study,
-    plan,
-    state_of,
-)
+from ablate.recipe.identity import Identity, Revisions, identify
+from ablate.recipe.schema import RunConfig
 from ablate.records import UserError
-from ablate.results import ResultStore
-from ablate.study import Study, build_study
+from ablate.store.results import ResultStore
+from ablate.study.declaration import Study, build_study
+from ablate.study.planning import Cell, Composed, Given, Point, crossed, label_of, of_study, plan
+from ablate.study.status import duration, estimate, format_plan, state_of
 
 FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
 STUDIES = [path.stem for path in FILES if not path.stem.startswith("tune")]

@@ -13,20 +13,20 @@ import pytest
 from scipy import stats
 
 from ablate.records import UserError
-from analysis.contrasts import Options, crossed
-from analysis.power import (
+from ablate.tables import curves_svg
+from analysis.power import main
+from analysis.stats.crossed import Options, crossed
+from analysis.stats.power import (
     Costs,
     Parts,
     cheapest,
     design,
     detectable_table,
-    main,
     pilot_parts,
     power,
     smallest_detectable,
     two_arms,
 )
-from analysis.tables import curves_svg
 
 TYPICAL = two_arms(0.01, 0.10, 0.10)
 

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from conftest import data_folder
 
-from ablate.evaluation import measures, protocol
-from ablate.evaluation.protocol import Evaluation, compare, evaluate, format_table, read_scores, score_set, write_scores
-from ablate.evaluation.rankings import rank
+from ablate.evaluation import measures, scoring, summary
+from ablate.evaluation.scoring import evaluate, score_set
+from ablate.evaluation.storage import read_scores, write_scores
+from ablate.evaluation.summary import Evaluation, compare, format_table
 from ablate.evaluation.trec import read_qrels
 from ablate.records import EvaluationQuery, EvaluationSet, Passage, QueryScore, UserError
+from ablate.retrieval.rankings import rank
 
 AT_2 = 1 / math.log2(3)
 """nDCG@10 of one relevant document at rank 2."""
@@ -471,7 +473,7 @@ def test_a_unit_with_two_values_is_refused() -> None:
     doubled = replace(evaluation, scores=evaluation.scores + evaluation.scores[:1])
     with pytest.raises(UserError, match="toy/test: nDCG@10 of unit 'b1' .* is there twice"):
         doubled.summary()
-    assert protocol.CHANCE["pairwise accuracy"] == 0.25
+    assert summary.CHANCE["pairwise accuracy"] == 0.25
 
 
 # real judgments
@@ -517,7 +519,7 @@ def test_a_set_without_judgments_measures_nothing_and_says_so() -> None:
 def test_remarks_stand_first_among_the_warnings_and_names_can_be_others() -> None:
     found = score_set(replace(SET, remarks=("mind this",)), [rank("b1", list("abcd"), [4, 3, 2, 1])], depth=2)
     assert found.warnings[0] == "toy/test: mind this"
-    other = protocol.renamed(found, {"toy/test": "own/test", "absent": "x"})
+    other = scoring.renamed(found, {"toy/test": "own/test", "absent": "x"})
     assert other.warnings[0] == "own/test: mind this" and {score.dataset for score in other.scores} == {"own/test"}
     assert set(other.sets) == {"own/test"} == set(other.candidates) and other.sets["own/test"].name == "own/test"
-    assert protocol.renamed(other, {"own/test": "toy/test"}) == found
+    assert scoring.renamed(other, {"own/test": "toy/test"}) == found

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from conftest import override, run_config
 
-from ablate.evaluation.protocol import Evaluation, format_summary, rank_and_score
 from ablate.evaluation.rankers import FILLED, WORDLESS, Lexical, Random, plain_ranker
+from ablate.evaluation.scoring import rank_and_score
+from ablate.evaluation.summary import Evaluation, format_summary
 from ablate.records import EvaluationQuery, EvaluationSet, Passage
-from ablate.results import ResultStore, is_deterministic
 from ablate.run import execute
+from ablate.store.manifest import is_deterministic
+from ablate.store.results import ResultStore
 
 TEXTS = {"a": "red bird", "b": "red fish", "c": "blue fish", "d": "green tree"}
 SET = EvaluationSet(

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ablate.config import digest
+from ablate.recipe.values import digest
 from ablate.records import UserError
-from ablate.results import Manifest, ResultStore, disk_trouble, read_manifest, safe_name, write_atomically
+from ablate.store.files import disk_trouble, safe_name, write_atomically
+from ablate.store.manifest import Manifest, read_manifest
+from ablate.store.results import ResultStore
 
 RECIPE = {"stage": "mix", "value": 1}
 

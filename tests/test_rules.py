@@ -11,13 +11,13 @@ import pytest
 import yaml
 from conftest import ROOT, data_folder
 
-from ablate.config import build
 from ablate.data.rules import RuleSource
 from ablate.data.rules.values import field_of, measured, satisfied, settle, worded
-from ablate.evaluation.protocol import score_set
+from ablate.evaluation.scoring import score_set
 from ablate.randomness import uniform
+from ablate.recipe.build import build
+from ablate.recipe.rules import AtLeast, Between, Contains, Equals, Present, Rule, StartsWith, check_rules
 from ablate.records import EvaluationQuery, Passage, UserError
-from ablate.rules import AtLeast, Between, Contains, Equals, Present, Rule, StartsWith, check_rules
 
 YEAR = {
     "name": "recent",

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, data_folder, override
 
-from ablate.evaluation.protocol import read_scores
-from ablate.results import ResultStore
+from ablate.evaluation.storage import read_scores
+from ablate.store.results import ResultStore
 from ablate.tracking import ledger_steps, read_ledger
 
 SMALL = ("model=tiny", "train.batch_size=8", "tracker=none", "runtime.dev_set=null")

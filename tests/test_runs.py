@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from ablate import runs
-from ablate.config import digest
+from ablate.recipe.values import digest
 from ablate.records import UserError
-from ablate.results import Kind, Manifest, ResultStore
+from ablate.store.manifest import Kind, Manifest
+from ablate.store.results import ResultStore
 
 
 def stage(

@@ -16,8 +16,8 @@ from conftest import ROOT
 from ablate.evaluation.trec import read_changed_documents, read_groups
 from ablate.records import UserError
 from analysis import score, significance
-from analysis.run_scores import variants_of
-from analysis.scores import Cell, read_scores
+from analysis.external.scored import variants_of
+from analysis.stats.matrix import Cell, read_scores
 
 RUN = """\
 q_1 Q0 a 1 0.5 t

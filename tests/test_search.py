@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ablate.config import ExactIndex, HnswIndex, Index, IvfIndex, PqIndex
-from ablate.evaluation import approximate
-from ablate.evaluation.approximate import retrieve
-from ablate.evaluation.rankings import rank
-from ablate.evaluation.search import search
-from ablate.evaluation.vectors import DocumentVectors
+from ablate.recipe.schema import ExactIndex, HnswIndex, Index, IvfIndex, PqIndex
 from ablate.records import UserError
+from ablate.retrieval import approximate
+from ablate.retrieval.approximate import retrieve
+from ablate.retrieval.rankings import rank
+from ablate.retrieval.search import search
+from ablate.retrieval.vectors import DocumentVectors
 
 
 def normals(rows: int, columns: int, seed: int) -> np.ndarray:

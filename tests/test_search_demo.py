@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablate.evaluation.rankings import rank
-from ablate.finished import find_run
 from ablate.model.encoder import BiEncoder
-from ablate.records import Passage
-from ablate.results import ResultStore
-from ablate.search import PLAIN_ARROWS, Corpus, _arrows_for, _columns, _fit, main, side_by_side
+from ablate.recipe.schema import MtebSource
+from ablate.records import EvaluationSet, Passage
+from ablate.release.finished import find_run
+from ablate.retrieval.rankings import rank
+from ablate.search import PLAIN_ARROWS, Corpus, _arrows_for, _columns, _fit, corpus_of_run, main, side_by_side
+from ablate.store.results import ResultStore
 
 RUN = "polarity/dual_view:0"
 DOCUMENTS = [Passage("a", "first words of a", "Title A"), Passage("b", "words of b"), Passage("c", "of c", "Title C")]
@@ -119,3 +121,22 @@ def test_mistakes_are_one_line(
     assert error.startswith("error: ") and words in error and error.count("\n") == 1
     assert main([RUN, " ", "--results", str(tiny_runs)]) == 2
     assert "the query is empty" in capsys.readouterr().err
+
+
+def test_the_documents_of_an_official_benchmark_are_opened_as_one(
+    tiny_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = find_run(ResultStore(tiny_runs), RUN)
+    benchmark = MtebSource(kind="mteb", path=None, split=None, revisions=(("NevIR", "a" * 40),))
+    evaluation = dataclasses.replace(run.recipe.evaluation, source=benchmark, sets=("NevIR",))
+    official = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, evaluation=evaluation))
+
+    class Tasks:
+        def __init__(self, **given: object) -> None:
+            assert given["sets"] == ("NevIR",) and given["caches"] == tiny_runs / "cache"
+
+        def evaluation_set(self, name: str) -> EvaluationSet:
+            return EvaluationSet(f"mteb/{name}", tuple(DOCUMENTS), (), {}, {}, ())
+
+    monkeypatch.setattr("ablate.data.official.OfficialTasks", Tasks)
+    assert corpus_of_run(official, None) == Corpus("mteb/NevIR", CORPUS.documents)

@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
-from ablate.config import digest
+from ablate.recipe.values import digest
 from ablate.records import UserError
-from ablate.results import ResultStore, Workload, stage_label
-from ablate.running import failure_text, user_message
 from ablate.secrets import REMOVED, is_same_but_for_secrets, is_scrubbed, scrub_text, scrub_texts
+from ablate.store.results import ResultStore, stage_label
+from ablate.store.workload import Workload
+from ablate.study.running import failure_text, user_message
+from ablate.tables import text_of_cell, to_csv
 from ablate.terminal import one_line, safe_output, visible
 from analysis.collect import main as collect
-from analysis.tables import text_of_cell, to_csv
 
 SECRET = 'hf_"quoted"\\and é'
 
@@ -108,7 +109,7 @@ def test_output_is_safe_and_bars_still_move(monkeypatch: pytest.MonkeyPatch, sec
 
 
 def test_a_label_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from ablate.evaluation.protocol import write_scores
+    from ablate.evaluation.storage import write_scores
     from ablate.records import QueryScore
 
     store, recipe = ResultStore(tmp_path), {"stage": "evaluation"}

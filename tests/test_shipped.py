@@ -8,8 +8,9 @@ import re
 import pytest
 from conftest import ROOT, run_config
 
-from ablate.config import Revisions, diff, identify
 from ablate.evaluation.rankers import plain_ranker
+from ablate.recipe.identity import Revisions, identify
+from ablate.recipe.values import diff
 
 ARMS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -18,12 +18,7 @@ from conftest import ROOT
 from synthetic_study import NDCG, Arm, claim, declare, make_quick, make_study, study_block
 
 from ablate.records import UserError
-from analysis.contrasts import Options, crossed
-from analysis.multiplicity import holm
-from analysis.rows import Asked, Plan, bounds, contrast_rows, targets
-from analysis.scores import COLUMNS, Cell, ScoreTable, from_arrow, read_scores, unit_kind
-from analysis.significance import all_tables, main, parse_margins
-from analysis.tables import (
+from ablate.tables import (
     Column,
     Table,
     escape_latex,
@@ -34,7 +29,12 @@ from analysis.tables import (
     to_latex,
     to_markdown,
 )
-from analysis.weights import all_contrasts
+from analysis.significance import all_tables, main, parse_margins
+from analysis.stats.contrast_rows import Asked, Plan, bounds, contrast_rows, targets
+from analysis.stats.corrections import holm
+from analysis.stats.crossed import Options, crossed
+from analysis.stats.matrix import COLUMNS, Cell, ScoreTable, from_arrow, read_scores, unit_kind
+from analysis.stats.weights import all_contrasts
 
 Row = dict[str, object]
 ORIGINAL, CHANGED = ("original", "original"), ("changed", "after")

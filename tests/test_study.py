@@ -17,18 +17,20 @@ from typing import Any
 import pytest
 from conftest import ROOT, compose, override
 
-from ablate import stages
-from ablate.config import RunConfig
-from ablate.interrupts import asked_to_end
-from ablate.metering import Meter
-from ablate.planning import Cell
+from ablate.cli.interrupts import asked_to_end
+from ablate.engine import stages
+from ablate.engine.prepare import Run
+from ablate.recipe.schema import RunConfig
 from ablate.records import UserError
-from ablate.results import Manifest, ResultStore, read_manifest
-from ablate.running import Board, run_in_batches, run_in_lanes, run_one_by_one
-from ablate.study import build_study
+from ablate.store.manifest import Manifest, read_manifest
+from ablate.store.metering import Meter
+from ablate.store.results import ResultStore
+from ablate.study.declaration import build_study
+from ablate.study.planning import Cell
+from ablate.study.running import Board, run_in_batches, run_in_lanes, run_one_by_one
 from ablate.tracking import read_ledger
-from analysis.costs import format_costs, read_costs
 from analysis.costs import main as show_costs
+from analysis.study.costs import format_costs, read_costs
 
 SMOKE = ("-m", "+sweeps=smoke", "runtime.threads=1")
 CELLS = [("instruction_negatives", 0), ("dual_view", 0), ("instruction_negatives", 1), ("dual_view", 1)]
@@ -78,7 +80,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     titles: list[str] = []
     original = stages.make_model
 
-    def spy(run: stages.Run, *given: Any) -> Manifest:
+    def spy(run: Run, *given: Any) -> Manifest:
         titles.append(run.title)
         return original(run, *given)
 
@@ -142,7 +144,7 @@ def test_a_failed_cell_keeps_its_traceback_and_the_others_are_done(
         (store.folder("evaluation", store.by_arm("evaluation", "smoke")[arm, seed].id) / "manifest.json").unlink()
     original = stages.make_scores
 
-    def breaks(run: stages.Run, *given: Any) -> Any:
+    def breaks(run: Run, *given: Any) -> Any:
         if run.title == "dual_view seed 0":
             raise ZeroDivisionError("nothing to divide")
         if run.title == "dual_view seed 1":
@@ -319,15 +321,15 @@ def test_a_meter_counts_processor_time_and_holds_a_gpu_only_when_there_is_one() 
 @pytest.fixture
 def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Board]:
     """Makes boards of four cells, each done when `done-<seed>` is there."""
-    monkeypatch.setattr("ablate.running.is_done", lambda store, cell: (tmp_path / f"done-{cell.seed}").exists())
-    monkeypatch.setattr("ablate.running.POLL_S", 0.01)
+    monkeypatch.setattr("ablate.study.running.is_done", lambda store, cell: (tmp_path / f"done-{cell.seed}").exists())
+    monkeypatch.setattr("ablate.study.running.POLL_S", 0.01)
     return lambda: Board(ResultStore(tmp_path), list(cells()))
 
 
 def cells() -> Iterator[Cell]:
     from test_planning import ids
 
-    from ablate.config import build_run
+    from ablate.recipe.build import build_run
 
     for seed in range(4):
         values = compose("+experiment=dual_view", "model=tiny")

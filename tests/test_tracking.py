@@ -26,7 +26,8 @@ from typing import Any, ClassVar
 import pytest
 
 from ablate.records import UserError
-from ablate.tracking import Ledger, MirroredLedger, WandbMirror, ledger_steps, open_tracker, read_ledger, scrub
+from ablate.secrets import scrub
+from ablate.tracking import Ledger, MirroredLedger, WandbMirror, ledger_steps, open_tracker, read_ledger
 from ablate.tracking.wandb import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,13 +14,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ablate.config import Lora, ModelConfig, Runtime, TinyModel, TrackerConfig, TrainConfig
 from ablate.model import device as device_module
 from ablate.model import resume as resume_module
 from ablate.model.device import own_generators, resolve_device, resolve_precision
 from ablate.model.encoder import BiEncoder
 from ablate.model.module import FlopEstimate, HalfCopy, fit, rate_at
 from ablate.model.resume import Checkpoints
+from ablate.recipe.schema import Lora, ModelConfig, Runtime, TinyModel, TrackerConfig, TrainConfig
 from ablate.records import Passage, TrainingGroup, UserError
 
 MODEL = ModelConfig(

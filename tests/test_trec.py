@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ablate.evaluation.rankings import rank
 from ablate.evaluation.trec import read_qrels, read_run, write_qrels, write_run
 from ablate.records import UserError
+from ablate.retrieval.rankings import rank
 
 
 def test_a_run_file_by_hand(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from conftest import extra
 
+from ablate.engine.recorder import Stopped
 from ablate.records import UserError
-from ablate.stages import Stopped
 from ablate.tuning.plan import build_plan, open_storage
 from ablate.tuning.space import Interval
 from ablate.tuning.sweep import ArmToTune, Outcome, close_arms, open_arms, run_trials
@@ -78,7 +78,7 @@ def plan(url: str, **changes: Any) -> Any:
 
 def work(one: Any, folder: str, number: int, rate: float) -> Outcome:
     """What a worker process does: five reports to the pruner."""
-    from ablate.stages import Stopped
+    from ablate.engine.recorder import Stopped
 
     try:
         with Watcher(one, folder, "s.a", number) as watcher:

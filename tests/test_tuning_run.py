@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, override, run_config
 
-from ablate import stages
+from ablate.engine import stages
+from ablate.engine.prepare import prepare
+from ablate.engine.recorder import Recorder, Stopped
 from ablate.model.distributed import ALONE
 from ablate.records import UserError
-from ablate.results import ResultStore
+from ablate.store.results import ResultStore
 from ablate.tracking import read_ledger
 from ablate.tuning.plan import build_plan
 from ablate.tuning.trial import Watcher
@@ -43,24 +45,24 @@ def test_a_tuning_sweep_trains_and_never_scores_a_test_set(tmp_path: Path) -> No
 
 def test_a_pruned_training_can_be_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     places = ("runtime.dev_every=4", "runtime.checkpoint_every=4", override("runtime.results", tmp_path))
-    run = stages.prepare(run_config(*TINY, *places))
+    run = prepare(run_config(*TINY, *places))
     monkeypatch.setattr(stages, "measure_dev", lambda run, encoder: {"dev/x": 0.5})
     seen = []
 
     def watch(step: int, scores: dict[str, float]) -> None:
         seen.append((step, scores["dev/x"]))
         if len(seen) == 2:
-            raise stages.Stopped("pruned at step 8")
+            raise Stopped("pruned at step 8")
 
     mix, _ = stages.make_mix(run)
     workload = stages.make_workload(run, mix)
-    with pytest.raises(stages.Stopped, match="step 8"), stages.Recorder(run).open() as recorder:
+    with pytest.raises(Stopped, match="step 8"), Recorder(run).open() as recorder:
         stages.make_model(run, mix, workload, recorder, ALONE, watch)
     ledger = run.store.folder("train", run.identity.train_id) / "ledger.jsonl"
     assert [step for step, _ in seen] == [4, 8]
     assert list(read_ledger(ledger))[-1]["status"] == "interrupted"
     assert run.store.find("train", run.identity.train) is None
-    with stages.Recorder(run).open() as recorder:
+    with Recorder(run).open() as recorder:
         stages.make_model(run, mix, workload, recorder, ALONE, watch)
     assert [step for step, _ in seen] == [4, 8, 8, 12], "the step after the last checkpoint is done again"
     assert run.store.find("train", run.identity.train) is not None

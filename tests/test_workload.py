@@ -7,12 +7,12 @@ import dataclasses
 import pytest
 from conftest import HandMadeSource, run_config
 
-from ablate.config import Budget
 from ablate.data.mix import Mix, build_mix
-from ablate.factors import Factors
 from ablate.model.encoder import BiEncoder
 from ablate.model.text import TextTemplate
 from ablate.model.workload import group_tokens, measure_workload
+from ablate.recipe.factors import Factors
+from ablate.recipe.schema import Budget
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 def main(values: DictConfig) -> object:
     import optuna
 
-    from ablate.stages import Stopped
+    from ablate.engine.recorder import Stopped
     from ablate.tuning.plan import build_plan
     from ablate.tuning.trial import Watcher
 

@@ -303,6 +303,6 @@ def _is_read(kind: str, place: Path) -> bool:
 
 def iterate(rows: Iterable[SourceRow], label: str) -> Iterator[SourceRow]:
     """Yield rows behind a bar that shows after two seconds, and on a terminal only."""
-    from tqdm import tqdm  # type: ignore[import-untyped]
+    from tqdm import tqdm
 
     yield from tqdm(rows, desc=label, unit=" rows", delay=2.0, disable=None, leave=False)

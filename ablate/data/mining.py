@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ablate.bm25 import K1, B, Bm25, bm25_version
 from ablate.data.sources import RowSource
 from ablate.records import EvaluationSet, Passage, SourceRow, UserError
+from ablate.retrieval.bm25 import K1, B, Bm25, bm25_version
 
 if TYPE_CHECKING:
-    from ablate.evaluation.protocol import Encoder
+    from ablate.retrieval.vectors import Encoder
 
 SHINGLE_WORDS = 5
 

@@ -23,13 +23,14 @@ from typing import Any
 
 import numpy as np
 
-from ablate.config import Budget, Recipe, plain
 from ablate.data.checking import ignored_files, lacking_words
 from ablate.data.sources import RowSource
-from ablate.factors import Draft, Factors, apply_stages, fields_read, first_draft
 from ablate.randomness import key
+from ablate.recipe.factors import Draft, Factors, apply_stages, fields_read, first_draft
+from ablate.recipe.schema import Budget, Recipe
+from ablate.recipe.values import plain
 from ablate.records import Passage, SourceRow, TrainingGroup, UserError
-from ablate.stored import reading, unpacked
+from ablate.store.integrity import reading, unpacked
 
 COMPLETE_FIELDS = ("positives", "instruction", "reversed_instruction", "instruction_negatives")
 """What a row must have so that every shipped arm can use it."""
@@ -285,8 +286,10 @@ def read_mix(folder: Path, counts: dict[str, Any]) -> Mix:
     groups = []
     with reading(folder / GROUPS_FILE, remedy):
         for values in _read_lines(folder / GROUPS_FILE, remedy):
-            lists = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-            groups.append(TrainingGroup(**lists))
+            fields: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+            }
+            groups.append(TrainingGroup(**fields))
     with reading(folder / PASSAGES_FILE, remedy):
         read = (Passage(**values) for values in _read_lines(folder / PASSAGES_FILE, remedy))
         passages = {passage.doc_id: passage for passage in read}

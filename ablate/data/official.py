@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablate.config import digest
+from ablate.recipe.values import digest
 from ablate.records import EvaluationQuery, EvaluationSet, Passage, UserError
 
 REMEDY = 'pip install -e ".[mteb]"'

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from ablate.config import BeirSource, MtebSource, PublishedSource, RulesSource, Source, WorldSource
+from ablate.recipe.schema import BeirSource, MtebSource, PublishedSource, RulesSource, Source, WorldSource
 from ablate.records import EvaluationSet, Passage, SourceRow
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from ablate.evaluation.rankings import Ranking
 from ablate.records import EvaluationSet, UserError
+from ablate.retrieval.rankings import Ranking
 
 
 def candidate_digest(one: EvaluationSet) -> str:

@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 import pytrec_eval
 
-from ablate.evaluation.rankings import Ranking
 from ablate.records import UserError
+from ablate.retrieval.rankings import Ranking
 
 Qrels = Mapping[str, Mapping[str, int]]
 """query_id -> document id -> grade; grades of zero and below are not relevant."""

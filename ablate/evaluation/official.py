@@ -16,10 +16,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ablate.config import ModelConfig
 from ablate.evaluation import measures
-from ablate.evaluation.protocol import Encoder, Evaluation
+from ablate.evaluation.summary import Evaluation
+from ablate.recipe.schema import ModelConfig
 from ablate.records import EvaluationSet, Passage, UserError
+from ablate.retrieval.vectors import Encoder
 
 TOLERANCE = 1e-6
 """Largest difference between our score and mteb's for one ranking that is taken for rounding."""

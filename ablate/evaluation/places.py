@@ -6,9 +6,10 @@ from collections import Counter
 
 import numpy as np
 
-from ablate.evaluation.protocol import Key, score_set
-from ablate.evaluation.rankings import Ranking
+from ablate.evaluation.scoring import score_set
+from ablate.evaluation.summary import Key
 from ablate.records import EvaluationSet
+from ablate.retrieval.rankings import Ranking
 
 
 def places(one: EvaluationSet) -> dict[Key, int]:

@@ -2,7 +2,7 @@
 
 Every ranker ranks all documents, or all candidates of a query where these are given, so the rankings of a set have one
 length and p-MRR sees no document move because a list is shorter; equal scores are ordered by
-`ablate.evaluation.rankings`.
+`ablate.retrieval.rankings`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ablate.bm25 import PARAMETERS, Bm25
-from ablate.evaluation.approximate import retrieve
-from ablate.evaluation.rankings import DocumentOrder, FloatArray, Ranking
-from ablate.evaluation.search import rerank
-from ablate.evaluation.vectors import Encoder, Retrieval, encode_all
 from ablate.randomness import stream
 from ablate.records import EvaluationSet, Passage, UserError
+from ablate.retrieval.approximate import retrieve
+from ablate.retrieval.bm25 import PARAMETERS, Bm25
+from ablate.retrieval.rankings import DocumentOrder, FloatArray, Ranking
+from ablate.retrieval.search import rerank
+from ablate.retrieval.vectors import Encoder, Retrieval, encode_all
 
 FILLED = "ranking filled up with documents that share no word with the query (score 0, by id)"
 WORDLESS = "query without a word of any document: all scores are 0"

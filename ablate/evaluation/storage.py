@@ -7,16 +7,56 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ablate.config import digest
-from ablate.evaluation.protocol import Evaluation, read_scores, write_scores
-from ablate.evaluation.rankings import Ranking
+from ablate.evaluation.summary import Evaluation
 from ablate.evaluation.trec import read_run, write_bytes, write_run
-from ablate.records import EvaluationQuery, EvaluationSet, Passage, UserError
-from ablate.results import safe_name, write_atomically
-from ablate.stored import is_inside, read_json, reading, unpacked
+from ablate.recipe.values import digest
+from ablate.records import EvaluationQuery, EvaluationSet, Passage, QueryScore, UserError
+from ablate.retrieval.rankings import Ranking
+from ablate.store.files import safe_name, write_atomically
+from ablate.store.integrity import is_inside, read_json, reading, unpacked
+
+
+def write_scores(path: Path | str, scores: Sequence[QueryScore]) -> None:
+    """Write scores as Parquet in the given order; the same scores give the same bytes.
+
+    Columns are those of `QueryScore`: dictionary-encoded strings, and `value` in float64. Raises UserError naming a
+    score that is not finite.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for score in scores:
+        if not math.isfinite(score.value):
+            where = f"({score.dataset}, {score.condition}, {score.direction!r})"
+            raise UserError(f"score {score.measure} of unit {score.unit_id!r} {where} is {score.value}; leave it out")
+    columns: dict[str, pa.Array] = {}
+    for place, name in enumerate(QueryScore._fields):
+        values = [score[place] for score in scores]
+        text = name != "value"
+        columns[name] = pa.array(values, pa.string()).dictionary_encode() if text else pa.array(values, pa.float64())
+    pq.write_table(pa.table(columns), Path(path), compression="zstd")
+
+
+def read_scores(path: Path | str) -> tuple[QueryScore, ...]:
+    """Read what `write_scores` wrote; raises UserError naming the file when columns are missing or it is no Parquet."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(Path(path))
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: cannot be read as Parquet ({reason}); evaluate again to write it") from None
+    missing = [name for name in QueryScore._fields if name not in table.column_names]
+    if missing:
+        raise UserError(f"{path}: column {missing[0]!r} is missing; scores have {', '.join(QueryScore._fields)}")
+    columns = [table.column(name).to_pylist() for name in QueryScore._fields]
+    return tuple(QueryScore(*row) for row in zip(*columns, strict=True))
 
 SCORES_FILE, NOTES_FILE, JUDGMENTS_FILE = "scores.parquet", "notes.json", "judgments.json.gz"
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ablate import reading
-from ablate.evaluation.rankings import Ranking, by_query, rank
 from ablate.records import UserError
+from ablate.retrieval.rankings import Ranking, by_query, rank
 
 _BEIR_HEADER = ["query-id", "corpus-id", "score"]
 
@@ -152,7 +152,8 @@ def read_changed_documents(path: Path | str, *, notes: list[str] | None = None) 
 
     rows = dict(reading.lines(path))
     text = "\n".join(rows.get(number, "") for number in range(1, max(rows) + 1))
-    found = reading.parse_json(text, f"{path}", "write one object: query -> list of documents", once)
+    wanted = "write one object: query -> list of documents"
+    found: dict[str, list[str]] = reading.parse_json(text, f"{path}", wanted, once)
     for query_id, doc_ids in found.items():
         if not isinstance(doc_ids, list) or not all(isinstance(doc_id, str) for doc_id in doc_ids):
             raise UserError(f'{path}: query {query_id!r}: expected a list of document ids in quotes, such as ["d1"]')

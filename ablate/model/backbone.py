@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ablate.config import ModelConfig, TinyModel, digest
 from ablate.model.device import own_generators
+from ablate.recipe.schema import ModelConfig, TinyModel
+from ablate.recipe.values import digest
 from ablate.records import UserError
 
 EMBEDDED_NAME = "minilm"
@@ -168,14 +169,14 @@ def quiet_transformers() -> Iterator[None]:
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
         if bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            logging.enable_progress_bar()
 
 
 def load_pretrained(backbone: Backbone, model: ModelConfig) -> tuple[Any, Any]:

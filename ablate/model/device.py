@@ -94,7 +94,7 @@ def own_generators(seed: int, *purpose: str | int) -> Iterator[None]:
     these start from `key(seed, *purpose)`, so what is drawn depends on nothing that ran before.
     """
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     start = key(seed, *purpose)
     random.seed(start)
     np.random.seed(start % 2**32)

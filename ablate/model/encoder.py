@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ablate.config import ModelConfig
 from ablate.data.batches import IntArray, Query, Tokenised, sub_batches
 from ablate.model.backbone import (
     Backbone,
@@ -30,6 +29,7 @@ from ablate.model.backbone import (
     resolve_backbone,
 )
 from ablate.model.text import TextTemplate, tiny_tokenizer
+from ablate.recipe.schema import ModelConfig
 from ablate.records import Passage, UserError
 
 SORTED_AT_ONCE = 16_384

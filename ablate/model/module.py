@@ -28,13 +28,14 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from torch.utils.data import DataLoader
 
-from ablate.config import ModelConfig, Runtime, TrainConfig, digest, plain
 from ablate.data.batches import Batch, TrainingSteps, prepare_steps
 from ablate.model.device import Precision, own_generators, resolve_device, resolve_precision
 from ablate.model.distributed import ALONE, World
 from ablate.model.encoder import BiEncoder
 from ablate.model.losses import info_nce
 from ablate.model.resume import Checkpoint, Checkpoints
+from ablate.recipe.schema import ModelConfig, Runtime, TrainConfig
+from ablate.recipe.values import digest, plain
 from ablate.records import Passage, TrainingGroup, UserError
 
 OnStep = Callable[[int, dict[str, float]], None]

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ablate.config import ModelConfig, TinyModel
 from ablate.data.batches import IntArray, Query, Tokenised
+from ablate.recipe.schema import ModelConfig, TinyModel
 from ablate.records import Passage, UserError
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -183,7 +183,7 @@ def tiny_tokenizer(tiny: TinyModel, texts: Iterable[str]) -> Any:
         single="[CLS] $A [SEP]",
         special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
     )
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="[PAD]",
         unk_token="[UNK]",

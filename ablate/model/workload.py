@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ablate.config import TrainConfig
 from ablate.data.batches import TokenCache, one_id_per_text, plan_epoch
 from ablate.model.text import TextTemplate
+from ablate.recipe.schema import TrainConfig
 from ablate.records import Passage, TrainingGroup
 
 

@@ -191,7 +191,7 @@ def merge_steps(records: Iterable[Mapping[str, Any]]) -> dict[int, dict[str, flo
 
 def restore(values: Mapping[str, Any]) -> dict[str, float]:
     """Return metric values with the texts for NaN and the infinities as numbers again."""
-    return {key: _NOT_FINITE.get(value, value) if isinstance(value, str) else value for key, value in values.items()}
+    return {key: _NOT_FINITE[value] if value in _NOT_FINITE else value for key, value in values.items()}
 
 
 def _number(value: Any) -> float:

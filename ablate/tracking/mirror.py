@@ -21,9 +21,10 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
-from ablate.tracking.ledger import merge_steps, parse_record, restore, scrub
+from ablate.secrets import scrub
+from ablate.tracking.ledger import merge_steps, parse_record, restore
 from ablate.tracking.wandb import SCRATCH, wandb_environment
 
 FINISH_TIMEOUT_S = 5.0
@@ -65,7 +66,7 @@ class _Follower:
     @staticmethod
     def _complete_line(file: Any) -> bytes:
         start = file.tell()
-        line = file.readline()
+        line: bytes = file.readline()
         if line.endswith(b"\n"):
             return line
         file.seek(start)
@@ -96,7 +97,7 @@ class _Mirror:
         self.state["run_dir"] = str(Path(self._run.settings.sync_dir))
         self._save()
 
-    def _init(self, record: dict[str, Any], attempt: int, mode: str) -> Any:
+    def _init(self, record: dict[str, Any], attempt: int, mode: Literal["online", "offline"]) -> Any:
         import wandb
 
         settings = wandb.Settings(

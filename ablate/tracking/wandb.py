@@ -20,7 +20,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
-from ablate.tracking.ledger import Ledger, Status, scrub
+from ablate.secrets import scrub
+from ablate.tracking.ledger import Ledger, Status
 
 PATIENCE_S = 9.0
 """Longest time in seconds that a run waits for W&B, in total."""

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import unquote
 
-from ablate.config import Count, build
-from ablate.factors import Range
+from ablate.recipe.build import build
+from ablate.recipe.factors import Range
+from ablate.recipe.schema import Count
 from ablate.records import UserError
-from ablate.results import safe_name
+from ablate.store.files import safe_name
 from ablate.tuning.space import check_objective
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablate.config import digest
-from ablate.results import now, write_atomically
+from ablate.recipe.values import digest
+from ablate.store.files import write_atomically
+from ablate.store.provenance import now
 from ablate.tuning.plan import Plan, hidden
 from ablate.tuning.space import Dimension
 from ablate.tuning.sweep import ArmStudy

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ablate.overrides import explain_unquoted, quoted, written
+from ablate.cli.overrides import explain_unquoted, quoted, written
 from ablate.records import UserError
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from ablate.lock import Lock
-from ablate.overrides import quoted
+from ablate.cli.overrides import quoted
 from ablate.records import UserError
+from ablate.store.lock import Lock
 from ablate.tuning.plan import (
     Plan,
     close_storage,
@@ -223,7 +223,7 @@ def look_at_arms(
         looked_at = []
         for arm in arms:
             name = f"{plan.study}.{arm.name}"
-            if name in known:
+            if storage is not None and name in known:
                 study = optuna.load_study(study_name=name, storage=storage)
             else:
                 study = optuna.create_study(study_name=name, directions=plan.all_directions)

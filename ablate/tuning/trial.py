@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ablate.engine.recorder import Stopped
 from ablate.records import UserError
-from ablate.stages import Stopped
 from ablate.tuning.plan import Plan, close_storage, make_pruner, open_storage
 
 

@@ -16,17 +16,26 @@ from ablate.records import UserError
 from analysis.audit.agreement import Agreement, agreement
 from analysis.audit.items import CLASSES, KINDS, QUESTIONS, SWAP, UNJUDGEABLE, Item, Judgment, Kind
 from analysis.audit.two_phase import MIN_LABELS, Estimate, codes, estimate_share, merge_strata, share_interval
-from analysis.multiplicity import holm
+from analysis.stats.corrections import holm
 
 Call = Literal["ABOVE", "BELOW", "UNDECIDED"]
 Measure = Callable[[Judgment], bool]
+
+
+def _is_class(name: str) -> Measure:
+    return lambda judgment: judgment.swap_class == name
+
+
+def _says(question: str) -> Measure:
+    return lambda judgment: getattr(judgment, question) is True
+
 
 MEASURES: Mapping[str, Measure] = {
     "swap accuracy": lambda j: j.swap_class == "right",
     "all four answers": lambda j: all(j.agrees(question) for question in QUESTIONS),
     "a is rejected under the complement": lambda j: j.agrees("a_under_complement"),
     "b is accepted under the complement": lambda j: j.agrees("b_under_complement"),
-    **{f"class {name}": lambda j, name=name: j.swap_class == name for name in (*CLASSES.values(), UNJUDGEABLE)},
+    **{f"class {name}": _is_class(name) for name in (*CLASSES.values(), UNJUDGEABLE)},
     "the complement does not exclude a": lambda j: j.a_under_complement is True,
     "b still fails under the complement": lambda j: j.b_under_complement is False,
     "a was not relevant in the first place": lambda j: j.a_under_instruction is False,
@@ -131,15 +140,16 @@ def assess(items: Sequence[Item], judgments: Sequence[Judgment], *, threshold: f
     inside = {
         kind: evidence.estimate(MEASURES[PRIMARY], [item.constraint_type == kind for item in audited]) for kind in kinds
     }
-    tested = [kind for kind in kinds if inside[kind] is not None]
-    adjusted = dict(zip(tested, holm([_p(inside[kind], threshold, rater_error) for kind in tested]), strict=True))
-    by_kind = {
-        kind: None if inside[kind] is None else _verdict(inside[kind], threshold, rater_error, adjusted[kind])
-        for kind in kinds
-    }
+    tested = {kind: estimate for kind, estimate in inside.items() if estimate is not None}
+    p_values = [_p(estimate, threshold, rater_error) for estimate in tested.values()]
+    by_kind: dict[str, Verdict | None] = dict.fromkeys(kinds)
+    for (kind, estimate), p_holm in zip(tested.items(), holm(p_values), strict=True):
+        by_kind[kind] = _verdict(estimate, threshold, rater_error, p_holm)
     overall = shares[PRIMARY]
     back, both, neither = (shares[f"class {name}"] for name in ("back", "both", "neither"))
-    signal = None if back is None else 1 - 2 * back.share - both.share - neither.share
+    signal = None
+    if back is not None and both is not None and neither is not None:
+        signal = 1 - 2 * back.share - both.share - neither.share
     return Audit(
         threshold=threshold,
         num_items=len(audited),
@@ -286,7 +296,7 @@ def _agreements(items: Sequence[Item], said: Said) -> dict[str, Agreement]:
     """Return the agreement of humans and of judges on each question of the swap and on the swap itself."""
     clusters = codes([item.query_id for item in items])
     questions: dict[str, Measure] = {PRIMARY: MEASURES[PRIMARY]}
-    questions |= {name: lambda j, name=name: getattr(j, name) is True for name in SWAP}
+    questions |= {name: _says(name) for name in SWAP}
     found = {}
     for kind in ("human", "judge"):
         answers = [said.get((kind, item.id), ()) for item in items]

@@ -112,7 +112,7 @@ class AblateOptuna(Sweeper):
 
     def _arm(self, spec: str, plan: Any, dimensions: Any, fixed: tuple[str, ...]) -> Any:
         """Compose an arm without any trial: mistakes show before the first one, and its recipe is what is declared."""
-        from ablate.config import digest, plain
+        from ablate.recipe.values import digest, plain
         from ablate.records import UserError
         from ablate.tuning.record import space_values
         from ablate.tuning.space import corners, to_texts
@@ -142,8 +142,8 @@ class AblateOptuna(Sweeper):
 
     def _compose(self, overrides: tuple[str, ...]) -> Any:
         """Return the strict configuration of a command line; raises UserError for what is wrong with it."""
-        from ablate.config import build_run
-        from ablate.explain import in_words
+        from ablate.cli.explain import in_words
+        from ablate.recipe.build import build_run
 
         with in_words((*self.config.hydra.overrides.hydra, *overrides)):
             composed = self.context.config_loader.load_sweep_config(self.config, list(overrides))

@@ -1,7 +1,8 @@
 """The default sweeper: the cells of a study (`-m +sweeps=NAME`), or of comma lists, run until none is left.
 
-What it decides is in `ablate.planning` and `ablate.running`; here is only what touches Hydra. Hydra executes this file
-at every start, without putting it among the loaded modules: so nothing heavy is imported, and annotations are real.
+What it decides is in `ablate.study.planning` and `ablate.study.running`; here is only what touches Hydra. Hydra
+executes this file at every start, without putting it among the loaded modules: so nothing heavy is imported, and
+annotations are real.
 """
 
 import os
@@ -43,7 +44,7 @@ class StudySweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the cells; a mistake, or a cell that failed, ends with exit code 2."""
-        from ablate.running import user_message
+        from ablate.study.running import user_message
 
         try:
             failed = self._sweep(arguments)
@@ -58,9 +59,9 @@ class StudySweeper(Sweeper):
 
     def _sweep(self, arguments: list[str]) -> int:
         """Plan and run; return how many cells failed or make no sense."""
-        from ablate import planning, running
-        from ablate.results import ResultStore
-        from ablate.study import build_study
+        from ablate.store.results import ResultStore
+        from ablate.study import planning, running, status
+        from ablate.study.declaration import build_study
 
         running.refuse_several_processes()
         given, study, name = self._given(arguments), None, OmegaConf.select(self.config, "hydra.runtime.choices.sweeps")
@@ -76,13 +77,13 @@ class StudySweeper(Sweeper):
         planning.refuse_common_mistake(cells)
         wrong = [cell for cell in cells if cell.config is None]
         store = ResultStore(self.config.runtime.results)
-        planning.estimate(store, cells)
+        status.estimate(store, cells)
         launcher = OmegaConf.select(self.config, "hydra.runtime.choices.hydra/launcher") or "basic"
         workers = self._num_workers(launcher)
         notes = [] if study is None else _check_claims(study, cells, store, beds)
         num_wrong = 0 if study is not None and study.incoherent == "list" else len(wrong)
         if self.config.runtime.plan_only:
-            print("\n".join([planning.format_plan(store, cells, workers), *(f"note: {note}" for note in notes)]))
+            print("\n".join([status.format_plan(store, cells, workers), *(f"note: {note}" for note in notes)]))
             return num_wrong
         for note in notes:
             print(f"note: {note}", file=sys.stderr)
@@ -123,8 +124,8 @@ class StudySweeper(Sweeper):
 
     def _given(self, arguments: list[str]) -> "list[planning.Given]":  # type: ignore[name-defined]  # noqa: F821
         """Return the overrides of the command line; raises UserError for a sweep that is no list of values."""
-        from ablate.planning import Given
         from ablate.records import UserError
+        from ablate.study.planning import Given
 
         given = []
         for item in OverridesParser.create(config_loader=self.context.config_loader).parse_overrides(arguments):
@@ -139,8 +140,8 @@ class StudySweeper(Sweeper):
 
     def _compose(self, overrides: tuple[str, ...]) -> "planning.Composed":  # type: ignore[name-defined]  # noqa: F821
         """Compose a cell; cells that differ in the seed alone are composed once. Raises UserError when it fails."""
-        from ablate.explain import in_words
-        from ablate.planning import Composed
+        from ablate.cli.explain import in_words
+        from ablate.study.planning import Composed
 
         *shared, last = overrides or ("",)
         key, _, seed = last.partition("=")
@@ -170,13 +171,13 @@ class StudySweeper(Sweeper):
 
 def _identify_once() -> Any:
     """Return a function from configurations to ids that opens each source once, and the sets that it met: run, name."""
-    from ablate import stages
+    from ablate.engine.prepare import prepare
 
     opened: dict[Any, Any] = {}
     beds: dict[Any, Any] = {}
 
     def identify(config: Any) -> Any:
-        run = stages.prepare(config, opened=opened)
+        run = prepare(config, opened=opened)
         for name in config.recipe.evaluation.sets:
             beds.setdefault((id(run.test_beds), name), (run, name))
         return run.identity
@@ -189,13 +190,13 @@ def _check_claims(study: Any, cells: Any, store: Any, beds: Any) -> list[str]:
 
     Where all cells are complete nothing is read, only the contrasts are looked at, and there is nothing to note.
     """
-    from ablate import planning
-    from analysis.declarable import check_plan
+    from ablate.study import status
+    from analysis.verdict.declarable import check_plan
 
     sound = [cell for cell in cells if cell.config is not None]
     if not sound or not (study.claims or study.margins):
         return []
-    done, sets = all(planning.is_done(store, cell) for cell in sound), None
+    done, sets = all(status.is_done(store, cell) for cell in sound), None
     if not done and all(cell.config.runtime.until == "scores" for cell in sound):
         sets = [run.evaluation_set(name) for run, name in beds.values()]
     rankers = {cell.label: cell.config.recipe.ranker for cell in sound}

@@ -11,12 +11,12 @@ RUN = "q Q0 a 1 2 t\nq Q0 b 2 1 t\n"
 
 def _study(folder: Path) -> None:
     """Leave the one evaluation of a study with its judgments, and run files beside it."""
-    from ablate.config import digest
-    from ablate.evaluation.protocol import rank_and_score
     from ablate.evaluation.rankers import Random
+    from ablate.evaluation.scoring import rank_and_score
     from ablate.evaluation.storage import write_evaluation
+    from ablate.recipe.values import digest
     from ablate.records import EvaluationQuery, EvaluationSet, Passage
-    from ablate.results import ResultStore
+    from ablate.store.results import ResultStore
 
     query = EvaluationQuery("q", "q", "text", "", "plain", "plain")
     one = EvaluationSet("toy", (Passage("a", "x"), Passage("b", "y")), (query,), {"q": {"a": 1}}, {}, ())

@@ -17,8 +17,9 @@ import synthetic_study
 from conftest import compose
 from synthetic_study import Arm, claim, declare, make_study, study_block
 
-from ablate.config import digest
-from ablate.results import ResultStore, write_atomically
+from ablate.recipe.values import digest
+from ablate.store.files import write_atomically
+from ablate.store.results import ResultStore
 from bad_inputs import BadInput
 
 Change = Callable[[Path], object]
@@ -28,7 +29,7 @@ Change = Callable[[Path], object]
 def _template() -> Path:
     """Return a study `s` of the arms a and b with seeds 0 and 1, and the training s/own, which has a config.json."""
     root = Path(tempfile.mkdtemp(prefix="ablate-bad-results-"))
-    with patch("ablate.results.git_state", dict), patch("ablate.results.os.fsync"):
+    with patch("ablate.store.provenance.git_state", dict), patch("ablate.store.results.os.fsync"):
         store = make_study(root, {"a": Arm(seeds=(0, 1)), "b": Arm(seeds=(0, 1), factors={"instructed": 1.0})})
         mix = next(store.manifests("mix"))
         recipe = {name: value for name, value in compose("seed=0", "model=tiny").items() if name not in

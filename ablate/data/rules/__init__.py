@@ -18,8 +18,8 @@ from pathlib import Path
 from ablate.data.beir_files import BROAD, PLAIN, OwnDocument, Query, bases_of, read_folder
 from ablate.data.rules.values import Value, read_values, satisfied, settle, worded
 from ablate.randomness import choose, key, uniform
+from ablate.recipe.rules import Constraint, Rule, Wording, check_rules
 from ablate.records import Condition, EvaluationQuery, EvaluationSet, Passage, SourceRow, UserError
-from ablate.rules import Constraint, Rule, Wording, check_rules
 
 __all__ = ["Case", "RuleSource"]
 

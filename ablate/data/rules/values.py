@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ablate import reading
+from ablate.recipe.rules import AtLeast, Between, Constraint, Contains, Equals, Present, Rule, StartsWith, bounds
 from ablate.records import Passage, UserError
-from ablate.rules import AtLeast, Between, Constraint, Contains, Equals, Present, Rule, StartsWith, bounds
 
 Value = bool | int | float | str | tuple[str, ...]
 """What a constraint is put to: tuples are lists of entries as they are written in instructions."""

@@ -10,6 +10,8 @@ document depends on the seed, its topic and its number; the style changes wordin
 
 from __future__ import annotations
 
+from typing import Any
+
 from ablate.data.world.plan import Topic
 from ablate.data.world.tables import STYLES, shared
 from ablate.randomness import key
@@ -32,7 +34,7 @@ class Draws:
         state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
         return ((state ^ (state >> 31)) * bound) >> 64
 
-    def shuffle(self, items: list) -> None:
+    def shuffle(self, items: list[Any]) -> None:
         """Bring a list into random order (Fisher-Yates)."""
         for i in range(len(items) - 1, 0, -1):
             j = self.below(i + 1)

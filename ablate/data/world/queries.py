@@ -13,7 +13,7 @@ from ablate.data.world.instructions import Demand, Wording, broad_instruction, w
 from ablate.data.world.plan import Topic
 from ablate.data.world.tables import FORM_TURNS, STYLES, Constraint
 from ablate.randomness import key
-from ablate.records import EvaluationQuery, EvaluationSet, Passage
+from ablate.records import Condition, EvaluationQuery, EvaluationSet, Passage
 
 QUERIES_PER_TOPIC = {"dev": 5, "test": 6, "heldout": 4}
 LEAST_ON_A_SIDE = 3
@@ -60,11 +60,13 @@ def make_evaluation_set(seed: int, name: str, topics: tuple[Topic, ...]) -> Eval
         for base in _base_queries(seed, name, place, topic, levels):
             noun, broad = topic.domain.noun, broad_instruction(topic.domain.noun, base.constraint.label, base.broad)
             everything = dict.fromkeys(ids, 1)
-            for condition, instruction in (("plain", ""), ("original", broad)):
+            posed: tuple[tuple[Condition, str], ...] = (("plain", ""), ("original", broad))
+            for condition, instruction in posed:
                 query_id = f"{base.base_id}-{condition}"
                 queries.append(EvaluationQuery(query_id, base.base_id, base.query, instruction, condition, condition))
                 qrels[query_id] = everything
-            for condition, usual in (("changed", True), ("reversed", False)):
+            sides: tuple[tuple[Condition, bool], ...] = (("changed", True), ("reversed", False))
+            for condition, usual in sides:
                 demands = (*base.frame, Demand(base.constraint, usual))
                 query_id = f"{base.base_id}-{condition}"
                 instruction = write_instruction(noun, demands, "evaluation", base.wording)

@@ -236,4 +236,4 @@ def _asks(place: int, attribute: dict[str, Any]) -> tuple[Constraint, ...]:
 
 
 def _month(number: int) -> str:
-    return raw_tables()["shared"]["months"][number - 1]
+    return str(raw_tables()["shared"]["months"][number - 1])

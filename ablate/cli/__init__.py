@@ -1,0 +1,1 @@
+"""The frame of a command: options, one line for every mistake, interrupts."""

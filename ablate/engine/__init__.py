@@ -1,0 +1,1 @@
+"""One run: made ready, made stage by stage, recorded and shown."""

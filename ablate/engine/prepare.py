@@ -1,0 +1,226 @@
+"""One run made ready: configuration settled, source and backbone opened, ids taken."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablate.data.mix import TokensOf
+from ablate.data.sources import RowSource, SetSource, open_sets, open_source
+from ablate.evaluation.rankers import plain_ranker
+from ablate.recipe.identity import Identity, Revisions, identify
+from ablate.recipe.schema import MtebSource, Recipe, RunConfig
+from ablate.recipe.values import digest, plain
+from ablate.records import EvaluationSet, UserError
+from ablate.store.manifest import Manifest
+from ablate.store.results import ResultStore, stage_label
+
+if TYPE_CHECKING:  # torch and transformers are loaded by the first stage that has work to do
+    from ablate.model.backbone import Backbone
+    from ablate.model.encoder import BiEncoder
+    from ablate.model.text import TextTemplate
+
+TOKENIZER_ROWS = 500
+"""Rows of the source whose texts train the tokenizer of the tiny model; the same for every arm and seed."""
+
+
+@dataclass
+class Run:
+    """One run made ready: its configuration, source, backbone, ids and the store of its results."""
+
+    config: RunConfig
+    source: RowSource
+    test_beds: SetSource
+    """Where the evaluation sets are from; often the source itself."""
+    backbone: Backbone
+    identity: Identity
+    revisions: Revisions
+    store: ResultStore
+    sets: dict[str, EvaluationSet] = field(default_factory=dict)
+    declared: str = ""
+    """Digest of the declaration of the study that this run is made for."""
+    findings: tuple[str, ...] = ()
+    """What `look_at_data` found: it stands with the scores."""
+
+    @property
+    def title(self) -> str:
+        """Name of the arm and its seed, for people."""
+        return f"{self.config.runtime.label} seed {self.config.seed}"
+
+    @property
+    def label(self) -> str:
+        """Under which study and arm the stages of this run are recorded."""
+        return stage_label(self.config.runtime.study, self.config.runtime.label)
+
+    @cached_property
+    def is_complete(self) -> bool:
+        """Whether every stage was complete when this was asked first: then nothing needs to be written or locked."""
+        from ablate.study.planning import Cell
+        from ablate.study.status import is_done
+
+        return is_done(self.store, Cell((), self.config.runtime.label, self.config.seed, self.config, self.identity))
+
+    @cached_property
+    def hardware(self) -> dict[str, Any]:
+        """What the last bits of this run depend on beside its recipe, for manifests."""
+        from ablate.model.device import arithmetic
+
+        return arithmetic(self.device)
+
+    @property
+    def device(self) -> str:
+        """The device that this run computes on."""
+        from ablate.model.device import resolve_device
+
+        return resolve_device(self.config.runtime.device)
+
+    @property
+    def mines_by_model(self) -> bool:
+        """Whether the mix depends on numbers that a model computes; else it is the same bytes on every machine."""
+        return self.config.recipe.miner is not None and self.config.recipe.miner.kind == "dense"
+
+    def mix_of(self, recipe: Recipe) -> Manifest | None:
+        """Return the mix of another arm on the same data with this run's seed, or None when it is not built."""
+        train = dataclasses.replace(recipe.train, precision=self.config.recipe.train.precision)
+        other = identify(dataclasses.replace(recipe, train=train), self.config.seed, self.revisions)
+        return self.store.find("mix", other.mix)
+
+    def evaluation_set(self, name: str) -> EvaluationSet:
+        """Return an evaluation set by its name, read once."""
+        if name not in self.sets:
+            one = self.test_beds.evaluation_set(name)
+            if self._is_trained_on(name):
+                remark = f"these are the queries that were trained on (source.train_split={name}): memory, not skill"
+                one = dataclasses.replace(one, remarks=(remark, *one.remarks))
+            self.sets[name] = one
+        return self.sets[name]
+
+    def _is_trained_on(self, name: str) -> bool:
+        """Return whether an evaluation set is the split that the run's own model is trained on."""
+        recipe, beds = self.config.recipe, self.config.recipe.evaluation.source
+        is_own = beds is None or self.test_beds.revision == self.revisions.source
+        return recipe.ranker == "trained" and is_own and getattr(recipe.source, "train_split", None) == name
+
+    def untrained(self) -> BiEncoder:
+        """Return the backbone as a bi-encoder, before any training."""
+        from ablate.model.encoder import BiEncoder
+
+        texts = self._tokenizer_texts() if self.config.recipe.model.tiny is not None else None
+        return BiEncoder.from_config(self.config.recipe.model, seed=self.config.seed, tokenizer_texts=texts)
+
+    @cached_property
+    def template(self) -> TextTemplate:
+        """How texts become tokens; raises UserError when model, tokenizer and configuration do not fit each other."""
+        from ablate.model.backbone import inspect_pretrained
+        from ablate.model.text import TextTemplate
+
+        model = self.config.recipe.model
+        if model.tiny is not None:
+            return self.untrained().template
+        return TextTemplate(model, inspect_pretrained(self.backbone, model))
+
+    def tokens_of(self) -> TokensOf | None:
+        """Return the counter of tokens for a budget in tokens, or None for other budgets."""
+        if self.config.recipe.budget.unit != "tokens":
+            return None
+        from ablate.model.workload import group_tokens
+
+        return functools.partial(group_tokens, self.template)
+
+    def _tokenizer_texts(self) -> Iterator[str]:
+        doc_ids: dict[str, None] = {}
+        for index, row in enumerate(self.source.rows()):
+            if index == TOKENIZER_ROWS:
+                break
+            yield row.query
+            yield row.instruction
+            doc_ids.update(dict.fromkeys((*row.positives, *row.instruction_negatives[:1])))
+        for passage in self.source.passages(doc_ids):
+            yield passage.text
+
+
+def prepare(config: RunConfig, *, declared: str = "", opened: dict[Any, Any] | None = None) -> Run:
+    """Open source and backbone, settle what depends on the processor, and take the ids.
+
+    With `opened`, sources and backbones are kept there and found again: for plans of many runs, made in one go.
+    """
+    import torch
+
+    from ablate.model.backbone import resolve_backbone
+    from ablate.model.device import resolve_device, resolve_precision
+
+    torch.set_num_threads(config.runtime.threads or len(os.sched_getaffinity(0)))
+    precision = resolve_precision(config.recipe.train.precision, resolve_device(config.runtime.device))
+    train = dataclasses.replace(config.recipe.train, precision=precision)
+    config = dataclasses.replace(config, recipe=dataclasses.replace(config.recipe, train=train))
+    elsewhere, sets = config.recipe.evaluation.source, config.recipe.evaluation.sets
+    open_once = functools.partial(_once, {} if opened is None else opened)
+    source = open_once(open_source, config.recipe.source, () if elsewhere else sets)
+    caches = Path(config.runtime.results) / "cache"
+    test_beds: SetSource = open_once(open_sets, elsewhere, sets, caches) if elsewhere else source
+    for name in (*config.recipe.evaluation.sets, config.runtime.dev_set):
+        if name is not None and name not in test_beds.evaluation_names:
+            raise UserError(
+                f"the source has no evaluation set {name!r}; it has: {', '.join(test_beds.evaluation_names) or 'none'} "
+                f"(keys evaluation.sets and runtime.dev_set; sets of another source: +evaluation_source=NAME)"
+            )
+    backbone = open_once(resolve_backbone, config.recipe.model)
+    store = ResultStore(config.runtime.results)
+    revisions = Revisions(
+        source.revision, backbone.revision, evaluation="" if elsewhere is None else test_beds.revision
+    )
+    if config.recipe.miner is not None:
+        source = _mined(source, config, backbone)
+        revisions = dataclasses.replace(revisions, miner=source.revision)
+    if config.recipe.ranker not in ("trained", "untouched"):
+        ranker = plain_ranker(config.recipe.ranker, config.seed)
+        revisions = dataclasses.replace(revisions, ranker=ranker.parameters)
+    identity = identify(config.recipe, config.seed, revisions)
+    run = Run(config, source, test_beds, backbone, identity, revisions, store, declared=declared)
+    if not (config.runtime.plan_only or run.is_complete):
+        store.open()
+    fetched = isinstance(elsewhere, MtebSource) and config.runtime.until != "mix"
+    if fetched and store.find("evaluation", identity.evaluation) is None:
+        for name in sets:  # a missing package, file or network is told before the training, not after it
+            run.evaluation_set(name)
+    return run
+
+
+def _once(opened: dict[Any, Any], function: Callable[..., Any], *given: Any) -> Any:
+    key = (function, *given)
+    if key not in opened:
+        opened[key] = function(*given)
+    return opened[key]
+
+
+def _mined(source: RowSource, config: RunConfig, backbone: Backbone) -> RowSource:
+    """Return the source with hard negatives mined for rows that have none."""
+    from ablate.data.mining import Mined
+
+    miner, model = config.recipe.miner, config.recipe.model
+    assert miner is not None
+    if miner.kind == "dense" and model.tiny is not None:
+        raise UserError("miner.kind=dense needs a model with loaded weights; model=tiny has none: use miner.kind=bm25")
+
+    def encoder() -> BiEncoder:
+        from ablate.model.device import resolve_device
+        from ablate.model.encoder import BiEncoder
+
+        return BiEncoder.from_config(model, seed=config.seed).to(resolve_device(config.runtime.device))
+
+    return Mined(
+        source,
+        kind=miner.kind,
+        count=miner.count,
+        depth=miner.depth,
+        skip=miner.skip,
+        near_duplicate=miner.near_duplicate,
+        encoder=encoder,
+        encoder_revision=f"{backbone.revision} {digest({**plain(model), 'path': None, 'name': None})}",
+    )

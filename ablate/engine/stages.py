@@ -1,0 +1,323 @@
+"""The stages of a run, each found again by its id when it is complete: mix, training, evaluation."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, cast
+
+from ablate.data import checking
+from ablate.data.mix import Mix, build_mix, content_digest, read_mix, write_mix
+from ablate.engine.prepare import Run
+from ablate.engine.recorder import Recorder
+from ablate.evaluation.rankers import Dense, Ranker, plain_ranker
+from ablate.recipe.schema import BeirSource, MtebSource, RankerName, RulesSource, RunConfig
+from ablate.recipe.values import digest, plain
+from ablate.retrieval.vectors import Retrieval
+from ablate.secrets import scrub_texts
+from ablate.store.files import write_atomically
+from ablate.store.lock import Lock
+from ablate.store.manifest import Kind, Manifest
+from ablate.store.metering import Meter
+from ablate.store.provenance import now
+from ablate.store.results import stage_label
+from ablate.store.workload import Workload
+from ablate.tracking import ledger_steps
+
+if TYPE_CHECKING:  # torch and transformers are loaded by the first stage that has work to do
+    from ablate.evaluation.official import ProbedEncoder
+    from ablate.evaluation.summary import Evaluation
+    from ablate.model.distributed import World
+    from ablate.model.encoder import BiEncoder
+    from ablate.model.module import FitReport, OnDev, OnStep
+
+Watch = Callable[[int, dict[str, float]], None]
+"""Called with the step and the scores of every measurement on the dev set; may raise Stopped."""
+EMBEDDINGS = "embeddings"
+"""In the folder of an evaluation: shards of document vectors, while they are needed."""
+
+
+def check_model(run: Run) -> None:
+    """Raise UserError for a model that could not be trained on the mix, before the mix is built."""
+    if run.config.runtime.until != "mix" and not run.store.folder("train", run.identity.train_id).is_dir():
+        _ = run.template
+
+
+def make_mix(run: Run) -> tuple[Mix, Manifest]:
+    """Build the mix, or read it back when it is there."""
+    identity, store = run.identity, run.store
+    started, meter = now(), Meter()
+    with store.making("mix", identity.mix) as folder:
+        if folder is not None:
+            mix = build_mix(run.source, run.config.recipe, run.config.seed, run.tokens_of())
+            store.complete(
+                "mix",
+                identity.mix,
+                files=write_mix(folder, mix),
+                parents=(),
+                seed=run.config.seed,
+                label=run.label,
+                counts={**mix.card, "content": content_digest(mix.groups)},
+                hardware=run.hardware if run.mines_by_model else {},
+                cost=meter.cost(),
+                started=started,
+                declared=run.declared,
+            )
+    store.add_label("mix", identity.mix_id, run.label)
+    manifest = _found(run, "mix", identity.mix)
+    return read_mix(store.whole(manifest), manifest.counts), manifest
+
+
+def _found(run: Run, kind: Kind, recipe: dict[str, Any]) -> Manifest:
+    """Return the manifest of a complete stage whose files are all undamaged; raises UserError where one is not.
+
+    All, and not only those that are read here: whoever issues the command again learns of every damaged file.
+    """
+    manifest = run.store.find(kind, recipe)
+    assert manifest is not None
+    run.store.whole(manifest)
+    return manifest
+
+
+def look_at_data(run: Run, mix: Mix) -> tuple[str, ...]:
+    """Return what is wrong with the mix beside the evaluation sets, said before the training; it costs next to nothing.
+
+    Nothing for a run whose scores are there: they have it among their warnings.
+    """
+    runtime = run.config.runtime
+    if runtime.until == "scores" and run.store.find("evaluation", run.identity.evaluation) is not None:
+        return ()
+    measured = {"scores": run.config.recipe.evaluation.sets, "dev": (runtime.dev_set,), "mix": ()}[runtime.until]
+    sets = [run.evaluation_set(name) for name in measured if name is not None]
+    run.findings = tuple(checking.of_run(mix.groups, mix.passages, sets))
+    return run.findings
+
+
+def make_workload(run: Run, mix: Mix) -> dict[str, Any]:
+    """Count tokens, steps and encoder passes of training on the mix, or read the counts back."""
+    store, identity = run.store, run.identity
+    known = store.workload(identity.train_id)
+    if known is None:
+        from ablate.model.workload import measure_workload
+
+        totals = measure_workload(mix.groups, mix.passages, run.template, run.config.recipe.train, run.config.seed)
+        known = Workload(identity.train_id, identity.mix_id, (), dataclasses.asdict(totals))
+    if run.label not in known.labels:
+        with store.tolerating_no_space(f"the totals of {identity.train_id} do not get the name {run.label}"):
+            store.keep_workload(dataclasses.replace(known, labels=(*known.labels, run.label)))
+    return dict(known.counts)
+
+
+def processes(run: Run) -> contextlib.AbstractContextManager[World]:
+    """Join the other processes of this run when torchrun started several; each then drives one device."""
+    from ablate.model.distributed import joined
+
+    return joined(run.device)
+
+
+def follow(run: Run, world: World) -> None:
+    """Take part in the training that the leading process makes, if it makes one; everything else is its work."""
+    if world.is_called():
+        manifest = run.store.find("mix", run.identity.mix)
+        assert manifest is not None
+        mix = read_mix(run.store.whole(manifest), manifest.counts)
+        _fit(run, mix, run.untrained().to(run.device), world, lambda step, values: None, None)
+
+
+def _fit(run: Run, mix: Mix, encoder: BiEncoder, world: World, on_step: OnStep, on_dev: OnDev | None) -> FitReport:
+    from ablate.model.module import fit
+
+    return fit(
+        encoder,
+        mix.groups,
+        mix.passages,
+        model=run.config.recipe.model,
+        train=run.config.recipe.train,
+        seed=run.config.seed,
+        runtime=run.config.runtime,
+        checkpoint_dir=run.store.folder("train", run.identity.train_id) / "checkpoints",
+        on_step=on_step,
+        on_dev=on_dev,
+        world=world,
+    )
+
+
+def make_model(
+    run: Run, mix: Mix, workload: dict[str, Any], recorder: Recorder, world: World, watch: Watch | None = None
+) -> Manifest:
+    """Train the model on the mix, from its last checkpoint if there is one, or find it complete.
+
+    `watch` sees every measurement on the dev set and may end the training by raising Stopped.
+    """
+    identity, store, config = run.identity, run.store, run.config
+    started, meter = now(), Meter(run.device)
+    with store.making("train", identity.train) as folder:
+        world.announce(folder is not None)
+        if folder is not None:
+            tracker = recorder.tracker
+            encoder = run.untrained().to(run.device)
+
+            def on_dev(step: int, encoder: BiEncoder) -> None:
+                scores = measure_dev(run, encoder)
+                tracker.log(step, scores)
+                if watch is not None:
+                    watch(step, scores)
+
+            report = _fit(run, mix, encoder, world, tracker.log, on_dev if config.runtime.dev_set else None)
+            shutil.rmtree(folder / "model", ignore_errors=True)
+            encoder.save(folder / "model")
+            written = scrub_texts({"recipe": plain(config.recipe), "seed": config.seed})
+            write_atomically(folder / "config.json", json.dumps(written, indent=1))
+            files = sorted(str(path.relative_to(folder)) for path in (folder / "model").rglob("*") if path.is_file())
+            counts = {**workload, **dataclasses.asdict(report), **_losses(folder / "ledger.jsonl")}
+            cost = {"train_s": counts.pop("seconds"), **meter.cost()}
+            tracker.summary(counts)
+            store.complete(
+                "train",
+                identity.train,
+                files=("config.json", *files),
+                parents=(identity.mix_id,),
+                seed=config.seed,
+                label=run.label,
+                counts=counts,
+                hardware={**run.hardware, "processes": world.size},
+                cost=cost,
+                started=started,
+                declared=run.declared,
+            )
+            if config.runtime.tracker.log_model:
+                tracker.artifact(folder / "model", name=f"model-{identity.train_id}", kind="model")
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    store.add_label("train", identity.train_id, run.label)
+    return _found(run, "train", identity.train)
+
+
+def _losses(ledger: Path) -> dict[str, float]:
+    """Return the mean loss of the first and of the last eighth of all steps."""
+    steps = ledger_steps(ledger)
+    losses = [steps[step]["loss"] for step in sorted(steps) if "loss" in steps[step]]
+    part = max(1, len(losses) // 8)
+    return {"first_loss": fmean(losses[:part]), "last_loss": fmean(losses[-part:])}
+
+
+def trained(run: Run) -> BiEncoder:
+    """Load the trained model of a run from its folder."""
+    from ablate.model.encoder import BiEncoder
+
+    folder = run.store.whole(_found(run, "train", run.identity.train), "model")
+    return BiEncoder.load(folder, run.config.recipe.model)
+
+
+def measure_dev(run: Run, encoder: BiEncoder) -> dict[str, float]:
+    """Return the main measures on the dev set, for the eye and for tuning: they choose no model within a training."""
+    from ablate.evaluation.scoring import evaluate
+
+    assert run.config.runtime.dev_set is not None
+    sets = [run.evaluation_set(run.config.runtime.dev_set)]
+    result = evaluate(encoder, sets, depth=run.config.recipe.evaluation.depth, retrieval=retrieval(run.config))
+    return {f"dev/{name}": value for name, value in headline(result).items()}
+
+
+def retrieval(config: RunConfig, folder: Path | None = None) -> Retrieval:
+    """Return how documents are split, kept and searched; with the folder of an evaluation, large sets lie there."""
+    recipe = config.recipe.evaluation
+    return Retrieval(
+        window=recipe.window,
+        stride=recipe.stride,
+        index=recipe.index,
+        shard_size=config.runtime.shard_size,
+        folder=None if folder is None else folder / EMBEDDINGS,
+    )
+
+
+def headline(result: Evaluation) -> dict[str, float]:
+    """Return the mean of each measure by `dataset/condition/direction/measure`, for trackers."""
+    sums: dict[str, list[float]] = {}
+    for score in result.scores:
+        name = f"{score.dataset}/{score.condition}/{score.direction}/{score.measure}"
+        sums.setdefault(name, []).append(score.value)
+    return {name: sum(values) / len(values) for name, values in sums.items()}
+
+
+def make_scores(run: Run, ranker: RankerName, recorder: Recorder | None = None) -> tuple[Evaluation, Manifest]:
+    """Measure the run's own ranker, or the untouched backbone beside it, or read back the scores that are there."""
+    from ablate.evaluation.scoring import rank_and_score, renamed
+    from ablate.evaluation.storage import read_evaluation, write_evaluation
+
+    identity, store, config = run.identity, run.store, run.config
+    own = ranker == config.recipe.ranker
+    recipe = identity.evaluation if own else identity.untouched
+    label = run.label if own else stage_label(config.runtime.study, ranker)
+    started, meter = now(), Meter(run.device)
+    with store.making("evaluation", recipe) as folder:
+        if folder is not None:
+            sets = [run.evaluation_set(name) for name in config.recipe.evaluation.sets]
+            official = isinstance(config.recipe.evaluation.source, MtebSource)
+            opened = open_ranker(run, ranker, folder)
+            if official and isinstance(opened, Dense):
+                from ablate.evaluation.official import with_template
+
+                sets = with_template(cast("ProbedEncoder", opened.encoder), sets)
+            result = rank_and_score(opened, sets, depth=config.recipe.evaluation.depth)
+            if official:
+                from ablate.evaluation.official import cross_check
+
+                result = cross_check(sets, result)
+            found = run.findings if ranker == "trained" else tuple(checking.of_run((), {}, sets))
+            result = dataclasses.replace(result, warnings=(*found, *result.warnings))
+            files = write_evaluation(folder, result)
+            if not config.runtime.keep_embeddings:
+                shutil.rmtree(folder / EMBEDDINGS, ignore_errors=True)
+            counts = {"scores": len(result.scores), "candidates": result.candidates}
+            if recorder is not None:
+                recorder.tracker.summary(headline(result))
+                recorder.tracker.table("scores", ["name", "mean"], [list(item) for item in headline(result).items()])
+            store.complete(
+                "evaluation",
+                recipe,
+                files=files,
+                parents=(identity.train_id,) if ranker == "trained" else (),
+                seed=config.seed,
+                label=label,
+                counts=counts if not result.provenance else {**counts, "provenance": result.provenance},
+                hardware=run.hardware,
+                cost=meter.cost(),
+                started=started,
+                declared=run.declared,
+            )
+    names = _names_here(run, _found(run, "evaluation", recipe))
+    store.add_label("evaluation", digest(recipe), label, names)
+    manifest = _found(run, "evaluation", recipe)
+    return renamed(read_evaluation(store.whole(manifest)), names), manifest
+
+
+def _names_here(run: Run, manifest: Manifest) -> dict[str, str]:
+    """Return data set as it is recorded -> its name in this command, where folders of other names hold the same."""
+    recipe = run.config.recipe
+    if not isinstance(recipe.evaluation.source or recipe.source, (BeirSource, RulesSource)):
+        return {}
+    found: dict[str, str] = {}
+    for name in recipe.evaluation.sets:
+        here = run.evaluation_set(name).name
+        recorded = [one for one in manifest.counts["candidates"] if one.rpartition("/")[2] == name]
+        found |= {one: here for one in recorded if one != here}
+    return found
+
+
+def open_ranker(run: Run, ranker: RankerName, folder: Path) -> Ranker:
+    """Return what ranks the documents, a model with its weights loaded; vectors of large sets lie in the folder."""
+    if ranker not in ("trained", "untouched"):
+        return plain_ranker(ranker, run.config.seed)
+    encoder = (trained(run) if ranker == "trained" else run.untrained()).to(run.device)
+    encoder.batch_size = run.config.recipe.evaluation.batch_size
+    return Dense(encoder, retrieval(run.config, folder))
+
+
+def whole_run_lock(run: Run) -> Lock:
+    """Return the lock that keeps two processes from working on one run."""
+    return run.store.lock(f"run-{run.identity.train_id}")

@@ -1,0 +1,303 @@
+"""From rankings to per-query scores: every judged query has a score under every condition."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from ablate.evaluation import measures
+from ablate.evaluation.candidates import candidate_digest, check_lists, check_ranked
+from ablate.evaluation.measures import MeasureResult, Opposite
+from ablate.evaluation.rankers import Dense, Ranker
+from ablate.evaluation.summary import INSTRUCTED, NDCG, PAIRS, QUERY_MEASURES, ROBUSTNESS, Evaluation, by_measure
+from ablate.records import CONDITIONS, EvaluationQuery, EvaluationSet, QueryScore, UserError
+from ablate.retrieval.rankings import Ranking, by_query
+from ablate.retrieval.vectors import Encoder, Retrieval
+
+
+def evaluate(
+    encoder: Encoder, sets: Iterable[EvaluationSet], *, depth: int, retrieval: Retrieval | None = None
+) -> Evaluation:
+    """Rank every query of every set over all of its documents by an encoder's vectors; see `rank_and_score`.
+
+    `retrieval` says how documents are split, kept and searched (None: one passage each, in memory, exactly).
+    """
+    return rank_and_score(Dense(encoder, retrieval), sets, depth=depth)
+
+
+def rank_and_score(ranker: Ranker, sets: Iterable[EvaluationSet], *, depth: int) -> Evaluation:
+    """Rank every query of every set over all of its documents and return rankings and scores.
+
+    `depth` is the length of the rankings. Raises UserError for a set that contradicts itself and for scores that are
+    no numbers.
+    """
+    parts: list[Evaluation] = []
+    for one in sets:
+        _check(one)
+        if any(one.name in part.candidates for part in parts):
+            raise UserError(f"evaluation set {one.name!r} is there twice; give each set its own name")
+        ranked = ranker(one, depth)
+        part, name = score_set(one, ranked.rankings, depth=depth), one.name
+        parts.append(
+            dataclasses.replace(
+                part,
+                listed={name: {**part.listed[name], **ranked.listed}},
+                counts={name: {**part.counts[name], **ranked.counts}},
+                warnings=(*part.warnings, *(f"{name}: {warning}" for warning in ranked.warnings)),
+            )
+        )
+    return join(parts)
+
+
+def join(parts: Sequence[Evaluation]) -> Evaluation:
+    """Return the evaluations of several sets, each with its own name, as one."""
+    return Evaluation(
+        tuple(score for part in parts for score in part.scores),
+        {key: rankings for part in parts for key, rankings in part.rankings.items()},
+        {name: reasons for part in parts for name, reasons in part.listed.items()},
+        tuple(warning for part in parts for warning in part.warnings),
+        {name: digest for part in parts for name, digest in part.candidates.items()},
+        {name: counts for part in parts for name, counts in part.counts.items()},
+        {name: directions for part in parts for name, directions in part.opposites.items()},
+        {name: judged for part in parts for name, judged in part.sets.items()},
+        {name: notes for part in parts for name, notes in part.provenance.items()},
+    )
+
+
+def renamed(evaluation: Evaluation, names: Mapping[str, str]) -> Evaluation:
+    """Return an evaluation whose data sets have other names: recorded -> new; what is not named there keeps its own."""
+    if not names:
+        return evaluation
+
+    def called(name: str) -> str:
+        return names.get(name, name)
+
+    def told(warning: str) -> str:
+        name, colon, words = warning.partition(": ")
+        return f"{called(name)}{colon}{words}"
+
+    return Evaluation(
+        tuple(score._replace(dataset=called(score.dataset)) for score in evaluation.scores),
+        {(called(name), condition): found for (name, condition), found in evaluation.rankings.items()},
+        {called(name): reasons for name, reasons in evaluation.listed.items()},
+        tuple(map(told, evaluation.warnings)),
+        {called(name): found for name, found in evaluation.candidates.items()},
+        {called(name): counts for name, counts in evaluation.counts.items()},
+        {called(name): directions for name, directions in evaluation.opposites.items()},
+        {called(name): dataclasses.replace(one, name=called(name)) for name, one in evaluation.sets.items()},
+        {called(name): notes for name, notes in evaluation.provenance.items()},
+    )
+
+
+def _without(ranking: Ranking, doc_id: str) -> Ranking:
+    """Return the ranking without one document."""
+    if doc_id not in ranking.doc_ids:
+        return ranking
+    place = ranking.doc_ids.index(doc_id)
+    scores = np.delete(ranking.scores, place)
+    scores.setflags(write=False)
+    return Ranking(ranking.query_id, ranking.doc_ids[:place] + ranking.doc_ids[place + 1 :], scores)
+
+
+def score_set(one: EvaluationSet, rankings: Iterable[Ranking], *, depth: int | None = None) -> Evaluation:
+    """Return every score of one set from its rankings, for example from those read back from files; needs no model.
+
+    A query's own document is left out of its ranking first (`EvaluationSet.own_documents`).
+    Raises UserError for a set that contradicts itself, and for a ranking that holds a document outside of the query's
+    candidates. Gaps follow `ablate.evaluation.measures` and are listed.
+    """
+    _check(one)
+    found = by_query(rankings)
+    check_ranked(one, found)
+    own = one.own_documents
+    found = {q: _without(ranking, own[q]) if q in own else ranking for q, ranking in found.items()}
+    conditions = {c: [q for q in one.queries if q.condition == c] for c in CONDITIONS}
+    known = {query.query_id: query for query in one.queries}
+    log = _Log(one.name)
+    log.warnings += [f"{one.name}: {remark}" for remark in one.remarks]
+    for queries in conditions.values():
+        posed = {query.query_id for query in queries}
+        qrels = {q: grades for q, grades in one.qrels.items() if q in posed}
+        names = tuple(dict.fromkeys((*QUERY_MEASURES, *one.measures)))
+        results = measures.query_measures(names, qrels, {q: r for q, r in found.items() if q in posed})
+        for query in queries:
+            for name, result in results.items():
+                if query.query_id in result.per_unit:
+                    log.add(query.condition, query.direction, query.query_id, name, result.per_unit[query.query_id])
+        log.note(results[NDCG])
+    log.mention("ranked query that is not in the set", [q for q in found if q not in known])
+    _score_changes(one, conditions["original"], found, log)
+    groups = {query.query_id: query.base_id for query in one.queries if query.condition != "plain"}
+    robust = measures.robustness(10, one.qrels, found, groups)
+    for base_id, value in robust.per_unit.items():
+        log.add(INSTRUCTED, "all", base_id, ROBUSTNESS, value)
+    alone = robust.listed.get(measures.ALONE, ())
+    log.mention(f"{ROBUSTNESS}: {measures.ALONE}", alone)
+    if alone and robust.per_unit:
+        log.warnings.append(
+            f"{one.name}: {ROBUSTNESS} leaves out {len(alone):,} of {len(alone) + len(robust.per_unit):,} groups, in "
+            "which one query is judged"
+        )
+    directions = _score_pairs(one, known, found, log)
+    doc_ids = sorted(passage.doc_id for passage in one.documents)
+    present = set(doc_ids)
+    absent = {doc_id: None for grades in one.qrels.values() for doc_id, g in grades.items() if g > 0}
+    log.mention("relevant document outside of the set", [doc_id for doc_id in absent if doc_id not in present])
+    longest = len(doc_ids) if one.candidates is None else max(map(len, one.candidates.values()))
+    if depth is not None and depth < min(1000, longest):
+        log.warnings.append(f"{one.name}: rankings of depth {depth} are shorter than the cut-off of AP@1000")
+    log.counts |= {"documents": len(doc_ids), "queries": len(known), "groups": len(robust.per_unit)}
+    if one.candidates is not None:
+        log.counts["candidates"] = sum(map(len, one.candidates.values()))
+    kept: dict[tuple[str, str], list[Ranking]] = {
+        (one.name, c): [found[q.query_id] for q in qs if q.query_id in found] for c, qs in conditions.items() if qs
+    }
+    listed = {reason: tuple(ids) for reason, ids in log.listed.items()}
+    scores = tuple(log.scores)
+    if not scores:
+        raise UserError(
+            f"{one.name}: nothing could be measured: none of the {len(known):,} queries has judgments; give some, or "
+            f"name another set"
+        )
+    by_measure(scores)  # refuses a unit that is there twice
+    return Evaluation(
+        scores,
+        kept,
+        {one.name: listed},
+        tuple(log.warnings),
+        {one.name: candidate_digest(one)},
+        {one.name: log.counts},
+        {one.name: directions},
+        {one.name: one},
+        {one.name: dict(one.provenance)} if one.provenance else {},
+    )
+
+
+class _Log:
+    """What is gathered while one set is scored."""
+
+    def __init__(self, dataset: str) -> None:
+        self.dataset = dataset
+        self.scores: list[QueryScore] = []
+        self.listed: dict[str, dict[str, None]] = {}
+        self.warnings: list[str] = []
+        self.counts: dict[str, float] = {}
+
+    def add(self, condition: str, direction: str, unit_id: str, measure: str, value: float) -> None:
+        self.scores.append(QueryScore(self.dataset, condition, direction, unit_id, measure, value))
+
+    def mention(self, reason: str, ids: Iterable[str]) -> None:
+        for one in ids:
+            self.listed.setdefault(reason, {})[one] = None
+
+    def note(self, result: MeasureResult, prefix: str = "") -> None:
+        for reason, units in result.listed.items():
+            self.mention(prefix + reason, units)
+        self.warnings += [f"{self.dataset}: {prefix}{warning}" for warning in result.warnings]
+
+
+def _score_changes(
+    one: EvaluationSet, originals: Sequence[EvaluationQuery], found: Mapping[str, Ranking], log: _Log
+) -> None:
+    """Score p-MRR of each (condition, direction): the original ranking of a base query against the changed one."""
+    original_of: dict[str, str] = {}
+    if not any(query.condition in ("changed", "reversed") for query in one.queries):
+        return
+    for query in originals:
+        if query.base_id in original_of:
+            raise UserError(f"{one.name}: base query {query.base_id!r} has two original queries; p-MRR needs one")
+        original_of[query.base_id] = query.query_id
+    before = {base: found[query_id] for base, query_id in original_of.items() if query_id in found}
+    kinds: dict[tuple[str, str], list[EvaluationQuery]] = {}
+    for query in one.queries:
+        if query.condition in ("changed", "reversed"):
+            kinds.setdefault((query.condition, query.direction), []).append(query)
+    for (condition, direction), queries in kinds.items():
+        if len({query.base_id for query in queries}) < len(queries):
+            raise UserError(
+                f"{one.name}: a base query has two {condition} queries of direction {direction!r}; give "
+                "each its own direction"
+            )
+        lost = {query.base_id: one.changed_documents.get(query.query_id, ()) for query in queries}
+        after = {query.base_id: found[query.query_id] for query in queries if query.query_id in found}
+        result = measures.p_mrr(lost, before, after)
+        for base_id, value in result.per_unit.items():
+            log.add(condition, direction, base_id, measures.P_MRR, value)
+        log.note(result, f"p-MRR {direction}: ")
+
+
+def _score_pairs(
+    one: EvaluationSet, known: Mapping[str, EvaluationQuery], found: Mapping[str, Ranking], log: _Log
+) -> tuple[tuple[str, str], ...]:
+    opposites = [
+        Opposite(
+            first,
+            second,
+            known[first].base_id,
+            known[first].direction,
+            known[second].direction,
+            None if one.pairs is None else one.pairs.get((first, second), ()),
+        )
+        for first, second in one.opposites
+    ]
+    result = measures.pairwise(opposites, one.qrels, found)
+    both = (result.accuracy, result.satisfying_over_violating)
+    rows = [("both", part) for part in both] + list(result.one_sided.items())
+    for direction, part in rows:
+        for base_id, value in part.per_unit.items():
+            log.add(PAIRS, direction, base_id, part.name, value)
+    log.note(result.accuracy)
+    if opposites:
+        log.counts |= {"pairs": result.num_pairs, "decisions by a tie": result.num_tied}
+        log.counts["decisions with neither document ranked"] = result.num_undecided
+        if result.num_undecided:
+            log.warnings.append(
+                f"{one.name}: {result.num_undecided} of {2 * result.num_pairs} pair decisions have neither document in "
+                "the ranking and count as wrong, so chance is lower; deeper rankings decide them"
+            )
+        if result.accuracy_over_pairs is not None:
+            log.counts["pairwise accuracy over pairs"] = result.accuracy_over_pairs
+    return tuple(dict.fromkeys((opposite.first_direction, opposite.second_direction) for opposite in opposites))
+
+
+def _check(one: EvaluationSet) -> None:
+    """Refuse a set that contradicts itself."""
+    ids = [query.query_id for query in one.queries]
+    known = {query.query_id: query for query in one.queries}
+    if len(known) < len(ids):
+        twice = next(query_id for query_id in ids if ids.count(query_id) > 1)
+        raise UserError(f"evaluation set {one.name!r}: query {twice!r} is there twice; query ids must be unique")
+    if not one.queries or not one.documents:
+        raise UserError(
+            f"evaluation set {one.name!r} has {len(ids)} queries and {len(one.documents)} documents; "
+            "it needs at least one of each"
+        )
+    distinct = {passage.doc_id for passage in one.documents}
+    if len(distinct) < len(one.documents):
+        doc_ids = sorted(passage.doc_id for passage in one.documents)
+        twice = next(left for left, right in zip(doc_ids, doc_ids[1:], strict=False) if left == right)
+        raise UserError(f"evaluation set {one.name!r}: document {twice!r} is there twice; document ids must be unique")
+    for query in one.queries:
+        if query.condition not in CONDITIONS:
+            raise UserError(
+                f"evaluation set {one.name!r}: query {query.query_id!r} has condition {query.condition!r}; "
+                f"allowed are {', '.join(CONDITIONS)}"
+            )
+    used = {"judgments": list(one.qrels), "changed documents": list(one.changed_documents)}
+    used["an opposite"] = [query_id for opposite in one.opposites for query_id in opposite]
+    for what, query_ids in used.items():
+        for query_id in query_ids:
+            if query_id not in known:
+                raise UserError(
+                    f"evaluation set {one.name!r}: query {query_id!r} has {what} but is not among the "
+                    "queries; add the query or drop the entry"
+                )
+    check_lists(one)
+    for first, second in one.opposites:
+        if known[first].base_id != known[second].base_id:
+            raise UserError(
+                f"evaluation set {one.name!r}: {first!r} and {second!r} are opposites of different base "
+                "queries; opposites share their base query"
+            )

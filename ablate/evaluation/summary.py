@@ -1,0 +1,274 @@
+"""What an evaluation gives, its means with a verdict on every p-MRR, and a trained model beside its untouched backbone.
+
+p-MRR alone cannot tell a model that follows an instruction from one that loses every document under it, so each p-MRR
+stands beside nDCG@10 under the original and under the changed instruction, for every direction by itself.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from ablate.evaluation import measures
+from ablate.records import CONDITIONS, EvaluationSet, QueryScore, UserError
+from ablate.retrieval.rankings import Ranking
+
+NDCG = "nDCG@10"
+QUERY_MEASURES = (NDCG, "RR@10", "AP@1000")
+ROBUSTNESS = "Robustness@10"
+INSTRUCTED = "instructed"
+"""Condition of Robustness@10: all queries with an instruction; its direction is `all`."""
+PAIRS = "pairs"
+"""Condition of the pairwise measures; `both` is the direction of those that need both queries of a pair."""
+CHANCE = {measures.PAIRWISE_ACCURACY: 0.25, measures.SATISFYING_OVER_VIOLATING: 0.5, measures.ONE_SIDED_RATE: 0.5}
+Verdict = Literal["", "collapse", "lexical"]
+
+
+class SummaryRow(NamedTuple):
+    """Mean of one measure over the units of one dataset, condition and direction."""
+
+    dataset: str
+    condition: str
+    direction: str
+    measure: str
+    mean: float
+    num_units: int
+    ndcg_original: float | None = None
+    """For p-MRR only: nDCG@10 under the original instruction, original judgments."""
+    ndcg_changed: float | None = None
+    """For p-MRR only: nDCG@10 under this row's instruction and judgments; None when no such query is judged."""
+    verdict: Verdict = ""
+
+
+class TableRow(NamedTuple):
+    """A summary row of a trained model beside that of the untouched one."""
+
+    trained: SummaryRow
+    untouched: SummaryRow
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that one evaluation of one model gives; the rankings suffice to compute new measures."""
+
+    scores: tuple[QueryScore, ...]
+    rankings: dict[tuple[str, str], list[Ranking]]
+    """(dataset, condition) -> rankings of all queries, judged or not."""
+    listed: dict[str, dict[str, tuple[str, ...]]]
+    """dataset -> reason -> ids that a reader must know of."""
+    warnings: tuple[str, ...]
+    candidates: dict[str, str]
+    """dataset -> SHA-256 of the sorted document ids, each followed by a line feed; where every query has its own
+    candidates these follow, sorted: query id, tab, document id, line feed."""
+    counts: dict[str, dict[str, float]]
+    """dataset -> how many documents, queries, pairs, ties, … stand behind the scores."""
+    opposites: dict[str, tuple[tuple[str, str], ...]]
+    """dataset -> pairs of directions whose instructions are each other's complement."""
+    sets: dict[str, EvaluationSet] = field(default_factory=dict, compare=False, repr=False)
+    """dataset -> what it was scored by; empty when read back without it."""
+    provenance: dict[str, dict[str, str]] = field(default_factory=dict)
+    """dataset -> where its data is from and how it was posed; only for sets that say so."""
+
+    def summary(self, reference: Evaluation | None = None, *, margin: float = 0.0) -> list[SummaryRow]:
+        """Return the means over judged units, with a verdict on every p-MRR.
+
+        `collapse`: p-MRR is positive and nDCG@10 under the changed instruction lies below that of `reference` (the
+        untouched backbone) by more than `margin`; without one nothing is called a collapse. `lexical`: p-MRR is
+        negative in both of two opposite directions. Both must be more than chance among the units: the 95 % t interval
+        of the paired differences, or of p-MRR, lies there as a whole, so that one unit alone is called nothing.
+        """
+        units = by_measure(self.scores)
+        means = {key: _mean(values.values()) for key, values in units.items()}
+        others = {} if reference is None else by_measure(reference.scores)
+        falls = {(key[0], key[2]) for key, u in units.items() if key[3] == measures.P_MRR and _below(u.values())}
+        rows: list[SummaryRow] = []
+        for (dataset, condition, direction, measure), mean in means.items():
+            num_units = len(units[dataset, condition, direction, measure])
+            row = SummaryRow(dataset, condition, direction, measure, mean, num_units)
+            if measure == measures.P_MRR:
+                parts = [u for key, u in units.items() if key[:2] == (dataset, "original") and key[3] == NDCG]
+                original = [value for part in parts for value in part.values()]
+                changed_key = (dataset, condition, direction, NDCG)
+                after, before = units.get(changed_key, {}), others.get(changed_key, {})
+                verdict: Verdict = ""
+                if mean > 0 and _below([after[unit] - before[unit] for unit in after if unit in before], -margin):
+                    verdict = "collapse"
+                twins = [b if a == direction else a for a, b in self.opposites.get(dataset, ()) if direction in (a, b)]
+                if (dataset, direction) in falls and any((dataset, twin) in falls for twin in twins):
+                    verdict = "lexical"
+                before_change = _mean(original) if original else None
+                row = row._replace(ndcg_original=before_change, ndcg_changed=means.get(changed_key), verdict=verdict)
+            rows.append(row)
+        return rows
+
+
+def _mean(values: Collection[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _below(values: Iterable[float], bound: float = 0.0) -> bool:
+    """Return whether the mean over units is below a bound by more than chance: its whole 95 % t interval is."""
+    found = measures.mean_interval(list(values))
+    return found is not None and found[1] < bound
+
+
+Key = tuple[str, str, str, str]
+"""Dataset, condition, direction, measure."""
+
+
+def by_measure(scores: Iterable[QueryScore]) -> dict[Key, dict[str, float]]:
+    found: dict[Key, dict[str, float]] = {}
+    for score in scores:
+        key = (score.dataset, score.condition, score.direction, score.measure)
+        units = found.setdefault(key, {})
+        if score.unit_id in units:
+            raise UserError(
+                f"{score.dataset}: {score.measure} of unit {score.unit_id!r} ({score.condition}, {score.direction!r}) "
+                "is there twice; give each query of a base query its own direction"
+            )
+        units[score.unit_id] = score.value
+    return found
+
+
+def compare(trained: Evaluation, untouched: Evaluation, *, margin: float = 0.0) -> list[TableRow]:
+    """Return the summary of a trained model beside that of its untouched backbone.
+
+    Raises UserError when the two did not rank the same documents or do not have the same judged units.
+    """
+    if trained.candidates != untouched.candidates:
+        names = sorted(trained.candidates.keys() | untouched.candidates.keys())
+        name = next(n for n in names if trained.candidates.get(n) != untouched.candidates.get(n))
+        raise UserError(f"dataset {name!r}: the two evaluations ranked different documents; evaluate both on one set")
+    ours, theirs = by_measure(trained.scores), by_measure(untouched.scores)
+    for key in ours.keys() | theirs.keys():
+        if ours.get(key, {}).keys() != theirs.get(key, {}).keys():
+            raise UserError(
+                f"dataset {key[0]!r}: {key[3]} under {key[1]} {key[2]!r} has other units in the two "
+                "evaluations; score both with the same judgments"
+            )
+    before = {row[:4]: row for row in untouched.summary()}
+    return [TableRow(row, before[row[:4]]) for row in trained.summary(untouched, margin=margin)]
+
+
+_LABEL, _COUNT, _CELL = 27, 6, 10
+
+
+def format_table(rows: Sequence[TableRow]) -> str:
+    """Return the comparison as plain text of at most 110 columns, one block per dataset.
+
+    Every p-MRR (times 100) stands beside nDCG@10 under the original and under its own instruction; what its verdict
+    means is said in words below. A dash: no judged unit.
+    """
+    blocks: list[str] = []
+    for dataset in dict.fromkeys(row.trained.dataset for row in rows):
+        mine = [row for row in rows if row.trained.dataset == dataset]
+        lines = [dataset, *_condition_lines(mine), *_extra_lines(mine), *_change_lines(mine), *_other_lines(mine)]
+        blocks.append("\n".join(line.rstrip() for line in lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+def format_summary(rows: Sequence[SummaryRow]) -> str:
+    """Return the means of one system as plain text, one block per dataset: a condition a row, p-MRR times 100.
+
+    A dash: no judged unit.
+    """
+    columns = [*QUERY_MEASURES, measures.P_MRR]
+    blocks: list[str] = []
+    for dataset in dict.fromkeys(row.dataset for row in rows):
+        found: dict[tuple[str, str], dict[str, SummaryRow]] = {}
+        others: list[str] = []
+        for row in (row for row in rows if row.dataset == dataset):
+            if row.measure in columns:
+                found.setdefault((row.condition, row.direction), {})[row.measure] = row
+            else:
+                label = row.measure if row.direction in ("all", "both") else f"{row.measure}: {row.direction}"
+                others.append(_line(label, row.num_units, [_number(row.mean)]))
+        lines = [dataset, _line("condition", "n", [*map(measures.mean_name, QUERY_MEASURES), "p-MRRx100"])]
+        for (condition, direction), by_measure in found.items():
+            label = condition if direction in ("", condition) else f"{condition}: {direction}"
+            cells = [_number(by_measure[name].mean if name in by_measure else None) for name in QUERY_MEASURES]
+            change = by_measure.get(measures.P_MRR)
+            cells.append("-" if change is None else f"{100 * change.mean:+.1f}")
+            lines.append(_line(label, next(iter(by_measure.values())).num_units, cells))
+        blocks.append("\n".join([*lines, *([""] if others else []), *others]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _line(label: str, count: str | int, cells: Iterable[str], verdict: str = "") -> str:
+    end = f"  {verdict}" if verdict else ""
+    return f"  {label:<{_LABEL}}{count:>{_COUNT}}" + "".join(f"{cell:>{_CELL}}" for cell in cells) + end
+
+
+def _head(label: str, groups: Sequence[str], last: Sequence[str] = ()) -> list[str]:
+    first = "".join(f"{group:>{2 * _CELL}}" for group in groups)
+    return [
+        f"  {label:<{_LABEL}}{'n':>{_COUNT}}{first}",
+        _line("", "", [*(["trained", "untouched"] * len(groups)), *last]),
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _condition_lines(rows: Sequence[TableRow]) -> list[str]:
+    found: dict[tuple[str, str], dict[str, TableRow]] = {}
+    for row in rows:
+        if row.trained.measure in QUERY_MEASURES:
+            found.setdefault((row.trained.condition, row.trained.direction), {})[row.trained.measure] = row
+    lines = _head("condition", [measures.mean_name(name) for name in QUERY_MEASURES]) if found else []
+    for (condition, direction), by_measure in found.items():
+        label = condition if direction in ("", condition) else f"{condition}: {direction}"
+        cells = [(by_measure[name].trained.mean, by_measure[name].untouched.mean) for name in QUERY_MEASURES]
+        count = by_measure[NDCG].trained.num_units
+        lines.append(_line(label, count, [_number(value) for pair in cells for value in pair]))
+    return lines
+
+
+def _extra_lines(rows: Sequence[TableRow]) -> list[str]:
+    """Return the lines of measures per query that only some sets report."""
+    usual = (*QUERY_MEASURES, measures.P_MRR, ROBUSTNESS)
+    found = [row for row in rows if row.trained.measure not in usual and row.trained.condition in CONDITIONS]
+    lines = ["", *_head("further measures", [""])] if found else []
+    for ours, theirs in found:
+        label = f"{measures.mean_name(ours.measure)}: {ours.direction or ours.condition}"
+        lines.append(_line(label, ours.num_units, [_number(ours.mean), _number(theirs.mean)]))
+    return lines
+
+
+def _change_lines(rows: Sequence[TableRow]) -> list[str]:
+    found = [row for row in rows if row.trained.measure == measures.P_MRR]
+    lines = ["", *_head("p-MRR x 100", ["p-MRR", "nDCG@10 original", f"{NDCG} here"])] if found else []
+    words: list[str] = []
+    for ours, theirs in found:
+        cells = [f"{100 * ours.mean:+.1f}", f"{100 * theirs.mean:+.1f}"]
+        cells += [_number(row.ndcg_original) for row in (ours, theirs)]
+        cells += [_number(row.ndcg_changed) for row in (ours, theirs)]
+        lines.append(_line(f"{ours.condition}: {ours.direction}", ours.num_units, cells, ours.verdict.upper()))
+        if ours.verdict == "collapse":
+            words.append(
+                f"COLLAPSE, {ours.direction}: p-MRR is positive ({cells[0]}), but nDCG@10 under this instruction is "
+                f"{cells[4]}, below the untouched {cells[5]} by more than chance (95 % interval over queries): "
+                "documents are lost, the instruction is not followed."
+            )
+        for row, who in ((ours, "trained"), (theirs, "untouched")):
+            if row.verdict == "lexical":
+                words.append(
+                    f"LEXICAL, {row.direction} ({who}): p-MRR is negative here and under the opposite instruction, by "
+                    "more than chance: the words of the instruction lift the same documents whatever it asks for."
+                )
+    wrapped = [textwrap.fill(text, 106, initial_indent="  ", subsequent_indent="    ") for text in words]
+    return [*lines, *wrapped]
+
+
+def _other_lines(rows: Sequence[TableRow]) -> list[str]:
+    found = [row for row in rows if row.trained.measure == ROBUSTNESS or row.trained.condition == PAIRS]
+    lines = ["", *_head("over instructions", [""], ["chance"])] if found else []
+    for ours, theirs in found:
+        label = f"{ours.measure}: {ours.direction}" if ours.measure == measures.ONE_SIDED_RATE else ours.measure
+        chance = CHANCE.get(ours.measure)
+        lines.append(_line(label, ours.num_units, [_number(ours.mean), _number(theirs.mean), _number(chance)]))
+    return lines

@@ -1,0 +1,1 @@
+"""What an experiment is: its values, how they are built, and the ids that follow from them."""

@@ -1,0 +1,339 @@
+"""The one place for the data mix: the factors, the pure function of each, and their order.
+
+A factor is a field of `Factors` (its default is the no-op, for ever), a stage function, and one line in `STAGES`.
+Command-line key, strict schema, ids, data card, tags, tables and the parametrised tests iterate over the fields.
+
+A stage maps drafts to drafts. A draft is a training group in the making beside the source row it came from. Every
+choice in a stage is a keyed draw on the row's id, so switching one factor on changes no draw of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from itertools import cycle, groupby, islice
+from typing import Annotated, Literal, NamedTuple
+
+from ablate.randomness import choose, uniform
+from ablate.recipe.wordings import GENERIC_INSTRUCTIONS
+from ablate.records import SourceRow, TrainingGroup, UserError
+
+
+class Range(NamedTuple):
+    """Closed interval of allowed values, attached to a type with `Annotated` and checked by `recipe.build`."""
+
+    low: float
+    high: float
+
+
+Share = Annotated[float, Range(0.0, 1.0)]
+"""A share of rows, from 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factors:
+    """The data mix as levels; all defaults together are the arm `query_only`."""
+
+    instructed: Share = 0.0
+    """Share of base rows that carry their own instruction. Off: bare queries. On (1): each query is posed with the
+    instruction that its passages were labelled under (Promptriever, arXiv 2409.11136, "w/Instructions")."""
+
+    instruction_text: Literal["own", "repeat_query", "generic", "swapped"] = "own"
+    """What stands in the place of the instruction. Off (own): the row's instruction. On: the query repeated to the
+    length of the instruction (length control), one of a list of task descriptions (control for having any), or the
+    instruction of another query (vocabulary control): the three controls of Promptriever, table 6."""
+
+    instruction_negatives: Annotated[int, Range(0, 64)] = 0
+    """Number of hard negatives of an instructed group that are replaced by passages which answer the query and break
+    the instruction. Off: hard negatives only. On: the group keeps its size (Promptriever, section 3.1)."""
+
+    instruction_negative_share: Share = 1.0
+    """Share of instructed rows that get instruction negatives. Off (1): all of them. On: the others keep their hard
+    negatives and get no reversed twin."""
+
+    reversed_views: Share = 0.0
+    """Share of instructed base rows that are followed by their polarity-reversed twin: the complementary instruction,
+    the same two passages, labels swapped. Off: no twins. On (1): under an equal budget in groups, half of the rows
+    make room for the twins of the other half (Dual-View, arXiv 2604.18845, "Ins-DV")."""
+
+    twin_polarity: Literal["right", "random", "paraphrase"] = "right"
+    """How a twin is labelled. Off (right): labels swapped, as the complement demands. On: swapped by a coin (keeps
+    pairs and texts, kills the signal), or a paraphrase of the instruction with the labels of the original (keeps the
+    diversity of wordings, has no reversal): two placebos that a referee of Dual-View would ask for."""
+
+    label_noise: Share = 0.0
+    """Share of reversed twins whose labels are wrong (not swapped). Off: none. On: the dose in a dose-response study;
+    at .5 a twin says nothing about polarity."""
+
+    plain_twins: Share = 0.0
+    """Share of instructed base rows that are followed by their plain counterpart: bare query, hard negatives. Off:
+    none. On (1): Promptriever's "Joint", Dual-View's "All-orig"."""
+
+    twins: Literal["substitute", "add"] = "substitute"
+    """How twins count against the budget. Off (substitute): like any row, so they displace base queries. On (add):
+    not at all, so they come on top: what unmatched volume buys."""
+
+
+class Draft(NamedTuple):
+    """A training group in the making, beside the source row that it comes from."""
+
+    row: SourceRow
+    group: TrainingGroup
+    is_twin: bool = False
+    """Whether a factor made this group beside another one of the same row."""
+    is_counted: bool = True
+    """Whether the budget counts it."""
+
+
+Stage = Callable[[Iterable[Draft], Factors, int], Iterator[Draft]]
+
+
+class StageSpec(NamedTuple):
+    """One factor's place in the order: its stage, what it needs, and the row fields it reads."""
+
+    factor: str
+    apply: Stage
+    needs: tuple[tuple[str, ...], ...] = ()
+    """Of each of these alternatives one factor must be on."""
+    reads: tuple[str, ...] = ()
+    """Fields of the source row that must not be empty when the factor is on."""
+
+
+def first_draft(row: SourceRow, negatives_per_group: int) -> Draft:
+    """Return the plain group of a row, with at most `negatives_per_group` hard negatives."""
+    group = TrainingGroup(
+        group_id=f"{row.row_id}/plain",
+        query_id=row.query_id,
+        query=row.query,
+        instruction="",
+        view="plain",
+        positives=row.positives[:1],
+        hard_negatives=row.hard_negatives[:negatives_per_group],
+        instruction_negatives=(),
+        answers=row.answers,
+    )
+    return Draft(row, group)
+
+
+def with_instruction(drafts: Iterable[Draft], factors: Factors, seed: int) -> Iterator[Draft]:
+    """Give a share of the rows their own instruction."""
+    for draft in drafts:
+        row = draft.row
+        if uniform(seed, "instructed", row.row_id) < factors.instructed:
+            group = replace(
+                draft.group, group_id=f"{row.row_id}/original", instruction=row.instruction, view="original"
+            )
+            draft = draft._replace(group=group)
+        yield draft
+
+
+def with_instruction_text(drafts: Iterable[Draft], factors: Factors, seed: int) -> Iterator[Draft]:
+    """Put another text in the place of the instructions."""
+    if factors.instruction_text == "swapped":
+        yield from _swapped(drafts)
+        return
+    for draft in drafts:
+        if draft.group.view == "original":
+            if factors.instruction_text == "generic":
+                text = choose(GENERIC_INSTRUCTIONS, seed, "instruction_text", draft.row.row_id)
+            else:
+                text = " ".join(islice(cycle(draft.row.query.split()), len(draft.row.instruction.split())))
+            draft = draft._replace(group=replace(draft.group, instruction=text))
+        yield draft
+
+
+def _swapped(drafts: Iterable[Draft]) -> Iterator[Draft]:
+    """Give the instructed rows of each query the instructions of the next query; those of the last query the first's.
+
+    Raises UserError when there is only one query, because no other instruction is there to give.
+    """
+    queries = (list(block) for _, block in groupby(drafts, key=lambda draft: draft.row.query_id))
+    first = next(queries, [])
+    here = first
+    for following in queries:
+        yield from _with_instructions_of(following, here)
+        here = following
+    if here is first and any(draft.group.view == "original" for draft in here):
+        raise UserError("factors.instruction_text=swapped needs rows of at least two queries; the source has one")
+    yield from _with_instructions_of(first, here)
+
+
+def _with_instructions_of(givers: list[Draft], takers: list[Draft]) -> Iterator[Draft]:
+    texts = cycle([draft.row.instruction for draft in givers])
+    for draft in takers:
+        if draft.group.view == "original":
+            draft = draft._replace(group=replace(draft.group, instruction=next(texts)))
+        yield draft
+
+
+def with_instruction_negatives(drafts: Iterable[Draft], factors: Factors, seed: int) -> Iterator[Draft]:
+    """Replace hard negatives of instructed groups by instruction negatives; the group keeps its size."""
+    for draft in drafts:
+        group = draft.group
+        if group.view == "original":
+            chosen = draft.row.instruction_negatives[: factors.instruction_negatives]
+            size = max(len(group.hard_negatives), len(chosen))
+            group = replace(
+                group, instruction_negatives=chosen, hard_negatives=group.hard_negatives[: size - len(chosen)]
+            )
+        yield draft._replace(group=group)
+
+
+def without_some_instruction_negatives(drafts: Iterable[Draft], factors: Factors, seed: int) -> Iterator[Draft]:
+    """Give the rows beyond the share their hard negatives back."""
+    for draft in drafts:
+        group = draft.group
+        drawn = uniform(seed, "instruction_negative_share", draft.row.row_id)
+        if group.instruction_negatives and drawn >= factors.instruction_negative_share:
+            hard = draft.row.hard_negatives[: len(group.negatives)]
+            group = replace(group, instruction_negatives=(), hard_negatives=hard)
+        yield draft._replace(group=group)
+
+
+def with_reversed_views(drafts: Iterable[Draft], factors: Factors, seed: int) -> Iterator[Draft]:
+    """Follow a share of the instructed rows by their polarity-reversed twin."""
+    for draft in drafts:
+        yield draft
+        drawn = uniform(seed, "reversed_views", draft.row.row_id)
+        if draft.group.view == "original" and draft.group.instruction_negatives and drawn < factors.reversed_views:
+            yield Draft(draft.row, reversed_twin(draft.row, draft.group), is_twin=True)
+
+
+def reversed_twin(row: SourceRow, group: TrainingGroup) -> TrainingGroup:
+    """Return the group under the complementary instruction: positive and first instruction negative swap labels.
+
+    Further instruction negatives stay only where the source says that they break the complement too; the places of
+    the others are taken by hard negatives of the row.
+    """
+    positive, partner = group.positives[0], group.instruction_negatives[0]
+    kept = tuple(doc_id for doc_id in group.instruction_negatives[1:] if doc_id in row.still_negative)
+    freed = len(group.instruction_negatives) - 1 - len(kept)
+    hard = row.hard_negatives[: len(group.hard_negatives) + freed]
+    return replace(
+        group,
+        group_id=f"{row.row_id}/reversed",
+        instruction=row.reversed_instruction,
+        view="reversed",
+        positives=(partner,),
+        instruction_negatives=(positive, *kept),
+        hard_negatives=hard,
+    )
+
+
+def with_twin_polarity(drafts: Iterable[Draft], factors: Factors, seed: int) -> Iterator[Draft]:
+    """Relabel reversed twins: by a coin, or as a paraphrase of the original with its labels."""
+    for draft in drafts:
+        if draft.group.view == "reversed":
+            if factors.twin_polarity == "paraphrase":
+                group = replace(
+                    _labels_as_original(draft),
+                    group_id=f"{draft.row.row_id}/paraphrase",
+                    instruction=draft.row.paraphrase,
+                    view="original",
+                )
+                draft = draft._replace(group=group)
+            elif uniform(seed, "twin_polarity", draft.row.row_id) < 0.5:
+                draft = draft._replace(group=_labels_as_original(draft))
+        yield draft
+
+
+def with_label_noise(drafts: Iterable[Draft], factors: Factors, seed: int) -> Iterator[Draft]:
+    """Leave the labels of a share of the reversed twins unswapped."""
+    for draft in drafts:
+        if draft.group.view == "reversed" and uniform(seed, "label_noise", draft.row.row_id) < factors.label_noise:
+            draft = draft._replace(group=_labels_as_original(draft))
+        yield draft
+
+
+def _labels_as_original(twin: Draft) -> TrainingGroup:
+    """Return a twin's group with the labels that its two passages have in the original row."""
+    group, row = twin.group, twin.row
+    partner = row.instruction_negatives[0]
+    return replace(
+        group, positives=row.positives[:1], instruction_negatives=(partner, *group.instruction_negatives[1:])
+    )
+
+
+def with_plain_twins(drafts: Iterable[Draft], factors: Factors, seed: int) -> Iterator[Draft]:
+    """Follow a share of the instructed base rows by their plain counterpart, of the same size."""
+    for draft in drafts:
+        yield draft
+        row, group = draft.row, draft.group
+        drawn = uniform(seed, "plain_twins", row.row_id)
+        if group.view == "original" and not draft.is_twin and drawn < factors.plain_twins:
+            yield Draft(row, first_draft(row, len(group.negatives)).group, is_twin=True)
+
+
+def with_twins_on_top(drafts: Iterable[Draft], factors: Factors, seed: int) -> Iterator[Draft]:
+    """Let the budget pass over all twins."""
+    for draft in drafts:
+        yield draft._replace(is_counted=not draft.is_twin)
+
+
+NEGATIVES = ("instruction", "instruction_negatives")
+
+STAGES: tuple[StageSpec, ...] = (
+    StageSpec("instructed", with_instruction, reads=("instruction",)),
+    StageSpec("instruction_text", with_instruction_text, needs=(("instructed",),)),
+    StageSpec("instruction_negatives", with_instruction_negatives, needs=(("instructed",),), reads=NEGATIVES),
+    StageSpec(
+        "instruction_negative_share", without_some_instruction_negatives, needs=(("instruction_negatives",),)
+    ),
+    StageSpec(
+        "reversed_views",
+        with_reversed_views,
+        needs=(("instructed",), ("instruction_negatives",)),
+        reads=(*NEGATIVES, "reversed_instruction"),
+    ),
+    StageSpec("twin_polarity", with_twin_polarity, needs=(("reversed_views",),)),
+    StageSpec("label_noise", with_label_noise, needs=(("reversed_views",),)),
+    StageSpec("plain_twins", with_plain_twins, needs=(("instructed",),)),
+    StageSpec("twins", with_twins_on_top, needs=(("reversed_views", "plain_twins"),)),
+)
+"""Factors in the order in which they are applied."""
+
+FACTOR_NAMES = tuple(field.name for field in fields(Factors))
+OFF = Factors()
+
+assert tuple(stage.factor for stage in STAGES) == FACTOR_NAMES, "every factor has one stage, in the order of fields"
+
+
+def active(factors: Factors) -> dict[str, object]:
+    """Return the factors that are not at their no-op, by name: what enters the identity of a mix."""
+    return {name: getattr(factors, name) for name in FACTOR_NAMES if getattr(factors, name) != getattr(OFF, name)}
+
+
+def check_coherent(factors: Factors) -> None:
+    """Raise UserError when a factor is on without what it acts upon, or twice for the same thing."""
+    on = active(factors)
+    for stage in STAGES:
+        for needed in stage.needs:
+            if stage.factor in on and not set(needed) & set(on):
+                names = " or ".join(f"factors.{name}" for name in needed)
+                raise UserError(
+                    f"factors.{stage.factor}={on[stage.factor]} acts on rows that {names} makes, and that is off; set "
+                    f"{names} or leave factors.{stage.factor} at {getattr(OFF, stage.factor)}"
+                )
+    if "label_noise" in on and "twin_polarity" in on:
+        raise UserError(
+            f"factors.label_noise={factors.label_noise} and factors.twin_polarity={factors.twin_polarity} both decide "
+            f"the labels of twins; leave one at its default"
+        )
+
+
+def apply_stages(drafts: Iterable[Draft], factors: Factors, seed: int) -> Iterator[Draft]:
+    """Run the drafts through the stages of all active factors, in the order of `STAGES`."""
+    on = active(factors)
+    for stage in STAGES:
+        if stage.factor in on:
+            drafts = stage.apply(drafts, factors, seed)
+    return iter(drafts)
+
+
+def fields_read(factors: Factors) -> tuple[str, ...]:
+    """Return the fields of a source row that the active factors need to be non-empty, in a fixed order."""
+    on = active(factors)
+    names = [name for stage in STAGES if stage.factor in on for name in stage.reads]
+    if factors.twin_polarity == "paraphrase":
+        names.append("paraphrase")
+    return tuple(dict.fromkeys(names))

@@ -1,0 +1,131 @@
+"""The id chain: what a stage is, is the digest of the values and contents that it is made from.
+
+    mix_id   = H(source with its revision, active factors, budget, seed)
+    train_id = H(mix_id, model with its revision, train, seed)
+    eval_id  = H(train_id, evaluation), or H(ranker, evaluation) where nothing is trained
+    arm_id   = H(recipe)                                                    no seed: runs of one arm share it
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ablate.recipe.factors import active
+from ablate.recipe.schema import Label, Location, Recipe
+from ablate.recipe.values import digest, plain, type_hints
+
+
+@dataclass(frozen=True)
+class Revisions:
+    """What the places of a recipe hold: content revisions that stand in ids for paths."""
+
+    source: str
+    model: str
+    miner: str = ""
+    """Of the miner with what it ranks by; empty without one."""
+    evaluation: str = ""
+    """Of the source of the evaluation sets; empty when it is the one that is trained on."""
+    ranker: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Parameters of a ranker that is no model."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The ids of a run, each beside the full value that it is the digest of."""
+
+    mix: dict[str, Any]
+    """Not made, like the training, by a ranker that needs none."""
+    train: dict[str, Any]
+    evaluation: dict[str, Any]
+    """Of the arm's own ranker."""
+    untouched: dict[str, Any]
+    arm: dict[str, Any]
+
+    @property
+    def mix_id(self) -> str:
+        """Id of the training mix."""
+        return digest(self.mix)
+
+    @property
+    def train_id(self) -> str:
+        """Id of the trained model."""
+        return digest(self.train)
+
+    @property
+    def eval_id(self) -> str:
+        """Id of the arm's scores."""
+        return digest(self.evaluation)
+
+    @property
+    def untouched_id(self) -> str:
+        """Id of the scores of the backbone before any training, shared by all arms on the same evaluation."""
+        return digest(self.untouched)
+
+    @property
+    def arm_id(self) -> str:
+        """Id of the recipe without its seed."""
+        return digest(self.arm)
+
+
+def identify(recipe: Recipe, seed: int, revisions: Revisions) -> Identity:
+    """Return the id chain of a run; two spellings of one configuration give the same ids."""
+    source = _by_revision(recipe.source, revisions.source)
+    model = _by_revision(recipe.model, revisions.model)
+    factors, budget = active(recipe.factors), plain(recipe.budget)
+    evaluation = _without_defaults(recipe.evaluation)
+    if recipe.evaluation.source is not None:
+        evaluation["source"] = _by_revision(recipe.evaluation.source, revisions.evaluation)
+    mix = {"stage": "mix", "source": source, "factors": factors, "budget": budget, "seed": seed}
+    if recipe.miner is not None:
+        mix["miner"] = {**plain(recipe.miner), "revision": revisions.miner}
+    if recipe.budget.unit == "tokens":  # counted by the model's tokenizer and template
+        mix["model"] = model
+    train = {"stage": "train", "mix": digest(mix), "model": model, "train": plain(recipe.train), "seed": seed}
+    test_beds = {**evaluation, "source": evaluation["source"] or source}
+    untouched: dict[str, Any] = {"stage": "untouched", "model": model, "evaluation": test_beds}
+    if recipe.model.tiny is not None:  # its weights are drawn, and its vocabulary is that of the training source
+        untouched.update(seed=seed, vocabulary=source)
+    scores: dict[str, Any]
+    arm: dict[str, Any]
+    if recipe.ranker == "trained":
+        scores = {"stage": "evaluation", "train": digest(train), "evaluation": evaluation}
+        arm = {
+            "stage": "arm",
+            "source": source,
+            "miner": plain(recipe.miner),
+            "factors": factors,
+            "budget": budget,
+            "model": model,
+            "train": plain(recipe.train),
+            "evaluation": evaluation,
+        }
+    else:
+        scores = untouched if recipe.ranker == "untouched" else _of_ranker(recipe, seed, revisions, test_beds)
+        arm = {**scores, "stage": "arm", "seed": None, "ranker": recipe.ranker}
+    return Identity(mix=mix, train=train, evaluation=scores, untouched=untouched, arm=arm)
+
+
+def _of_ranker(recipe: Recipe, seed: int, revisions: Revisions, test_beds: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the identity of the scores of a ranker that is no model: it has no batches, and only a coin has a seed."""
+    beds = {name: value for name, value in test_beds.items() if name != "batch_size"}
+    found = {"stage": "ranker", "ranker": {"kind": recipe.ranker, **revisions.ranker}, "evaluation": beds}
+    return {**found, "seed": seed} if recipe.ranker == "random" else found
+
+
+def _without_defaults(part: Any) -> dict[str, Any]:
+    """Return a part of the recipe without the fields that are at their default."""
+    values = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+    defaults = {field.name: field.default for field in dataclasses.fields(part)}
+    return {name: plain(value) for name, value in values.items() if value != defaults[name]}
+
+
+def _by_revision(part: Any, revision: str) -> dict[str, Any]:
+    """Return a part of the recipe without labels and places, and with the revision of the content they point to."""
+    hints = type_hints(type(part))
+    left_out = {name for name, hint in hints.items() if {Location, Label} & {hint, *typing.get_args(hint)}}
+    found = _without_defaults(part)
+    return {name: value for name, value in found.items() if name not in left_out} | {"revision": revision}

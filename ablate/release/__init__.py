@@ -1,0 +1,1 @@
+"""A finished run given away: found, described, exported, made again."""

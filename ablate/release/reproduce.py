@@ -1,0 +1,106 @@
+"""What the shipped configuration says of a recipe: its baseline arm, and the command line that gives it again."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from ablate.cli.overrides import quoted, shell_word
+from ablate.recipe.build import build, build_run
+from ablate.recipe.factors import Factors
+from ablate.recipe.schema import Recipe
+from ablate.recipe.values import flatten, plain
+from ablate.records import UserError
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+def baseline_of(arm: str) -> tuple[str, Factors] | None:
+    """Return name and factors of the arm that a shipped arm is to be compared with, or None for any other name."""
+    path = experiment_of(arm)
+    name = None if path is None else _experiment(path)["runtime"]["baseline"]
+    if name is None:
+        return None
+    return name, build(Factors, _experiment(CONF / "experiment" / f"{name}.yaml").get("factors", {}), "factors")
+
+
+def experiment_of(arm: str) -> Path | None:
+    """Return the file of `conf/experiment/` whose label is this name, or has it with a level filled in."""
+    for path in sorted((CONF / "experiment").glob("*.yaml")):
+        label, dollar, _ = _experiment(path)["runtime"]["label"].partition("${")
+        if arm == label or (dollar and arm.startswith(label)):
+            return path
+    return None
+
+
+def _experiment(path: Path) -> dict[str, Any]:
+    import yaml
+
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return found
+
+
+def command_of(recipe: Recipe, seed: int, arm: str) -> str | None:
+    """Return a command whose recipe is exactly this one, or None when no shipped arm and groups lead to it.
+
+    Composed again from that command, it is compared with the recipe. Local paths are shown as `PATH`: they are the
+    reader's own.
+    """
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    experiment = experiment_of(arm)
+    chosen = [f"+experiment={experiment.stem}"] if experiment else []
+    name = recipe.model.name
+    chosen.append(f"model={name if (CONF / 'model' / f'{name}.yaml').is_file() else 'local'}")
+    chosen.append(f"source={_choice('source', plain(recipe.source))}")
+    if recipe.miner is not None:
+        chosen.append(f"+miner={_choice('miner', plain(recipe.miner))}")
+    if recipe.evaluation.source is not None:
+        chosen.append(f"+evaluation_source={_choice('evaluation_source', plain(recipe.evaluation.source))}")
+    wanted = plain(recipe)
+    try:
+        values = _compose(chosen)
+        known = flatten({name: values.get(name) for name in wanted})
+        changed = {
+            k: v for k, v in flatten(wanted).items() if (k not in known or known[k] != v) and k != "source.rules"
+        }
+        overrides = [quoted(key, value) for key, value in changed.items()]
+        if build_run(_compose([*chosen, *overrides, f"seed={seed}"])).recipe != recipe:
+            return None
+    except (UserError, HydraException, OmegaConfBaseException):
+        return None
+    places = {"source.path", "evaluation.source.path", *(["model.path"] if recipe.model.hub_revision is None else [])}
+    shown = [f"{key}=PATH" if key in places and value is not None else shell_word(key, value)
+             for key, value in changed.items()]  # fmt: skip
+    groups = (shlex.quote(word) for word in chosen if word not in _DEFAULTS)
+    return " ".join(["python -m ablate.run", *groups, *shown, f"seed={seed}"])
+
+
+_DEFAULTS = ("source=world", "model=minilm")
+
+
+def _choice(group: str, values: Any) -> str | None:
+    """Return the file of a group that shares most values with these, among those of the same kind and format."""
+    import yaml
+
+    best: tuple[int, str] | None = None
+    for path in sorted((CONF / group).glob("*.yaml")):
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = (found or {}).get("source", found or {})
+        if found.get("kind") != values.get("kind") or found.get("format") != values.get("format"):
+            continue
+        shared = sum(values.get(name) == value for name, value in found.items())
+        if best is None or shared > best[0]:
+            best = (shared, path.stem)
+    return None if best is None else best[1]
+
+
+def _compose(overrides: list[str]) -> dict[str, Any]:
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        found: Any = OmegaConf.to_container(compose("config", overrides), resolve=False)
+        return dict(found)

@@ -1,0 +1,61 @@
+"""How results lie on the disk: the names of folders and files, and how a file is written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from pathlib import Path
+
+from ablate.recipe.values import digest
+from ablate.store.drafts import draft_of
+
+FOLDERS: dict[str, str] = {"mix": "mixes", "train": "runs", "evaluation": "evals"}
+
+WORKLOAD_FILE = "workload.json"
+"""In the folder of a training: its totals, counted before it starts."""
+
+WRITTEN_INTO = ("locks", "vectors", *(f"{name}/*" for name in FOLDERS.values()), "evals/*/embeddings",
+                 "studies/*", "failures/*", "tuning/*")  # fmt: skip
+"""Folders of a store in which drafts may be left over."""
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file by a temporary file, fsync and rename: readers see the old file or the whole new one."""
+    draft = draft_of(path)
+    try:
+        with open(draft, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def safe_name(text: str) -> str:
+    """Return a text as a file name: anything but letters, digits, dot, dash and underscore is replaced."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", text).lstrip(".") or "_"
+
+
+def file_name(text: str) -> str:
+    """Return a text as a file name of its own: what `safe_name` changes gets a digest, so that no two texts meet."""
+    safe = safe_name(text)
+    return safe if safe == text else f"{safe}-{digest(text)[:8]}"
+
+
+def disk_trouble(error: OSError) -> str | None:
+    """Return a one-line message for an error of a full or read-only disk, or None when it is something else."""
+    words = {
+        errno.ENOSPC: "the disk is full",
+        errno.EDQUOT: "the disk quota is used up",
+        errno.EROFS: "the disk is read-only",
+        errno.EFBIG: "the file size limit is reached",
+    }
+    if error.errno not in words:
+        return None
+    where = f" at {error.filename}" if error.filename else ""
+    return (
+        f"{words[error.errno]}{where}; finished stages are kept: make room (or point runtime.results elsewhere) and "
+        f"issue the same command again"
+    )

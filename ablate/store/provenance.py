@@ -1,0 +1,87 @@
+"""What made a number beside its recipe: code, packages, machine, time."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import functools
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from ablate.store.integrity import sha256_of
+
+PACKAGES = (
+    "torch", "lightning", "transformers", "faiss-cpu", "bm25s", "numpy", "scipy", "pytrec-eval-terrier", "hydra-core",
+)  # fmt: skip
+
+
+def now() -> str:
+    """Return the present time in UTC, to the second, ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+CODE = ("ablate", "hydra_plugins")
+"""Folders beside each other whose code makes the numbers; values (conf/, sweeps/) are in the recipes."""
+
+
+@functools.cache
+def code_digest() -> str:
+    """Return the SHA-256 over the files of CODE, by path and content, as they were when it was first asked for."""
+    root, found = Path(__file__).parents[2], hashlib.sha256()
+    for folder in CODE:
+        for path in sorted((root / folder).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                found.update(f"{path.relative_to(root).as_posix()}\0{sha256_of(path)}\n".encode())
+    return found.hexdigest()
+
+
+def git_state() -> dict[str, Any]:
+    """Return what is known of the code that runs: commit and dirty flag of its repository, digest, changed files.
+
+    `dirty` looks at the whole working tree; `code` is `code_digest`; `changed` names the files of CODE that differ from
+    the commit, new ones too. Commit None and nothing of `dirty` and `changed` outside a repository.
+    """
+    where = Path(__file__).parents[1]
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *words], cwd=where, capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    status = git("status", "--porcelain")
+    folders = (str(where.parent / name) for name in CODE)
+    listed = git("status", "--porcelain", "-z", "--no-renames", "-uall", "--", *folders)
+    changed = None if listed is None else sorted(entry.lstrip()[2:].lstrip() for entry in listed.split("\0") if entry)
+    return {
+        "commit": git("rev-parse", "HEAD"),
+        "dirty": None if status is None else bool(status),
+        "code": code_digest(),
+        "changed": changed,
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Return the installed versions of the packages that can change a number."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
+
+
+def machine() -> dict[str, Any]:
+    """Return what this machine is: system, processor, cores."""
+    processor = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                processor = line.split(":", 1)[1].strip()
+                break
+    return {"system": platform.system(), "processor": processor, "cores": os.cpu_count()}

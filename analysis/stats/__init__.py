@@ -1,0 +1,1 @@
+"""The statistics: crossed tests, clusters, corrections, power."""

@@ -1,0 +1,403 @@
+"""Contrast rows: every contrast of a family with its test, its second opinions and the population it speaks of."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from ablate.evaluation.measures import range_of, within
+from ablate.records import UserError
+from analysis.stats.clusters import Clustered, clustered
+from analysis.stats.corrections import benjamini_hochberg, holm, replicated
+from analysis.stats.crossed import (
+    Blocks,
+    Estimate,
+    Grouping,
+    Options,
+    Values,
+    crossed,
+    probability_new_wins,
+    seed_means,
+    seeds_only,
+    sign_flip,
+    tie_width,
+    unit_differences,
+)
+from analysis.stats.matrix import Cell, CellScores, ScoreTable, is_signed, unit_kind
+from analysis.stats.power import smallest_detectable
+
+CONFIRMATORY_SEEDS = 5
+_PLURALS = {"topic": "topics", "group": "groups", "question": "questions", "query": "queries"}
+
+
+def plural(unit: str) -> str:
+    """Return the plural of a kind of unit."""
+    return _PLURALS[unit]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is declared before the results are seen."""
+
+    options: Options = field(default_factory=Options)
+    margins: Mapping[str, float] = field(default_factory=dict)
+    """Measure -> margin of equivalence and non-inferiority; the key '' holds for every other measure."""
+    correction: Literal["holm", "bh"] = "holm"
+    """`bh` is for exploratory slices and makes every row exploratory."""
+    draws: int = 4999
+    """Sign flips of the randomization test."""
+    power: float = 0.8
+
+    def margin(self, measure: str) -> float | None:
+        """Return the margin of a measure, None where none is declared."""
+        return self.margins.get(measure, self.margins.get(""))
+
+
+class Target(NamedTuple):
+    """Where a contrast is looked at: one data set, or the macro mean of several (every one counts alike)."""
+
+    cell: Cell
+    parts: tuple[CellScores, ...]
+    datasets: tuple[str, ...]
+
+    def blocks(self) -> dict[str, Blocks]:
+        """Return arm -> its matrices (S, Q), of the arms that all parts have."""
+        arms = [arm for arm in self.parts[0].values_SQ if all(arm in part.values_SQ for part in self.parts)]
+        return {arm: [part.values_SQ[arm] for part in self.parts] for arm in arms}
+
+    def groupings(self) -> list[Grouping] | None:
+        """Return the clusters of each part, None where units have none."""
+        if any(part.clusters is None for part in self.parts):
+            return None
+        return [Grouping.of(part.clusters or ()) for part in self.parts]
+
+    @property
+    def num_units(self) -> int:
+        """Units of all parts."""
+        return sum(len(part.units) for part in self.parts)
+
+
+class Asked(NamedTuple):
+    """One contrast of the family."""
+
+    label: str
+    weights: Mapping[str, float]
+    target: Target
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Non-inferiority of nDCG beside a p-MRR contrast: pushing every document down raises p-MRR and ruins nDCG."""
+
+    cell: Cell
+    estimate: Estimate
+    margin: float | None
+    p: float | None
+    """None without a margin."""
+
+    @property
+    def verdict(self) -> str:
+        """What may be said."""
+        if self.margin is None:
+            return "not tested: no margin was declared"
+        assert self.p is not None
+        shown = self.p < self.estimate.alpha
+        return f"{'not worse by' if shown else 'cannot exclude worse by'} {self.margin:g} or more"
+
+
+@dataclass(frozen=True)
+class ContrastRow:
+    """One contrast in one place, with everything that a reader needs to judge it."""
+
+    label: str
+    weights: Mapping[str, float]
+    cell: Cell
+    unit: str
+    num_units: int
+    num_sets: int
+    """Data sets: above 1 for a macro mean."""
+    num_seeds: Mapping[str, int]
+    means: Mapping[str, float]
+    seed_means: Mapping[str, tuple[float, ...]]
+    deterministic: frozenset[str]
+    """Arms of it without training randomness."""
+    result: Estimate
+    status: str
+    """`confirmatory`, `exploratory` or `these checkpoints`."""
+    smallest_detectable: float | None
+    relative_change: float | None
+    standardised: float | None
+    p_new_wins: float | None
+    wins: int
+    ties: int
+    losses: int
+    checkpoints: Estimate
+    """Paired t over units: other units, these checkpoints."""
+    p_sign_flip: float
+    query_set: Estimate | None
+    """Welch over seeds: new seeds, these units."""
+    margin: float | None
+    tost_p: float | None
+    guards: tuple[Guard, ...] = ()
+    clusters: Clustered | None = None
+    """The test over new clusters beside that over new units; None where units have no clusters."""
+    family_size: int = 0
+    p_holm: float | None = None
+    q_bh: float | None = None
+    tost_p_holm: float | None = None
+    population: str = ""
+
+
+def targets(table: ScoreTable, macro: Literal["also", "only", "none"] = "also") -> tuple[Target, ...]:
+    """Return the cells of a table and the macro means over data sets that share condition, direction and measure."""
+    single = [Target(cell, (scores,), (cell.dataset,)) for cell, scores in table.cells.items()]
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for cell in table.cells:
+        groups.setdefault((cell.condition, cell.direction, cell.measure), []).append(cell.dataset)
+    joint = [over(table, tuple(datasets), *place) for place, datasets in groups.items() if len(datasets) > 1]
+    if macro == "only" and not joint:
+        raise UserError(f"{table.source}: no measure is there on two data sets, so there is no macro mean")
+    return tuple({"also": [*single, *joint], "only": joint, "none": single}[macro])
+
+
+def over(table: ScoreTable, datasets: tuple[str, ...], condition: str, direction: str, measure: str) -> Target:
+    """Return the target over these data sets, which all have this cell."""
+    parts = tuple(table.cells[Cell(dataset, condition, direction, measure)] for dataset in datasets)
+    name = datasets[0] if len(datasets) == 1 else f"macro of {', '.join(datasets)}"
+    return Target(Cell(name, condition, direction, measure), parts, datasets)
+
+
+def contrast_rows(table: ScoreTable, asked: Sequence[Asked], plan: Plan) -> tuple[ContrastRow, ...]:
+    """Return one row for each contrast of the family; `table` also holds the nDCG that guards p-MRR.
+
+    Raises UserError for an arm without scores in a place, single-seed arms, unlike seeds where they are matched.
+    """
+    for arm in sorted(plan.options.deterministic):
+        if arm not in table.arms:
+            raise UserError(f"the deterministic arm {arm!r} has no scores; arms are {', '.join(table.arms)}")
+    drafts = [_draft(table, one, plan) for one in asked]
+    rows = _with_sign_flips(drafts, asked, plan)
+    rows = _corrected(rows, plan)
+    return tuple(dataclasses.replace(row, population=population(row, plan)) for row in rows)
+
+
+def bounds(measure: str, blocks: Mapping[str, Blocks], weights: Mapping[str, float]) -> tuple[float, float]:
+    """Return the lowest and the highest value that a contrast of arms can have: [-1, 1] for two means in [0, 1].
+
+    Infinite for a measure that is not ours, and where scores lie outside of its range, such as percentages.
+    """
+    low, high = range_of(measure)
+    used = [block for arm, weight in weights.items() if weight != 0 for block in blocks[arm]]
+    if math.isinf(low) or any(float(block.min()) < low or float(block.max()) > high for block in used):
+        return -math.inf, math.inf
+    ends = [(weight * low, weight * high) for weight in weights.values() if weight != 0]
+    return sum(min(pair) for pair in ends), sum(max(pair) for pair in ends)
+
+
+def _inside(result: Estimate, limits: tuple[float, float]) -> Estimate:
+    return dataclasses.replace(result, ci=within(result.ci, *limits))
+
+
+def _options(plan: Plan, blocks: Mapping[str, Any]) -> Options:
+    return dataclasses.replace(plan.options, deterministic=plan.options.deterministic & set(blocks))
+
+
+def _draft(table: ScoreTable, asked: Asked, plan: Plan) -> ContrastRow:
+    blocks, cell = asked.target.blocks(), asked.target.cell
+    weights = {arm: weight for arm, weight in asked.weights.items() if weight != 0}
+    for arm in weights:
+        if arm in table.arms and arm not in blocks:
+            raise UserError(
+                f"contrast {asked.label!r}: arm {arm!r} has no {cell}; score it there or leave the cell out"
+            )
+    options = _options(plan, blocks)
+    trained = [arm for arm in weights if arm not in options.deterministic]
+    _check_matched(table, trained, options)
+    try:
+        groupings = asked.target.groupings()
+        result = crossed(blocks, weights, options, groupings)
+    except UserError as error:
+        raise UserError(f"{cell}: {error}") from None
+    over_clusters = None if groupings is None else clustered(blocks, weights, groupings, options)
+    fixed = dataclasses.replace(options, estimand="these_checkpoints")
+    by_seed = trained and all(len(blocks[arm][0]) > 1 for arm in trained)
+    means = {arm: seed_means(blocks[arm]) for arm in weights}
+    differences = np.concatenate(unit_differences(blocks, weights))
+    tie = tie_width(blocks, weights)
+    spread = float(np.std(differences, ddof=1))
+    two = sorted(weights.values()) == [-1, 1]
+    baseline = float(means[min(weights, key=weights.__getitem__)].mean())
+    margin = plan.margin(cell.measure)
+    limits = bounds(cell.measure, blocks, weights)
+    query_set = None
+    if by_seed:
+        query_set = _inside(seeds_only(blocks, weights, dataclasses.replace(options, seed_variance="welch")), limits)
+    return ContrastRow(
+        label=asked.label,
+        weights=weights,
+        cell=cell,
+        unit=unit_kind(cell.measure),
+        num_units=asked.target.num_units,
+        num_sets=len(asked.target.datasets),
+        num_seeds={arm: len(values) for arm, values in means.items()},
+        means={arm: float(values.mean()) for arm, values in means.items()},
+        seed_means={arm: tuple(values.tolist()) for arm, values in means.items()},
+        deterministic=frozenset(weights) & options.deterministic,
+        result=_inside(result, limits),
+        status=_status({arm: len(means[arm]) for arm in trained}, plan, over_clusters),
+        smallest_detectable=_detectable(result, plan),
+        relative_change=result.estimate / baseline if two and baseline > 0 and not is_signed(cell.measure) else None,
+        standardised=result.estimate / spread if spread > tie else None,
+        p_new_wins=probability_new_wins(blocks, weights, options),
+        wins=int((differences > tie).sum()),
+        ties=int((np.abs(differences) <= tie).sum()),
+        losses=int((differences < -tie).sum()),
+        checkpoints=_inside(crossed(blocks, weights, fixed, groupings), limits),
+        p_sign_flip=1.0,
+        query_set=query_set,
+        margin=margin,
+        tost_p=result.tost(margin) if margin is not None else None,
+        guards=_guards(table, asked, plan) if cell.measure == "p-MRR" else (),
+        clusters=over_clusters,
+    )
+
+
+def _check_matched(table: ScoreTable, trained: Sequence[str], options: Options) -> None:
+    if not options.matched or not trained:
+        return
+    first = trained[0]
+    for arm in trained[1:]:
+        if table.seeds[arm] != table.seeds[first]:
+            raise UserError(
+                f"matched seeds need the same seeds in every arm; {first!r} has {', '.join(table.seeds[first])}, "
+                f"{arm!r} has {', '.join(table.seeds[arm])}; leave out the option, or add the missing runs"
+            )
+
+
+def _detectable(result: Estimate, plan: Plan) -> float | None:
+    if result.df is None:
+        return None
+    return smallest_detectable(result.se, result.df, plan.options.alpha, plan.power)
+
+
+def _status(num_seeds: Mapping[str, int], plan: Plan, clusters: Clustered | None) -> str:
+    if plan.options.estimand == "these_checkpoints" or not num_seeds:
+        return "these checkpoints"
+    few = min(num_seeds.values()) < CONFIRMATORY_SEEDS or (clusters is not None and clusters.is_exploratory)
+    return "exploratory" if plan.correction == "bh" or few else "confirmatory"
+
+
+def _guards(table: ScoreTable, asked: Asked, plan: Plan) -> tuple[Guard, ...]:
+    """Test nDCG under the original instruction and under this one; where neither is there, all nDCG there is."""
+    cell, datasets = asked.target.cell, asked.target.datasets
+    places = dict.fromkeys((*one[1:],) for one in table.cells if one.measure.startswith("nDCG@"))
+    ndcg = [place for place in places if all(Cell(dataset, *place) in table.cells for dataset in datasets)]
+    here = (cell.condition, cell.direction)
+    near = [place for place in ndcg if place[0] == "original" or place[:2] == here]
+    found = []
+    for place in near or ndcg:
+        target = over(table, datasets, *place)
+        blocks = target.blocks()
+        if any(arm not in blocks for arm in asked.weights):
+            continue
+        margin = plan.margin(target.cell.measure)
+        result = crossed(blocks, asked.weights, _options(plan, blocks), target.groupings())
+        result = _inside(result, bounds(target.cell.measure, blocks, asked.weights))
+        found.append(Guard(target.cell, result, margin, result.noninferior(margin) if margin is not None else None))
+    return tuple(found)
+
+
+def _with_sign_flips(drafts: Sequence[ContrastRow], asked: Sequence[Asked], plan: Plan) -> list[ContrastRow]:
+    """Run the randomization test once for all contrasts with equally many units: the signs are the expensive part."""
+    columns: dict[int, list[tuple[int, Values]]] = {}
+    for place, one in enumerate(asked):
+        parts = unit_differences(one.target.blocks(), one.weights)
+        shares = [part / (len(part) * len(parts)) for part in parts]
+        groupings = one.target.groupings()
+        if groupings is not None:  # what is exchangeable is a cluster, so a cluster has one sign
+            shares = [group.sums(share) for group, share in zip(groupings, shares, strict=True)]
+        column = np.concatenate(shares)
+        columns.setdefault(len(column), []).append((place, column))
+    p_values = dict.fromkeys(range(len(drafts)), 1.0)
+    for found in columns.values():
+        flipped = sign_flip(np.stack([column for _, column in found], axis=1), plan.draws)
+        p_values |= {place: float(p) for (place, _), p in zip(found, flipped, strict=True)}
+    return [dataclasses.replace(row, p_sign_flip=p_values[place]) for place, row in enumerate(drafts)]
+
+
+def _corrected(rows: Sequence[ContrastRow], plan: Plan) -> list[ContrastRow]:
+    """Correct over the whole family: all arms, measures and data sets that are asked for together."""
+    p_values = [row.result.p for row in rows]
+    by_holm: list[float] | list[None] = holm(p_values) if plan.correction == "holm" else [None] * len(rows)
+    by_bh: list[float] | list[None] = benjamini_hochberg(p_values) if plan.correction == "bh" else [None] * len(rows)
+    with_margin = [place for place, row in enumerate(rows) if row.tost_p is not None]
+    equivalence = dict(zip(with_margin, holm([rows[place].tost_p or 0.0 for place in with_margin]), strict=True))
+    return [
+        dataclasses.replace(
+            row, family_size=len(rows), p_holm=by_holm[i], q_bh=by_bh[i], tost_p_holm=equivalence.get(i)
+        )
+        for i, row in enumerate(rows)
+    ]
+
+
+def population(row: ContrastRow, plan: Plan) -> str:
+    """Return which population the claim of a row covers, from the test and its two second opinions."""
+    alpha, units = plan.options.alpha, plural(row.unit)
+    things = units if row.clusters is None else f"{units} of other clusters (here {row.clusters.num_clusters})"
+    things = things if things != units else f"other {units}"
+    others = f"{things} like these" if row.num_sets == 1 else f"{things} of these {row.num_sets} data sets"
+    if row.result.degenerate:
+        amount = "agree exactly" if row.result.estimate == 0 else "differ by the same amount"
+        return f"All {units} and seeds {amount}; no error could be estimated: this covers these runs only."
+    if row.status == "these checkpoints":
+        seen = "differ" if row.result.p < alpha else "are not shown to differ"
+        return f"These checkpoints {seen} on {others}; nothing is said about new training seeds."
+    if row.result.p < alpha:
+        weak = "" if row.status == "confirmatory" else " (exploratory)"
+        corrected = row.p_holm if row.p_holm is not None else row.q_bh
+        if corrected is not None and corrected >= alpha:
+            weak += f", but not after the correction over the family of {row.family_size}"
+        bad = [
+            f"{guard.cell.measure} {guard.verdict}" for guard in row.guards if guard.p is not None and guard.p >= alpha
+        ]
+        beside = f" Beside it: {'; '.join(dict.fromkeys(bad))}." if bad else ""
+        return f"Covers new training seeds of these arms and {others}{weak}.{beside}"
+    limit = ""
+    if row.smallest_detectable is not None:
+        limit = f"; a true difference below {row.smallest_detectable:.4f} would rarely be found"
+    if row.result.share_seed is not None and row.checkpoints.p < alpha:
+        return (
+            f"Only these checkpoints differ on {others}; it is not shown for new training seeds "
+            f"(seeds are {row.result.share_seed:.0%} of the variance){limit}."
+        )
+    if row.query_set is not None and row.query_set.p < alpha:
+        return f"Only on exactly these {units} would new seeds differ again; it is not shown for {others}{limit}."
+    return f"No difference is shown for any population{limit}."
+
+
+def replication(rows: Sequence[ContrastRow], alpha: float) -> list[dict[str, Any]]:
+    """Return, for each contrast on several data sets, on how many it is there and the signs (see `replicated`)."""
+    groups: dict[tuple[str, ...], list[ContrastRow]] = {}
+    for row in rows:
+        if row.num_sets == 1:
+            groups.setdefault((row.label, *row.cell[1:]), []).append(row)
+    return [
+        {
+            "contrast": label,
+            "condition": condition,
+            "direction": direction,
+            "measure": measure,
+            "replicated_on": replicated([row.result.p for row in members], alpha),
+            "of": len(members),
+            "signs": {
+                r.cell.dataset: "+" if r.result.estimate > 0 else "-" if r.result.estimate < 0 else "0" for r in members
+            },
+        }
+        for (label, condition, direction, measure), members in groups.items()
+        if len(members) > 1
+    ]

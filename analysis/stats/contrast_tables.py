@@ -1,0 +1,283 @@
+"""Contrast rows for readers and for machines: the significance table, what stands beside it, JSON and CSV."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from ablate.tables import Column, Table, number, probability, to_csv
+from analysis.stats.clusters import EXPLORATORY_BELOW
+from analysis.stats.contrast_rows import ContrastRow, Plan, replication
+from analysis.stats.crossed import Estimate
+from analysis.stats.matrix import ScoreTable
+
+_FLAT = (
+    "contrast", "dataset", "condition", "direction", "measure", "unit", "n_units", "estimate", "se", "df", "p",
+    "p_holm", "q_bh", "family_size", "ci_low", "ci_high", "v_seed", "v_query", "v_resid", "share_seed", "margin",
+    "tost_p", "tost_p_holm", "degenerate", "status", "smallest_detectable", "relative_change", "standardised",
+    "p_new_wins", "win", "tie", "loss", "seeds", "means", "p_these_checkpoints", "p_sign_flip", "p_this_query_set",
+    "population", "differs", "mark",
+)  # fmt: skip
+
+
+def main_table(table: ScoreTable, rows: Sequence[ContrastRow], plan: Plan) -> Table:
+    """Return the significance table for readers."""
+    level = f"{100 * (1 - plan.options.alpha):g} % interval"
+    holm_name = "Holm p" if plan.correction == "holm" else "q (BH, exploratory)"
+    with_margin = any(row.margin is not None for row in rows)
+    differs = any(row.label in table.differs for row in rows)
+    marks = any(row.label in table.marks for row in rows)
+    columns = [
+        Column("contrast"),
+        *([Column("differs in")] if differs else []),
+        Column("data set"),
+        Column("condition"),
+    ]
+    columns += [Column("measure"), Column("units", "r"), Column("S"), Column("means")]
+    columns += [Column(name, "r") for name in ("difference", level, "df", "seed share", "p", holm_name)]
+    columns += [Column("TOST p", "r")] if with_margin else []
+    columns += [Column("win/tie/loss", "r"), Column("detectable", "r"), Column("status")]
+    columns += [Column("mark")] if marks else []
+    lines = []
+    for row in rows:
+        result = row.result
+        cells = [row.label]
+        cells += [table.differs.get(row.label, "")] if differs else []
+        cells += [
+            row.cell.dataset,
+            _posed(row.cell.condition, row.cell.direction),
+            row.cell.measure,
+            f"{row.num_units:,}",
+            _seeds(row),
+            _means(row),
+        ]
+        cells += [number(result.estimate), f"[{number(result.ci[0])}, {number(result.ci[1])}]"]
+        cells += [number(result.df, 1), "–" if result.share_seed is None else f"{result.share_seed:.0%}"]
+        cells += [probability(result.p), probability(row.p_holm if plan.correction == "holm" else row.q_bh)]
+        cells += [probability(row.tost_p)] if with_margin else []
+        cells += [f"{row.wins}/{row.ties}/{row.losses}", number(row.smallest_detectable), row.status]
+        cells += [table.marks.get(row.label, "")] if marks else []
+        lines.append(tuple(cells))
+    title = f"Contrasts of {table.source}" + (f" ({table.mark})" if table.mark else "")
+    return Table(title, tuple(columns), tuple(lines), _notes(rows, plan))
+
+
+def _posed(condition: str, direction: str) -> str:
+    return condition if direction in ("", condition) else f"{condition}: {direction}"
+
+
+def _seeds(row: ContrastRow) -> str:
+    counts = list(row.num_seeds.values())
+    return str(counts[0]) if len(set(counts)) == 1 else ", ".join(f"{a} {n}" for a, n in row.num_seeds.items())
+
+
+def _means(row: ContrastRow) -> str:
+    return ", ".join(f"{arm} {number(mean)}" for arm, mean in row.means.items())
+
+
+def _notes(rows: Sequence[ContrastRow], plan: Plan) -> tuple[str, ...]:
+    options = plan.options
+    if options.estimand == "these_checkpoints":
+        test = "Paired t over units of seed-averaged scores: a claim about these checkpoints only."
+    else:
+        spread = "of the family, pooled" if options.seed_variance == "family" else "of each arm"
+        seeds = "matched seeds" if options.matched else f"seed variance {spread}"
+        test = (
+            f"Crossed test over training seeds and units ({seeds}); S seeds per arm; seed share: part of the variance "
+            "that only more seeds reduce."
+        )
+    if plan.correction == "holm":
+        family = f"Holm's correction over the family of all {len(rows)} contrasts shown."
+    else:
+        family = f"Benjamini–Hochberg over {len(rows)} exploratory slices: no claim."
+    notes = [
+        test,
+        family,
+        f"detectable: smallest difference found with power {plan.power:g}; p above {options.alpha:g} is not equality.",
+    ]
+    margins = {row.margin for row in rows if row.margin is not None}
+    if margins:
+        shown = ", ".join(f"{margin:g}" for margin in sorted(margins))
+        notes.append(f"TOST p: two one-sided tests of equivalence within a margin declared beforehand ({shown}).")
+    if options.deterministic:
+        notes.append(f"Declared without training randomness: {', '.join(sorted(options.deterministic))}.")
+    if any(row.status == "exploratory" for row in rows):
+        few = f", fewer than {EXPLORATORY_BELOW} clusters" if any(row.clusters for row in rows) else ""
+        notes.append(f"exploratory: fewer than 5 seeds in a trained arm{few}, or slices that were not declared.")
+    for row in rows:
+        if row.cell.measure == "p-MRR" and not row.guards:
+            notes.append(f"{row.label}, {row.cell}: there is no nDCG beside p-MRR, so a collapse cannot be seen.")
+        if 2.0 ** (1 - row.num_units) > options.alpha:
+            notes.append(
+                f"{row.label}, {row.cell}: with {row.num_units} units a sign flip cannot reach {options.alpha:g}."
+            )
+    return tuple(notes)
+
+
+def clusters_table(rows: Sequence[ContrastRow]) -> Table:
+    """Return what clusters of units change: how alike their units are, and what that does to the standard error."""
+    columns = (
+        Column("contrast"), Column("where"), Column("clusters", "r"), Column("ICC", "r"), Column("SE over units", "r"),
+        Column("SE over clusters", "r"), Column("design effect", "r"),
+    )  # fmt: skip
+    lines = tuple(
+        (row.label, str(row.cell), f"{found.num_clusters:,}", number(found.icc, 2), number(found.plain.se),
+         number(found.estimate.se), number(found.design_effect, 2))
+        for row in rows if (found := row.clusters) is not None
+    )  # fmt: skip
+    note = "The test is over new clusters: units of one cluster (one wording, one kind of constraint) vary together."
+    return Table("Clusters of units", columns, lines, (note,))
+
+
+def opinions_table(rows: Sequence[ContrastRow]) -> Table:
+    """Return the second opinions beside the test, and which population each claim covers."""
+    columns = (
+        Column("contrast"), Column("where"), Column("crossed p", "r"), Column("these checkpoints: paired t p", "r"),
+        Column("sign flip p", "r"), Column("this query set: Welch over seeds p", "r"), Column("d", "r"),
+        Column("P(new beats new)", "r"), Column("what the claim covers"),
+    )  # fmt: skip
+    lines = tuple(
+        (
+            row.label, str(row.cell), probability(row.result.p), probability(row.checkpoints.p),
+            probability(row.p_sign_flip), probability(row.query_set.p if row.query_set else None),
+            number(row.standardised, 2), "–" if row.p_new_wins is None else f"{row.p_new_wins:.2f}", row.population,
+        )
+        for row in rows
+    )  # fmt: skip
+    return Table("Second opinions and what each claim covers", columns, lines)
+
+
+def beside_table(rows: Sequence[ContrastRow]) -> Table:
+    """Return the non-inferiority of nDCG beside every p-MRR contrast."""
+    columns = (
+        Column("contrast"), Column("p-MRR"), Column("beside it"), Column("difference", "r"), Column("interval", "r"),
+        Column("one-sided p", "r"), Column("verdict"),
+    )  # fmt: skip
+    lines = []
+    for row in rows:
+        for guard in row.guards:
+            low, high = guard.estimate.ci
+            cells = (row.label, str(row.cell), str(guard.cell), number(guard.estimate.estimate))
+            lines.append((*cells, f"[{number(low)}, {number(high)}]", probability(guard.p), guard.verdict))
+    note = "p-MRR rises when every document falls, which nDCG shows: no p-MRR claim without it."
+    return Table("nDCG beside p-MRR", columns, tuple(lines), (note,))
+
+
+def replication_table(rows: Sequence[ContrastRow], alpha: float) -> Table:
+    """Return, for contrasts on several data sets, on how many the effect is there and the signs."""
+    columns = (Column("contrast"), Column("condition"), Column("measure"), Column("there on at least", "r"))
+    lines = [
+        (found["contrast"], _posed(found["condition"], found["direction"]), found["measure"],
+         f"{found['replicated_on']} of {found['of']}", ", ".join(f"{n} {sign}" for n, sign in found["signs"].items()))
+        for found in replication(rows, alpha)
+    ]  # fmt: skip
+    note = f"Partial conjunction at {alpha:g}, Bonferroni's form; these data sets, no claim about data sets in general."
+    return Table("Replication over data sets", (*columns, Column("signs")), tuple(lines), (note,))
+
+
+def remarks_table(table: ScoreTable) -> Table:
+    """Return what stands against single contrasts, and what was asked for and is not tested."""
+    columns = (Column("contrast"), Column("mark"), Column("why"))
+    return Table(f"What to know before reading the contrasts of {table.source}", columns, table.remarks)
+
+
+def all_tables(table: ScoreTable, rows: Sequence[ContrastRow], plan: Plan) -> list[Table]:
+    """Return the remarks if there are any, the significance table, the second opinions, and what else has rows."""
+    above = [remarks_table(table)] if table.remarks else []
+    further = [clusters_table(rows), beside_table(rows), replication_table(rows, plan.options.alpha)]
+    return [*above, main_table(table, rows, plan), opinions_table(rows), *(one for one in further if one.rows)]
+
+
+def _estimate(found: Estimate) -> dict[str, Any]:
+    return {"estimate": found.estimate, "se": found.se, "df": found.df, "p": found.p, "ci": list(found.ci)}
+
+
+def row_record(table: ScoreTable, row: ContrastRow) -> dict[str, Any]:
+    """Return a row as plain values for JSON."""
+    result = row.result
+    return {
+        "contrast": row.label,
+        "weights": dict(row.weights),
+        "dataset": row.cell.dataset,
+        "condition": row.cell.condition,
+        "direction": row.cell.direction,
+        "measure": row.cell.measure,
+        "unit": row.unit,
+        "n_units": row.num_units,
+        "seeds": dict(row.num_seeds),
+        "means": dict(row.means),
+        "seed_means": {arm: list(means) for arm, means in row.seed_means.items()},
+        "seed_stands_for": {arm: table.seed_stands_for[arm] for arm in row.weights if arm in table.seed_stands_for},
+        "differs": table.differs.get(row.label),
+        "mark": table.marks.get(row.label),
+        **_estimate(result),
+        "p_holm": row.p_holm,
+        "q_bh": row.q_bh,
+        "family_size": row.family_size,
+        "v_seed": result.v_seed,
+        "v_query": result.v_query,
+        "v_resid": result.v_resid,
+        "share_seed": result.share_seed,
+        "margin": row.margin,
+        "tost_p": row.tost_p,
+        "tost_p_holm": row.tost_p_holm,
+        "degenerate": result.degenerate,
+        "status": row.status,
+        "smallest_detectable": row.smallest_detectable,
+        "relative_change": row.relative_change,
+        "standardised": row.standardised,
+        "p_new_wins": row.p_new_wins,
+        "win": row.wins,
+        "tie": row.ties,
+        "loss": row.losses,
+        "these_checkpoints": {**_estimate(row.checkpoints), "p_sign_flip": row.p_sign_flip},
+        "this_query_set": _estimate(row.query_set) if row.query_set else None,
+        "beside": [
+            {"cell": guard.cell._asdict(), **_estimate(guard.estimate), "margin": guard.margin,
+             "p_noninferior": guard.p, "verdict": guard.verdict}
+            for guard in row.guards
+        ],
+        "clusters": None if row.clusters is None else {
+            "number": row.clusters.num_clusters, "icc": row.clusters.icc,
+            "design_effect": row.clusters.design_effect, "se_over_units": row.clusters.plain.se,
+        },
+        "population": row.population,
+    }  # fmt: skip
+
+
+def report_record(table: ScoreTable, rows: Sequence[ContrastRow], plan: Plan) -> dict[str, Any]:
+    """Return the whole table as plain values for JSON."""
+    options = plan.options
+    return {
+        "source": table.source,
+        "alpha": options.alpha,
+        "estimand": options.estimand,
+        "matched": options.matched,
+        "seed_variance": options.seed_variance,
+        "deterministic": sorted(options.deterministic),
+        "margins": dict(plan.margins),
+        "correction": plan.correction,
+        "family_size": len(rows),
+        "mark": table.mark,
+        "remarks": [dict(zip(("contrast", "mark", "why"), remark, strict=True)) for remark in table.remarks],
+        "contrasts": [row_record(table, row) for row in rows],
+        "replication": replication(rows, options.alpha),
+    }
+
+
+def rows_csv(table: ScoreTable, rows: Sequence[ContrastRow]) -> str:
+    """Return the rows as CSV with all digits."""
+    lines = []
+    for row in rows:
+        record = row_record(table, row)
+        low, high = record["ci"]
+        record |= {"ci_low": low, "ci_high": high, "p_sign_flip": row.p_sign_flip}
+        record |= {
+            "p_these_checkpoints": row.checkpoints.p,
+            "p_this_query_set": row.query_set.p if row.query_set else None,
+        }
+        for name in ("seeds", "means"):
+            record[name] = json.dumps(record[name], ensure_ascii=False)
+        lines.append(record)
+    return to_csv(_FLAT, lines)

@@ -1,0 +1,1 @@
+"""A study opened: its runs, scores, totals, checks and differences."""

@@ -1,0 +1,436 @@
+"""The single checks of `analysis.fairness`: each looks at the evidence and says whether it holds and what was found."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from tqdm import tqdm
+
+from ablate.evaluation.storage import JUDGMENTS_FILE, NOTES_FILE, judgments_digest, read_judgments
+from ablate.recipe.values import diff, flatten
+from ablate.records import UserError
+from ablate.store.files import FOLDERS
+from ablate.store.integrity import read_json
+from ablate.store.manifest import Manifest
+from ablate.store.results import ResultStore
+from ablate.study.declaration import Study
+from analysis.study.declared import expected_runs
+from analysis.study.runs import ArmRun, by_arm, deterministic_arms, seeds_of
+from analysis.study.scores import read_columns
+from analysis.study.totals import ArmTotals, idle_factors, same_recipes, unmatched
+
+UNITS = ("dataset", "condition", "direction", "measure", "unit_id")
+_TEXTS = pa.schema([(name, pa.string()) for name in UNITS])
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that the checks read, gathered once."""
+
+    store: ResultStore
+    study: str
+    runs: Sequence[ArmRun]
+    totals: Sequence[ArmTotals]
+    """Of the arms that have a mix and scores."""
+    baseline: str
+    """Arm that budgets are matched against."""
+    declared: Study | None
+    with_models: bool = False
+    """Read trained models too when looking for damaged files."""
+
+    @property
+    def stages(self) -> list[Manifest]:
+        """Every stage of every run once, in the order of the runs."""
+        return list({(one.kind, one.id): one for run in self.runs for one in run.stages}.values())
+
+
+def _missing(evidence: Evidence) -> tuple[bool, str]:
+    if evidence.declared is None:
+        return True, "no declaration: which runs there should be is not known"
+    wanted = expected_runs(evidence.declared)
+    there = {(run.arm, run.seed) for run in evidence.runs}
+    free = deterministic_arms(evidence.runs)  # one run stands for all seeds
+    lacking = [cell for cell in dict.fromkeys(wanted) if cell not in there and cell[0] not in free]
+    extra = sorted({arm for arm, _ in there} - {arm for arm, _ in wanted} - free)
+    beside = f"; not declared: {_some(extra)}" if extra else ""
+    if lacking:
+        shown = _some(f"{arm} seed {seed}" for arm, seed in lacking)
+        return False, f"{len(lacking)} of {len(wanted)} declared runs have no scores: {shown}{beside}"
+    return True, f"all {len(wanted)} declared runs are there{beside}"
+
+
+def _one_recipe(evidence: Evidence) -> tuple[bool, str]:
+    wrong = []
+    for arm, runs in by_arm(evidence.runs).items():
+        keys = dict.fromkeys(key for run in runs for key in diff(runs[0].recipe, run.recipe))
+        if keys:
+            wrong.append(f"{arm} differs between its seeds in {_some(keys)}")
+    return not wrong, "; ".join(wrong) or "every arm has one recipe in all of its seeds"
+
+
+def _same_seeds(evidence: Evidence) -> tuple[bool, str]:
+    """Compare the seeds of arms that were trained, here or elsewhere; what is drawn at random without is only told."""
+    seeds = seeds_of(evidence.runs, deterministic_arms(evidence.runs))
+    drawn = {run.arm for run in evidence.runs if run.evaluation.recipe.get("stage") in ("ranker", "untouched")}
+    groups = _grouped((found, arm) for arm, found in seeds.items() if arm not in drawn)
+    beside = "".join(f"; not trained: {arm} (seeds {_numbers(seeds[arm])})" for arm in seeds if arm in drawn)
+    if len(groups) <= 1:
+        return True, f"seeds {_numbers(next(iter(groups), ()))} in {len(seeds.keys() - drawn)} trained arms{beside}"
+    return False, "; ".join(f"seeds {_numbers(found)}: {_some(arms)}" for found, arms in groups.items()) + beside
+
+
+def _same_units(evidence: Evidence) -> tuple[bool, str]:
+    """Compare the units of every data set among the runs that have scores there; who has none is told."""
+    units: dict[str, list[pa.Table]] = {}
+    groups: dict[str, dict[int, list[tuple[str, int]]]] = {}
+    sizes, unread = set(), []
+    for run in evidence.runs:
+        read = _columns(evidence.store, run, UNITS)
+        if read is None:
+            unread.append((run.arm, run.seed))
+            continue
+        sizes.add(len(read))
+        names = run.evaluation.dataset_names(evidence.study)
+        for recorded in pc.unique(read["dataset"]).to_pylist():
+            dataset = names.get(recorded, recorded)
+            part = read.filter(pc.equal(read["dataset"], recorded)).cast(_TEXTS).drop_columns("dataset")
+            table = part.sort_by([(name, "ascending") for name in part.column_names])
+            known = units.setdefault(dataset, [])
+            place = next((number for number, other in enumerate(known) if other.equals(table)), len(known))
+            if place == len(known):
+                known.append(table)
+            groups.setdefault(dataset, {}).setdefault(place, []).append((run.arm, run.seed))
+    if unread:
+        return False, f"the scores of {_runs(unread)} cannot be read"
+    for dataset, found in groups.items():
+        if len(found) > 1:
+            shown = (f"{len(units[dataset][place]):,} values in {_runs(members)}" for place, members in found.items())
+            return False, f"unlike units of {dataset}: " + "; ".join(shown)
+    everyone = [(run.arm, run.seed) for run in evidence.runs]
+    without = [
+        f"{_runs([one for one in everyone if one not in found[0]])} without {dataset}"
+        for dataset, found in groups.items()
+        if len(found[0]) < len(everyone)
+    ]
+    counts = f"{max(sizes, default=0):,} values of the same units in each of {len(everyone)} runs"
+    return True, "; ".join([counts if len(sizes) <= 1 else "the same units wherever runs have scores", *without])
+
+
+def _finite(evidence: Evidence) -> tuple[bool, str]:
+    wrong = []
+    for run in evidence.runs:
+        read = _columns(evidence.store, run, ("value",))
+        if read is None:
+            wrong.append(f"{run.arm} seed {run.seed}: cannot be read")
+            continue
+        values = read["value"]
+        count = len(values) - (pc.sum(pc.is_finite(values)).as_py() or 0)
+        if count:
+            wrong.append(f"{run.arm} seed {run.seed}: {count:,} of {len(values):,}")
+    return not wrong, f"values that are no number: {_some(wrong)}" if wrong else "every value is a finite number"
+
+
+def _candidates(evidence: Evidence) -> tuple[bool, str]:
+    """Compare the lists of documents of every data set among the runs that were measured there."""
+    notes = [(run, _candidate_lists(evidence, run)) for run in evidence.runs]
+    told = [run for run, found in notes if not found]
+    datasets = dict.fromkeys(name for _, found in notes for name in found or ())
+    for name in datasets:
+        same, said = _equal(f"candidate lists of {name}", [(run, found[name]) for run, found in notes
+                                                          if found and name in found], told, "one list")  # fmt: skip
+        if not same:
+            return False, said
+    return _equal("", [(run, "") for run, found in notes if found], told, f"{len(datasets)} list(s) of documents")
+
+
+def _candidate_lists(evidence: Evidence, run: ArmRun) -> dict[str, str]:
+    """Return data set, as this study calls it -> digest of its candidates; empty where none was written."""
+    names = run.evaluation.dataset_names(evidence.study)
+    found: dict[str, str] = _notes(evidence.store, run).get("candidates") or {}
+    return {names.get(name, name): lists for name, lists in found.items()}
+
+
+def _notes(store: ResultStore, run: ArmRun) -> dict[str, Any]:
+    """Return the notes of an evaluation, none for a file that cannot be read (it is among the damaged ones)."""
+    if NOTES_FILE not in run.evaluation.content_sha256:
+        return {}
+    try:
+        notes = read_json(store.checked(run.evaluation, NOTES_FILE), store.remedy(run.evaluation))
+    except UserError:
+        return {}
+    return notes if isinstance(notes, dict) else {}
+
+
+def _protocol(evidence: Evidence) -> tuple[bool, str]:
+    """Compare how the arms are evaluated, without the place of the documents: their lists are compared by content.
+
+    What an arm cannot have is not asked of it: BM25 has no batch, imported rankings have nothing but their depth. All
+    of them are compared in their judgments, where these are kept.
+    """
+    known, unknown = [], []
+    digests = judgments_by_run(evidence)
+    for run in evidence.runs:
+        found = run.evaluation.recipe.get("evaluation")
+        if found:
+            own = {name: value for name, value in found.items() if name not in ("source", "judgments")}
+            names = run.evaluation.dataset_names(evidence.study)
+            judged = digests.get(run.evaluation.id, {})
+            kept = {f"judgments of {names.get(name, name)}": value for name, value in judged.items()}
+            known.append((run, {**own, **kept}))
+        else:
+            unknown.append(run)
+    here = next((found for run, found in known if run.evaluation.recipe.get("stage") != "imported"), {})
+    usual = {key: found[key] for _, found in reversed(known) for key in found if key.startswith("judgments of ")}
+    usual |= {key: found[key] for _, found in reversed(known) for key in found if key == "batch_size"}
+    for run, found in known:
+        cannot = here if run.evaluation.recipe.get("stage") == "imported" else {}
+        for key, value in {**cannot, **usual}.items():
+            found.setdefault(key, value)
+    keys = dict.fromkeys(key for _, found in known for key in diff(known[0][1], found)) if known else {}
+    what = _some(keys) if keys else "sets, depth, batch size and judgments"
+    return _equal(what, [(run, json.dumps(found, sort_keys=True)) for run, found in known], unknown, "one protocol")
+
+
+def judgments_by_run(evidence: Evidence) -> dict[str, dict[str, str]]:
+    """Return id of an evaluation -> dataset -> digest of its judgments; without those that do not keep them.
+
+    How a set was posed to a model stands beside its judgments (provenance) and is no part of them.
+    """
+    found: dict[str, dict[str, str]] = {}
+    by_content: dict[str, dict[str, str]] = {}
+    for one in {run.evaluation.id: run.evaluation for run in evidence.runs}.values():
+        content = one.content_sha256.get(JUDGMENTS_FILE)
+        if content is None:
+            continue
+        if content not in by_content:
+            try:
+                sets = read_judgments(evidence.store.checked(one, JUDGMENTS_FILE).parent)
+            except (UserError, OSError):  # it is among the damaged files
+                continue
+            bare = {name: dataclasses.replace(one_set, provenance={}) for name, one_set in sets.items()}
+            by_content[content] = {name: judgments_digest(one_set) for name, one_set in bare.items()}
+        found[one.id] = by_content[content]
+    return found
+
+
+def _code(evidence: Evidence) -> tuple[bool, str]:
+    """Compare the code that made the stages, by its content; by commit where a manifest is older than that record.
+
+    Documents, tests and files of sweeps/ and conf/ change no number that the recipes do not tell.
+    """
+    stages = evidence.stages
+    clean = [one.git for one in stages if one.git.get("code") and not one.git.get("changed")]
+    content = {git.get("commit"): git["code"] for git in clean}
+    states: dict[str, list[Manifest]] = {}
+    unknown = []
+    for one in stages:
+        commit = one.git.get("commit")
+        if one.git.get("code"):
+            states.setdefault(one.git["code"], []).append(one)
+        elif commit and one.git.get("dirty") is False:
+            states.setdefault(content.get(commit, commit), []).append(one)
+        else:
+            unknown.append(one)
+    commits = _grouped((str(one.git.get("commit") or "none")[:10], one) for one in stages)
+    shown = ", ".join(f"{commit} ({len(members)} stages)" for commit, members in commits.items())
+    changed = _some(dict.fromkeys(path for one in stages for path in one.git.get("changed") or ()))
+    ok = len(states) <= 1 and not unknown
+    if len(states) > 1:
+        parts = [f"{len(states)} states of the code, commits {shown}"]
+    else:
+        parts = [("one state of the code, " if ok and len(commits) > 1 else "") + f"commit {shown}"]
+    if unknown:
+        parts.append(f"{len(unknown)} stages of a working tree with changes, or not known to be without")
+    if changed:
+        parts.append(f"uncommitted: {changed}; commit them" + ("" if ok else " and run the stages of other code again"))
+    elif not ok:
+        parts.append("commit what has changed and run again what was made by other code")
+    return ok, "; ".join(parts)
+
+
+def _packages(evidence: Evidence) -> tuple[bool, str]:
+    versions: dict[str, dict[str, int]] = {}
+    for one in evidence.stages:
+        for name, version in one.packages.items():
+            versions.setdefault(name, {}).setdefault(version, 0)
+            versions[name][version] += 1
+    wrong = [f"{name} {', '.join(found)}" for name, found in versions.items() if len(found) > 1]
+    return not wrong, "; ".join(wrong) or f"one version of each of {len(versions)} packages"
+
+
+USED = ("device", "device_name", "processor", "threads", "processes", "kernels", "mkldnn")
+"""Of the hardware of a stage: what the last bits of its numbers depend on, beside settings of the environment."""
+SEEN_IN_USED = ("ATEN_CPU_CAPABILITY", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+"""Settings that are not compared: what they come to is among USED (kernels, threads)."""
+
+
+def _devices(evidence: Evidence) -> tuple[bool, str]:
+    """Compare what the last bits of numbers depend on and no id says, as it was used.
+
+    Rankers that are no model compute nothing that could differ, so they are left out.
+    """
+    stages = [(run, one.hardware) for run in evidence.runs for one in run.stages
+              if "device" in one.hardware and one.recipe.get("stage") != "ranker"]  # fmt: skip
+    settings = sorted({name for _, hardware in stages for name in hardware.get("settings", ())} - {*SEEN_IN_USED})
+    alike, unlike = list[str](), list[str]()
+    for name in (*USED, *settings):
+        groups = _grouped((value, (run.arm, run.seed)) for run, hardware in stages
+                          if (value := _used(hardware, name)) is not None)  # fmt: skip
+        if not groups:
+            continue
+        usual = max(groups, key=lambda value: len(groups[value]))
+        others = [f"{value} in {_runs([*dict.fromkeys(runs)])}" for value, runs in groups.items() if value != usual]
+        (unlike if others else alike).append(f"{name} {usual}" + (f" but {', '.join(others)}" if others else ""))
+    before = dict.fromkeys(run.arm for run, hardware in stages if "kernels" not in hardware)
+    beside = f"; kernels and settings not recorded, by an earlier version: {_some(before)}" if before else ""
+    return not unlike, ("; ".join(unlike) or ", ".join(alike) or "no stage says what it was computed on") + beside
+
+
+def _used(hardware: Mapping[str, Any], name: str) -> str | None:
+    """Return what a stage used, or None when it does not say."""
+    if name in USED:
+        return str(hardware[name]) if name in hardware else None
+    return str(hardware["settings"].get(name, "unset")) if "settings" in hardware else None
+
+
+def _budgets(evidence: Evidence) -> tuple[bool, str]:
+    if len(evidence.totals) < 2:
+        return True, "fewer than two arms with a mix"
+    wrong = unmatched(evidence.totals, evidence.baseline)
+    shown = "; ".join(f"{arm} UNMATCHED: {reason}" for arm, reason in wrong.items())
+    return not wrong, shown or f"{len(evidence.totals)} arms are equal to {evidence.baseline} in {_units(evidence)}"
+
+
+def _units(evidence: Evidence) -> str:
+    return next(arm.budget.unit for arm in evidence.totals if arm.arm == evidence.baseline)
+
+
+def _mixes(evidence: Evidence) -> tuple[bool, str]:
+    wrong = idle_factors(evidence.totals)
+    return not wrong, "; ".join([*wrong, *same_recipes(evidence.totals)]) or "other recipes have other mixes"
+
+
+def _tuning(evidence: Evidence) -> tuple[bool, str]:
+    """Compare how many trials the values of the arms were chosen from; a winner in no recipe counts for nothing."""
+    trained = {arm: runs for arm, runs in by_arm(evidence.runs).items() if arm not in deterministic_arms(evidence.runs)}
+    trials = {arm: tuned_by(evidence.store, arm, runs) for arm, runs in trained.items()}
+    if not any(trials.values()):
+        return True, "not tuned: no recipe has the values of a winner"
+    groups = _grouped((count, arm) for arm, count in trials.items())
+    return len(groups) <= 1, "; ".join(f"{count} trials: {_some(arms)}" for count, arms in groups.items())
+
+
+def tuned_by(store: ResultStore, arm: str, runs: Sequence[ArmRun]) -> int:
+    """Return the finished trials that the values of an arm were chosen from, by the `tuning.json` of every study.
+
+    An arm was chosen so where a run of it has every value of a winner of its own. Raises UserError for a record that
+    cannot be read.
+    """
+    recipes = [flatten(run.recipe) for run in runs]
+    total = 0
+    for path in sorted((store.root / "tuning").glob("*/tuning.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8")).get(arm) or {}
+            winners = [one["params"] for one in record.get("best", ())]
+            finished = int(record.get("finished", 0))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise UserError(f"{path} is not a readable record of tuning ({error!r}); move it away") from None
+        if any(_has_values(recipe, params) for recipe in recipes for params in winners):
+            total += finished
+    return total
+
+
+def _has_values(recipe: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
+    """Return whether a flat recipe has the values of a winner; choices of whole groups cannot be seen in it.
+
+    A key that the recipe does not have is at its default, which no manifest tells: it is not compared.
+    """
+    seen = {key: value for key, value in params.items() if key in recipe}
+    return bool(seen or not any("." in key for key in params)) and all(
+        recipe[key] == value
+        or (isinstance(value, float) and isinstance(recipe[key], int | float) and math.isclose(recipe[key], value))
+        for key, value in seen.items()
+    )
+
+
+def _damaged(evidence: Evidence) -> tuple[bool, str]:
+    wrong: list[str] = []
+    counts: dict[str, int] = {}
+    for one in tqdm(evidence.stages, desc="files", disable=not sys.stderr.isatty(), leave=False):
+        place = f"{FOLDERS[one.kind]}/{one.id}"
+        for name in one.content_sha256:
+            unread = one.kind == "train" and name.startswith("model/") and not evidence.with_models
+            fault = evidence.store.fault(one, name, with_content=not unread)
+            if fault:
+                wrong.append(f"{place}/{name} {fault}")
+            counts["there" if unread else "read"] = counts.get("there" if unread else "read", 0) + 1
+    if wrong:
+        return False, _some(wrong)
+    beside = f"; {counts['there']} model files are there, their content was not read" if "there" in counts else ""
+    return True, f"{counts.get('read', 0)} files have their recorded digests{beside}"
+
+
+CHECKS: tuple[tuple[str, Callable[[Evidence], tuple[bool, str]]], ...] = (
+    ("no declared run is missing", _missing),
+    ("one recipe per arm", _one_recipe),
+    ("same seeds in all trained arms", _same_seeds),
+    ("same units", _same_units),
+    ("every value is a number", _finite),
+    ("same candidate documents", _candidates),
+    ("same protocol", _protocol),
+    ("same budget", _budgets),
+    ("no factor without effect", _mixes),
+    ("same tuning", _tuning),
+    ("same code", _code),
+    ("same packages", _packages),
+    ("same device and threads", _devices),
+    ("no damaged file", _damaged),
+)
+
+
+def _columns(store: ResultStore, run: ArmRun, names: Sequence[str]) -> pa.Table | None:
+    """Return columns of the scores of a run, None for a file that cannot be read (it is among the damaged ones)."""
+    try:
+        return read_columns(store, run.evaluation, names)
+    except UserError:
+        return None
+
+
+def _equal(what: str, known: Sequence[tuple[ArmRun, str]], unknown: Sequence[ArmRun], one: str) -> tuple[bool, str]:
+    """Return whether all runs that say something say the same; those that say nothing are named."""
+    groups = _grouped((text, run) for run, text in known)
+    beside = f"; not recorded: {_some(dict.fromkeys(run.arm for run in unknown))}" if unknown else ""
+    if len(groups) <= 1:
+        return True, (f"{one} for {len(known)} runs" if known else "nothing is recorded") + beside
+    usual = max(groups.values(), key=len)
+    others = [run for members in groups.values() if members is not usual for run in members]
+    unlike = _runs([(run.arm, run.seed) for run in others])
+    return False, f"{what} differ in {unlike} from {len(usual)} other runs{beside}"
+
+
+def _grouped(items: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:
+    groups: dict[Any, list[Any]] = {}
+    for key, member in items:
+        groups.setdefault(key, []).append(member)
+    return groups
+
+
+def _runs(members: Sequence[tuple[str, int]]) -> str:
+    return _some(f"{arm} ({_numbers(seeds)})" for arm, seeds in _grouped(members).items())
+
+
+def _numbers(values: Iterable[int]) -> str:
+    return ", ".join(map(str, values))
+
+
+def _some(names: Iterable[str], limit: int = 6) -> str:
+    known = list(names)
+    return ", ".join(known[:limit]) + (f" and {len(known) - limit} more" if len(known) > limit else "")

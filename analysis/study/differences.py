@@ -1,0 +1,125 @@
+"""In what the arms of a contrast differ, and whether that is one thing.
+
+Keys are dotted recipe keys. Not every differing key is a change of its own. These follow from another one, and do not
+count beside it:
+
+- a level that only says how another factor acts (`HOW`), when that factor differs too: it is off in one of the two
+  arms, where the level could be anything without a change of the mix;
+- the keys of a source when its `kind` differs, and the keys of a model when its weights differ (pooling, prefixes and
+  lengths belong to a backbone);
+- a content revision when another key of its part differs, and the revision of a miner when the source or model does.
+
+What is left are the switches. Two arms with more than one switch between them are confounded. A contrast of more arms
+is not, when they hang together by steps of one switch: a 2×2 interaction, a dose-response, a mean of several levels.
+`instruction_negatives` counts beside `instructed` although it needs it: it brings other passages, so either may be
+the cause.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ablate.recipe.values import diff
+from analysis.study.runs import ArmRun, by_arm
+
+HOW: Mapping[str, tuple[str, ...]] = {
+    "factors.instruction_text": ("factors.instructed",),
+    "factors.instruction_negative_share": ("factors.instruction_negatives",),
+    "factors.twin_polarity": ("factors.reversed_views",),
+    "factors.label_noise": ("factors.reversed_views",),
+    "factors.twins": ("factors.reversed_views", "factors.plain_twins"),
+}
+"""Key of a level that says how a factor acts -> the factors that it may belong to."""
+
+
+class Difference(NamedTuple):
+    """What differs between two arms."""
+
+    keys: dict[str, tuple[Any, Any]]
+    """Every dotted key that differs, with both values; None is absent (a factor at its no-op)."""
+    switches: tuple[str, ...]
+    """The keys that are changes of their own."""
+
+    def __str__(self) -> str:
+        if not self.keys:
+            return "nothing"
+        return ", ".join(f"{key} ({_level(a)} → {_level(b)})" for key, (a, b) in self.keys.items())
+
+
+def _level(value: Any) -> str:
+    return "off" if value is None else str(value)
+
+
+def between(first: Mapping[str, Any], second: Mapping[str, Any]) -> Difference:
+    """Return what differs between two resolved recipes (`ArmRun.recipe`); how they were evaluated is no part of it."""
+    one, two = ({k: v for k, v in recipe.items() if k != "evaluation"} for recipe in (first, second))
+    if _name(one["system"]) != _name(two["system"]):
+        return _of_other_systems(one, two)
+    keys = diff(one, two)
+    return Difference(keys, tuple(key for key in keys if not _follows(key, keys)))
+
+
+def _of_other_systems(one: Mapping[str, Any], two: Mapping[str, Any]) -> Difference:
+    """Return the difference between arms of unlike kinds (trained, untouched, ranker): the kind, and other weights."""
+    keys: dict[str, tuple[Any, Any]] = {"system": (_name(one["system"]), _name(two["system"]))}
+    models = [recipe.get("model") or recipe["system"].get("model") for recipe in (one, two)]
+    if None not in models:
+        keys |= diff({"model": models[0]}, {"model": models[1]})
+    return Difference(keys, tuple(key for key in keys if not _follows(key, keys)))
+
+
+def _name(system: Any) -> str:
+    return "trained" if system == "trained" else str(system.get("stage", "unknown"))
+
+
+def _follows(key: str, keys: Mapping[str, Any]) -> bool:
+    """Return whether a differing key follows from another one that differs."""
+    if any(factor in keys for factor in HOW.get(key, ())):
+        return True
+    part, _, name = key.rpartition(".")
+    if part == "source" and "source.kind" in keys:
+        return name != "kind"
+    if part.split(".")[0] == "model" and "model.revision" in keys:
+        return key != "model.revision"
+    if key == "miner.revision" and any(other.startswith(("source.", "model.")) for other in keys):
+        return True
+    if name == "revision" and part != "model":
+        return any(other.startswith(f"{part}.") for other in keys if other != key)
+    return False
+
+
+def reference_of(weights: Mapping[str, float]) -> str:
+    """Return the arm that a contrast is read against: the first of the most negative weight."""
+    return min(weights, key=weights.__getitem__)
+
+
+def differences(runs: Sequence[ArmRun], weights: Mapping[str, float]) -> dict[str, Difference]:
+    """Return, for every arm of a contrast but its reference, what it differs from the reference in."""
+    arms = by_arm(runs)
+    reference = reference_of(weights)
+    return {
+        arm: between(arms[reference][0].recipe, arms[arm][0].recipe)
+        for arm, weight in weights.items()
+        if weight != 0 and arm != reference
+    }
+
+
+def confounded(runs: Sequence[ArmRun], weights: Mapping[str, float]) -> str:
+    """Return why a contrast does not compare one thing, or an empty text when it does."""
+    arms = by_arm(runs)
+    used = [arm for arm, weight in weights.items() if weight != 0]
+    found = {pair: between(*(arms[arm][0].recipe for arm in pair)) for pair in itertools.combinations(used, 2)}
+    joined = {used[0]}
+    while True:
+        more = {b for pair, one in found.items() if len(one.switches) <= 1 for a in pair if a in joined for b in pair}
+        if more <= joined:
+            break
+        joined |= more
+    if joined >= set(used):
+        return ""
+    apart = next(arm for arm in used if arm not in joined)
+    reference = reference_of(weights)
+    pair = next(pair for pair in found if set(pair) == {apart, reference if reference != apart else used[0]})
+    return f"{pair[0]} and {pair[1]} differ in {len(found[pair].switches)} keys: {', '.join(found[pair].switches)}"

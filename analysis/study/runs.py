@@ -1,0 +1,79 @@
+"""The runs of a study with all their stages: which manifest came from which, and the recipe that they add up to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ablate.store.manifest import Manifest, is_deterministic
+from ablate.store.results import ResultStore
+
+
+@dataclass(frozen=True)
+class ArmRun:
+    """One run of an arm: the manifest of its scores and of what they were made from."""
+
+    arm: str
+    seed: int
+    evaluation: Manifest
+    train: Manifest | None
+    """None for what was not trained here: the untouched backbone, a ranker without training, imported rankings."""
+    mix: Manifest | None
+
+    @property
+    def stages(self) -> tuple[Manifest, ...]:
+        """Every stage that there is, the first first."""
+        return tuple(one for one in (self.mix, self.train, self.evaluation) if one is not None)
+
+    @property
+    def declared(self) -> str:
+        """Digest of the declaration that the scores were completed under, empty for none."""
+        return self.evaluation.declared
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The resolved recipe without the seed: source, miner, factors, budget, model, train, evaluation."""
+        if self.train is None:
+            return {"system": _system(self.evaluation), "evaluation": self.evaluation.recipe.get("evaluation")}
+        mix = self.mix.recipe if self.mix is not None else {}
+        parts = {name: value for name, value in mix.items() if name not in ("stage", "seed", "model")}
+        parts |= {name: self.train.recipe.get(name) for name in ("model", "train")}
+        return {"system": "trained", **parts, "evaluation": self.evaluation.recipe.get("evaluation")}
+
+
+def _system(manifest: Manifest) -> Any:
+    """Return what an arm without training is: its whole recipe but for the evaluation and what belongs to one seed."""
+    of_seed = {"evaluation", "seed", "vocabulary"} | ({"content"} if "seed" in manifest.recipe else set())
+    return {name: value for name, value in manifest.recipe.items() if name not in of_seed}
+
+
+def read_runs(store: ResultStore, study: str) -> list[ArmRun]:
+    """Return the runs of a study that have scores, by arm and seed; raises UserError as `ResultStore.by_arm` does."""
+    trained = {manifest.id: manifest for manifest in store.manifests("train")}
+    mixes = {manifest.id: manifest for manifest in store.manifests("mix")}
+    runs = []
+    for (arm, seed), evaluation in sorted(store.by_arm("evaluation", study).items(), key=lambda item: item[0]):
+        train = next((trained[one] for one in evaluation.parents if one in trained), None)
+        mix = next((mixes[one] for one in train.parents if one in mixes), None) if train is not None else None
+        runs.append(ArmRun(arm, seed, evaluation, train, mix))
+    return runs
+
+
+def by_arm(runs: Sequence[ArmRun]) -> dict[str, list[ArmRun]]:
+    """Return arm -> its runs, by seed."""
+    found: dict[str, list[ArmRun]] = {}
+    for run in runs:
+        found.setdefault(run.arm, []).append(run)
+    return found
+
+
+def deterministic_arms(runs: Sequence[ArmRun]) -> frozenset[str]:
+    """Return the arms all of whose runs are without training randomness."""
+    arms = by_arm(runs)
+    return frozenset(arm for arm, found in arms.items() if all(is_deterministic(run.evaluation) for run in found))
+
+
+def seeds_of(runs: Sequence[ArmRun], leave_out: frozenset[str] = frozenset()) -> Mapping[str, tuple[int, ...]]:
+    """Return arm -> its seeds, rising."""
+    return {arm: tuple(run.seed for run in found) for arm, found in by_arm(runs).items() if arm not in leave_out}

@@ -1,0 +1,190 @@
+"""What the arms of a study were trained on: totals of every unit, what the budget holds equal, and what it does not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from ablate.recipe.build import build
+from ablate.recipe.schema import Budget
+from ablate.recipe.values import digest
+from ablate.records import UserError
+from ablate.store.manifest import Manifest
+from ablate.store.results import ResultStore, stage_label
+from ablate.study.declaration import Study
+from analysis.study.declared import claim_weights, newest_declared
+
+COLUMNS = {
+    "groups": "groups",
+    "pairs": "pairs",
+    "unique_queries": "unique queries",
+    "unique_passages": "unique passages",
+    "query_tokens": "query tokens",
+    "instruction_tokens": "instr. tokens",
+    "passage_tokens": "passage tokens",
+    "optimiser_steps": "steps",
+    "encoder_passes": "encoder passes",
+    "flops": "TFLOP",
+}
+"""Totals of a mix and of the training on it, and their headings."""
+
+
+@dataclass(frozen=True)
+class ArmTotals:
+    """Totals of one arm: the mean over its seeds, with the mix of each seed."""
+
+    arm: str
+    budget: Budget
+    mixes: dict[int, Manifest]
+    totals: dict[str, float | None]
+    """None where it is not known yet: FLOPs before the training is complete."""
+
+
+def read_arms(store: ResultStore, study: str) -> list[ArmTotals]:
+    """Return the totals of every arm with a complete mix in a study, in order of their names.
+
+    Raises UserError when there is none, naming the studies that there are.
+    """
+    mixes: dict[str, dict[int, Manifest]] = {}
+    for (arm, seed), manifest in store.by_arm("mix", study).items():
+        mixes.setdefault(arm, {})[seed] = manifest
+    trainings = _trainings(store)
+    return [_totals(study, arm, mixes[arm], trainings) for arm in sorted(mixes)]
+
+
+def _trainings(store: ResultStore) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the counts of each training by its mix and label: finished ones, and those that are only counted yet."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for workload in store.workloads():
+        found.update({(workload.mix, label): workload.counts for label in workload.labels})
+    for manifest in store.manifests("train"):
+        found.update({(manifest.parents[0], label): manifest.counts for label in manifest.labels})
+    return found
+
+
+def _totals(
+    study: str, arm: str, mixes: dict[int, Manifest], trainings: dict[tuple[str, str], dict[str, Any]]
+) -> ArmTotals:
+    counts: list[dict[str, Any]] = []
+    for manifest in mixes.values():
+        counts.append({**trainings.get((manifest.id, stage_label(study, arm)), {}), **manifest.counts})
+    totals = {
+        name: fmean(one[name] for one in counts) if all(name in one for one in counts) else None for name in COLUMNS
+    }
+    budget = build(Budget, next(iter(mixes.values())).recipe["budget"], "budget")
+    return ArmTotals(arm, budget, mixes, totals)
+
+
+def unmatched(arms: Sequence[ArmTotals], baseline: str) -> dict[str, str]:
+    """Return, for each arm whose declared unit differs from the baseline's by more than its tolerance, by how much."""
+    reference = next((arm for arm in arms if arm.arm == baseline), None)
+    if reference is None:
+        known = ", ".join(arm.arm for arm in arms)
+        raise UserError(f"--baseline {baseline!r} has no mix in this study; arms with one: {known}")
+    found = {}
+    for arm in arms:
+        if arm.budget.unit != reference.budget.unit:
+            found[arm.arm] = f"its budget is in {arm.budget.unit}, that of {baseline} in {reference.budget.unit}"
+            continue
+        for seed in sorted(arm.mixes.keys() & reference.mixes.keys()):
+            mine, theirs = arm.mixes[seed].counts, reference.mixes[seed].counts
+            if not arm.budget.is_matched(mine, theirs):
+                found[arm.arm] = (
+                    f"{arm.budget.used(mine):,} against {arm.budget.used(theirs):,} {arm.budget.unit} (seed {seed})"
+                )
+                break
+    return found
+
+
+def default_baseline(arms: Sequence[ArmTotals], declared: Study | None = None) -> str:
+    """Return the arm to match against when none is named; empty when there is no arm.
+
+    The one that most declared claims compare with, else instruction_negatives, else the first arm of those that have
+    the budget that most arms have.
+    """
+    names = [arm.arm for arm in arms]
+    compared: Counter[str] = Counter()
+    for claim in declared.claims if declared is not None else ():
+        try:
+            weights = claim_weights(claim, names)
+        except UserError:  # it is about an arm without a mix
+            continue
+        compared[min(weights, key=weights.__getitem__)] += 1
+    if compared:
+        return compared.most_common(1)[0][0]
+    if "instruction_negatives" in names or not names:
+        return "instruction_negatives" if names else ""
+    likes = {arm: len(arms) - len(unmatched(arms, arm)) for arm in names}
+    return max(names, key=likes.__getitem__)
+
+
+def remarks(store: ResultStore, study: str) -> list[str]:
+    """Return a line for each arm whose budget is not that of the baseline; none for a study without mixes."""
+    if not any(label.partition("/")[0] == study for one in store.manifests("mix") for label in one.labels):
+        return []
+    arms = read_arms(store, study)
+    baseline = default_baseline(arms, newest_declared(store, study))
+    return [f"UNMATCHED: {arm}: {reason}" for arm, reason in unmatched(arms, baseline).items()]
+
+
+def same_recipes(arms: Sequence[ArmTotals]) -> list[str]:
+    """Return one sentence for each group of arms that have the same recipe."""
+    by_id: dict[str, list[str]] = {}
+    for arm in arms:
+        for manifest in arm.mixes.values():
+            by_id.setdefault(manifest.id, []).append(arm.arm)
+    groups = sorted({tuple(names) for names in by_id.values() if len(names) > 1})
+    return [f"{' = '.join(names)}: one recipe, built and trained once" for names in groups]
+
+
+def idle_factors(arms: Sequence[ArmTotals]) -> list[str]:
+    """Return one sentence for each group of arms with other factors or another source and the same mix.
+
+    Other budgets, and under a budget in tokens other models, may well end at the same mix.
+    """
+    by_content: dict[tuple[int, str], dict[str, str]] = {}
+    for arm in arms:
+        for seed, manifest in arm.mixes.items():
+            asked = {name: value for name, value in manifest.recipe.items() if name not in ("budget", "model")}
+            by_content.setdefault((seed, manifest.counts["content"]), {})[digest(asked)] = arm.arm
+    nothing = sorted({tuple(sorted(names.values())) for names in by_content.values() if len(names) > 1})
+    return [f"{' and '.join(names)} differ in recipe and have the same mix: a factor did nothing here"
+            for names in nothing]  # fmt: skip
+
+
+def format_budgets(arms: Sequence[ArmTotals], baseline: str) -> str:
+    """Return the table in plain text; what is not equal stands above it and in its last column."""
+    wrong = unmatched(arms, baseline)
+    lines = [f"UNMATCHED: {arm}: {reason}" for arm, reason in wrong.items()]
+    lines += [*same_recipes(arms), *idle_factors(arms)]
+    head = ["arm", "budget", "seeds", *COLUMNS.values(), ""]
+    rows = [
+        [
+            arm.arm,
+            _budget(arm.budget),
+            str(len(arm.mixes)),
+            *(_cell(name, arm.totals[name]) for name in COLUMNS),
+            "UNMATCHED" if arm.arm in wrong else "",
+        ]
+        for arm in arms
+    ]
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    for row in [head, *rows]:
+        cells = [row[0].ljust(widths[0]), row[1].ljust(widths[1])]
+        cells += [cell.rjust(width) for cell, width in zip(row[2:-1], widths[2:-1], strict=True)]
+        lines.append("  ".join([*cells, row[-1]]).rstrip())
+    lines.append(f"means over seeds; matched against {baseline}; tokens with special tokens, passages once per pair")
+    return "\n".join(lines)
+
+
+def _budget(budget: Budget) -> str:
+    return f"{budget.unit} {'all' if budget.limit is None else budget.limit}, {budget.fill}"
+
+
+def _cell(name: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value / 1e12:.2f}" if name == "flops" else f"{value:,.0f}"

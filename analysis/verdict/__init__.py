@@ -1,0 +1,1 @@
+"""Declared claims: whether they can be judged, and the verdict on each."""

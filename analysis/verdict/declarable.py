@@ -1,0 +1,145 @@
+"""Whether a study can be judged as it is declared: found before anything runs, because a correction afterwards is late.
+
+A declaration that cannot be judged is refused; what can only end in one verdict is a note.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from ablate.evaluation.measures import KNOWN_MEASURES, P_MRR, parse
+from ablate.evaluation.places import places
+from ablate.recipe.build import meant
+from ablate.records import EvaluationSet, UserError
+from ablate.study.declaration import MACRO, Claim, Study
+from analysis.stats.contrast_rows import CONFIRMATORY_SEEDS
+from analysis.stats.matrix import Cell, is_signed, listed
+from analysis.study.declared import claim_weights, expected_runs
+
+GUARD = "nDCG@10"
+"""What stands beside every p-MRR, so that a collapse is seen; its margin is declared in `study.margins`."""
+
+
+def direction_of(claim: Claim, cells: Iterable[Cell]) -> str:
+    """Return the direction at which a claim is looked at: its own, or the only one there is where it names none.
+
+    Raises UserError, naming the first part of the claim's place that is wrong and what is there instead.
+    """
+    left = list(cells)
+    for part in ("dataset", "condition", "measure", "direction"):
+        value, found = getattr(claim, part), list(dict.fromkeys(getattr(cell, part) for cell in left))
+        if (part == "dataset" and value == MACRO) or (part == "direction" and value == "" and len(found) == 1):
+            continue
+        if value not in found:
+            posed = f"{claim.condition}: {claim.direction or 'no direction is named'}"
+            known = f"the {part} {value!r} is none of {', '.join(found) or '(nothing is measured)'}"
+            there = f"there are {listed([str(cell) for cell in left])}" if part in ("measure", "direction") else known
+            raise UserError(
+                f"there are no scores of {claim.measure} on {claim.dataset} ({posed}); {there}{meant(value, found)}"
+            )
+        left = [cell for cell in left if getattr(cell, part) == value]
+    return left[0].direction
+
+
+def check_plan(
+    study: Study, rankers: Mapping[str, str], others: Iterable[str], sets: Iterable[EvaluationSet] | None
+) -> list[str]:
+    """Return notes on a study as it is going to be run, as `check_study` does.
+
+    `rankers`: label of a planned run -> what ranks its documents; `others`: labels of results that are there, such as
+    imported ones; `sets`: what all runs are going to be measured on, None when that is not to be asked.
+    """
+    declared = [arm for arm, _ in expected_runs(study)]
+    arms = dict.fromkeys([*rankers, *declared, "untouched", *others])
+    trained = [arm for arm in (*rankers, *declared) if rankers.get(arm, "trained") in ("trained", "random")]
+    cells = None if sets is None else [Cell(*place) for one in sets for place in places(one)]
+    return check_study(study, list(arms), trained, cells)
+
+
+def check_study(
+    study: Study, arms: Sequence[str], trained: Collection[str], cells: Collection[Cell] | None
+) -> list[str]:
+    """Return notes on a study that can be judged; raises UserError, naming the claim, for one that cannot.
+
+    `arms` are the labels of its runs, `trained` those with training randomness; `cells` is where all of them are going
+    to be measured, None when they are not going to be.
+    """
+    for measure, margin in study.margins:
+        where = f"study.margins: {measure}"
+        _check_measure(measure, where)
+        _check_margin(margin, measure, 1.0, where)
+    measures = [measure for measure, _ in study.margins]
+    for measure in measures:
+        if measures.count(measure) > 1:
+            raise UserError(f"study.margins: {measure} is there twice; a measure has one margin")
+    tested: dict[tuple[object, ...], str] = {}
+    few, blind = list[str](), list[str]()
+    for claim in study.claims:
+        weights = _check_claim(claim, arms, cells)
+        sign = -1.0 if claim.expects == "less" else 1.0
+        signed = frozenset((arm, round(sign * weight, 9)) for arm, weight in weights.items())
+        kind = "greater" if claim.expects == "less" else claim.expects
+        place = (signed, kind, claim.dataset, claim.condition, claim.direction, claim.measure)
+        if place in tested:
+            raise UserError(
+                f"study.claims: {tested[place]!r} and {claim.name!r} are one test under two names, and every claim "
+                f"makes the correction stricter; leave one of them out"
+            )
+        tested[place] = claim.name
+        if not set(trained).isdisjoint(weights):
+            few.append(claim.name)
+        if claim.measure == P_MRR and claim.expects == "greater" and GUARD not in measures:
+            blind.append(claim.name)
+    notes = []
+    most = max(study.looks, default=len(study.seeds))
+    if few and most < CONFIRMATORY_SEEDS:
+        notes.append(
+            f"at most {most} seeds: {_claims(few)} can only be EXPLORATORY; anything else needs at least "
+            f"{CONFIRMATORY_SEEDS} (study.seeds), declared before the first result"
+        )
+    if blind:
+        notes.append(
+            f"no margin of {GUARD}: {_claims(blind)} on {P_MRR} cannot be SUPPORTED, because a collapse raises it too; "
+            f"declare study.margins=[[{GUARD},0.02]] or what you hold to be no loss"
+        )
+    return notes
+
+
+def _check_claim(claim: Claim, arms: Sequence[str], cells: Collection[Cell] | None) -> dict[str, float]:
+    """Return the weights of a claim that can be tested; raises UserError for one that cannot."""
+    where = f"study.claims: {claim.name!r}"
+    _check_measure(claim.measure, where)
+    try:
+        weights = claim_weights(claim, arms)
+        if cells is not None:
+            direction_of(claim, cells)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    if not all(math.isfinite(weight) for weight in weights.values()):
+        raise UserError(f"{where}: contrast {claim.contrast!r} has a weight that is no finite number")
+    if claim.margin is not None and not claim.contrast.lstrip().startswith("trend"):
+        _check_margin(claim.margin, claim.measure, sum(weight for weight in weights.values() if weight > 0), where)
+    return weights
+
+
+def _check_measure(measure: str, where: str) -> None:
+    try:
+        parse(measure)
+    except UserError as error:
+        near = meant(measure, [*(name.replace("@k", "@10") for name in KNOWN_MEASURES), "AP@1000"])
+        raise UserError(f"{where}: {error}{near}") from None
+
+
+def _check_margin(margin: float, measure: str, weight: float, where: str) -> None:
+    """Raise UserError for a margin that no difference could pass, or that none could keep."""
+    largest = weight * (2.0 if is_signed(measure) else 1.0)
+    if not 0 < margin < largest:
+        raise UserError(
+            f"{where}: the margin {margin:g} must lie between 0 and {largest:g}, the largest difference of {measure} "
+            f"there can be; margins are on the measure's own scale (two points of nDCG are 0.02)"
+        )
+
+
+def _claims(names: Sequence[str]) -> str:
+    return f"the claim {names[0]!r}" if len(names) == 1 else f"{len(names)} claims ({listed(names, 3)})"

@@ -1,0 +1,203 @@
+"""The declared claims of a study judged: was each declared before its results, and what does its test say?"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ablate.records import UserError
+from ablate.store.results import ResultStore
+from ablate.study.declaration import MACRO, Claim, Study
+from ablate.tables import number
+from analysis.stats.contrast_rows import CONFIRMATORY_SEEDS, Asked, ContrastRow, Plan, Target, contrast_rows, over
+from analysis.stats.corrections import holm
+from analysis.stats.crossed import Options
+from analysis.stats.matrix import Cell, ScoreTable, from_arrow
+from analysis.study.declared import Declaration, claim_weights, stored_declarations
+from analysis.study.fairness import Check, examine, gather, headline
+from analysis.study.opened import against_contrast, untestable
+from analysis.study.runs import ArmRun, deterministic_arms
+from analysis.study.scores import collect
+from analysis.verdict.declarable import direction_of
+from analysis.verdict.rule import UNDECIDED, Level, Ruling, claim_p, first_of, rule
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim with its test and its verdict."""
+
+    claim: Claim
+    withdrawn: bool
+    """Declared when runs were made, and no longer in the current declaration."""
+    row: ContrastRow | None
+    """None where there is nothing to test."""
+    tested: bool
+    """False where an estimate is there and no test of the method: a trained arm of one seed."""
+    p: float | None
+    p_holm: float | None
+    level: Level
+    ruling: Ruling
+    would_be: str
+    """The verdict but for EXPLORATORY."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """All claims of a study."""
+
+    declared: Declaration
+    table: ScoreTable
+    claims: tuple[Judged, ...]
+    checks: Sequence[Check]
+    study: str
+
+
+def judge(store: ResultStore, study: str, declared: Declaration | None = None) -> Judgement:
+    """Return a verdict on every claim of a declaration (the newest stored one), and on those withdrawn from it.
+
+    The family is all of them. Raises UserError for an unknown study and one without a declaration.
+    """
+    stored = stored_declarations(store, study)
+    if declared is None and not stored:
+        raise UserError(
+            f"study {study!r} has no declaration under {store.root}; give the file that declares it: "
+            f"--declared sweeps/{study}.yaml"
+        )
+    declared = declared or stored[-1]
+    evidence = gather(store, study, declared=declared.study)
+    checks = examine(evidence)
+    table = from_arrow(collect(store, study), f"study {study}")
+    stood = {run.declared for run in evidence.runs}
+    earlier = [claim for one in stored if one.digest in stood for claim in one.study.claims]
+    withdrawn = [claim for claim in dict.fromkeys(earlier) if claim not in declared.study.claims]
+    free = deterministic_arms(evidence.runs)
+    claims = [*declared.study.claims, *withdrawn]
+    drafts = [_test(table, claim, declared.study, free) for claim in claims]
+    adjusted = holm([1.0 if p is None else p for _, p, _ in drafts])
+    known = {one.digest: one for one in stored}
+    judged = []
+    for claim, (row, p, why), p_holm in zip(claims, drafts, adjusted, strict=True):
+        level = Level(_alpha(claim, declared.study), len(claims))
+        is_withdrawn = claim in withdrawn
+        if row is None:
+            ruling = Ruling(UNDECIDED, why)
+            judged.append(Judged(claim, is_withdrawn, None, False, None, None, level, ruling, UNDECIDED))
+            continue
+        runs = [run for run in evidence.runs if run.arm in row.weights]
+        reasons = ["it was withdrawn: the current declaration has it no longer"] if is_withdrawn else []
+        trained = [run for run in runs if run.arm not in free]  # BM25 may have been measured long before
+        reasons += late(claim, declared.study, trained or runs, known)
+        reasons += seeds_reasons(declared.study, {arm: n for arm, n in _seeds(runs).items() if arm not in free})
+        said = rule(claim, row, p_holm, level) if p is not None else Ruling(UNDECIDED, why)
+        against = against_contrast(evidence.runs, evidence.totals, row.weights)
+        ruling, would_be = first_of(said, "; ".join(reasons), against)
+        shown = p_holm if p is not None else None
+        judged.append(Judged(claim, is_withdrawn, row, p is not None, p, shown, level, ruling, would_be))
+    table = dataclasses.replace(table, mark=headline(checks))
+    return Judgement(declared, table, tuple(judged), checks, study)
+
+
+def _alpha(claim: Claim, study: Study) -> float:
+    return claim.alpha / max(1, len(study.looks))
+
+
+def _test(
+    table: ScoreTable, claim: Claim, study: Study, deterministic: frozenset[str]
+) -> tuple[ContrastRow | None, float | None, str]:
+    """Return the row of a claim, its p, and why one of them is lacking."""
+    margins = dict(study.margins)
+    if claim.margin is not None:
+        margins[claim.measure] = claim.margin
+    options = Options(deterministic=deterministic, alpha=_alpha(claim, study))
+    try:
+        asked = Asked(claim.contrast, claim_weights(claim, table.arms), place_of(table, claim))
+    except UserError as error:
+        return None, None, str(error)
+    plan = Plan(options, margins)
+    why = untestable(table, asked, plan)
+    if not why:
+        (row,) = contrast_rows(table, [asked], plan)
+        return row, claim_p(claim, row.result), ""
+    if any(arm not in asked.target.blocks() for arm in asked.weights):
+        return None, None, why
+    (row,) = contrast_rows(table, [asked], Plan(dataclasses.replace(options, estimand="these_checkpoints"), margins))
+    return row, None, f"{why} (of these checkpoints the difference is {number(row.result.estimate)})"
+
+
+def place_of(table: ScoreTable, claim: Claim) -> Target:
+    """Return where a claim is looked at; raises UserError where the scores have no such place, or several."""
+    direction = direction_of(claim, table.cells)
+    wanted = Cell(claim.dataset, claim.condition, direction, claim.measure)
+    datasets = tuple(cell.dataset for cell in table.cells if cell == wanted._replace(dataset=cell.dataset))
+    datasets = datasets if claim.dataset == MACRO else (claim.dataset,)
+    return over(table, datasets, claim.condition, direction, claim.measure)
+
+
+def late(claim: Claim, current: Study, runs: Sequence[ArmRun], known: Mapping[str, Declaration]) -> list[str]:
+    """Return why a claim was not declared before the results: the runs that did not stand under it, as it is now.
+
+    `known` holds the stored declarations by digest. The looks, and for p-MRR the margins of its guards, belong to it.
+    """
+    wrong: dict[str, list[str]] = {}
+    for run in runs:
+        why = _late(claim, current, run, known)
+        if why:
+            wrong.setdefault(why, []).append(f"{run.arm} seed {run.seed}")
+    return [f"{why}: {len(found)} of {len(runs)} runs ({_few(found)})" for why, found in wrong.items()]
+
+
+def _late(claim: Claim, current: Study, run: ArmRun, known: Mapping[str, Declaration]) -> str:
+    if not run.declared:
+        return "results were there without any declaration"
+    under = known.get(run.declared)
+    if under is None:
+        return f"results stood under a declaration that is not stored ({run.declared})"
+    if claim not in under.study.claims:
+        return "declared after results, or changed since"
+    if under.study.looks != current.looks or (not current.looks and len(under.study.seeds) != len(current.seeds)):
+        return "the declared numbers of seeds were changed after results"
+    if claim.measure == "p-MRR" and dict(under.study.margins) != dict(current.margins):
+        return "the margins of nDCG were changed after results"
+    if _time(under.declared_at) > _time(run.evaluation.finished):
+        return "the declaration is younger than results"
+    return ""
+
+
+def _time(text: str) -> datetime.datetime:
+    """Return a time of a record; raises UserError when it is none."""
+    try:
+        found = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise UserError(f"{text!r} in the results is no time; write ISO 8601, 2026-01-31T12:00:00+00:00") from None
+    return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
+
+
+def _seeds(runs: Sequence[ArmRun]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for run in runs:
+        found.setdefault(run.arm, []).append(run.seed)
+    return found
+
+
+def seeds_reasons(study: Study, seeds: Mapping[str, Sequence[int]]) -> list[str]:
+    """Return what is wrong with the seeds of trained arms: too few, no declared look, or others than declared."""
+    reasons = []
+    few = [f"{arm} {len(found)}" for arm, found in seeds.items() if len(found) < CONFIRMATORY_SEEDS]
+    if few:
+        reasons.append(f"fewer than {CONFIRMATORY_SEEDS} seeds ({_few(few)})")
+    looks = study.looks or (len(study.seeds),)
+    off = [f"{arm} {len(found)}" for arm, found in seeds.items() if len(found) not in looks]
+    if off:
+        reasons.append(f"not at a declared look of {' or '.join(map(str, looks))} seeds ({_few(off)})")
+    other = [arm for arm, found in seeds.items() if set(found) != set(study.seeds[: len(found)])]
+    if other and not off:
+        reasons.append(f"the seeds of {_few(other)} are not the first ones declared")
+    if len({len(found) for found in seeds.values()}) > 1 and not off:
+        reasons.append("the arms are at different looks")
+    return reasons
+
+
+def _few(names: Sequence[str], limit: int = 4) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -1,0 +1,260 @@
+"""What may be said of a declared claim: one verdict with its reason.
+
+The test is the crossed test of `analysis.stats.crossed` at the claim's alpha divided by the number of declared looks
+(Bonferroni), its p adjusted by Holm over all declared claims:
+
+    greater, less   two-sided; REFUTED when the opposite is significant, or when two one-sided tests place the
+                    difference within the declared margin (a difference that counts as none)
+    equivalent      two one-sided tests; REFUTED when the difference is significantly beyond the margin
+    not_worse       one-sided non-inferiority; REFUTED when significantly worse by more than the margin
+
+Where all scores agree exactly, arms are equivalent by definition, and the reason says that no error was estimated.
+A refutation by the other side of a claim is a second test of it, so its p is multiplied by the size of the family.
+
+When several verdicts apply, the first of this order is given:
+
+1. UNDECIDED     there is nothing to test: an arm or a place has no scores
+2. EXPLORATORY   the claim was not declared before its runs, or the seeds are fewer than 5 or at no declared look
+3. UNMATCHED     the arms' budgets are unequal
+4. CONFOUNDED    the arms differ in more than one thing
+5. COLLAPSED     p-MRR is up and nDCG under the changed instruction is inferior
+6. REFUTED, SUPPORTED, UNDECIDED   what the test says
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from scipy.special import stdtr
+
+from ablate.study.declaration import Claim
+from ablate.tables import number, probability
+from analysis.stats.contrast_rows import ContrastRow, Guard, plural
+from analysis.stats.crossed import Estimate
+from analysis.stats.power import MOST_SEEDS, MOST_UNITS, Parts, design, power
+
+SUPPORTED, REFUTED, UNDECIDED, COLLAPSED = "SUPPORTED", "REFUTED", "UNDECIDED", "COLLAPSED"
+EXPLORATORY, UNMATCHED, CONFOUNDED = "EXPLORATORY", "UNMATCHED", "CONFOUNDED"
+POWER = 0.8
+
+
+class Level(NamedTuple):
+    """At what a claim is tested."""
+
+    alpha: float
+    """Of one look."""
+    family: int
+    """Number of declared claims."""
+
+
+class Ruling(NamedTuple):
+    """A verdict with its reason in a sentence."""
+
+    verdict: str
+    reason: str
+
+
+def claim_p(claim: Claim, result: Estimate) -> float:
+    """Return the p of the test that would support a claim in its direction, or of the two-sided test."""
+    if claim.expects == "equivalent":
+        assert claim.margin is not None
+        return result.tost(claim.margin)
+    if claim.expects == "not_worse":
+        assert claim.margin is not None
+        return result.noninferior(claim.margin)
+    return result.p
+
+
+def rule(claim: Claim, row: ContrastRow, p_holm: float, level: Level) -> Ruling:
+    """Return what the test says of a claim: SUPPORTED, REFUTED, UNDECIDED or COLLAPSED."""
+    if row.result.degenerate and (row.result.estimate != 0 or claim.margin is None):
+        amount = "agree exactly" if row.result.estimate == 0 else "differ by one constant amount"
+        return Ruling(UNDECIDED, f"all seeds and {plural(row.unit)} {amount}, so no error could be estimated")
+    against = _refutation(claim, row.result, p_holm, level)
+    if against:
+        return Ruling(REFUTED, against + _exactly(row))
+    in_favour = p_holm < level.alpha and (
+        claim.expects in ("equivalent", "not_worse") or (row.result.estimate > 0) == (claim.expects == "greater")
+    )
+    if not in_favour:
+        return Ruling(UNDECIDED, _undecided(claim, row, p_holm, level))
+    if claim.measure == "p-MRR" and claim.expects == "greater":
+        return _guarded(row, p_holm, level)
+    return Ruling(SUPPORTED, _supported(claim, row, p_holm, level))
+
+
+def _refutation(claim: Claim, result: Estimate, p_holm: float, level: Level) -> str:
+    """Return why a claim is refuted, or an empty text."""
+    margin, bound = claim.margin, level.alpha / level.family
+    if claim.expects in ("greater", "less"):
+        opposite = result.estimate < 0 if claim.expects == "greater" else result.estimate > 0
+        if opposite and p_holm < level.alpha:
+            side = "less" if claim.expects == "greater" else "greater"
+            return f"the opposite holds: it is {side} ({_estimate(result)}, Holm p {probability(p_holm)})"
+        if margin is not None and result.tost(margin) < bound:
+            return (
+                f"the difference lies within ±{margin:g}, which was declared to count as none ({_estimate(result)}, "
+                f"equivalence p {probability(result.tost(margin))} × {level.family} claims)"
+            )
+        return ""
+    assert margin is not None
+    if result.df is None:
+        return ""
+    worse = float(stdtr(result.df, (result.estimate + margin) / result.se))
+    better = result.upper_tail(margin)
+    if claim.expects == "not_worse":
+        if worse < bound:
+            return f"it is worse by more than {margin:g} ({_estimate(result)}, p {probability(worse)})"
+        return ""
+    beyond = 2 * min(worse, better)
+    if beyond < bound:
+        return f"the difference is beyond ±{margin:g} ({_estimate(result)}, p {probability(beyond)})"
+    return ""
+
+
+def _supported(claim: Claim, row: ContrastRow, p_holm: float, level: Level) -> str:
+    said = {
+        "greater": "it is greater",
+        "less": "it is less",
+        "equivalent": f"the difference lies within ±{claim.margin or 0:g}",
+        "not_worse": f"it is not worse by {claim.margin or 0:g} or more",
+    }[claim.expects]
+    covers = f". {row.population.rstrip('.')}" if claim.expects in ("greater", "less") else ""
+    found = f"{_estimate(row.result)}, Holm p {probability(p_holm)} below {level.alpha:g}"
+    return f"{said} ({found}){covers}{_exactly(row)}"
+
+
+def _exactly(row: ContrastRow) -> str:
+    """Return what must be said of a verdict without an error: everything agrees to the last digit."""
+    if not row.result.degenerate:
+        return ""
+    return f"; all seeds and {plural(row.unit)} agree exactly, no error could be estimated: it covers these runs only"
+
+
+def _guarded(row: ContrastRow, p_holm: float, level: Level) -> Ruling:
+    """Return the verdict on a p-MRR that is up: nDCG beside it decides (measures: a collapse raises p-MRR too)."""
+    up = f"p-MRR is up ({_estimate(row.result)}, Holm p {probability(p_holm)})"
+    if not row.guards:
+        return Ruling(UNDECIDED, f"{up}, but there is no nDCG beside it, so a collapse cannot be excluded")
+    changed = [guard for guard in row.guards if guard.cell.condition == row.cell.condition]
+    for guard in changed:
+        if _inferior(guard, level.alpha):
+            return Ruling(COLLAPSED, f"{up}, and {_guard(guard)}: the model loses what it should keep")
+    if not changed:
+        return Ruling(UNDECIDED, f"{up}, but there is no nDCG under the changed instruction: a collapse may hide")
+    for guard in row.guards:
+        if guard.p is None:
+            why = f"no margin of {guard.cell.measure} was declared (study.margins), so a collapse cannot be excluded"
+            return Ruling(UNDECIDED, f"{up}, but {why}")
+        if guard.p >= level.alpha:
+            return Ruling(UNDECIDED, f"{up}, but {_guard(guard)}, so a collapse cannot be excluded")
+    kept = "; ".join(_guard(guard) for guard in row.guards)
+    return Ruling(SUPPORTED, f"{up}, and {kept}. {row.population.rstrip('.')}")
+
+
+def _inferior(guard: Guard, alpha: float) -> bool:
+    """Return whether nDCG is significantly lower and not within what was declared to be no loss."""
+    kept = guard.p is not None and guard.p < alpha
+    return guard.estimate.estimate < 0 and guard.estimate.p < alpha and not kept
+
+
+def _guard(guard: Guard) -> str:
+    return f"{guard.cell} is {_signed(guard.estimate.estimate)} ({guard.verdict})"
+
+
+def _signed(value: float) -> str:
+    return ("+" if value > 0 else "") + number(value)
+
+
+def _estimate(result: Estimate) -> str:
+    return f"{_signed(result.estimate)} [{number(result.ci[0])}, {number(result.ci[1])}]"
+
+
+def _undecided(claim: Claim, row: ContrastRow, p_holm: float, level: Level) -> str:
+    result = row.result
+    distance = _distance(claim, result.estimate)
+    wanted = (1 + POWER) / 2 if claim.expects == "equivalent" else POWER  # both one-sided tests must find it
+    one_sided = claim.expects in ("equivalent", "not_worse")
+    alpha = level.alpha / level.family * (2 if one_sided else 1)
+    seeds, units = more_needed(row, distance, alpha, wanted)
+    num_seeds, names = min(row.num_seeds.values()), plural(row.unit)
+    trained = [n for arm, n in row.num_seeds.items() if arm in _trained(row)]
+    num_seeds = min(trained) if trained else num_seeds
+    ways = []
+    if seeds is not None:
+        ways.append(f"{seeds - num_seeds} more seeds per arm ({seeds} with these {row.num_units:,} {names})")
+    if units is not None:
+        more = f"{units - row.num_units:,} more {names}"
+        ways.append(more + (f" ({units:,} with these {num_seeds} seeds)" if trained else ""))
+    if ways:
+        remedy = f"about {' or '.join(ways)} would decide it with power {POWER:g}, if the difference is as estimated"
+    else:
+        remedy = (
+            f"neither {MOST_SEEDS} seeds nor {MOST_UNITS:,} {names} would decide it with power {POWER:g}, if the "
+            "difference is as estimated"
+        )
+    return f"Holm p {probability(p_holm)} is not below {level.alpha:g} ({_estimate(result)}); {remedy}"
+
+
+def _distance(claim: Claim, estimate: float) -> float:
+    """Return how far the estimate is from the border that a verdict needs it to be apart from."""
+    if claim.expects == "equivalent":
+        return abs((claim.margin or 0.0) - abs(estimate))
+    if claim.expects == "not_worse":
+        return abs((claim.margin or 0.0) + estimate)
+    return abs(estimate)
+
+
+def _trained(row: ContrastRow) -> list[str]:
+    """Return the arms that have training randomness; one seed is enough for the others."""
+    return [arm for arm in row.weights if arm not in row.deterministic]
+
+
+def more_needed(
+    row: ContrastRow, distance: float, alpha: float, wanted: float = POWER
+) -> tuple[int | None, int | None]:
+    """Return the seeds per arm (with these units) and the units (with these seeds) that find a distance.
+
+    The variance parts are those of the row, scaled as in `analysis.power`; None where no number up to its limits is
+    enough, and for seeds when no arm is trained. `alpha` is two-sided.
+    """
+    result, trained = row.result, _trained(row)
+    num_seeds = max(2, min((row.num_seeds[arm] for arm in trained), default=2))
+    squares = [row.weights[arm] ** 2 for arm in trained] or [1.0]
+    parts = Parts(
+        max(result.v_seed - result.v_resid, 0.0) * num_seeds,
+        max(result.v_query - result.v_resid, 0.0) * row.num_units,
+        result.v_resid * num_seeds * row.num_units,
+        sum(squares) ** 2 / sum(square**2 for square in squares),
+    )
+
+    def enough(seeds: int, units: int) -> bool:
+        return distance > 0 and power(distance, *design(parts, seeds, units), alpha) >= wanted
+
+    here = num_seeds if trained else 2
+    seeds = next((s for s in range(here + 1, MOST_SEEDS + 1) if enough(s, row.num_units)), None) if trained else None
+    if not enough(here, MOST_UNITS):
+        return seeds, None
+    low, high = row.num_units, MOST_UNITS
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(here, middle) else (middle, high)
+    return seeds, high
+
+
+def first_of(ruling: Ruling, exploratory: str = "", against: Mapping[str, str] | None = None) -> tuple[Ruling, str]:
+    """Return the verdict that comes first in the order above, and the one that would be given without EXPLORATORY.
+
+    `exploratory` is why a claim is, empty when it is not; `against` has the reasons of UNMATCHED and CONFOUNDED.
+    """
+    marks = [mark for mark in (UNMATCHED, CONFOUNDED) if mark in (against or {})]
+    found = ruling
+    if marks:
+        assert against is not None
+        reasons = [against[marks[0]], *(f"and {mark}: {against[mark]}" for mark in marks[1:])]
+        beside = f"taken as it is, it would be {ruling.verdict}: {ruling.reason}"
+        found = Ruling(marks[0], "; ".join([*reasons, beside]))
+    if exploratory:
+        return Ruling(EXPLORATORY, f"{exploratory}; it would be {found.verdict}: {found.reason}"), found.verdict
+    return found, found.verdict
