@@ -15,6 +15,7 @@ from ablate.records import UserError
 from ablate.store.results import ResultStore
 from ablate.study.declaration import Study, build_study
 from ablate.study.planning import Cell, Composed, Given, Point, crossed, label_of, of_study, plan
+from ablate.study.running import Board
 from ablate.study.status import duration, estimate, format_plan, state_of
 
 FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
@@ -183,6 +184,38 @@ def test_the_cost_of_another_model_or_budget_is_no_estimate(tmp_path: Path) -> N
     assert [cell.estimate_s for cell in cells] == [None, None, 12]
     assert format_plan(store, cells[:1]).endswith("cost unknown (no earlier run of this model and budget)")
     assert format_plan(store, cells).endswith("to make: 3 runs, about 12 s, and 2 of unknown cost")
+
+
+def test_an_arm_that_trains_nothing_has_neither_the_lock_nor_the_cost_of_a_training(tmp_path: Path) -> None:
+    arms = (("query_only", 0), ("bm25", 0), ("random_ranker", 0), ("random_ranker", 1), ("untouched", 0))
+    points = [Point((f"+experiment={arm}", f"seed={seed}"), ()) for arm, seed in arms]
+    cells = plan(points, composed, ids)
+    trained, bm25 = cells[0], cells[1]
+    assert trained.config and trained.identity and bm25.identity and cells[2].identity and cells[4].identity
+    assert trained.identity.train_id == bm25.identity.train_id
+    store = store_with_a_run(tmp_path, trained.config, seconds=10)
+    estimate(store, cells)
+    assert [cell.estimate_s for cell in cells] == [12, None, None, None, 3]  # `untouched` was measured with it
+    recipe = cells[2].identity.evaluation
+    (store.folder("evaluation", cells[2].identity.eval_id)).mkdir(parents=True)
+    store.complete("evaluation", recipe, files=(), parents=(), seed=0, label="single_runs/random_ranker", counts={},
+                   hardware={}, cost={"wall_s": 4.0}, started="")  # fmt: skip
+    fewer = plan([Point(("+experiment=random_ranker", "evaluation.sets=[test]", "seed=5"), ())], composed, ids)
+    estimate(store, [*cells, *fewer])
+    assert [cell.estimate_s for cell in (*cells, *fewer)] == [12, None, 4, 4, 3, 4]
+
+    (store.folder("evaluation", trained.identity.eval_id) / "manifest.json").unlink()
+    training = store.lock(f"run-{trained.identity.train_id}")
+    assert training.take()
+    try:
+        assert [state_of(store, cell) for cell in cells[:3]] == ["running", "to run", "done"]
+        board = Board(store, cells[:2])
+        taken = board.claim_now()
+        assert taken is not None and taken[1] is bm25 and board.claim_now() is None
+        assert state_of(store, bm25) == "running"
+        board.release(bm25)
+    finally:
+        training.release()
 
 
 @pytest.mark.parametrize(

@@ -154,10 +154,10 @@ class Board:
         name = claim_name(cell)
         if name in self._claims:
             return False
-        claim, run = locks_of(self.store, cell)
+        claim, *others = locks_of(self.store, cell)
         if not claim.take():
             return False
-        if run.is_held() or is_done(self.store, cell):
+        if any(lock.is_held() for lock in others) or is_done(self.store, cell):
             claim.release()
             return False
         self._claims[name] = claim

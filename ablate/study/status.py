@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any, Literal
 
@@ -57,10 +57,13 @@ def is_running(store: ResultStore, cell: Cell) -> bool:
     return cell.identity is not None and any(lock.is_held() for lock in locks_of(store, cell))
 
 
-def locks_of(store: ResultStore, cell: Cell) -> tuple[Lock, Lock]:
-    """Return the lock that a sweeper takes on a cell, and the one that its run takes."""
-    assert cell.identity is not None
-    return store.lock(claim_name(cell)), store.lock(f"run-{cell.identity.train_id}")
+def locks_of(store: ResultStore, cell: Cell) -> tuple[Lock, ...]:
+    """Return the lock that a sweeper takes on a cell, and the one that its run takes where it trains."""
+    assert cell.identity is not None and cell.config is not None
+    claim = store.lock(claim_name(cell))
+    if cell.config.recipe.ranker != "trained":  # the training that its configuration describes is another cell's
+        return (claim,)
+    return claim, store.lock(f"run-{cell.identity.train_id}")
 
 
 def claim_name(cell: Cell) -> str:
@@ -85,13 +88,17 @@ def state_of(store: ResultStore, cell: Cell) -> State:
 def estimate(store: ResultStore, cells: Iterable[Cell]) -> None:
     """Set what each cell takes, by the manifests of runs with the same model, training and budget.
 
-    Seconds of training and of evaluation: the mean over runs of the same arm, else over all of these, else unknown.
+    Seconds of training and of evaluation: the mean over runs of the same arm, else over all of these, else unknown. Of
+    a ranker that trains nothing: of its evaluation on the same sets, else on others.
     """
     mixes = {manifest.id: manifest for manifest in store.manifests("mix")}
     evaluations: dict[str, list[float]] = {}
+    rankings: dict[str, list[float]] = {}
     for manifest in store.manifests("evaluation"):
         for parent in manifest.parents:
             evaluations.setdefault(parent, []).append(manifest.cost.get("wall_s", 0.0))
+        for kind in _kinds_of_ranker(manifest.recipe) if "wall_s" in manifest.cost else ():
+            rankings.setdefault(kind, []).append(manifest.cost["wall_s"])
     known: dict[tuple[str, str], list[float]] = {}
     for manifest in store.manifests("train"):
         mix = mixes.get(manifest.parents[0]) if manifest.parents else None
@@ -102,15 +109,26 @@ def estimate(store: ResultStore, cells: Iterable[Cell]) -> None:
         for arm in {"", *(label.partition("/")[2] for label in manifest.labels)}:
             known.setdefault((kind, arm), []).append(spent)
     for cell in cells:
-        if cell.identity is not None:
+        if cell.identity is None or cell.config is None:
+            continue
+        if cell.config.recipe.ranker != "trained":
+            own, others = _kinds_of_ranker(cell.identity.evaluation)
+            times = rankings.get(own) or rankings.get(others)
+        else:
             train, mix_recipe = cell.identity.train, cell.identity.mix
             kind = digest([train["model"], train["train"], mix_recipe["budget"]])
             times = known.get((kind, cell.label)) or known.get((kind, ""))
-            cell.estimate_s = fmean(times) if times else None
+        cell.estimate_s = fmean(times) if times else None
 
 
 def _kind(train: Manifest, mix: Manifest) -> str:
     return digest([train.recipe.get("model"), train.recipe.get("train"), mix.recipe.get("budget")])
+
+
+def _kinds_of_ranker(recipe: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what evaluations by one ranker have in common, whatever the seed: on the same sets, and on any."""
+    own = {name: value for name, value in recipe.items() if name not in ("seed", "vocabulary")}
+    return digest(own), digest({name: value for name, value in own.items() if name != "evaluation"})
 
 
 def format_plan(store: ResultStore, cells: Sequence[Cell], workers: int = 1) -> str:
