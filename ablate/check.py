@@ -243,7 +243,8 @@ def check_study(given: Sequence[planning.Given], values: DictConfig, num_sampled
         raise UserError(f"sweeps/{name}.yaml has no block `study`; ablate.check looks at sources and at studies")
     study = build_study(OmegaConf.to_container(values.study, resolve=True))  # type: ignore[arg-type]
     first = dataclasses.replace(study, seeds=study.seeds[:1])
-    cells = planning.plan(planning.of_study(name, first, given), _composed, _named)
+    points = list(planning.of_study(name, first, given))
+    cells = planning.plan(points, _composed, _named)
     sound = [cell for cell in cells if cell.config is not None]
     if not sound:
         raise UserError(f"no run of sweeps/{name}.yaml makes sense: {cells[0].reason}")
@@ -266,7 +267,9 @@ def check_study(given: Sequence[planning.Given], values: DictConfig, num_sampled
             all_sets += read
     rankers = {cell.label: cell.config.recipe.ranker for cell in sound if cell.config is not None}
     store = ResultStore(sound[0].config.runtime.results)  # type: ignore[union-attr]
-    notes = check_plan(study, rankers, store.arms("evaluation", sound[0].study), all_sets)
+    planned = dict(zip(points, cells, strict=True))
+    declared = planning.declared_cells(planning.of_declaration(name, first, given), planned, _composed, _named)
+    notes = check_plan(study, rankers, declared, store.arms("evaluation", sound[0].study), all_sets)
     report.findings += [Finding("warning", note) for note in notes]
     num_runs = len(sound) * len(study.seeds)
     report.counts.insert(0, f"study {name}: {num_runs} runs; claims that can be judged: {len(study.claims)}")

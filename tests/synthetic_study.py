@@ -19,7 +19,7 @@ from ablate.recipe.values import digest
 from ablate.records import QueryScore
 from ablate.store.manifest import Manifest
 from ablate.store.results import ResultStore
-from ablate.study.declaration import Study, build_study, declaration
+from ablate.study.declaration import DeclaredCell, Study, build_study, declaration
 
 Place = tuple[str, str, str, str]
 NDCG: Place = ("d/test", "plain", "plain", "nDCG@10")
@@ -143,9 +143,11 @@ def study_block(claims: Iterable[Mapping[str, Any]], **more: Any) -> dict[str, A
 
 
 def declare(root: Path, block: Mapping[str, Any], at: str = "2026-01-01T00:00:00+00:00", study: str = "s") -> str:
-    """Store a declaration and return its digest."""
+    """Store a declaration with its cells, every arm called by its first word, and return its digest."""
     built: Study = build_study(block)
     path = root / "studies" / study / f"{built.digest}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"declared_at": at, "study": declaration(built)}))
-    return built.digest
+    cells = [DeclaredCell(label=arm.split()[0], seed=seed, arm_id=digest(arm), differs={"arm": arm})
+             for seed in built.seeds for arm in built.arms]  # fmt: skip
+    return ResultStore(root).declare(study, built, cells)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, HandMadeSource, compose, override
 from test_beir import instructed, qrels, query, write
+from test_planning import _composed_with_label, ids
 
 from ablate import check
 from ablate.data import checking
@@ -16,7 +18,8 @@ from ablate.evaluation.places import places
 from ablate.evaluation.rankers import plain_ranker
 from ablate.evaluation.scoring import rank_and_score
 from ablate.records import EvaluationQuery, EvaluationSet, Passage, TrainingGroup, UserError
-from ablate.study.declaration import build_study
+from ablate.study.declaration import DeclaredCell, build_study
+from ablate.study.planning import Given, declared_cells, of_declaration
 from analysis.stats.matrix import Cell
 from analysis.verdict.declarable import check_plan, check_study, direction_of
 
@@ -283,7 +286,27 @@ def test_every_shipped_study_can_be_judged(name: str) -> None:
         source = open_sets(config.recipe.source, (), Path("caches"))
         found = [source.evaluation_set(one) for one in config.recipe.evaluation.sets]
     few = len(study.seeds) < 5
-    assert len(check_plan(study, {}, [], found)) == (1 if few and study.claims else 0)
+    place = [Given("source.path", ("DIR",), False)] if name == "movies" else []
+    first = dataclasses.replace(study, seeds=study.seeds[:1])
+    cells = declared_cells(of_declaration(name, first, place), {}, _composed_with_label, ids)
+    assert len(check_plan(study, {}, cells, [], found)) == (1 if few and study.claims else 0)
+
+
+def test_claims_are_about_declared_cells_planned_or_not() -> None:
+    block = {"question": "q", "arms": ["a", "b"], "seeds": [0], "claims": [claim()]}
+    study = build_study(block)
+    a, b = (DeclaredCell(label=arm, seed=0, arm_id="0" * 16, differs={}) for arm in ("a", "b"))
+    (note,) = check_plan(study, {"a": "trained"}, [a, b], [], None)
+    assert note.startswith("at most 1 seeds")
+    assert check_plan(study, {"a": "bm25"}, [a, b], [], None) == []  # b has the same ranker: it differs in nothing
+    other = dataclasses.replace(b, differs={"ranker": "trained"})
+    assert len(check_plan(study, {"a": "bm25"}, [a, other], [], None)) == 1
+    with pytest.raises(UserError, match="'c': .*b"):
+        check_plan(study, {"a": "bm25"}, [a], [], None)
+    nameless = dataclasses.replace(b, label="+experiment=b", seed=None, arm_id=None, reason="no such key")
+    (note,) = check_plan(study, {"a": "bm25"}, [a, nameless], [], None)
+    assert note == ("the claims are not checked: 1 of 2 declared runs have no name, because they cannot be composed "
+                    "(no such key)")  # fmt: skip
 
 
 def test_a_run_says_it_before_training_and_above_its_scores(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

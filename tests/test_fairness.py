@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,14 +13,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
 from conftest import ROOT
 from synthetic_study import EVALUATION, NDCG, Arm, claim, declare, make_quick, make_study, study_block
 
+from ablate.recipe.values import digest
 from ablate.records import UserError
 from ablate.store.results import ResultStore
+from ablate.study.declaration import DeclaredCell, build_study
 from analysis.fairness import main
-from analysis.study.declared import arm_label, expected_runs
 from analysis.study.differences import between, confounded
 from analysis.study.fairness import Check, examine, fairness_table, gather, headline
 from analysis.study.runs import deterministic_arms, read_runs
@@ -374,20 +375,74 @@ def test_an_interaction_and_a_trend_are_not_confounded_and_a_jump_over_two_facto
 # declared runs
 
 
-def test_arms_have_the_label_of_their_file() -> None:
-    assert arm_label("dual_view") == "dual_view"
-    assert arm_label("label_noise factors.label_noise=.1") == "label_noise_0.1"
-    assert arm_label("label_noise", {"factors.label_noise": 0.2}) == "label_noise_0.2"
-    assert arm_label("dual_view runtime.label=mine") == "mine"
-    assert arm_label("unknown") == "unknown"
-    assert arm_label("dual_view", {"source.skew": 0.5, "runtime.threads": 1}) == "dual_view skew=0.5"
+def cells(*places: tuple[str, int | None], reason: str = "") -> list[DeclaredCell]:
+    arm_id = None if reason else "0" * 16
+    return [DeclaredCell(label=arm, seed=seed, arm_id=arm_id, differs={}, reason=reason) for arm, seed in places]
 
 
-def test_the_declared_runs_are_arms_by_seeds(tmp_path: Path) -> None:
-    from ablate.study.declaration import build_study
+def test_declared_runs_have_the_names_that_are_recorded(tmp_path: Path) -> None:
+    store = make_study(tmp_path, {"lr_0.0001": FAIR["a"], "lr_1e-05": FAIR["b"]})
+    arms = ["a train.learning_rate=1e-4", "a train.learning_rate=1e-5"]
+    study = build_study(study_block([], arms=arms, seeds=[0, 1]))
+    store.declare("s", study, cells(*((arm, seed) for seed in (0, 1) for arm in ("lr_0.0001", "lr_1e-05"))))
+    assert checks_of(store)["no declared run is missing"].found == "all 4 declared runs are there"
 
-    study = build_study(yaml.safe_load(yaml.safe_dump(study_block([], seeds=[3, 4]))))
-    assert expected_runs(study) == [("a", 3), ("b", 3), ("a", 4), ("b", 4)]
+
+def test_a_declaration_without_its_cells_fails_nothing(tmp_path: Path) -> None:
+    """As in results that were made before cells were recorded."""
+    store = make_study(tmp_path, FAIR)
+    under = declare(tmp_path, study_block([], seeds=[0, 1, 2]))
+    assert failing(store) == ["no declared run is missing"]
+    (tmp_path / "studies" / "s" / "cells" / f"{under}.json").unlink()
+    assert failing(store) == []
+    found = checks_of(store)["no declared run is missing"].found
+    assert found.endswith("issuing the study's command again records them and makes no run twice")
+
+
+@pytest.mark.parametrize("incoherent", ["error", "list"])
+def test_a_declared_combination_that_makes_no_sense(tmp_path: Path, incoherent: str) -> None:
+    store = make_study(tmp_path, FAIR)
+    study = build_study(study_block([], arms=["a", "b", "z"], seeds=[0, 1], incoherent=incoherent))
+    sound = cells(*((arm, seed) for seed in (0, 1) for arm in ("a", "b")))
+    store.declare("s", study, [*sound, *cells(("z", 0), ("z", None), reason="z needs y")])
+    check = checks_of(store)["no declared run is missing"]
+    if incoherent == "list":
+        assert (check.ok, check.found) == (True, "all 4 declared runs are there; combinations that make no sense: z")
+    else:
+        assert (check.ok, check.found) == (False, "2 of 6 declared runs have no scores: z seed 0, z seed ?")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: "{", r"cannot be read \(JSONDecodeError"),
+        (lambda text: "[]", "cannot be read"),
+        (lambda text: text.replace('"seed": 0', '"seed": 7'), "was changed, or belongs to another declaration"),
+        (lambda text: sealed(text, seed="x"), r"no record of the cells of a study \(cells\[0\].seed='x' has the wrong"),
+        (lambda text: sealed(text, differs=[1]), r"\(cells\[0\].differs must be a group of keys\)"),
+        (lambda text: sealed(text, more=1), r"\(unknown key cells\[0\].more"),
+    ],
+)  # fmt: skip
+def test_a_record_of_cells_is_not_trusted(
+    tmp_path: Path, change: Any, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = make_study(tmp_path, FAIR)
+    block = study_block([], seeds=[0, 1])
+    path = tmp_path / "studies" / "s" / "cells" / f"{declare(tmp_path, block)}.json"
+    path.write_text(change(path.read_text()))
+    assert main(["s", "--results", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(f"{path}.*{said}", line) and line.endswith("; issue the study's command again, which records its "
+                                                                "cells anew")  # fmt: skip
+    declare(tmp_path, block)
+    assert failing(store) == []
+
+
+def sealed(text: str, **changes: Any) -> str:
+    """Change the first cell of a record as someone would who knows how records are written."""
+    values = json.loads(text)
+    values["cells"][0] |= changes
+    return json.dumps({**values, "digest": digest({name: values[name] for name in ("declaration", "cells")})})
 
 
 def test_the_declaration_of_a_run_is_that_of_its_scores(tmp_path: Path) -> None:

@@ -13,8 +13,19 @@ from ablate.recipe.identity import Identity, Revisions, identify
 from ablate.recipe.schema import RunConfig
 from ablate.records import UserError
 from ablate.store.results import ResultStore
-from ablate.study.declaration import Study, build_study
-from ablate.study.planning import Cell, Composed, Given, Point, crossed, label_of, of_study, plan
+from ablate.study.declaration import DeclaredCell, Study, build_study
+from ablate.study.planning import (
+    Cell,
+    Composed,
+    Given,
+    Point,
+    crossed,
+    declared_cells,
+    label_of,
+    of_declaration,
+    of_study,
+    plan,
+)
 from ablate.study.running import Board
 from ablate.study.status import duration, estimate, format_plan, state_of
 
@@ -75,6 +86,67 @@ def test_the_command_line_restricts_replaces_and_crosses_a_study() -> None:
                                                    Given("model", ("tiny",), False)]))  # fmt: skip
     assert words(more)[0] == "+sweeps=why +experiment=query_only +budget.limit=8 runtime.study=mine model=tiny seed=0"
     assert [point.axes for point in more] == [(("budget.limit", "8"),)] * 2 + [(("budget.limit", "16"),)] * 2
+
+
+def test_a_value_of_the_grid_has_one_spelling_whoever_names_it() -> None:
+    grid = [{"key": "+miner", "values": ["bm25", "a b"]}, {"key": "factors.label_noise", "values": [1.0, 0.5]},
+            {"key": "runtime.progress", "values": [True]}]  # fmt: skip
+    base = study(seeds=[0], arms=["label_noise"], grid=grid)
+    given = [Given("miner", ('"a b"',), False), Given("+factors.label_noise", ("1", "0.25"), True),
+             Given("runtime.progress", ("True",), False)]  # fmt: skip
+    assert words(of_study("why", base, given)) == [
+        f"+sweeps=why +experiment=label_noise +miner='a b' factors.label_noise={share} runtime.progress=true "
+        "runtime.study=why seed=0" for share in ("1.0", "0.25")
+    ]  # fmt: skip
+    cells = list(of_declaration("why", base, [*given, Given("model", ("tiny",), False), Given("seed", ("7",), False),
+                                              Given("budget.limit", ("8", "16"), True)]))  # fmt: skip
+    assert len(cells) == 4 and cells[0].axes[0] == ("miner", "bm25")
+    assert words(cells)[3] == ("+sweeps=why +experiment=label_noise +miner='a b' factors.label_noise=0.5 "
+                               "runtime.progress=true model=tiny runtime.study=why seed=0")  # fmt: skip
+
+
+def test_declared_cells_have_resolved_labels_and_what_tells_them_apart() -> None:
+    arms = ["label_noise factors.label_noise=1e-1", "label_noise factors.label_noise=0.2", "query_only",
+            "query_only factors.reversed_views=1.0"]  # fmt: skip
+    declared = study(arms=arms, seeds=[0, 1])
+    identified: list[tuple[str, int]] = []
+
+    def as_run(overrides: tuple[str, ...]) -> Composed:
+        return composed(tuple(word for word in overrides if not word.startswith(("+sweeps", "runtime.study"))))
+
+    def identify_and_tell(config: RunConfig) -> Identity:
+        identified.append((config.runtime.label, config.seed))
+        return ids(config)
+
+    given = [Given("runtime.label", ("${budget.limit}_${factors.label_noise}_${factors.reversed_views}",), False)]
+    points = list(of_study("why", declared, [Given("seed", ("1",), False), *given]))
+    planned = dict(zip(points, plan(points, as_run, ids), strict=True))
+    found = declared_cells(of_declaration("why", declared, given), planned, as_run, identify_and_tell)
+    labels = ["512_0.1_1.0", "512_0.2_1.0", "512_0.0_0.0", "512_0.0_1.0"]
+    assert [(cell.label, cell.seed) for cell in found] == [(label, seed) for seed in (0, 1) for label in labels]
+    assert identified == []  # the planned recipes are known, whatever the seed
+    assert declared_cells(of_declaration("why", declared, given), {}, as_run, identify_and_tell) == found
+    assert identified == [(label, 0) for label in labels[:3]]
+    assert [cell.differs.get("factors.label_noise") for cell in found[:4]] == [0.1, 0.2, 0.0, None]
+    assert "budget.limit" not in found[0].differs and found[0].differs["factors.instructed"] == 1.0
+    for cell, at_one in zip(found[:4], found[4:], strict=True):
+        assert dataclasses.replace(cell, seed=1) == at_one
+    assert found[0].arm_id == ids(run_config("+experiment=label_noise", "factors.label_noise=0.1")).arm_id
+    assert (found[3].arm_id, found[3].differs) == (None, {}) and "reversed_views" in found[3].reason
+
+
+def test_cells_that_cannot_be_composed_are_declared_too() -> None:
+    points = of_declaration("why", study(arms=["a"], seeds=[0]), [])
+    (cell,) = declared_cells(points, {}, _refuses, ids)
+    label = "+sweeps=why +experiment=a runtime.study=why seed=0"
+    assert cell == DeclaredCell(label=label, seed=None, arm_id=None, differs={}, reason="no such key")
+
+
+@pytest.mark.parametrize("arm", sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")))
+def test_the_id_of_an_arm_has_no_seed(arm: str) -> None:
+    config = run_config(f"+experiment={arm}", "model=tiny")
+    first, second = (ids(dataclasses.replace(config, seed=seed)) for seed in (0, 1))
+    assert first.arm_id == second.arm_id and first.train_id != second.train_id
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import json
@@ -25,11 +26,12 @@ from ablate.records import UserError
 from ablate.store.manifest import Manifest, read_manifest
 from ablate.store.metering import Meter
 from ablate.store.results import ResultStore
-from ablate.study.declaration import build_study
+from ablate.study.declaration import DeclaredCell, build_study
 from ablate.study.planning import Cell
 from ablate.study.running import Board, run_in_batches, run_in_lanes, run_one_by_one
 from ablate.tracking import read_ledger
 from analysis.costs import main as show_costs
+from analysis.fairness import main as show_fairness
 from analysis.study.costs import format_costs, read_costs
 
 SMOKE = ("-m", "+sweeps=smoke", "runtime.threads=1")
@@ -124,6 +126,66 @@ def test_the_same_command_again_runs_nothing(
     assert command(finished, *SMOKE) == 0
     assert trained == [] and capsys.readouterr().err == "4 of 4 cells done, 0 running here, 0 elsewhere, 0 failed\n"
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()} == before
+
+
+def test_a_study_records_its_cells_and_analysis_calls_them_as_they_are_called(
+    tmp_path: Path, trained: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = "+study.grid=[{key:+miner,values:[bm25]}]"
+    words = (*SMOKE, "study.arms=['label_noise factors.label_noise=1e-1']", grid, "study.claims=[]")
+
+    def missing_runs() -> str:
+        capsys.readouterr()
+        assert show_fairness(["smoke", "--results", str(tmp_path)]) == 0
+        (line,) = (line for line in capsys.readouterr().out.splitlines() if "no declared run is missing" in line)
+        return " ".join(line.split())
+
+    assert command(tmp_path, *words, "seed=0", "runtime.plan_only=true") == 0 and not list(tmp_path.rglob("*.json"))
+    assert command(tmp_path, *words, "seed=0") == 0
+    label, store = "label_noise_0.1 miner=bm25", ResultStore(tmp_path)
+    assert f"FAILED | 1 of 2 declared runs have no scores: {label} seed 1" in missing_runs()
+    assert command(tmp_path, *words, "+miner=bm25") == 0
+    assert "ok | all 2 declared runs are there" in missing_runs()
+    (declared,) = store.declarations("smoke")
+    cells = store.declared_cells("smoke", declared)
+    assert cells is not None and [(cell.label, cell.seed, cell.differs) for cell in cells] == [
+        (label, 0, {}), (label, 1, {}),
+    ]  # fmt: skip
+    assert trained == [f"{label} seed 0", f"{label} seed 1"]
+    (path,) = (tmp_path / "studies" / "smoke" / "cells").iterdir()
+    text = path.read_text()
+    for harm in (path.unlink, lambda: path.write_text("{")):  # results of before, and a damaged record
+        harm()
+        assert command(tmp_path, *words) == 0
+        assert path.read_text() == text and len(trained) == 2
+
+
+def test_cells_are_those_of_the_last_command_without_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "hunter2hunter2")
+    store, declared = ResultStore(tmp_path), build_study({"question": "Why?", "arms": ["a"], "seeds": [0]})
+    cell = DeclaredCell(label="a", seed=0, arm_id="0" * 16, differs={"source.path": "/x/hunter2hunter2/y"})
+    assert store.declared_cells("mine", declared.digest) is None
+    digest = store.declare("mine", declared, [cell])
+    (found,) = store.declared_cells("mine", digest) or ()
+    assert found.differs == {"source.path": "/x/[removed: looks like a secret]/y"}
+    store.declare("mine", declared, [cell, dataclasses.replace(cell, seed=1)])
+    assert [one.seed for one in store.declared_cells("mine", digest) or ()] == [0, 1]
+    assert list(store.declarations("mine")) == [digest]
+
+
+def test_a_full_disk_costs_a_study_no_more_than_the_names_of_its_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, declared = ResultStore(tmp_path), build_study({"question": "Why?", "arms": ["a"], "seeds": [0]})
+    digest = store.declare("mine", declared, [])
+    (tmp_path / "studies" / "mine" / "cells" / f"{digest}.json").unlink()
+
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("ablate.store.files.write_atomically", full)
+    assert store.declare("mine", declared, []) == digest and store.declared_cells("mine", digest) is None
+    assert "the cells of mine are not recorded in" in capsys.readouterr().err
 
 
 def test_only_what_is_missing_is_run_again(copied: Path, finished: Path, trained: list[str]) -> None:
@@ -406,13 +468,13 @@ def test_a_batch_is_judged_by_its_results(board: Callable[[], Board], tmp_path: 
 def test_declarations_are_kept_once_and_a_name_cannot_leave_the_folder(tmp_path: Path) -> None:
     store = ResultStore(tmp_path)
     declared = build_study({"question": "Why?", "arms": ["a"], "seeds": [0]})
-    digest = store.declare("mine", declared)
+    digest = store.declare("mine", declared, [])
     path = tmp_path / "studies" / "mine" / f"{digest}.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "declared_at": "2020"}))
-    assert store.declare("mine", declared) == digest and store.declarations("mine")[digest]["declared_at"] == "2020"
+    assert store.declare("mine", declared, []) == digest and store.declarations("mine")[digest]["declared_at"] == "2020"
     for name in ("", ".", "..", "a/b"):
         with pytest.raises(UserError, match="must be a name without a slash"):
-            store.declare(name, declared)
+            store.declare(name, declared, [])
     assert store.failure_file("s", "a b", 0) != store.failure_file("s", "a_b", 0)
     path.write_text("{}")
     with pytest.raises(UserError, match="not a readable declaration"):

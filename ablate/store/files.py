@@ -16,7 +16,7 @@ WORKLOAD_FILE = "workload.json"
 """In the folder of a training: its totals, counted before it starts."""
 
 WRITTEN_INTO = ("locks", "vectors", *(f"{name}/*" for name in FOLDERS.values()), "evals/*/embeddings",
-                 "studies/*", "failures/*", "tuning/*")  # fmt: skip
+                 "studies/*", "studies/*/cells", "failures/*", "tuning/*")  # fmt: skip
 """Folders of a store in which drafts may be left over."""
 
 

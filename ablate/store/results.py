@@ -1,7 +1,8 @@
 """The only module that knows where results lie: stages found by id, locked while made, complete when their manifest is.
 
     <root>/mixes/<mix_id>/   <root>/runs/<train_id>/   <root>/evals/<eval_id>/   <root>/locks/
-    <root>/studies/<study>/<digest>.json   <root>/failures/<study>/<label>-s<seed>.txt
+    <root>/studies/<study>/<digest>.json   <root>/studies/<study>/cells/<digest>.json
+    <root>/failures/<study>/<label>-s<seed>.txt
 
 A stage writes its files into its folder and its `manifest.json` last, by rename: the manifest alone says that the stage
 is complete, and it holds the digest of every file. A lock keeps two processes from making the same stage; it names its
@@ -16,22 +17,22 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ablate.recipe.values import digest, flatten
+from ablate.recipe.values import digest, flatten, plain
 from ablate.records import UserError, check_name, check_results
 from ablate.secrets import is_same_but_for_secrets, scrub_text, scrub_texts
 from ablate.store import provenance
 from ablate.store.drafts import draft_of, sweep
 from ablate.store.files import FOLDERS, WORKLOAD_FILE, WRITTEN_INTO, disk_trouble, file_name, write_atomically
-from ablate.store.integrity import digest_of, fault_of, give_usual_modes, read_json
+from ablate.store.integrity import digest_of, fault_of, give_usual_modes, read_json, reading
 from ablate.store.lock import Lock
 from ablate.store.manifest import Kind, Manifest, another_recipe, is_texts, read_manifest, write_manifest
 from ablate.store.provenance import now
 from ablate.store.workload import Workload
-from ablate.study.declaration import Study, declaration
+from ablate.study.declaration import DeclaredCell, Study, build_cells, declaration
 
 _SWEPT: set[Path] = set()
 
@@ -329,10 +330,12 @@ class ResultStore:
         """Return a lock of this store by its name, not yet taken."""
         return Lock(self.root / "locks" / f"{name}.json")
 
-    def declare(self, study_name: str, study: Study) -> str:
+    def declare(self, study_name: str, study: Study, cells: Sequence[DeclaredCell]) -> str:
         """Keep a declaration under its digest, with the time at which it was first seen, and return the digest.
 
-        One that is there already stays as it is. Raises UserError for a name that would leave the folder.
+        One that is there already stays as it is; its cells are those of the last command, because what is no part of
+        the declaration (arms, defaults, fixed overrides) may change them. Raises UserError for a name that would leave
+        the folder.
         """
         path = self._of_study("studies", study_name) / f"{study.digest}.json"
         if not path.is_file():
@@ -341,7 +344,36 @@ class ResultStore:
                 if not path.is_file():
                     content = {"declared_at": now(), "study": scrub_texts(declaration(study))}
                     write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False))
+        record = {"declaration": study.digest, "cells": scrub_texts(plain(cells))}
+        text = json.dumps({**record, "digest": digest(record)}, indent=1)
+        path = self._cells_file(study_name, study.digest)
+        if not (path.is_file() and path.stat().st_size == len(text) and path.read_bytes() == text.encode()):
+            with self.tolerating_no_space(f"the cells of {study_name} are not recorded in {path}"):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, text)
         return study.digest
+
+    def declared_cells(self, study_name: str, declared: str) -> tuple[DeclaredCell, ...] | None:
+        """Return the cells of the declaration with this digest, as they were resolved; None where none are recorded.
+
+        Raises UserError for a record that cannot be read, was changed, or is that of another declaration.
+        """
+        path = self._cells_file(study_name, declared)
+        if not os.path.lexists(path):
+            return None
+        remedy = "issue the study's command again, which records its cells anew"
+        values = read_json(path, remedy)
+        with reading(path, remedy):  # the digest is taken of what may be anything
+            record = {"declaration": declared, "cells": values["cells"]}
+            if values != {**record, "digest": digest(record)}:
+                raise UserError(f"{path} was changed, or belongs to another declaration than {declared}; {remedy}")
+            try:
+                return build_cells(record["cells"])
+            except UserError as error:
+                raise UserError(f"{path} is no record of the cells of a study ({error}); {remedy}") from None
+
+    def _cells_file(self, study_name: str, declared: str) -> Path:
+        return self._of_study("studies", study_name) / "cells" / f"{declared}.json"
 
     def declarations(self, study_name: str) -> dict[str, dict[str, Any]]:
         """Return digest -> {"declared_at", "study"} of all declarations of a study, the earliest first.

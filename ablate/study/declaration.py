@@ -87,6 +87,21 @@ class Study:
                     yield (f"+experiment={experiment}", *own, *(quoted(k, v) for k, v in point), f"seed={seed}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class DeclaredCell:
+    """One run that a study declares: what it is called, and what tells its recipe from those of the others."""
+
+    label: str
+    """Of its arm, as it stands in the results; where nothing could be composed, the overrides of the cell."""
+    seed: Annotated[int, Range(0, 2**63 - 1)] | None
+    """None where nothing could be composed."""
+    arm_id: str | None
+    """None where the cell makes no sense; `reason` says why."""
+    differs: Any
+    """Dotted key of the recipe -> resolved value, of the keys that are not equal in all cells of the study."""
+    reason: str = ""
+
+
 def build_study(values: Mapping[str, Any]) -> Study:
     """Build the declaration from the `study` block; raises UserError with the path of what is wrong."""
     study = build(Study, values, "study")
@@ -102,7 +117,7 @@ def build_study(values: Mapping[str, Any]) -> Study:
             raise UserError(f"study.{name}={list(items)} must name at least one and none of them twice")
     names = [claim.name for claim in study.claims]
     _check_unique(names, "study.claims: the name")
-    _check_unique([axis.key for axis in study.grid], "study.grid: the key")
+    _check_unique([axis.key.lstrip("+~") for axis in study.grid], "study.grid: the key")
     for axis in study.grid:
         if not axis.values or any(isinstance(value, (list, Mapping)) for value in axis.values):
             raise UserError(f"study.grid: {axis.key} needs at least one value, each a number, a text or a truth value")
@@ -129,6 +144,17 @@ def _check_unique(names: Sequence[str], what: str) -> None:
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"{what} {name!r} is there twice; each needs its own")
+
+
+def build_cells(values: Any) -> tuple[DeclaredCell, ...]:
+    """Build the cells of a study from plain values; raises UserError with the path of what is wrong."""
+    if not isinstance(values, list):
+        raise UserError("cells must be a list")
+    cells = tuple(build(DeclaredCell, item, f"cells[{place}]") for place, item in enumerate(values))
+    for place, cell in enumerate(cells):
+        if not isinstance(cell.differs, Mapping):
+            raise UserError(f"cells[{place}].differs must be a group of keys")
+    return cells
 
 
 def declaration(study: Study) -> dict[str, Any]:

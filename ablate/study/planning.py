@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ablate.cli.overrides import quoted, written
 from ablate.recipe.build import build_run
 from ablate.recipe.identity import Identity
-from ablate.recipe.schema import RunConfig
+from ablate.recipe.schema import Recipe, RunConfig
+from ablate.recipe.values import flatten, plain
 from ablate.records import UserError
-from ablate.study.declaration import Study
+from ablate.study.declaration import Axis, DeclaredCell, Study
 
 
 class Given(NamedTuple):
@@ -105,7 +107,8 @@ def of_study(name: str, study: Study, given: Sequence[Given]) -> Iterator[Point]
     all; a fixed one applies to every cell. Raises UserError for an experiment or a second study, and for a bad seed.
     """
     fixed: list[str] = []
-    grid = {axis.key: (axis.key, tuple(written(value) for value in axis.values)) for axis in study.grid}
+    axes = {axis.key.lstrip("+~"): axis for axis in study.grid}
+    grid = {bare: (axis.key, tuple(written(value) for value in axis.values)) for bare, axis in axes.items()}
     for item in given:
         if item.bare == "experiment":
             raise UserError(
@@ -120,7 +123,10 @@ def of_study(name: str, study: Study, given: Sequence[Given]) -> Iterator[Point]
             except ValueError as error:
                 raise UserError(f"seed={','.join(item.values)} must be whole numbers") from error
         elif item.swept or item.bare in grid:
-            grid[item.bare] = (grid[item.bare][0] if item.bare in grid else item.key, item.values)
+            key, values = item.key, item.values
+            if item.bare in axes:
+                key, values = axes[item.bare].key, tuple(_as_declared(value, axes[item.bare]) for value in values)
+            grid[item.bare] = (key, values)
         else:
             fixed.append(item.at(item.values[0]))
     if not any(item.bare == "runtime.study" for item in given):
@@ -132,6 +138,29 @@ def of_study(name: str, study: Study, given: Sequence[Given]) -> Iterator[Point]
             yield Point(
                 (f"+sweeps={name}", *own, *placed, *fixed, seed), tuple((key.lstrip("+~"), v) for key, v in point)
             )
+
+
+def _as_declared(value: str, axis: Axis) -> str:
+    """Return a value as the points of the file have it, where it is one of theirs: 1 is the point 1.0, True is true."""
+
+    def means(known: Any) -> bool:
+        if isinstance(known, str):
+            return value in (known, written(known), written(known, mark='"'))
+        if isinstance(known, float):
+            with contextlib.suppress(ValueError):
+                return float(value) == known
+        return value.lower() == written(known)
+
+    return next((written(known) for known in axis.values if means(known)), value)
+
+
+def of_declaration(name: str, study: Study, given: Sequence[Given]) -> Iterator[Point]:
+    """Yield the cells that a study file declares: all of its seeds and its whole grid, with the fixed overrides.
+
+    Raises UserError as `of_study` does.
+    """
+    restricting = {"seed", *(axis.key.lstrip("+~") for axis in study.grid)}
+    return of_study(name, study, [item for item in given if not item.swept and item.bare not in restricting])
 
 
 def label_of(composed: Composed, axes: Iterable[tuple[str, str]]) -> str:
@@ -191,6 +220,44 @@ def _cell(
         return Cell(overrides, label, config.seed, config, identify(config))
     except UserError as error:
         return Cell(point.overrides, label, seed, reason=" ".join(str(error).split()))
+
+
+def declared_cells(
+    points: Iterable[Point],
+    planned: Mapping[Point, Cell],
+    compose: Callable[[tuple[str, ...]], Composed],
+    identify: Callable[[RunConfig], Identity],
+) -> list[DeclaredCell]:
+    """Return the cells of a study as they are recorded beside its declaration, in the order of its points.
+
+    Those that are `planned` already are taken from there; of the others only recipes that none of them has are
+    identified, because the id of an arm has no seed.
+    """
+    arm_ids: dict[Recipe, Identity] = {
+        cell.config.recipe: cell.identity for cell in planned.values() if cell.config and cell.identity
+    }
+
+    def identify_recipe(config: RunConfig) -> Identity:
+        if config.recipe not in arm_ids:  # until the mix: what is not going to run fetches no evaluation set
+            runtime = dataclasses.replace(config.runtime, until="mix", plan_only=True)
+            arm_ids[config.recipe] = identify(dataclasses.replace(config, runtime=runtime))
+        return arm_ids[config.recipe]
+
+    cells = [planned.get(point) or _cell(point, compose, identify_recipe) for point in points]
+    recipes = [flatten(plain(cell.config.recipe)) if cell.config else {} for cell in cells]
+    sound = [recipe for recipe in recipes if recipe]
+    keys = dict.fromkeys(key for recipe in sound for key in recipe)
+    unequal = [key for key in keys if any(key not in recipe or recipe[key] != sound[0].get(key) for recipe in sound)]
+    return [
+        DeclaredCell(
+            label=cell.label,
+            seed=cell.seed,
+            arm_id=cell.identity.arm_id if cell.identity else None,
+            differs={key: recipe[key] for key in unequal if key in recipe},
+            reason=cell.reason,
+        )
+        for cell, recipe in zip(cells, recipes, strict=True)
+    ]
 
 
 def refuse_common_mistake(cells: Sequence[Cell]) -> None:

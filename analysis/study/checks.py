@@ -21,8 +21,8 @@ from ablate.store.files import FOLDERS
 from ablate.store.integrity import read_json
 from ablate.store.manifest import Manifest
 from ablate.store.results import ResultStore
-from ablate.study.declaration import Study
-from analysis.study.declared import expected_runs
+from ablate.study.declaration import DeclaredCell
+from analysis.study.declared import Declaration
 from analysis.study.runs import ArmRun, by_arm, deterministic_arms, seeds_of
 from analysis.study.scores import read_columns
 from analysis.study.totals import ArmTotals, idle_factors, same_recipes, unmatched
@@ -42,7 +42,9 @@ class Evidence:
     """Of the arms that have a mix and scores."""
     baseline: str
     """Arm that budgets are matched against."""
-    declared: Study | None
+    declared: Declaration | None
+    cells: Sequence[DeclaredCell] | None
+    """Of the declaration; None where they are not recorded, as in results of before."""
     with_models: bool = False
     """Read trained models too when looking for damaged files."""
 
@@ -55,14 +57,27 @@ class Evidence:
 def _missing(evidence: Evidence) -> tuple[bool, str]:
     if evidence.declared is None:
         return True, "no declaration: which runs there should be is not known"
-    wanted = expected_runs(evidence.declared)
-    there = {(run.arm, run.seed) for run in evidence.runs}
+    if evidence.cells is None:
+        return True, (
+            "the cells of the declaration are not recorded, so which runs there should be is not known; issuing the "
+            "study's command again records them and makes no run twice"
+        )
+    there: set[tuple[str, int | None]] = {(run.arm, run.seed) for run in evidence.runs}
+    senseless, wanted = list[str](), list[tuple[str, int | None]]()
+    for cell in evidence.cells:
+        is_listed = bool(cell.reason) and evidence.declared.study.incoherent == "list"
+        if is_listed and (cell.label, cell.seed) not in there:
+            senseless.append(cell.label)
+        else:
+            wanted.append((cell.label, cell.seed))
     free = deterministic_arms(evidence.runs)  # one run stands for all seeds
     lacking = [cell for cell in dict.fromkeys(wanted) if cell not in there and cell[0] not in free]
     extra = sorted({arm for arm, _ in there} - {arm for arm, _ in wanted} - free)
     beside = f"; not declared: {_some(extra)}" if extra else ""
+    if senseless:
+        beside += f"; combinations that make no sense: {_some(dict.fromkeys(senseless))}"
     if lacking:
-        shown = _some(f"{arm} seed {seed}" for arm, seed in lacking)
+        shown = _some(f"{arm} seed {'?' if seed is None else seed}" for arm, seed in lacking)
         return False, f"{len(lacking)} of {len(wanted)} declared runs have no scores: {shown}{beside}"
     return True, f"all {len(wanted)} declared runs are there{beside}"
 

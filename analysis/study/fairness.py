@@ -10,10 +10,9 @@ from tqdm import tqdm
 
 from ablate.records import UserError
 from ablate.store.results import ResultStore
-from ablate.study.declaration import Study
 from ablate.tables import Column, Table
 from analysis.study.checks import CHECKS, Evidence
-from analysis.study.declared import newest_declared
+from analysis.study.declared import Declaration, newest_declared
 from analysis.study.runs import read_runs
 from analysis.study.totals import default_baseline, read_arms
 
@@ -27,12 +26,12 @@ class Check(NamedTuple):
 
 
 def gather(
-    store: ResultStore, study: str, *, baseline: str | None = None, declared: Study | None = None,
+    store: ResultStore, study: str, *, baseline: str | None = None, declared: Declaration | None = None,
     with_models: bool = False,
 ) -> Evidence:  # fmt: skip
     """Return the evidence on a study; without `declared`, its newest stored declaration says which runs there must be.
 
-    Raises UserError for an unknown study, an unknown baseline and unreadable manifests.
+    Raises UserError for an unknown study, an unknown baseline, unreadable manifests and an unreadable record of cells.
     """
     runs = read_runs(store, study)
     scored = {run.arm for run in runs}
@@ -45,7 +44,8 @@ def gather(
         raise UserError(f"--baseline {baseline!r} has no scores in study {study!r}; arms are {known_arms}")
     if baseline is None or baseline not in names:
         baseline = default_baseline(totals, declared)
-    return Evidence(store, study, runs, totals, baseline, declared, with_models)
+    cells = None if declared is None else store.declared_cells(study, declared.digest)
+    return Evidence(store, study, runs, totals, baseline, declared, cells, with_models)
 
 
 def examine(evidence: Evidence) -> list[Check]:

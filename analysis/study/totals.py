@@ -14,8 +14,7 @@ from ablate.recipe.values import digest
 from ablate.records import UserError
 from ablate.store.manifest import Manifest
 from ablate.store.results import ResultStore, stage_label
-from ablate.study.declaration import Study
-from analysis.study.declared import claim_weights, newest_declared
+from analysis.study.declared import Declaration, claim_weights, newest_declared
 
 COLUMNS = {
     "groups": "groups",
@@ -99,7 +98,7 @@ def unmatched(arms: Sequence[ArmTotals], baseline: str) -> dict[str, str]:
     return found
 
 
-def default_baseline(arms: Sequence[ArmTotals], declared: Study | None = None) -> str:
+def default_baseline(arms: Sequence[ArmTotals], declared: Declaration | None = None) -> str:
     """Return the arm to match against when none is named; empty when there is no arm.
 
     The one that most declared claims compare with, else instruction_negatives, else the first arm of those that have
@@ -107,7 +106,7 @@ def default_baseline(arms: Sequence[ArmTotals], declared: Study | None = None) -
     """
     names = [arm.arm for arm in arms]
     compared: Counter[str] = Counter()
-    for claim in declared.claims if declared is not None else ():
+    for claim in declared.study.claims if declared is not None else ():
         try:
             weights = claim_weights(claim, names)
         except UserError:  # it is about an arm without a mix

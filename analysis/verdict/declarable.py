@@ -12,10 +12,10 @@ from ablate.evaluation.measures import KNOWN_MEASURES, P_MRR, parse
 from ablate.evaluation.places import places
 from ablate.recipe.build import meant
 from ablate.records import EvaluationSet, UserError
-from ablate.study.declaration import MACRO, Claim, Study
+from ablate.study.declaration import MACRO, Claim, DeclaredCell, Study
 from analysis.stats.contrast_rows import CONFIRMATORY_SEEDS
 from analysis.stats.matrix import Cell, is_signed, listed
-from analysis.study.declared import claim_weights, expected_runs
+from analysis.study.declared import claim_weights
 
 GUARD = "nDCG@10"
 """What stands beside every p-MRR, so that a collapse is seen; its margin is declared in `study.margins`."""
@@ -43,16 +43,29 @@ def direction_of(claim: Claim, cells: Iterable[Cell]) -> str:
 
 
 def check_plan(
-    study: Study, rankers: Mapping[str, str], others: Iterable[str], sets: Iterable[EvaluationSet] | None
+    study: Study,
+    rankers: Mapping[str, str],
+    declared: Sequence[DeclaredCell],
+    others: Iterable[str],
+    sets: Iterable[EvaluationSet] | None,
 ) -> list[str]:
     """Return notes on a study as it is going to be run, as `check_study` does.
 
-    `rankers`: label of a planned run -> what ranks its documents; `others`: labels of results that are there, such as
-    imported ones; `sets`: what all runs are going to be measured on, None when that is not to be asked.
+    `rankers`: label of a planned run -> what ranks its documents; `declared`: the cells that the study declares, now
+    planned or not; `others`: labels of results that are there, such as imported ones; `sets`: what all runs are going
+    to be measured on, None when that is not to be asked. Where a declared cell could not be composed, and so has no
+    name, claims are not looked at, and a note says so.
     """
-    declared = [arm for arm, _ in expected_runs(study)]
-    arms = dict.fromkeys([*rankers, *declared, "untouched", *others])
-    trained = [arm for arm in (*rankers, *declared) if rankers.get(arm, "trained") in ("trained", "random")]
+    nameless = [cell for cell in declared if cell.seed is None]
+    if nameless:
+        return [
+            f"the claims are not checked: {len(nameless)} of {len(declared)} declared runs have no name, because they "
+            f"cannot be composed ({nameless[0].reason})"
+        ]
+    usual = next(iter(rankers.values()), "trained")  # what no cell differs in is as in the planned ones
+    rankers = {cell.label: cell.differs.get("ranker", usual) for cell in declared} | dict(rankers)
+    arms = dict.fromkeys([*rankers, "untouched", *others])
+    trained = [arm for arm, ranker in rankers.items() if ranker in ("trained", "random")]
     cells = None if sets is None else [Cell(*place) for one in sets for place in places(one)]
     return check_study(study, list(arms), trained, cells)
 

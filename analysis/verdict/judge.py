@@ -66,7 +66,7 @@ def judge(store: ResultStore, study: str, declared: Declaration | None = None) -
             f"--declared sweeps/{study}.yaml"
         )
     declared = declared or stored[-1]
-    evidence = gather(store, study, declared=declared.study)
+    evidence = gather(store, study, declared=declared)
     checks = examine(evidence)
     table = from_arrow(collect(store, study), f"study {study}")
     stood = {run.declared for run in evidence.runs}

@@ -69,9 +69,9 @@ class StudySweeper(Sweeper):
             if "study" not in self.config:
                 raise running.UserError(f"sweeps/{name}.yaml has no block `study`")
             study = build_study(OmegaConf.to_container(self.config.study, resolve=True))
-            points = planning.of_study(name, study, given)
+            points = list(planning.of_study(name, study, given))
         else:
-            points = planning.crossed(given)
+            points = list(planning.crossed(given))
         identify, beds = _identify_once()
         cells = planning.plan(points, self._compose, identify)
         planning.refuse_common_mistake(cells)
@@ -80,7 +80,12 @@ class StudySweeper(Sweeper):
         status.estimate(store, cells)
         launcher = OmegaConf.select(self.config, "hydra.runtime.choices.hydra/launcher") or "basic"
         workers = self._num_workers(launcher)
-        notes = [] if study is None else _check_claims(study, cells, store, beds)
+        notes, declared = [], []
+        if study is not None:
+            measured, planned = list(beds.values()), dict(zip(points, cells, strict=True))
+            everything = planning.of_declaration(name, study, given)
+            declared = planning.declared_cells(everything, planned, self._compose, identify)
+            notes = _check_claims(study, cells, declared, store, measured)
         num_wrong = 0 if study is not None and study.incoherent == "list" else len(wrong)
         if self.config.runtime.plan_only:
             print("\n".join([status.format_plan(store, cells, workers), *(f"note: {note}" for note in notes)]))
@@ -91,7 +96,7 @@ class StudySweeper(Sweeper):
             print(line, file=sys.stderr)
         sound = [cell for cell in cells if cell.config is not None]
         if study is not None and sound:
-            store.declare(sound[0].study, study)
+            store.declare(sound[0].study, study, declared)
             beyond = sorted({cell.seed for cell in sound if cell.seed not in study.seeds})
             if beyond:
                 print(f"seeds {beyond} are not declared in {name}: recorded without its declaration", file=sys.stderr)
@@ -185,7 +190,7 @@ def _identify_once() -> Any:
     return identify, beds
 
 
-def _check_claims(study: Any, cells: Any, store: Any, beds: Any) -> list[str]:
+def _check_claims(study: Any, cells: Any, declared: Any, store: Any, measured: Any) -> list[str]:
     """Return notes on the claims of a study; raises UserError when they cannot be judged by what is going to be run.
 
     Where all cells are complete nothing is read, only the contrasts are looked at, and there is nothing to note.
@@ -198,7 +203,7 @@ def _check_claims(study: Any, cells: Any, store: Any, beds: Any) -> list[str]:
         return []
     done, sets = all(status.is_done(store, cell) for cell in sound), None
     if not done and all(cell.config.runtime.until == "scores" for cell in sound):
-        sets = [run.evaluation_set(name) for run, name in beds.values()]
+        sets = [run.evaluation_set(name) for run, name in measured]
     rankers = {cell.label: cell.config.recipe.ranker for cell in sound}
-    notes = check_plan(study, rankers, store.arms("evaluation", sound[0].study), sets)
+    notes = check_plan(study, rankers, declared, store.arms("evaluation", sound[0].study), sets)
     return [] if done else notes

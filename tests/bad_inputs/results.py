@@ -268,5 +268,8 @@ BAD_INPUTS = [
     _bad("a run whose mix is gone", "which is not complete under", _vanished_mix, *SEARCH),
     _bad("a declaration that is no JSON", "cannot be read (JSONDecodeError",
          lambda results: next(results.glob("studies/s/*.json")).write_text("{"), *CLAIMS),
+    _bad("cells of another declaration", "was changed, or belongs to another declaration than",
+         lambda results: (path := next(results.glob("studies/s/cells/*.json"))).write_text(
+             path.read_text().replace('"declaration": "', '"declaration": "0')), *CLAIMS),
     _bad("a name with escape sequences", r"\x1b[2J", lambda results: None, "analysis.collect", "\x1b[2J", *AT),
 ]  # fmt: skip

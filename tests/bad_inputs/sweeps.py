@@ -31,6 +31,8 @@ BAD_INPUTS = [
            "+study.grid=[{key:source.skew,values:[0.5,0.5]}]"),
     _study("a key twice", "study.grid: the key 'source.skew' is there twice",
            "+study.grid=[{key:source.skew,values:[0.5]},{key:source.skew,values:[0.9]}]"),
+    _study("a key twice, once with a plus", "study.grid: the key 'miner' is there twice",
+           "+study.grid=[{key:miner,values:[bm25]},{key:+miner,values:[none]}]"),
     _study("seeds in the grid", "study.grid: 'seed' cannot be crossed", "+study.grid=[{key:seed,values:[0,1]}]"),
     _study("arms in the grid", "study.grid: '+experiment' cannot be crossed",
            "+study.grid=[{key:+experiment,values:[dual_view]}]"),
