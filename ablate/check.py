@@ -115,7 +115,7 @@ def check_data(config: RunConfig, sets: Sequence[str] | None, num_sampled: int) 
     Raises UserError for a source that cannot be read at all.
     """
     recipe, report = config.recipe, Report()
-    elsewhere, caches = recipe.evaluation.source, Path(config.runtime.results) / "cache"
+    elsewhere, caches = recipe.evaluation.source, ResultStore(config.runtime.results).cache
     source = open_source(recipe.source, ())
     beds = source if elsewhere is None else open_sets(elsewhere, recipe.evaluation.sets, caches)
     train = getattr(recipe.source, "train_split", None)

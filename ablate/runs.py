@@ -19,7 +19,7 @@ from pathlib import Path
 from ablate.cli.command import finish
 from ablate.recipe.values import diff, flatten
 from ablate.records import UserError
-from ablate.store.files import FOLDERS
+from ablate.store.files import MANIFEST_FILE
 from ablate.store.manifest import Kind, Manifest
 from ablate.store.results import ResultStore
 
@@ -57,7 +57,7 @@ def listing(store: ResultStore, study: str | None, kinds: Iterable[Kind]) -> lis
     if study is None:
         complete = {(one.kind, one.id) for one in known}
         for kind in kinds:
-            for folder in sorted((store.root / FOLDERS[kind]).glob("*")):
+            for folder in store.folders(kind):
                 if folder.is_dir() and (kind, folder.name) not in complete:
                     rows.append((kind, folder.name, f"{_size(size_of(folder)):>9}", "not complete", ""))
     return [
@@ -146,7 +146,7 @@ def remove(store: ResultStore, chosen: Sequence[Manifest]) -> None:
                 held.callback(lock.release)
         for one in sorted(chosen, key=lambda stage: -KINDS.index(stage.kind)):
             folder = store.folder(one.kind, one.id)
-            (folder / "manifest.json").unlink()
+            (folder / MANIFEST_FILE).unlink()
             shutil.rmtree(folder)
 
 

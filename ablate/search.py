@@ -76,7 +76,7 @@ def corpus_of_run(run: FinishedRun, name: str | None) -> Corpus:
     if chosen not in evaluation.sets:
         raise UserError(f"--set {chosen!r} is not one of this run's evaluation sets: {', '.join(evaluation.sets)}")
     try:
-        source = open_sets(evaluation.source or run.recipe.source, evaluation.sets, run.store.root / "cache")
+        source = open_sets(evaluation.source or run.recipe.source, evaluation.sets, run.store.cache)
         if evaluation.source is None and source.revision != run.mix.recipe["source"]["revision"]:
             raise UserError("its source has another content now than when it was trained")
         one = source.evaluation_set(chosen)

@@ -20,6 +20,7 @@ from ablate.records import QueryScore
 from ablate.store.manifest import Manifest
 from ablate.store.results import ResultStore
 from ablate.study.declaration import DeclaredCell, Study, build_study, declaration
+from ablate.study.records import StudyRecords
 
 Place = tuple[str, str, str, str]
 NDCG: Place = ("d/test", "plain", "plain", "nDCG@10")
@@ -150,4 +151,4 @@ def declare(root: Path, block: Mapping[str, Any], at: str = "2026-01-01T00:00:00
     path.write_text(json.dumps({"declared_at": at, "study": declaration(built)}))
     cells = [DeclaredCell(label=arm.split()[0], seed=seed, arm_id=digest(arm), differs={"arm": arm})
              for seed in built.seeds for arm in built.arms]  # fmt: skip
-    return ResultStore(root).declare(study, built, cells)
+    return StudyRecords(ResultStore(root), study).declare(built, cells)

@@ -22,6 +22,7 @@ from ablate.engine.prepare import prepare
 from ablate.records import UserError
 from ablate.release.finished import find_run
 from ablate.run import lead
+from ablate.store import files
 from ablate.store import integrity as stored
 from ablate.store.manifest import read_manifest
 from ablate.store.results import ResultStore
@@ -330,3 +331,24 @@ def test_a_disk_that_is_full_when_weights_are_saved_is_told_as_one() -> None:
         raise Exception("No space left on device (os error 28)")  # as tokenizers says it
     with pytest.raises(SafetensorError), disk_errors(Path("model")):
         raise SafetensorError("Error while deserializing header: header too large")
+
+
+# Where results lie is written once: in store/files.py. "config.json" and the like are names of other projects, too.
+
+NAMES = {name for name in vars(files).values() if isinstance(name, str) and "." in name} - {files.CONFIG_FILE}
+
+
+def spelt(source: str) -> list[str]:
+    """Return the names of files of results that stand in a module as texts, but for those within longer texts."""
+    constants = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant))
+    return [node.value for node in constants if node.value in NAMES]
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_names_of_result_files_are_written_once(path: Path) -> None:
+    if path != Path(files.__file__):
+        assert spelt(path.read_text(encoding="utf-8")) == []
+
+
+def test_the_check_of_names_can_fail() -> None:
+    assert len(NAMES) >= 9 and spelt("open(folder / 'scores.parquet')") == ["scores.parquet"]

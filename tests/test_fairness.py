@@ -20,6 +20,7 @@ from ablate.recipe.values import digest
 from ablate.records import UserError
 from ablate.store.results import ResultStore
 from ablate.study.declaration import DeclaredCell, build_study
+from ablate.study.records import StudyRecords
 from analysis.fairness import main
 from analysis.study.differences import between, confounded
 from analysis.study.fairness import Check, examine, fairness_table, gather, headline
@@ -384,7 +385,8 @@ def test_declared_runs_have_the_names_that_are_recorded(tmp_path: Path) -> None:
     store = make_study(tmp_path, {"lr_0.0001": FAIR["a"], "lr_1e-05": FAIR["b"]})
     arms = ["a train.learning_rate=1e-4", "a train.learning_rate=1e-5"]
     study = build_study(study_block([], arms=arms, seeds=[0, 1]))
-    store.declare("s", study, cells(*((arm, seed) for seed in (0, 1) for arm in ("lr_0.0001", "lr_1e-05"))))
+    declared = cells(*((arm, seed) for seed in (0, 1) for arm in ("lr_0.0001", "lr_1e-05")))
+    StudyRecords(store, "s").declare(study, declared)
     assert checks_of(store)["no declared run is missing"].found == "all 4 declared runs are there"
 
 
@@ -404,7 +406,7 @@ def test_a_declared_combination_that_makes_no_sense(tmp_path: Path, incoherent: 
     store = make_study(tmp_path, FAIR)
     study = build_study(study_block([], arms=["a", "b", "z"], seeds=[0, 1], incoherent=incoherent))
     sound = cells(*((arm, seed) for seed in (0, 1) for arm in ("a", "b")))
-    store.declare("s", study, [*sound, *cells(("z", 0), ("z", None), reason="z needs y")])
+    StudyRecords(store, "s").declare(study, [*sound, *cells(("z", 0), ("z", None), reason="z needs y")])
     check = checks_of(store)["no declared run is missing"]
     if incoherent == "list":
         assert (check.ok, check.found) == (True, "all 4 declared runs are there; combinations that make no sense: z")

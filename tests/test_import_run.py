@@ -14,7 +14,6 @@ import pytest
 from ablate.evaluation.rankers import Lexical, Random
 from ablate.evaluation.scoring import score_set
 from ablate.evaluation.storage import (
-    JUDGMENTS_FILE,
     judgments_digest,
     read_evaluation,
     read_judgments,
@@ -24,6 +23,7 @@ from ablate.evaluation.storage import (
 from ablate.evaluation.trec import write_run
 from ablate.records import EvaluationQuery, EvaluationSet, Passage, UserError
 from ablate.retrieval.rankings import Ranking, rank
+from ablate.store.files import JUDGMENTS_FILE
 from ablate.store.manifest import is_deterministic
 from ablate.store.results import ResultStore
 from analysis import significance

@@ -20,6 +20,7 @@ from ablate.recipe.schema import ModelConfig, TinyModel
 from ablate.records import EvaluationQuery, EvaluationSet, Passage, UserError
 from ablate.retrieval.search import Corpus, search
 from ablate.retrieval.vectors import DocumentVectors, Retrieval, encode_all
+from ablate.store.files import EMBEDDINGS_FOLDER
 
 WORDS = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibis", "jay")
 MODEL = ModelConfig(
@@ -288,7 +289,7 @@ def test_shards_of_a_run_go_when_its_scores_are_there_unless_they_are_kept(
     for name, *overrides in (("whole",), ("shards", kept[0]), ("kept", *kept)):
         run = prepare(run_config(*small, override("runtime.results", tmp_path / name), *overrides))
         found.append(stages.make_scores(run, "untouched")[0])
-        files = run.store.folder("evaluation", run.identity.untouched_id) / stages.EMBEDDINGS
+        files = run.store.folder("evaluation", run.identity.untouched_id) / EMBEDDINGS_FOLDER
         assert files.exists() == (name == "kept")
     assert len(list(files.rglob("*.npy"))) > 1
     assert found[0] == found[1] == found[2]

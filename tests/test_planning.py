@@ -26,6 +26,7 @@ from ablate.study.planning import (
     of_study,
     plan,
 )
+from ablate.study.records import StudyRecords
 from ablate.study.running import Board
 from ablate.study.status import duration, estimate, format_plan, state_of
 
@@ -226,7 +227,7 @@ def test_a_plan_says_where_each_cell_stands_and_what_is_left_costs(tmp_path: Pat
     assert cells[0].config is not None and cells[2].config is not None and cells[3].config is not None
     store = store_with_a_run(tmp_path, cells[0].config, seconds=10)
     store_with_a_run(tmp_path, cells[2].config, seconds=20)
-    text = store.keep_failure("single_runs", "instructions", 0, "it broke")
+    text = StudyRecords(store, "single_runs").keep_failure("instructions", 0, "it broke")
     estimate(store, cells)
     assert [cell.estimate_s for cell in cells] == [12, 12, 22, 17]  # 10 + 2, again, 20 + 2, their mean
     taken = store.lock(f"cell-{cells[1].identity.eval_id}")  # type: ignore[union-attr]

@@ -15,6 +15,7 @@ from ablate.records import UserError
 from ablate.secrets import REMOVED, is_same_but_for_secrets, is_scrubbed, scrub_text, scrub_texts
 from ablate.store.results import ResultStore, stage_label
 from ablate.store.workload import Workload
+from ablate.study.records import StudyRecords
 from ablate.study.running import failure_text, user_message
 from ablate.tables import text_of_cell, to_csv
 from ablate.terminal import one_line, safe_output, visible
@@ -57,10 +58,11 @@ def test_no_secret_stands_in_a_file_of_results(
     for _ in range(2):
         store.add_label("evaluation", stage_id, f"{study}/other {secret}")
     store.keep_workload(Workload("0" * 16, "1" * 16, (stage_label(study, secret),), {"groups": 1}))
-    store.keep_failure(study, secret, 0, failure_text(RuntimeError(f"near {secret!r} and {json.dumps(secret)}")))
+    text = failure_text(RuntimeError(f"near {secret!r} and {json.dumps(secret)}"))
+    StudyRecords(store, study).keep_failure(secret, 0, text)
     found = everything(tmp_path)
     assert "quoted" not in found and "and é" not in found and found.count(REMOVED) > 5
-    assert store.failure_file(study, secret, 0).is_file()
+    assert StudyRecords(store, study).failure_file(secret, 0).is_file()
     arms = store.by_arm("evaluation", study)
     assert sorted(arm for arm, _ in arms) == [f"arm {REMOVED}", f"other {REMOVED}"]
     monkeypatch.delenv("MY_API_KEY")  # what was left out is no damage, whether the secret is still there or not

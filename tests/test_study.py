@@ -28,6 +28,7 @@ from ablate.store.metering import Meter
 from ablate.store.results import ResultStore
 from ablate.study.declaration import DeclaredCell, build_study
 from ablate.study.planning import Cell
+from ablate.study.records import StudyRecords
 from ablate.study.running import Board, run_in_batches, run_in_lanes, run_one_by_one
 from ablate.tracking import read_ledger
 from analysis.costs import main as show_costs
@@ -114,7 +115,7 @@ def test_a_study_leaves_every_cell_with_its_declaration(finished: Path) -> None:
     assert {manifest.declared for kind in ("mix", "train", "evaluation") for manifest in store.manifests(kind)} == {
         digest
     }
-    (found,) = store.declarations("smoke").items()
+    (found,) = StudyRecords(store, "smoke").declarations().items()
     assert found[0] == digest and found[1]["study"]["arms"] == ["instruction_negatives", "dual_view"]
     assert found[1]["declared_at"] <= min(manifest.started for manifest in store.manifests("mix"))
 
@@ -146,8 +147,8 @@ def test_a_study_records_its_cells_and_analysis_calls_them_as_they_are_called(
     assert f"FAILED | 1 of 2 declared runs have no scores: {label} seed 1" in missing_runs()
     assert command(tmp_path, *words, "+miner=bm25") == 0
     assert "ok | all 2 declared runs are there" in missing_runs()
-    (declared,) = store.declarations("smoke")
-    cells = store.declared_cells("smoke", declared)
+    (declared,) = StudyRecords(store, "smoke").declarations()
+    cells = StudyRecords(store, "smoke").cells(declared)
     assert cells is not None and [(cell.label, cell.seed, cell.differs) for cell in cells] == [
         (label, 0, {}), (label, 1, {}),
     ]  # fmt: skip
@@ -162,29 +163,31 @@ def test_a_study_records_its_cells_and_analysis_calls_them_as_they_are_called(
 
 def test_cells_are_those_of_the_last_command_without_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_API_KEY", "hunter2hunter2")
-    store, declared = ResultStore(tmp_path), build_study({"question": "Why?", "arms": ["a"], "seeds": [0]})
+    records = StudyRecords(ResultStore(tmp_path), "mine")
+    declared = build_study({"question": "Why?", "arms": ["a"], "seeds": [0]})
     cell = DeclaredCell(label="a", seed=0, arm_id="0" * 16, differs={"source.path": "/x/hunter2hunter2/y"})
-    assert store.declared_cells("mine", declared.digest) is None
-    digest = store.declare("mine", declared, [cell])
-    (found,) = store.declared_cells("mine", digest) or ()
+    assert records.cells(declared.digest) is None
+    digest = records.declare(declared, [cell])
+    (found,) = records.cells(digest) or ()
     assert found.differs == {"source.path": "/x/[removed: looks like a secret]/y"}
-    store.declare("mine", declared, [cell, dataclasses.replace(cell, seed=1)])
-    assert [one.seed for one in store.declared_cells("mine", digest) or ()] == [0, 1]
-    assert list(store.declarations("mine")) == [digest]
+    records.declare(declared, [cell, dataclasses.replace(cell, seed=1)])
+    assert [one.seed for one in records.cells(digest) or ()] == [0, 1]
+    assert list(records.declarations()) == [digest]
 
 
 def test_a_full_disk_costs_a_study_no_more_than_the_names_of_its_cells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store, declared = ResultStore(tmp_path), build_study({"question": "Why?", "arms": ["a"], "seeds": [0]})
-    digest = store.declare("mine", declared, [])
+    records = StudyRecords(ResultStore(tmp_path), "mine")
+    declared = build_study({"question": "Why?", "arms": ["a"], "seeds": [0]})
+    digest = records.declare(declared, [])
     (tmp_path / "studies" / "mine" / "cells" / f"{digest}.json").unlink()
 
     def full(path: Path, text: str) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr("ablate.store.files.write_atomically", full)
-    assert store.declare("mine", declared, []) == digest and store.declared_cells("mine", digest) is None
+    monkeypatch.setattr("ablate.study.records.write_atomically", full)
+    assert records.declare(declared, []) == digest and records.cells(digest) is None
     assert "the cells of mine are not recorded in" in capsys.readouterr().err
 
 
@@ -467,15 +470,17 @@ def test_a_batch_is_judged_by_its_results(board: Callable[[], Board], tmp_path: 
 
 def test_declarations_are_kept_once_and_a_name_cannot_leave_the_folder(tmp_path: Path) -> None:
     store = ResultStore(tmp_path)
+    records = StudyRecords(store, "mine")
     declared = build_study({"question": "Why?", "arms": ["a"], "seeds": [0]})
-    digest = store.declare("mine", declared, [])
+    digest = records.declare(declared, [])
     path = tmp_path / "studies" / "mine" / f"{digest}.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "declared_at": "2020"}))
-    assert store.declare("mine", declared, []) == digest and store.declarations("mine")[digest]["declared_at"] == "2020"
+    assert records.declare(declared, []) == digest
+    assert records.declarations()[digest]["declared_at"] == "2020"
     for name in ("", ".", "..", "a/b"):
         with pytest.raises(UserError, match="must be a name without a slash"):
-            store.declare(name, declared, [])
-    assert store.failure_file("s", "a b", 0) != store.failure_file("s", "a_b", 0)
+            StudyRecords(store, name)
+    assert records.failure_file("a b", 0) != records.failure_file("a_b", 0)
     path.write_text("{}")
     with pytest.raises(UserError, match="not a readable declaration"):
-        store.declarations("mine")
+        records.declarations()

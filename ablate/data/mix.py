@@ -30,12 +30,12 @@ from ablate.recipe.factors import Draft, Factors, apply_stages, fields_read, fir
 from ablate.recipe.schema import Budget, Recipe
 from ablate.recipe.values import plain
 from ablate.records import Passage, SourceRow, TrainingGroup, UserError
+from ablate.store.files import GROUPS_FILE, PASSAGES_FILE
 from ablate.store.integrity import reading, unpacked
 
 COMPLETE_FIELDS = ("positives", "instruction", "reversed_instruction", "instruction_negatives")
 """What a row must have so that every shipped arm can use it."""
 
-GROUPS_FILE, PASSAGES_FILE = "groups.jsonl.gz", "passages.jsonl.gz"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.data.mix import TokensOf
@@ -162,8 +161,8 @@ def prepare(config: RunConfig, *, declared: str = "", opened: dict[Any, Any] | N
     elsewhere, sets = config.recipe.evaluation.source, config.recipe.evaluation.sets
     open_once = functools.partial(_once, {} if opened is None else opened)
     source = open_once(open_source, config.recipe.source, () if elsewhere else sets)
-    caches = Path(config.runtime.results) / "cache"
-    test_beds: SetSource = open_once(open_sets, elsewhere, sets, caches) if elsewhere else source
+    store = ResultStore(config.runtime.results)
+    test_beds: SetSource = open_once(open_sets, elsewhere, sets, store.cache) if elsewhere else source
     for name in (*config.recipe.evaluation.sets, config.runtime.dev_set):
         if name is not None and name not in test_beds.evaluation_names:
             raise UserError(
@@ -171,7 +170,6 @@ def prepare(config: RunConfig, *, declared: str = "", opened: dict[Any, Any] | N
                 f"(keys evaluation.sets and runtime.dev_set; sets of another source: +evaluation_source=NAME)"
             )
     backbone = open_once(resolve_backbone, config.recipe.model)
-    store = ResultStore(config.runtime.results)
     revisions = Revisions(
         source.revision, backbone.revision, evaluation="" if elsewhere is None else test_beds.revision
     )

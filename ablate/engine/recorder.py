@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from ablate.engine.prepare import Run
 from ablate.recipe.schema import RunConfig
 from ablate.recipe.values import plain
+from ablate.store.files import LEDGER_FILE
 from ablate.tracking import Tracker, open_tracker
 
 
@@ -32,8 +33,8 @@ class Recorder:
             runtime = config.runtime
             self._tracker = open_tracker(
                 runtime.tracker.kind,
-                ledger_path=folder / "ledger.jsonl",
-                wandb_dir=self.run.store.root / "wandb",
+                ledger_path=folder / LEDGER_FILE,
+                wandb_dir=self.run.store.unsent,
                 project=runtime.tracker.project,
                 entity=runtime.tracker.entity,
             )

@@ -20,7 +20,14 @@ from ablate.recipe.schema import BeirSource, MtebSource, RankerName, RulesSource
 from ablate.recipe.values import digest, plain
 from ablate.retrieval.vectors import Retrieval
 from ablate.secrets import scrub_texts
-from ablate.store.files import write_atomically
+from ablate.store.files import (
+    CHECKPOINTS_FOLDER,
+    CONFIG_FILE,
+    EMBEDDINGS_FOLDER,
+    LEDGER_FILE,
+    MODEL_FOLDER,
+    write_atomically,
+)
 from ablate.store.lock import Lock
 from ablate.store.manifest import Kind, Manifest
 from ablate.store.metering import Meter
@@ -38,8 +45,6 @@ if TYPE_CHECKING:  # torch and transformers are loaded by the first stage that h
 
 Watch = Callable[[int, dict[str, float]], None]
 """Called with the step and the scores of every measurement on the dev set; may raise Stopped."""
-EMBEDDINGS = "embeddings"
-"""In the folder of an evaluation: shards of document vectors, while they are needed."""
 
 
 def check_model(run: Run) -> None:
@@ -140,7 +145,7 @@ def _fit(run: Run, mix: Mix, encoder: BiEncoder, world: World, on_step: OnStep, 
         train=run.config.recipe.train,
         seed=run.config.seed,
         runtime=run.config.runtime,
-        checkpoint_dir=run.store.folder("train", run.identity.train_id) / "checkpoints",
+        checkpoint_dir=run.store.folder("train", run.identity.train_id) / CHECKPOINTS_FOLDER,
         on_step=on_step,
         on_dev=on_dev,
         world=world,
@@ -169,18 +174,19 @@ def make_model(
                     watch(step, scores)
 
             report = _fit(run, mix, encoder, world, tracker.log, on_dev if config.runtime.dev_set else None)
-            shutil.rmtree(folder / "model", ignore_errors=True)
-            encoder.save(folder / "model")
+            model = folder / MODEL_FOLDER
+            shutil.rmtree(model, ignore_errors=True)
+            encoder.save(model)
             written = scrub_texts({"recipe": plain(config.recipe), "seed": config.seed})
-            write_atomically(folder / "config.json", json.dumps(written, indent=1))
-            files = sorted(str(path.relative_to(folder)) for path in (folder / "model").rglob("*") if path.is_file())
-            counts = {**workload, **dataclasses.asdict(report), **_losses(folder / "ledger.jsonl")}
+            write_atomically(folder / CONFIG_FILE, json.dumps(written, indent=1))
+            files = sorted(str(path.relative_to(folder)) for path in model.rglob("*") if path.is_file())
+            counts = {**workload, **dataclasses.asdict(report), **_losses(folder / LEDGER_FILE)}
             cost = {"train_s": counts.pop("seconds"), **meter.cost()}
             tracker.summary(counts)
             store.complete(
                 "train",
                 identity.train,
-                files=("config.json", *files),
+                files=(CONFIG_FILE, *files),
                 parents=(identity.mix_id,),
                 seed=config.seed,
                 label=run.label,
@@ -191,8 +197,8 @@ def make_model(
                 declared=run.declared,
             )
             if config.runtime.tracker.log_model:
-                tracker.artifact(folder / "model", name=f"model-{identity.train_id}", kind="model")
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+                tracker.artifact(model, name=f"model-{identity.train_id}", kind="model")
+            shutil.rmtree(folder / CHECKPOINTS_FOLDER, ignore_errors=True)
     store.add_label("train", identity.train_id, run.label)
     return _found(run, "train", identity.train)
 
@@ -209,7 +215,7 @@ def trained(run: Run) -> BiEncoder:
     """Load the trained model of a run from its folder."""
     from ablate.model.encoder import BiEncoder
 
-    folder = run.store.whole(_found(run, "train", run.identity.train), "model")
+    folder = run.store.whole(_found(run, "train", run.identity.train), MODEL_FOLDER)
     return BiEncoder.load(folder, run.config.recipe.model)
 
 
@@ -231,7 +237,7 @@ def retrieval(config: RunConfig, folder: Path | None = None) -> Retrieval:
         stride=recipe.stride,
         index=recipe.index,
         shard_size=config.runtime.shard_size,
-        folder=None if folder is None else folder / EMBEDDINGS,
+        folder=None if folder is None else folder / EMBEDDINGS_FOLDER,
     )
 
 
@@ -272,7 +278,7 @@ def make_scores(run: Run, ranker: RankerName, recorder: Recorder | None = None) 
             result = dataclasses.replace(result, warnings=(*found, *result.warnings))
             files = write_evaluation(folder, result)
             if not config.runtime.keep_embeddings:
-                shutil.rmtree(folder / EMBEDDINGS, ignore_errors=True)
+                shutil.rmtree(folder / EMBEDDINGS_FOLDER, ignore_errors=True)
             counts = {"scores": len(result.scores), "candidates": result.candidates}
             if recorder is not None:
                 recorder.tracker.summary(headline(result))

@@ -17,7 +17,7 @@ from ablate.evaluation.trec import read_run, write_bytes, write_run
 from ablate.recipe.values import digest
 from ablate.records import EvaluationQuery, EvaluationSet, Passage, QueryScore, UserError
 from ablate.retrieval.rankings import Ranking
-from ablate.store.files import safe_name, write_atomically
+from ablate.store.files import JUDGMENTS_FILE, NOTES_FILE, RANKINGS_FOLDER, SCORES_FILE, safe_name, write_atomically
 from ablate.store.integrity import is_inside, read_json, reading, unpacked
 
 
@@ -58,17 +58,16 @@ def read_scores(path: Path | str) -> tuple[QueryScore, ...]:
     columns = [table.column(name).to_pylist() for name in QueryScore._fields]
     return tuple(QueryScore(*row) for row in zip(*columns, strict=True))
 
-SCORES_FILE, NOTES_FILE, JUDGMENTS_FILE = "scores.parquet", "notes.json", "judgments.json.gz"
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> tuple[str, ...]:
     """Write an evaluation into a folder and return the file names; equal evaluations give equal bytes."""
     files = [SCORES_FILE, NOTES_FILE]
     write_scores(folder / SCORES_FILE, evaluation.scores)
-    (folder / "rankings").mkdir(exist_ok=True)
+    (folder / RANKINGS_FOLDER).mkdir(exist_ok=True)
     places = []
     for (dataset, condition), rankings in sorted(evaluation.rankings.items()):
-        name = f"rankings/{safe_name(dataset)}.{safe_name(condition)}.trec.gz"
+        name = f"{RANKINGS_FOLDER}/{safe_name(dataset)}.{safe_name(condition)}.trec.gz"
         assert name not in files, "two datasets of one source share a file name"
         write_run(folder / name, rankings)
         files.append(name)

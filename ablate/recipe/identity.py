@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablate.recipe.factors import active
-from ablate.recipe.schema import Label, Location, Recipe
+from ablate.recipe.schema import Label, Location, RankerName, Recipe
 from ablate.recipe.values import digest, plain, type_hints
 
 
@@ -75,45 +75,67 @@ def identify(recipe: Recipe, seed: int, revisions: Revisions) -> Identity:
     """Return the id chain of a run; two spellings of one configuration give the same ids."""
     source = _by_revision(recipe.source, revisions.source)
     model = _by_revision(recipe.model, revisions.model)
-    factors, budget = active(recipe.factors), plain(recipe.budget)
     evaluation = _without_defaults(recipe.evaluation)
     if recipe.evaluation.source is not None:
         evaluation["source"] = _by_revision(recipe.evaluation.source, revisions.evaluation)
-    mix = {"stage": "mix", "source": source, "factors": factors, "budget": budget, "seed": seed}
-    if recipe.miner is not None:
-        mix["miner"] = {**plain(recipe.miner), "revision": revisions.miner}
-    if recipe.budget.unit == "tokens":  # counted by the model's tokenizer and template
-        mix["model"] = model
-    train = {"stage": "train", "mix": digest(mix), "model": model, "train": plain(recipe.train), "seed": seed}
-    test_beds = {**evaluation, "source": evaluation["source"] or source}
-    untouched: dict[str, Any] = {"stage": "untouched", "model": model, "evaluation": test_beds}
-    if recipe.model.tiny is not None:  # its weights are drawn, and its vocabulary is that of the training source
-        untouched.update(seed=seed, vocabulary=source)
+    mix = mix_of(recipe, source, model, seed, revisions)
+    trained_by = plain(recipe.train)
+    train = {"stage": "train", "mix": digest(mix), "model": model, "train": trained_by, "seed": seed}
+    untouched = untouched_of(model, evaluation, source, drawn_by=None if recipe.model.tiny is None else seed)
     scores: dict[str, Any]
-    arm: dict[str, Any]
     if recipe.ranker == "trained":
         scores = {"stage": "evaluation", "train": digest(train), "evaluation": evaluation}
-        arm = {
-            "stage": "arm",
-            "source": source,
-            "miner": plain(recipe.miner),
-            "factors": factors,
-            "budget": budget,
-            "model": model,
-            "train": plain(recipe.train),
-            "evaluation": evaluation,
-        }
+        parts = {"source": source, "miner": plain(recipe.miner), "factors": mix["factors"], "budget": mix["budget"]}
+        arm = {"stage": "arm", **parts, "model": model, "train": trained_by, "evaluation": evaluation}
     else:
-        scores = untouched if recipe.ranker == "untouched" else _of_ranker(recipe, seed, revisions, test_beds)
+        scores = untouched if recipe.ranker == "untouched" else ranker_of(recipe.ranker, evaluation, source, revisions)
+        if recipe.ranker == "random":
+            scores = {**scores, "seed": seed}
         arm = {**scores, "stage": "arm", "seed": None, "ranker": recipe.ranker}
     return Identity(mix=mix, train=train, evaluation=scores, untouched=untouched, arm=arm)
 
 
-def _of_ranker(recipe: Recipe, seed: int, revisions: Revisions, test_beds: Mapping[str, Any]) -> dict[str, Any]:
+def mix_of(
+    recipe: Recipe, source: Mapping[str, Any], model: Mapping[str, Any], seed: int, revisions: Revisions
+) -> dict[str, Any]:
+    """Return the identity of a mix, from the identities of its source and of the model that may count its tokens."""
+    mix = {
+        "stage": "mix",
+        "source": source,
+        "factors": active(recipe.factors),
+        "budget": plain(recipe.budget),
+        "seed": seed,
+    }
+    if recipe.miner is not None:
+        mix["miner"] = {**plain(recipe.miner), "revision": revisions.miner}
+    if recipe.budget.unit == "tokens":  # counted by the model's tokenizer and template
+        mix["model"] = model
+    return mix
+
+
+def untouched_of(
+    model: Mapping[str, Any], evaluation: Mapping[str, Any], source: Mapping[str, Any], *, drawn_by: int | None
+) -> dict[str, Any]:
+    """Return the identity of the scores of a backbone before training, from those of its parts.
+
+    `drawn_by`: the seed of a backbone whose weights are drawn and whose vocabulary is that of the training source;
+    None for one that is loaded.
+    """
+    untouched = {"stage": "untouched", "model": model, "evaluation": _test_beds(evaluation, source)}
+    return untouched if drawn_by is None else {**untouched, "seed": drawn_by, "vocabulary": source}
+
+
+def ranker_of(
+    ranker: RankerName, evaluation: Mapping[str, Any], source: Mapping[str, Any], revisions: Revisions
+) -> dict[str, Any]:
     """Return the identity of the scores of a ranker that is no model: it has no batches, and only a coin has a seed."""
-    beds = {name: value for name, value in test_beds.items() if name != "batch_size"}
-    found = {"stage": "ranker", "ranker": {"kind": recipe.ranker, **revisions.ranker}, "evaluation": beds}
-    return {**found, "seed": seed} if recipe.ranker == "random" else found
+    beds = {name: value for name, value in _test_beds(evaluation, source).items() if name != "batch_size"}
+    return {"stage": "ranker", "ranker": {"kind": ranker, **revisions.ranker}, "evaluation": beds}
+
+
+def _test_beds(evaluation: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is measured on and how, with its source named even where it is the one that is trained on."""
+    return {**evaluation, "source": evaluation["source"] or source}
 
 
 def _without_defaults(part: Any) -> dict[str, Any]:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.recipe.build import build
+from ablate.recipe.identity import untouched_of
 from ablate.recipe.schema import ModelConfig, Recipe
 from ablate.recipe.values import plain
 from ablate.records import UserError
 from ablate.secrets import is_scrubbed
+from ablate.store.files import CONFIG_FILE, MODEL_FOLDER
 from ablate.store.integrity import read_json, reading
 from ablate.store.manifest import Manifest, read_manifest
 from ablate.store.results import ResultStore
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from ablate.evaluation.summary import Evaluation
     from ablate.model.encoder import BiEncoder
 
-MODEL_FOLDER = "model"
 
 
 @dataclass(frozen=True)
@@ -75,16 +76,14 @@ class FinishedRun:
 
     def untouched(self, evaluation: Manifest) -> Evaluation | None:
         """Return the scores of the backbone before training on the same test beds, or None when there are none."""
-        values = evaluation.recipe["evaluation"]
-        source = self.mix.recipe["source"]
-        wanted: dict[str, Any] = {
-            "model": self.manifest.recipe["model"],
-            "evaluation": {**values, "source": values["source"] or source},
-        }
-        if self.recipe.model.tiny is not None:
-            wanted |= {"seed": self.manifest.seed, "vocabulary": source}
+        wanted = untouched_of(
+            self.manifest.recipe["model"],
+            evaluation.recipe["evaluation"],
+            self.mix.recipe["source"],
+            drawn_by=None if self.recipe.model.tiny is None else self.manifest.seed,
+        )
         for manifest in self.store.manifests("evaluation"):
-            if manifest.recipe == {"stage": "untouched", **wanted}:
+            if manifest.recipe == wanted:
                 return self._read(manifest)
         return None
 
@@ -125,7 +124,7 @@ def _open(store: ResultStore, manifest: Manifest) -> FinishedRun:
             f"run {manifest.id} was trained on the mix {mix_id}, which is not complete under {store.root}; issue the "
             f"run's command again to make it"
         )
-    path = store.checked(manifest, "config.json")
+    path = store.checked(manifest, CONFIG_FILE)
     values = read_json(path, store.remedy(manifest))
     with reading(path, store.remedy(manifest)):
         try:

@@ -11,12 +11,29 @@ from ablate.recipe.values import digest
 from ablate.store.drafts import draft_of
 
 FOLDERS: dict[str, str] = {"mix": "mixes", "train": "runs", "evaluation": "evals"}
+"""Kind of a stage -> the folder of all stages of that kind."""
+LOCKS, VECTORS, CACHE, WANDB = "locks", "vectors", "cache", "wandb"
+"""Locks by name; vectors of corpora kept between searches; caches of other packages; what W&B has not sent."""
+STUDIES, CELLS, FAILURES, TUNING = "studies", "cells", "failures", "tuning"
+"""Declarations by study, and in there their cells; failures by study; searches for hyper-parameters by study."""
 
-WORKLOAD_FILE = "workload.json"
-"""In the folder of a training: its totals, counted before it starts."""
+MANIFEST_FILE = "manifest.json"
+GROUPS_FILE, PASSAGES_FILE = "groups.jsonl.gz", "passages.jsonl.gz"
+"""Of a mix."""
+WORKLOAD_FILE, LEDGER_FILE, CONFIG_FILE = "workload.json", "ledger.jsonl", "config.json"
+"""Of a training: its totals, counted before it starts; what was logged; recipe and seed."""
+MODEL_FOLDER, CHECKPOINTS_FOLDER = "model", "checkpoints"
+"""Of a training: the trained model, and what a killed training goes on from."""
+SCORES_FILE, NOTES_FILE, JUDGMENTS_FILE = "scores.parquet", "notes.json", "judgments.json.gz"
+RANKINGS_FOLDER, EMBEDDINGS_FOLDER = "rankings", "embeddings"
+"""Of an evaluation; the embeddings are shards of document vectors, while they are needed."""
+TUNING_FILE = "tuning.json"
+"""In the folder of a search for hyper-parameters: what came out."""
 
-WRITTEN_INTO = ("locks", "vectors", *(f"{name}/*" for name in FOLDERS.values()), "evals/*/embeddings",
-                 "studies/*", "studies/*/cells", "failures/*", "tuning/*")  # fmt: skip
+WRITTEN_INTO = (
+    LOCKS, VECTORS, *(f"{name}/*" for name in FOLDERS.values()), f"{FOLDERS['evaluation']}/*/{EMBEDDINGS_FOLDER}",
+    f"{STUDIES}/*", f"{STUDIES}/*/{CELLS}", f"{FAILURES}/*", f"{TUNING}/*",
+)  # fmt: skip
 """Folders of a store in which drafts may be left over."""
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from ablate.recipe.values import digest
 from ablate.records import UserError
 from ablate.secrets import is_scrubbed, scrub_texts
-from ablate.store.files import FOLDERS, write_atomically
+from ablate.store.files import FOLDERS, MANIFEST_FILE, write_atomically
 from ablate.store.integrity import is_inside, read_json, reading
 
 Kind = Literal["mix", "train", "evaluation"]
@@ -93,7 +93,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     Raises UserError when it is no manifest, names files outside its folder, was changed since it was written, or is
     that of another stage: the digest of its recipe must be its id, and its id the name of the folder.
     """
-    path = folder / "manifest.json"
+    path = folder / MANIFEST_FILE
     if not path.is_file():
         return None
     remedy = f"delete {folder} and run again"
@@ -118,7 +118,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 def another_recipe(folder: Path) -> UserError:
     return UserError(
-        f"{folder / 'manifest.json'} holds another recipe under the id {folder.name}; two recipes share a digest or "
+        f"{folder / MANIFEST_FILE} holds another recipe under the id {folder.name}; two recipes share a digest or "
         f"the file was edited: move the folder away and run again"
     )
 
@@ -255,5 +255,5 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
     values = scrub_texts(dataclasses.asdict(manifest))
     written = Manifest(**{**values, "parents": tuple(values["parents"]), "labels": tuple(values["labels"])})
     written = dataclasses.replace(written, checksum=_checksum(written))
-    write_atomically(folder / "manifest.json", json.dumps(dataclasses.asdict(written), indent=1, sort_keys=True))
+    write_atomically(folder / MANIFEST_FILE, json.dumps(dataclasses.asdict(written), indent=1, sort_keys=True))
     return written

@@ -16,8 +16,10 @@ from typing import Any
 from ablate.store.integrity import sha256_of
 
 PACKAGES = (
-    "torch", "lightning", "transformers", "faiss-cpu", "bm25s", "numpy", "scipy", "pytrec-eval-terrier", "hydra-core",
+    "torch", "lightning", "transformers", "tokenizers", "peft", "faiss-cpu", "bm25s", "numpy", "scipy",
+    "pytrec-eval-terrier", "hydra-core",
 )  # fmt: skip
+"""Whose versions are recorded: they can change a number."""
 
 
 def now() -> str:

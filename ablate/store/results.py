@@ -1,8 +1,6 @@
 """The only module that knows where results lie: stages found by id, locked while made, complete when their manifest is.
 
     <root>/mixes/<mix_id>/   <root>/runs/<train_id>/   <root>/evals/<eval_id>/   <root>/locks/
-    <root>/studies/<study>/<digest>.json   <root>/studies/<study>/cells/<digest>.json
-    <root>/failures/<study>/<label>-s<seed>.txt
 
 A stage writes its files into its folder and its `manifest.json` last, by rename: the manifest alone says that the stage
 is complete, and it holds the digest of every file. A lock keeps two processes from making the same stage; it names its
@@ -17,22 +15,34 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ablate.recipe.values import digest, flatten, plain
-from ablate.records import UserError, check_name, check_results
-from ablate.secrets import is_same_but_for_secrets, scrub_text, scrub_texts
+from ablate.recipe.values import digest, flatten
+from ablate.records import UserError, check_results
+from ablate.secrets import is_same_but_for_secrets, scrub_text
 from ablate.store import provenance
 from ablate.store.drafts import draft_of, sweep
-from ablate.store.files import FOLDERS, WORKLOAD_FILE, WRITTEN_INTO, disk_trouble, file_name, write_atomically
-from ablate.store.integrity import digest_of, fault_of, give_usual_modes, read_json, reading
+from ablate.store.files import (
+    CACHE,
+    FOLDERS,
+    LOCKS,
+    MANIFEST_FILE,
+    TUNING,
+    TUNING_FILE,
+    VECTORS,
+    WANDB,
+    WORKLOAD_FILE,
+    WRITTEN_INTO,
+    disk_trouble,
+    write_atomically,
+)
+from ablate.store.integrity import digest_of, fault_of, give_usual_modes, read_json
 from ablate.store.lock import Lock
 from ablate.store.manifest import Kind, Manifest, another_recipe, is_texts, read_manifest, write_manifest
 from ablate.store.provenance import now
 from ablate.store.workload import Workload
-from ablate.study.declaration import DeclaredCell, Study, build_cells, declaration
 
 _SWEPT: set[Path] = set()
 
@@ -68,6 +78,10 @@ class ResultStore:
     def folder(self, kind: Kind, stage_id: str) -> Path:
         """Return the folder of a stage, whether it exists or not."""
         return self.root / FOLDERS[kind] / stage_id
+
+    def folders(self, kind: Kind) -> list[Path]:
+        """Return the folders of all stages of a kind, complete or not, in order of their ids."""
+        return sorted((self.root / FOLDERS[kind]).glob("*"))
 
     def find(self, kind: Kind, recipe: Mapping[str, Any]) -> Manifest | None:
         """Return the manifest of the stage with this full recipe, or None when it is not complete.
@@ -145,7 +159,7 @@ class ResultStore:
             yield None
             return
         stage_id = digest(recipe)
-        with Lock(self.root / "locks" / f"{kind}-{stage_id}.json"):
+        with Lock(self.root / LOCKS / f"{kind}-{stage_id}.json"):
             if self.find(kind, recipe) is not None:
                 yield None
                 return
@@ -217,7 +231,7 @@ class ResultStore:
         if not lacks(read_manifest(folder)):
             return
         with self.tolerating_no_space(f"{folder} does not get the name {label}"):
-            with Lock(self.root / "locks" / f"label-{stage_id}.json"):
+            with Lock(self.root / LOCKS / f"label-{stage_id}.json"):
                 manifest = read_manifest(folder)
                 if manifest is not None and lacks(manifest):
                     labels = tuple(dict.fromkeys((*manifest.labels, label)))
@@ -237,7 +251,7 @@ class ResultStore:
 
     def manifests(self, kind: Kind) -> Iterator[Manifest]:
         """Yield the manifests of all complete stages of a kind, by label and seed: an order that no hash decides."""
-        found = (read_manifest(path.parent) for path in (self.root / FOLDERS[kind]).glob("*/manifest.json"))
+        found = (read_manifest(path.parent) for path in (self.root / FOLDERS[kind]).glob(f"*/{MANIFEST_FILE}"))
         yield from sorted((one for one in found if one is not None), key=lambda one: (one.labels, one.seed, one.id))
 
     def resolve(self, kind: Kind, text: str) -> Manifest:
@@ -296,7 +310,7 @@ class ResultStore:
 
     def vectors(self, train_id: str, corpus_digest: str) -> Path:
         """Return where the vectors of a corpus under a trained model are kept between searches; free to be deleted."""
-        return self.root / "vectors" / f"{train_id}-{corpus_digest}.npz"
+        return self.root / VECTORS / f"{train_id}-{corpus_digest}.npz"
 
     def by_arm(self, kind: Kind, study: str) -> dict[tuple[str, int], Manifest]:
         """Return the complete stages of a kind in a study by arm and seed; a stage with two labels comes twice.
@@ -326,82 +340,23 @@ class ResultStore:
         labels = (label.partition("/") for manifest in self.manifests(kind) for label in manifest.labels)
         return sorted({arm for name, _, arm in labels if name == study})
 
+    @property
+    def cache(self) -> Path:
+        """Where other packages keep what they fetched; free to be deleted."""
+        return self.root / CACHE
+
+    @property
+    def unsent(self) -> Path:
+        """Where W&B keeps what it has not sent."""
+        return self.root / WANDB
+
+    def tuning_records(self) -> list[Path]:
+        """Return the records of all searches for hyper-parameters, by the names of their studies."""
+        return sorted(self.root.glob(f"{TUNING}/*/{TUNING_FILE}"))
+
     def lock(self, name: str) -> Lock:
         """Return a lock of this store by its name, not yet taken."""
-        return Lock(self.root / "locks" / f"{name}.json")
-
-    def declare(self, study_name: str, study: Study, cells: Sequence[DeclaredCell]) -> str:
-        """Keep a declaration under its digest, with the time at which it was first seen, and return the digest.
-
-        One that is there already stays as it is; its cells are those of the last command, because what is no part of
-        the declaration (arms, defaults, fixed overrides) may change them. Raises UserError for a name that would leave
-        the folder.
-        """
-        path = self._of_study("studies", study_name) / f"{study.digest}.json"
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with self.lock(f"declare-{study.digest}"):
-                if not path.is_file():
-                    content = {"declared_at": now(), "study": scrub_texts(declaration(study))}
-                    write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False))
-        record = {"declaration": study.digest, "cells": scrub_texts(plain(cells))}
-        text = json.dumps({**record, "digest": digest(record)}, indent=1)
-        path = self._cells_file(study_name, study.digest)
-        if not (path.is_file() and path.stat().st_size == len(text) and path.read_bytes() == text.encode()):
-            with self.tolerating_no_space(f"the cells of {study_name} are not recorded in {path}"):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(path, text)
-        return study.digest
-
-    def declared_cells(self, study_name: str, declared: str) -> tuple[DeclaredCell, ...] | None:
-        """Return the cells of the declaration with this digest, as they were resolved; None where none are recorded.
-
-        Raises UserError for a record that cannot be read, was changed, or is that of another declaration.
-        """
-        path = self._cells_file(study_name, declared)
-        if not os.path.lexists(path):
-            return None
-        remedy = "issue the study's command again, which records its cells anew"
-        values = read_json(path, remedy)
-        with reading(path, remedy):  # the digest is taken of what may be anything
-            record = {"declaration": declared, "cells": values["cells"]}
-            if values != {**record, "digest": digest(record)}:
-                raise UserError(f"{path} was changed, or belongs to another declaration than {declared}; {remedy}")
-            try:
-                return build_cells(record["cells"])
-            except UserError as error:
-                raise UserError(f"{path} is no record of the cells of a study ({error}); {remedy}") from None
-
-    def _cells_file(self, study_name: str, declared: str) -> Path:
-        return self._of_study("studies", study_name) / "cells" / f"{declared}.json"
-
-    def declarations(self, study_name: str) -> dict[str, dict[str, Any]]:
-        """Return digest -> {"declared_at", "study"} of all declarations of a study, the earliest first.
-
-        Raises UserError for one that cannot be read.
-        """
-        found: dict[str, dict[str, Any]] = {}
-        for path in self._of_study("studies", study_name).glob("*.json"):
-            content = read_json(path, "move it away")
-            if not isinstance(content, dict) or set(content) != {"declared_at", "study"}:
-                raise UserError(f"{path} is not a readable declaration of a study; move it away")
-            found[path.stem] = content
-        return dict(sorted(found.items(), key=lambda item: (str(item[1]["declared_at"]), item[0])))
-
-    def failure_file(self, study_name: str, label: str, seed: int) -> Path:
-        """Return where the failure of a run is described, whether it failed or not."""
-        return self._of_study("failures", study_name) / f"{file_name(scrub_text(label))}-s{seed}.txt"
-
-    def keep_failure(self, study_name: str, label: str, seed: int, text: str) -> Path:
-        """Write what went wrong in a run and return the file; it stays until the run succeeds."""
-        path = self.failure_file(study_name, label, seed)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, scrub_text(text))
-        return path
-
-    def _of_study(self, folder: str, study_name: str) -> Path:
-        check_name("study", study_name)
-        return self.root / folder / file_name(scrub_text(study_name))
+        return Lock(self.root / LOCKS / f"{name}.json")
 
     def damaged(self, manifest: Manifest) -> list[str]:
         """Return the files of a stage that are missing or whose size or digest is not the recorded one."""

@@ -25,6 +25,7 @@ from ablate.store.lock import Lock, Reminder
 from ablate.store.provenance import now
 from ablate.store.results import ResultStore
 from ablate.study.planning import Cell
+from ablate.study.records import StudyRecords
 from ablate.study.status import claim_name, duration, is_done, is_running, locks_of
 from ablate.terminal import one_line
 
@@ -178,12 +179,12 @@ class Board:
     def _fail(self, cell: Cell, error: Exception) -> None:
         path = self._failure_file(cell)
         if self._failure_stamp(cell) in (None, self._failures_before[self.cells.index(cell)]):
-            self.store.keep_failure(*_place(cell), failure_text(error))
+            StudyRecords(self.store, cell.study).keep_failure(*_place(cell), failure_text(error))
         self.failed[cell.name] = f"{_one_line(error)} ({path})"
         print(f"{cell.name}: {_one_line(error)}", file=sys.stderr)
 
     def _failure_file(self, cell: Cell) -> Path:
-        return self.store.failure_file(*_place(cell))
+        return StudyRecords(self.store, cell.study).failure_file(*_place(cell))
 
     def _failure_stamp(self, cell: Cell) -> int | None:
         try:
@@ -267,7 +268,7 @@ def keep_failure(runtime: Mapping[str, Any], seed: int, error: Exception) -> Exc
     message = user_message(error)
     text = failure_text(error)
     try:
-        ResultStore(runtime["results"]).keep_failure(runtime["study"], runtime["label"], seed, text)
+        StudyRecords(ResultStore(runtime["results"]), runtime["study"]).keep_failure(runtime["label"], seed, text)
     except OSError as trouble:
         print(f"the failure could not be written down: {trouble}", file=sys.stderr)
     return UserError(message) if message else RuntimeError(f"{type(error).__name__}: {_one_line(error)}")
@@ -289,6 +290,6 @@ def _one_line(error: Exception) -> str:
     return one_line(error) or type(error).__name__
 
 
-def _place(cell: Cell) -> tuple[str, str, int]:
+def _place(cell: Cell) -> tuple[str, int]:
     assert cell.config is not None
-    return cell.study, cell.label, cell.config.seed
+    return cell.label, cell.config.seed

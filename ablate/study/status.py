@@ -14,6 +14,7 @@ from ablate.store.lock import Lock
 from ablate.store.manifest import Manifest
 from ablate.store.results import ResultStore, stage_label
 from ablate.study.planning import Cell
+from ablate.study.records import StudyRecords
 
 State = Literal["done", "to run", "running", "failed before", "incoherent"]
 
@@ -80,7 +81,7 @@ def state_of(store: ResultStore, cell: Cell) -> State:
         return "done"
     if is_running(store, cell):
         return "running"
-    if store.failure_file(cell.study, cell.label, cell.config.seed).is_file():
+    if StudyRecords(store, cell.study).failure_file(cell.label, cell.config.seed).is_file():
         return "failed before"
     return "to run"
 
@@ -151,7 +152,7 @@ def format_plan(store: ResultStore, cells: Sequence[Cell], workers: int = 1) -> 
             note = duration(cell.estimate_s)
         if state == "failed before":
             assert cell.config is not None
-            note += f"; traceback: {store.failure_file(cell.study, cell.label, cell.config.seed)}"
+            note += f"; traceback: {StudyRecords(store, cell.study).failure_file(cell.label, cell.config.seed)}"
         lines.append(f"{cell.name.ljust(width)}  {state:<13}  {note}".rstrip())
     lines.append(f"{len(cells)} cells: " + ", ".join(f"{number} {state}" for state, number in counts.items()))
     known = [seconds for seconds in left if seconds is not None]

@@ -15,7 +15,7 @@ from ablate.recipe.build import build
 from ablate.recipe.factors import Range
 from ablate.recipe.schema import Count
 from ablate.records import UserError
-from ablate.store.files import safe_name
+from ablate.store.files import TUNING, safe_name
 from ablate.tuning.space import check_objective
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Plan:
 
     def folder(self, results: str | Path) -> Path:
         """Return where the files of the study lie."""
-        return Path(results).absolute() / "tuning" / self.study
+        return Path(results).absolute() / TUNING / self.study
 
     @property
     def all_directions(self) -> tuple[Literal["maximize", "minimize"], ...]:

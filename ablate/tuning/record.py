@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.recipe.values import digest
-from ablate.store.files import write_atomically
+from ablate.store.files import TUNING_FILE, write_atomically
 from ablate.store.provenance import now
 from ablate.tuning.plan import Plan, hidden
 from ablate.tuning.space import Dimension
@@ -18,7 +18,6 @@ from ablate.tuning.sweep import ArmStudy
 if TYPE_CHECKING:
     import optuna
 
-TUNING_FILE = "tuning.json"
 
 
 def space_values(dimensions: Mapping[str, Dimension]) -> dict[str, str]:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ablate.evaluation.scoring import join, score_set
-from ablate.evaluation.storage import JUDGMENTS_FILE, judgments_digest, read_judgments, write_evaluation
+from ablate.evaluation.storage import judgments_digest, read_judgments, write_evaluation
 from ablate.evaluation.summary import Evaluation
 from ablate.recipe.values import digest
 from ablate.records import EvaluationSet, UserError
 from ablate.retrieval.rankings import Ranking, rank
+from ablate.store.files import JUDGMENTS_FILE
 from ablate.store.integrity import sha256_of
 from ablate.store.manifest import Manifest, is_deterministic
 from ablate.store.provenance import now

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from ablate.evaluation.storage import JUDGMENTS_FILE, NOTES_FILE, judgments_digest, read_judgments
+from ablate.evaluation.storage import judgments_digest, read_judgments
 from ablate.recipe.values import diff, flatten
 from ablate.records import UserError
-from ablate.store.files import FOLDERS
+from ablate.store.files import FOLDERS, JUDGMENTS_FILE, NOTES_FILE
 from ablate.store.integrity import read_json
 from ablate.store.manifest import Manifest
 from ablate.store.results import ResultStore
@@ -351,7 +351,7 @@ def tuned_by(store: ResultStore, arm: str, runs: Sequence[ArmRun]) -> int:
     """
     recipes = [flatten(run.recipe) for run in runs]
     total = 0
-    for path in sorted((store.root / "tuning").glob("*/tuning.json")):
+    for path in store.tuning_records():
         try:
             record = json.loads(path.read_text(encoding="utf-8")).get(arm) or {}
             winners = [one["params"] for one in record.get("best", ())]

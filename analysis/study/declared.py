@@ -14,6 +14,7 @@ from ablate.records import UserError
 from ablate.secrets import is_scrubbed
 from ablate.store.results import ResultStore
 from ablate.study.declaration import Claim, Study, build_study
+from ablate.study.records import StudyRecords
 from analysis.stats.weights import parse_contrast, parse_trend
 
 _TREND = re.compile(r"\s*trend\s*:\s*")
@@ -35,7 +36,7 @@ def stored_declarations(store: ResultStore, study: str) -> list[Declaration]:
     Raises UserError for a file that cannot be read, or that is not what its name is the digest of.
     """
     found = []
-    for name, content in store.declarations(study).items():
+    for name, content in StudyRecords(store, study).declarations().items():
         if digest(content["study"]) != name and not is_scrubbed(content["study"]):
             raise UserError(
                 f"the declaration {name} of study {study!r} was changed after it was declared: its digest is "

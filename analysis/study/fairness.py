@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from ablate.records import UserError
 from ablate.store.results import ResultStore
+from ablate.study.records import StudyRecords
 from ablate.tables import Column, Table
 from analysis.study.checks import CHECKS, Evidence
 from analysis.study.declared import Declaration, newest_declared
@@ -44,7 +45,7 @@ def gather(
         raise UserError(f"--baseline {baseline!r} has no scores in study {study!r}; arms are {known_arms}")
     if baseline is None or baseline not in names:
         baseline = default_baseline(totals, declared)
-    cells = None if declared is None else store.declared_cells(study, declared.digest)
+    cells = None if declared is None else StudyRecords(store, study).cells(declared.digest)
     return Evidence(store, study, runs, totals, baseline, declared, cells, with_models)
 
 

@@ -10,12 +10,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ablate.records import UserError
+from ablate.store.files import SCORES_FILE
 from ablate.store.integrity import reading
 from ablate.store.manifest import Manifest
 from ablate.store.results import ResultStore
 
 COLUMNS = ("arm", "seed", "dataset", "condition", "direction", "unit_id", "measure", "value")
-SCORES_FILE = "scores.parquet"
 
 
 def collect(store: ResultStore, study: str) -> pa.Table:

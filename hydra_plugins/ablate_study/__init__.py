@@ -62,6 +62,7 @@ class StudySweeper(Sweeper):
         from ablate.store.results import ResultStore
         from ablate.study import planning, running, status
         from ablate.study.declaration import build_study
+        from ablate.study.records import StudyRecords
 
         running.refuse_several_processes()
         given, study, name = self._given(arguments), None, OmegaConf.select(self.config, "hydra.runtime.choices.sweeps")
@@ -96,7 +97,7 @@ class StudySweeper(Sweeper):
             print(line, file=sys.stderr)
         sound = [cell for cell in cells if cell.config is not None]
         if study is not None and sound:
-            store.declare(sound[0].study, study, declared)
+            StudyRecords(store, sound[0].study).declare(study, declared)
             beyond = sorted({cell.seed for cell in sound if cell.seed not in study.seeds})
             if beyond:
                 print(f"seeds {beyond} are not declared in {name}: recorded without its declaration", file=sys.stderr)
