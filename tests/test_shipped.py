@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
+import json
 import re
+from collections.abc import Mapping
 
 import pytest
 from conftest import ROOT, run_config
 
+from ablate.data.mix import build_mix, content_digest
+from ablate.data.sources import RowSource, open_source
 from ablate.evaluation.rankers import plain_ranker
 from ablate.recipe.identity import Revisions, identify
 from ablate.recipe.values import diff
@@ -47,6 +53,38 @@ GOLDEN_SCORES: dict[str, str] = {
     "untouched": "6f7ffa4d82790c30",
 }
 """eval_id of each shipped arm that trains nothing, seed 0."""
+
+GOLDEN_MIXES: dict[str, str] = {
+    "dual_view": "49ce507dc24f6637",
+    "dual_view_added": "dda247fb81222245",
+    "dual_view_equal_queries": "dda247fb81222245",
+    "dual_view_joint": "dda247fb81222245",
+    "generic_instruction": "52f6e92b228b7288",
+    "instructed_share": "4d866b74a676b253",
+    "instruction_negatives": "acc275e7e12d8ff9",
+    "instructions": "836a6527d7d3f892",
+    "joint": "c8d943d512c11713",
+    "joint_matched": "a4c2bdb33382a042",
+    "label_noise": "cd2af100d58aa692",
+    "negative_share": "95875e333111483f",
+    "paraphrase_control": "dd45532b5695127a",
+    "query_only": "2db639d8be3cda90",
+    "random_polarity": "fe7b5faad3110087",
+    "repeat_query": "bf3260514ee4e6c7",
+    "swapped_instruction": "e1be7143a4e9329a",
+}
+"""Digest of the groups and passages that each shipped arm trains on, in a world of 600 documents, 48 groups, seed 0.
+
+A change here means other training under the same id: never without another id and a line in docs/lab_log.md.
+"""
+
+
+def golden(arm: str, table: Mapping[str, str], name: str, value: str) -> str:
+    """Return what a table of this file pins for an arm; an arm that is not pinned yet fails with the line to add."""
+    if arm not in table:
+        pytest.fail(f'conf/experiment/{arm}.yaml is not pinned: add `"{arm}": "{value}",` to {name} in '
+                    f"tests/test_shipped.py")  # fmt: skip
+    return table[arm]
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -93,10 +131,37 @@ def test_every_part_of_a_training_is_in_its_id() -> None:
 def test_golden_ids(arm: str) -> None:
     recipe = run_config(f"+experiment={arm}", "train.precision=fp32").recipe
     if recipe.ranker == "trained":
-        assert identify(recipe, 0, REVISIONS).mix_id == GOLDEN[arm]
+        mix_id = identify(recipe, 0, REVISIONS).mix_id
+        assert mix_id == golden(arm, GOLDEN, "GOLDEN", mix_id)
         return
     ranker = {} if recipe.ranker == "untouched" else plain_ranker(recipe.ranker, 0).parameters
-    assert identify(recipe, 0, dataclasses.replace(REVISIONS, ranker=ranker)).eval_id == GOLDEN_SCORES[arm]
+    eval_id = identify(recipe, 0, dataclasses.replace(REVISIONS, ranker=ranker)).eval_id
+    assert eval_id == golden(arm, GOLDEN_SCORES, "GOLDEN_SCORES", eval_id)
+
+
+@functools.cache
+def small_world() -> RowSource:
+    return open_source(run_config("source.documents=600").recipe.source, ("test",))
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_golden_mixes(arm: str) -> None:
+    recipe = run_config(f"+experiment={arm}", "source.documents=600", "budget.limit=48").recipe
+    if recipe.ranker == "trained":
+        built = build_mix(small_world(), recipe, 0)
+        passages = json.dumps(list(built.passages.values()))
+        found = hashlib.sha256(f"{content_digest(built.groups)} {passages}".encode()).hexdigest()[:16]
+        assert found == golden(arm, GOLDEN_MIXES, "GOLDEN_MIXES", found)
+
+
+def test_an_arm_that_is_not_pinned_is_told_with_the_line_to_add() -> None:
+    with pytest.raises(pytest.fail.Exception, match=r'new.yaml is not pinned: add `"new": "f0",` to GOLDEN in tests/'):
+        golden("new", GOLDEN, "GOLDEN", "f0")
+
+
+@pytest.mark.parametrize("table", [GOLDEN, GOLDEN_SCORES, GOLDEN_MIXES])
+def test_what_is_pinned_is_an_arm(table: dict[str, str]) -> None:
+    assert set(table) <= set(ARMS)
 
 
 @pytest.mark.parametrize(
