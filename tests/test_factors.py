@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
+import typing
 
 import pytest
 from conftest import HandMadeSource
@@ -14,6 +16,7 @@ from ablate.recipe.factors import (
     STAGES,
     Draft,
     Factors,
+    StageSpec,
     active,
     apply_stages,
     check_coherent,
@@ -21,7 +24,7 @@ from ablate.recipe.factors import (
     first_draft,
 )
 from ablate.recipe.wordings import GENERIC_INSTRUCTIONS
-from ablate.records import TrainingGroup, UserError
+from ablate.records import SourceRow, TrainingGroup, UserError
 
 ON: dict[str, object] = {
     "instructed": 0.5,
@@ -37,10 +40,29 @@ ON: dict[str, object] = {
 """A level of each factor at which it does something, to half of the rows where it has shares."""
 BASE: dict[str, object] = {"instructed": 1.0, "instruction_negatives": 1, "reversed_views": 1.0}
 """The arm dual_view, on which every factor can act."""
+ALTERS_TWINS = {"reversed_views", "plain_twins", "instruction_negative_share"}
+"""Factors that decide which rows have twins."""
+SPECS = {stage.factor: stage for stage in STAGES}
+EMPTY = {"instruction": "", "reversed_instruction": "", "paraphrase": "", "instruction_negatives": ()}
+"""Row fields that a source may leave empty -> what they are then."""
 
 
-def drafts(seed: int = 0, negatives: int = 2, **levels: object) -> list[Draft]:
-    first = (first_draft(row, negatives) for row in HandMadeSource().rows())
+def on(name: str) -> object:
+    """Return the level of a factor in `ON`; one that is not there fails in words."""
+    if name not in ON:
+        pytest.fail(f"the factor {name} has no level in ON of tests/test_factors.py: add one at which it does "
+                    f"something to half of the rows")  # fmt: skip
+    return ON[name]
+
+
+def levels_on(name: str) -> list[object]:
+    """Return every named level of a factor but its no-op, or the level of `ON` where levels are numbers."""
+    named = typing.get_args(typing.get_type_hints(Factors)[name])
+    return [level for level in named if level != getattr(OFF, name)] or [on(name)]
+
+
+def drafts(seed: int = 0, negatives: int = 2, source: HandMadeSource | None = None, **levels: object) -> list[Draft]:
+    first = (first_draft(row, negatives) for row in (source or HandMadeSource()).rows())
     return list(apply_stages(first, Factors(**levels), seed))  # type: ignore[arg-type]
 
 
@@ -48,23 +70,42 @@ def groups(seed: int = 0, negatives: int = 2, **levels: object) -> list[Training
     return [draft.group for draft in drafts(seed, negatives, **levels)]
 
 
+def needs_of(name: str) -> list[tuple[str, ...]]:
+    """Return of which factors one must be on, for a factor at the level of `ON` (anything where it has none)."""
+    return [needed for demands in SPECS[name].asks(ON.get(name)) for needed in demands.needs]
+
+
 def with_needs(name: str) -> dict[str, object]:
     """Return the levels of the factors that a factor needs, and of those that these need, all fully on."""
-    stage = next(stage for stage in STAGES if stage.factor == name)
     levels: dict[str, object] = {}
-    for needed, *_ in stage.needs:
-        levels |= {needed: BASE[needed], **with_needs(needed)}
+    for needed, *_ in needs_of(name):
+        levels |= {needed: BASE[needed] if needed in BASE else on(needed), **with_needs(needed)}
     return levels
 
 
-def test_every_factor_has_a_level_here_and_a_docstring_that_says_off_and_on() -> None:
-    import inspect
+@pytest.mark.parametrize("name", FACTOR_NAMES)
+def test_every_factor_has_a_level_here_and_a_docstring_that_says_off_and_on(name: str) -> None:
+    assert on(name) != getattr(OFF, name), f"ON of tests/test_factors.py has {name} at its no-op"
+    documented = inspect.getsource(Factors).split(f"    {name}: ")[1].split("\n\n")[0]
+    assert re.search(r"\bOff( \([\w]+\))?:", documented) and re.search(r"\bOn( \([\w]+\))?:", documented), (
+        f"the docstring under {name} in ablate/recipe/factors.py must say what `Off:` and `On:` mean"
+    )
 
-    assert set(ON) == set(FACTOR_NAMES)
-    source = inspect.getsource(Factors)
-    for name in FACTOR_NAMES:
-        text = source.split(f"    {name}: ")[1].split('"""')[1]
-        assert re.search(r"\bOff( \([\w]+\))?:", text) and re.search(r"\bOn( \([\w]+\))?:", text), name
+
+def test_a_level_or_a_pin_that_was_forgotten_is_told_in_words() -> None:
+    with pytest.raises(pytest.fail.Exception, match="the factor new has no level in ON of tests/test_factors.py: add"):
+        on("new")
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.factor)
+def test_a_stage_speaks_of_factors_levels_and_fields_that_there_are(stage: StageSpec) -> None:
+    earlier = FACTOR_NAMES[: FACTOR_NAMES.index(stage.factor)]
+    asked = [stage.demands, *stage.at.values()]
+    acts_on = {*stage.modifies, *(name for demands in asked for needed in demands.needs for name in needed)}
+    assert acts_on <= {*earlier}, f"{stage.factor} acts on what {acts_on} make, so they come before it in STAGES"
+    assert {name for demands in asked for name in demands.excludes} <= {*FACTOR_NAMES} - {stage.factor}
+    assert {field for demands in asked for field in demands.reads} <= set(SourceRow.__slots__)
+    assert {*stage.at} <= {*levels_on(stage.factor)}, f"{stage.factor}: demands at a level that it does not have"
 
 
 @pytest.mark.parametrize("name", FACTOR_NAMES)
@@ -76,11 +117,34 @@ def test_off_is_the_identity(name: str) -> None:
 @pytest.mark.parametrize("name", FACTOR_NAMES)
 def test_on_changes_the_mix_and_is_deterministic(name: str) -> None:
     base = with_needs(name)
-    assert drafts(**base, **{name: ON[name]}) != drafts(**base)
-    assert drafts(**base, **{name: ON[name]}) == drafts(**base, **{name: ON[name]})
+    assert drafts(**base, **{name: on(name)}) != drafts(**base)
+    assert drafts(**base, **{name: on(name)}) == drafts(**base, **{name: on(name)})
 
 
-@pytest.mark.parametrize("name", [name for name in FACTOR_NAMES if isinstance(ON[name], float)])
+@pytest.mark.parametrize("name", FACTOR_NAMES)
+def test_what_a_factor_reads_of_a_row_is_what_it_says_it_reads(name: str) -> None:
+    """A field that is not among `fields_read` may be empty without a trace in the mix."""
+    for level in levels_on(name):
+        levels = {**with_needs(name), name: level}
+        for field in set(EMPTY) - set(fields_read(Factors(**levels))):  # type: ignore[arg-type]
+            without = groups(source=HandMadeSource(**{field: EMPTY[field]}), **levels)
+            assert without == groups(**levels), (
+                f"factors.{name}={level} reads the field {field} of a row; say so in STAGES (`reads`)"
+            )
+
+
+@pytest.mark.parametrize("name", FACTOR_NAMES)
+def test_a_factor_says_whether_the_budget_counts_its_drafts_and_whether_its_level_is_a_number_of_negatives(
+    name: str,
+) -> None:
+    made = drafts(**{**BASE, **with_needs(name), name: on(name)})
+    assert SPECS[name].adds_uncounted == (not all(draft.is_counted for draft in made)), f"adds_uncounted of {name}"
+    if isinstance(on(name), int):
+        most = max(len(group.negatives) for group in groups(0, 2, **{**BASE, **with_needs(name), name: 3}))
+        assert SPECS[name].takes_negatives == (most > 2), f"takes_negatives of {name}"
+
+
+@pytest.mark.parametrize("name", [name for name in FACTOR_NAMES if isinstance(ON.get(name), float)])
 def test_a_share_is_drawn_by_the_seed_and_its_rows_are_nested(name: str) -> None:
     """The rows touched at a level contain, or are contained in, those touched at the next."""
 
@@ -104,17 +168,30 @@ def test_switching_a_factor_on_leaves_the_draws_of_the_others(name: str) -> None
                 and (kind == "twin" or draft.group.view == "original")}  # fmt: skip
 
     levels = {"instructed": 0.6, "instruction_negatives": 1, "reversed_views": 0.6}
-    assert rows({**levels, name: ON[name]}, "instructed") == rows(levels, "instructed")
-    if name not in ("reversed_views", "plain_twins", "instruction_negative_share"):
-        assert rows({**levels, name: ON[name]}, "twin") == rows(levels, "twin")
+    beside = {**with_needs(name), **levels}
+    switched = {**beside, name: on(name)}
+    assert rows(switched, "instructed") == rows(beside, "instructed"), f"{name} changes which rows are instructed"
+    assert name in ALTERS_TWINS or rows(switched, "twin") == rows(beside, "twin"), (
+        f"{name} changes which rows have twins; if it is made for that, name it in ALTERS_TWINS of this file"
+    )
 
 
-@pytest.mark.parametrize("name", [name for name in FACTOR_NAMES if with_needs(name)])
+@pytest.mark.parametrize("name", [name for name in FACTOR_NAMES if needs_of(name)])
 def test_a_factor_without_what_it_needs_is_refused_naming_both(name: str) -> None:
-    needed = next(stage.needs[0][0] for stage in STAGES if stage.factor == name)
+    needed = needs_of(name)[0][0]
     with pytest.raises(UserError, match=rf"factors\.{name}=.* factors\.{needed}"):
-        check_coherent(Factors(**{name: ON[name]}))  # type: ignore[arg-type]
-    check_coherent(Factors(**{**with_needs(name), name: ON[name]}))  # type: ignore[arg-type]
+        check_coherent(Factors(**{name: on(name)}))  # type: ignore[arg-type]
+    check_coherent(Factors(**{**with_needs(name), name: on(name)}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [(name, other) for name in SPECS for demands in SPECS[name].asks(ON.get(name)) for other in demands.excludes],
+)
+def test_two_factors_that_decide_the_same_are_refused_naming_both(name: str, other: str) -> None:
+    both = {**with_needs(name), **with_needs(other), name: on(name), other: on(other)}
+    with pytest.raises(UserError, match=rf"factors\.{name}=.* and factors\.{other}=.* both decide .*; leave one at "):
+        check_coherent(Factors(**both))  # type: ignore[arg-type]
 
 
 def test_active_lists_levels_that_are_not_the_no_op() -> None:
@@ -157,7 +234,7 @@ def test_further_instruction_negatives_stay_only_where_they_break_the_complement
 @pytest.mark.parametrize("name", FACTOR_NAMES)
 @pytest.mark.parametrize("negatives", [1, 2, 3])
 def test_no_passage_is_positive_and_negative_in_one_group_and_sizes_are_equal(name: str, negatives: int) -> None:
-    for group in groups(0, negatives, **{**BASE, **with_needs(name), name: ON[name]}):
+    for group in groups(0, negatives, **{**BASE, **with_needs(name), name: on(name)}):
         assert not set(group.positives) & set(group.negatives)
         assert len(set(group.negatives)) == len(group.negatives) == negatives
         assert len(group.positives) == 1
@@ -241,7 +318,3 @@ def _twins(found: list[TrainingGroup]) -> list[tuple[TrainingGroup, TrainingGrou
     pairs = list(zip(found[::2], found[1::2], strict=True))
     assert pairs and all(a.group_id.split("/")[0] == b.group_id.split("/")[0] for a, b in pairs)
     return pairs
-
-
-def test_stage_order_is_the_order_of_the_fields() -> None:
-    assert [stage.factor for stage in STAGES] == [field.name for field in dataclasses.fields(Factors)]

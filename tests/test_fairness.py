@@ -22,7 +22,7 @@ from ablate.store.results import ResultStore
 from ablate.study.declaration import DeclaredCell, build_study
 from ablate.study.records import StudyRecords
 from analysis.fairness import main
-from analysis.study.differences import between, confounded
+from analysis.study.differences import HOW, between, confounded
 from analysis.study.fairness import Check, examine, fairness_table, gather, headline
 from analysis.study.runs import deterministic_arms, read_runs
 from analysis.study.totals import ArmTotals, idle_factors, read_arms
@@ -354,6 +354,17 @@ def test_keys_that_follow_from_a_switch_do_not_count(
     first: dict[str, Any], second: dict[str, Any], switches: tuple[str, ...]
 ) -> None:
     assert set(between(first, second).switches) == set(switches) == set(between(second, first).switches)
+
+
+def test_a_level_that_says_how_another_factor_acts_is_the_one_that_modifies_it() -> None:
+    """What the lines of `STAGES` come to: a pin, since verdicts hang on it."""
+    assert HOW == {
+        "factors.instruction_text": ("factors.instructed",),
+        "factors.instruction_negative_share": ("factors.instruction_negatives",),
+        "factors.twin_polarity": ("factors.reversed_views",),
+        "factors.label_noise": ("factors.reversed_views",),
+        "factors.twins": ("factors.reversed_views", "factors.plain_twins"),
+    }
 
 
 def test_differences_are_shown_with_their_levels() -> None:

@@ -15,6 +15,7 @@ from conftest import ROOT, run_config
 from ablate.data.mix import build_mix, content_digest
 from ablate.data.sources import RowSource, open_source
 from ablate.evaluation.rankers import plain_ranker
+from ablate.recipe.factors import FACTOR_NAMES, active
 from ablate.recipe.identity import Revisions, identify
 from ablate.recipe.values import diff
 
@@ -103,6 +104,11 @@ def test_an_arm_differs_from_its_baseline_in_one_key(arm: str) -> None:
     else:
         assert len(diff(run_config(f"+experiment={config.runtime.baseline}").recipe, config.recipe)) == 1
         assert config.runtime.baseline in ARMS
+
+
+def test_every_factor_is_on_in_a_shipped_arm() -> None:
+    on = {name for arm in ARMS for name in active(run_config(f"+experiment={arm}").recipe.factors)}
+    assert set(FACTOR_NAMES) - on == set(), "a factor is on in no arm: ship one that isolates it in conf/experiment/"
 
 
 GOLDEN_CHAINS = {
@@ -223,7 +229,9 @@ def test_every_yaml_of_a_group_is_covered_above() -> None:
 
 def test_the_arms_of_the_readme_are_the_shipped_ones() -> None:
     table = README.split("## Arms")[1].split("## ")[0]
-    assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.M)) == ARMS
+    listed = re.findall(r"^\| `(\w+)` \|", table, re.M)
+    assert set(ARMS) - set(listed) == set(), "an arm of conf/experiment/ has no row in the table of arms in README.md"
+    assert sorted(listed) == ARMS
 
 
 def test_the_tree_of_the_readme_exists() -> None:

@@ -26,7 +26,7 @@ import numpy as np
 from ablate.data.checking import ignored_files, lacking_words
 from ablate.data.sources import RowSource
 from ablate.randomness import key
-from ablate.recipe.factors import Draft, Factors, apply_stages, fields_read, first_draft
+from ablate.recipe.factors import Draft, Factors, all_counted, apply_stages, fields_read, first_draft, negatives_taken
 from ablate.recipe.schema import Budget, Recipe
 from ablate.recipe.values import plain
 from ablate.records import Passage, SourceRow, TrainingGroup, UserError
@@ -34,7 +34,11 @@ from ablate.store.files import GROUPS_FILE, PASSAGES_FILE
 from ablate.store.integrity import reading, unpacked
 
 COMPLETE_FIELDS = ("positives", "instruction", "reversed_instruction", "instruction_negatives")
-"""What a row must have so that every shipped arm can use it."""
+"""What a row has that takes part under `source.rows=complete`, so that arms draw from the same rows.
+
+Fixed for ever: another list would be other mixes under the ids there are. What a factor reads beyond it (a paraphrase)
+is asked of the rows that its arm takes.
+"""
 
 
 
@@ -158,12 +162,13 @@ def _checked(row: SourceRow, needed: tuple[str, ...], rows: list[SourceRow], bud
 
 def _refuse_short(group: TrainingGroup, rows: list[SourceRow], budget: Budget, factors: Factors) -> None:
     need = budget.negatives_per_group - len(group.instruction_negatives)
+    chosen = " or ".join(f"factors.{name} (now {number})" for name, number in negatives_taken(factors).items())
     lacking = sum(1 for row in rows if len(row.hard_negatives) < need)
     raise UserError(
         f"group {group.group_id} has {len(group.negatives)} negatives instead of "
         f"budget.negatives_per_group={budget.negatives_per_group}: {lacking} of {len(rows)} rows of the source have "
-        f"fewer than {need} hard negatives; lower budget.negatives_per_group, raise factors.instruction_negatives "
-        f"(now {factors.instruction_negatives}), or mine them: +miner=bm25, with a larger miner.depth if too few"
+        f"fewer than {need} hard negatives; lower budget.negatives_per_group, raise {chosen}, or mine them: "
+        f"+miner=bm25, with a larger miner.depth if too few"
     )
 
 
@@ -184,7 +189,7 @@ def _within(budget: Budget, order: RowOrder, factors: Factors, seed: int) -> Ite
                 return
             used = after
         yield group
-        if used == budget.limit and budget.unit != "queries" and factors.twins == "substitute":
+        if used == budget.limit and budget.unit != "queries" and all_counted(factors):
             return  # what comes next is not looked at, not even for errors
     if budget.limit is not None and used != budget.limit:
         raise _too_small(budget, order, used)

@@ -11,7 +11,7 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NewType, Union
 
-from ablate.recipe.factors import Range, active, check_coherent
+from ablate.recipe.factors import Range, active, check_coherent, check_room
 from ablate.recipe.schema import LARGEST, IvfIndex, Location, Recipe, RunConfig, Runtime, T
 from ablate.recipe.values import type_hints
 from ablate.records import UserError, check_name
@@ -45,11 +45,7 @@ def build_run(values: Mapping[str, Any]) -> RunConfig:
 def _check_together(run: RunConfig) -> None:
     """Raise UserError for values that are right by themselves and wrong together."""
     recipe, runtime = run.recipe, run.runtime
-    if recipe.factors.instruction_negatives > recipe.budget.negatives_per_group:
-        raise UserError(
-            f"factors.instruction_negatives={recipe.factors.instruction_negatives} does not fit into "
-            f"budget.negatives_per_group={recipe.budget.negatives_per_group}; raise the budget's or lower the factor's"
-        )
+    check_room(recipe.factors, recipe.budget.negatives_per_group)
     sets = recipe.evaluation.sets
     if not sets or len(set(sets)) < len(sets):
         raise UserError(f"evaluation.sets={list(sets)} must name at least one set and none of them twice")

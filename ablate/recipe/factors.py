@@ -1,7 +1,8 @@
 """The one place for the data mix: the factors, the pure function of each, and their order.
 
 A factor is a field of `Factors` (its default is the no-op, for ever), a stage function, and one line in `STAGES`.
-Command-line key, strict schema, ids, data card, tags, tables and the parametrised tests iterate over the fields.
+Command-line key, strict schema, ids, data card, tags, tables and the parametrised tests iterate over the fields; what
+is coherent, what a row must have and what counts as a difference between two arms are read from the lines of `STAGES`.
 
 A stage maps drafts to drafts. A draft is a training group in the making beside the source row it came from. Every
 choice in a stage is a keyed draw on the row's id, so switching one factor on changes no draw of another.
@@ -9,9 +10,10 @@ choice in a stage is a keyed draw on the row's id, so switching one factor on ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import cycle, groupby, islice
+from types import MappingProxyType
 from typing import Annotated, Literal, NamedTuple
 
 from ablate.randomness import choose, uniform
@@ -88,15 +90,38 @@ class Draft(NamedTuple):
 Stage = Callable[[Iterable[Draft], Factors, int], Iterator[Draft]]
 
 
+class Demands(NamedTuple):
+    """What a factor asks for when it is on, or at one of its levels."""
+
+    needs: tuple[tuple[str, ...], ...] = ()
+    """Of each of these alternatives one factor must be on."""
+    excludes: Mapping[str, str] = MappingProxyType({})
+    """Factors that must be off -> what both would decide."""
+    reads: tuple[str, ...] = ()
+    """Fields of the source row that must not be empty."""
+
+
 class StageSpec(NamedTuple):
-    """One factor's place in the order: its stage, what it needs, and the row fields it reads."""
+    """One factor's place in the order: its stage, and how it stands to other factors, to rows and to the budget."""
 
     factor: str
     apply: Stage
-    needs: tuple[tuple[str, ...], ...] = ()
-    """Of each of these alternatives one factor must be on."""
-    reads: tuple[str, ...] = ()
-    """Fields of the source row that must not be empty when the factor is on."""
+    demands: Demands = Demands()
+    """At every level at which the factor is on."""
+    at: Mapping[object, Demands] = MappingProxyType({})
+    """Level -> what it asks for beyond that."""
+    modifies: tuple[str, ...] = ()
+    """Factors of which this one only says how they act; one of them must be on. Between two arms that differ in one of
+    them, a difference in this one is no change of its own."""
+    takes_negatives: bool = False
+    """Whether the level is a number of a group's negatives, of which there are `budget.negatives_per_group`."""
+    adds_uncounted: bool = False
+    """Whether there may be drafts that the budget does not count, hence some behind the last one that it does."""
+
+    def asks(self, level: object) -> tuple[Demands, ...]:
+        """Return all that the factor asks for at a level at which it is on."""
+        made_by = Demands(needs=(self.modifies,) if self.modifies else ())
+        return made_by, self.demands, self.at.get(level, Demands())
 
 
 def first_draft(row: SourceRow, negatives_per_group: int) -> Draft:
@@ -273,29 +298,48 @@ def with_twins_on_top(drafts: Iterable[Draft], factors: Factors, seed: int) -> I
 NEGATIVES = ("instruction", "instruction_negatives")
 
 STAGES: tuple[StageSpec, ...] = (
-    StageSpec("instructed", with_instruction, reads=("instruction",)),
-    StageSpec("instruction_text", with_instruction_text, needs=(("instructed",),)),
-    StageSpec("instruction_negatives", with_instruction_negatives, needs=(("instructed",),), reads=NEGATIVES),
+    StageSpec("instructed", with_instruction, Demands(reads=("instruction",))),
+    StageSpec("instruction_text", with_instruction_text, modifies=("instructed",)),
     StageSpec(
-        "instruction_negative_share", without_some_instruction_negatives, needs=(("instruction_negatives",),)
+        "instruction_negatives",
+        with_instruction_negatives,
+        Demands(needs=(("instructed",),), reads=NEGATIVES),
+        takes_negatives=True,
     ),
+    StageSpec("instruction_negative_share", without_some_instruction_negatives, modifies=("instruction_negatives",)),
     StageSpec(
         "reversed_views",
         with_reversed_views,
-        needs=(("instructed",), ("instruction_negatives",)),
-        reads=(*NEGATIVES, "reversed_instruction"),
+        Demands(
+            needs=(("instructed",), ("instruction_negatives",)),
+            reads=(*NEGATIVES, "reversed_instruction"),
+        ),
     ),
-    StageSpec("twin_polarity", with_twin_polarity, needs=(("reversed_views",),)),
-    StageSpec("label_noise", with_label_noise, needs=(("reversed_views",),)),
-    StageSpec("plain_twins", with_plain_twins, needs=(("instructed",),)),
-    StageSpec("twins", with_twins_on_top, needs=(("reversed_views", "plain_twins"),)),
+    StageSpec(
+        "twin_polarity",
+        with_twin_polarity,
+        at={"paraphrase": Demands(reads=("paraphrase",))},
+        modifies=("reversed_views",),
+    ),
+    StageSpec(
+        "label_noise",
+        with_label_noise,
+        Demands(excludes={"twin_polarity": "the labels of twins"}),
+        modifies=("reversed_views",),
+    ),
+    StageSpec("plain_twins", with_plain_twins, Demands(needs=(("instructed",),))),
+    StageSpec("twins", with_twins_on_top, modifies=("reversed_views", "plain_twins"), adds_uncounted=True),
 )
 """Factors in the order in which they are applied."""
 
 FACTOR_NAMES = tuple(field.name for field in fields(Factors))
 OFF = Factors()
 
-assert tuple(stage.factor for stage in STAGES) == FACTOR_NAMES, "every factor has one stage, in the order of fields"
+assert tuple(stage.factor for stage in STAGES) == FACTOR_NAMES, (
+    f"STAGES has one line for each field of Factors, in their order; without a line: "
+    f"{[name for name in FACTOR_NAMES if name not in {stage.factor for stage in STAGES}]}, without a field: "
+    f"{[stage.factor for stage in STAGES if stage.factor not in FACTOR_NAMES]}"
+)
 
 
 def active(factors: Factors) -> dict[str, object]:
@@ -306,34 +350,58 @@ def active(factors: Factors) -> dict[str, object]:
 def check_coherent(factors: Factors) -> None:
     """Raise UserError when a factor is on without what it acts upon, or twice for the same thing."""
     on = active(factors)
-    for stage in STAGES:
-        for needed in stage.needs:
-            if stage.factor in on and not set(needed) & set(on):
-                names = " or ".join(f"factors.{name}" for name in needed)
+    asked = [(stage.factor, demands) for stage, level in _stages_on(factors) for demands in stage.asks(level)]
+    for name, demands in asked:
+        for needed in demands.needs:
+            if not set(needed) & set(on):
+                names = " or ".join(f"factors.{other}" for other in needed)
                 raise UserError(
-                    f"factors.{stage.factor}={on[stage.factor]} acts on rows that {names} makes, and that is off; set "
-                    f"{names} or leave factors.{stage.factor} at {getattr(OFF, stage.factor)}"
+                    f"factors.{name}={on[name]} acts on rows that {names} makes, and that is off; set "
+                    f"{names} or leave factors.{name} at {getattr(OFF, name)}"
                 )
-    if "label_noise" in on and "twin_polarity" in on:
-        raise UserError(
-            f"factors.label_noise={factors.label_noise} and factors.twin_polarity={factors.twin_polarity} both decide "
-            f"the labels of twins; leave one at its default"
-        )
+    for name, demands in asked:
+        for other, decided in demands.excludes.items():
+            if other in on:
+                raise UserError(
+                    f"factors.{name}={on[name]} and factors.{other}={on[other]} both decide {decided}; leave one at "
+                    f"its default"
+                )
+
+
+def check_room(factors: Factors, negatives_per_group: int) -> None:
+    """Raise UserError when a factor asks for more negatives than a group of the budget has."""
+    for name, number in negatives_taken(factors).items():
+        if number > negatives_per_group:
+            raise UserError(
+                f"factors.{name}={number} does not fit into budget.negatives_per_group={negatives_per_group}; raise "
+                f"the budget's or lower the factor's"
+            )
+
+
+def negatives_taken(factors: Factors) -> dict[str, int]:
+    """Return how many of a group's negatives each factor that chooses some chooses, by its name; 0 when it is off."""
+    return {stage.factor: getattr(factors, stage.factor) for stage in STAGES if stage.takes_negatives}
+
+
+def all_counted(factors: Factors) -> bool:
+    """Return whether the budget counts every draft that the active factors make."""
+    return not any(stage.adds_uncounted for stage, _ in _stages_on(factors))
 
 
 def apply_stages(drafts: Iterable[Draft], factors: Factors, seed: int) -> Iterator[Draft]:
     """Run the drafts through the stages of all active factors, in the order of `STAGES`."""
-    on = active(factors)
-    for stage in STAGES:
-        if stage.factor in on:
-            drafts = stage.apply(drafts, factors, seed)
+    for stage, _ in _stages_on(factors):
+        drafts = stage.apply(drafts, factors, seed)
     return iter(drafts)
 
 
 def fields_read(factors: Factors) -> tuple[str, ...]:
     """Return the fields of a source row that the active factors need to be non-empty, in a fixed order."""
+    asked = (demands for stage, level in _stages_on(factors) for demands in stage.asks(level))
+    return tuple(dict.fromkeys(field for demands in asked for field in demands.reads))
+
+
+def _stages_on(factors: Factors) -> list[tuple[StageSpec, object]]:
+    """Return the stages of all active factors, in the order of `STAGES`, with their levels."""
     on = active(factors)
-    names = [name for stage in STAGES if stage.factor in on for name in stage.reads]
-    if factors.twin_polarity == "paraphrase":
-        names.append("paraphrase")
-    return tuple(dict.fromkeys(names))
+    return [(stage, on[stage.factor]) for stage in STAGES if stage.factor in on]

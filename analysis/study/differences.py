@@ -21,15 +21,12 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ablate.recipe.factors import STAGES
 from ablate.recipe.values import diff
 from analysis.study.runs import ArmRun, by_arm
 
 HOW: Mapping[str, tuple[str, ...]] = {
-    "factors.instruction_text": ("factors.instructed",),
-    "factors.instruction_negative_share": ("factors.instruction_negatives",),
-    "factors.twin_polarity": ("factors.reversed_views",),
-    "factors.label_noise": ("factors.reversed_views",),
-    "factors.twins": ("factors.reversed_views", "factors.plain_twins"),
+    f"factors.{stage.factor}": tuple(f"factors.{name}" for name in stage.modifies) for stage in STAGES if stage.modifies
 }
 """Key of a level that says how a factor acts -> the factors that it may belong to."""
 

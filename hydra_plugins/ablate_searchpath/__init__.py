@@ -1,11 +1,18 @@
-"""Lets Hydra find `sweeps/` beside `conf/`: a file of it is chosen with `+sweeps=NAME`."""
+"""Lets Hydra find what is not in `conf/`: `sweeps/` beside it, and the factors at their no-op, as the code has them.
 
+A file of `sweeps/` is chosen with `+sweeps=NAME`. `conf/config.yaml` includes `all_factors_off`.
+"""
+
+from dataclasses import asdict
 from pathlib import Path
 
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+from ablate.recipe.factors import OFF
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -43,3 +50,6 @@ class AblateSearchPath(SearchPathPlugin):
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Append it."""
         search_path.append("ablate", f"{SweepsSource.scheme()}://{ROOT}")
+
+
+ConfigStore.instance().store("all_factors_off", {"factors": asdict(OFF)}, provider="ablate.recipe.factors")
