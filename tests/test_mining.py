@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,11 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from conftest import data_folder
+from conftest import data_folder, run_config
 
 from ablate.data import mining
 from ablate.data.beir import BeirFolder
 from ablate.data.mining import Mined, NearDuplicates
+from ablate.data.mix import build_mix, content_digest
 from ablate.records import EvaluationQuery, EvaluationSet, Passage, SourceRow, UserError
 from ablate.retrieval.bm25 import Bm25
 
@@ -233,6 +235,67 @@ def test_a_vector_that_is_not_finite() -> None:
     broken = mine(source, kind="dense", encoder=lambda: Vectors(vectors, {"film": [1.0]}), encoder_revision="v")
     with pytest.raises(UserError, match="the vector of 'd3' has a NaN or an infinity; mine with another encoder"):
         list(broken.rows())
+
+
+# --- what is mined, by content ---------------------------------------------------------------------------------------
+
+
+class Corpus(Source):
+    """Six thousand short documents, many of them alike, and a hundred queries with one row each."""
+
+    def __init__(self) -> None:
+        draws = np.random.Generator(np.random.PCG64(1))
+        vocabulary = [f"word{number}" for number in range(60)]
+        texts = {
+            f"d{number}": " ".join(draws.choice(vocabulary, size=int(draws.integers(2, 6))))
+            for number in draws.permutation(6000)
+        }
+        queries = [" ".join(draws.choice(vocabulary, size=3)) for _ in range(100)]
+        super().__init__(texts, [row(f"q{n:02}", text, f"d{n}", answers=f"d{n}") for n, text in enumerate(queries)])
+
+    def generated(self, doc_id: str) -> bool:
+        return False
+
+
+class Alike:
+    """An encoder by the text alone: small whole numbers, so that many scores tie, or numbers of any size."""
+
+    def __init__(self, *, whole: bool) -> None:
+        self.whole = whole
+
+    def _vectors(self, texts: Iterable[str]) -> npt.NDArray[np.float32]:
+        streams = [np.random.Generator(np.random.PCG64([*text.encode()])) for text in texts]
+        drawn = [stream.integers(-1, 2, 12) if self.whole else stream.standard_normal(12) for stream in streams]
+        return np.array(drawn, dtype=np.float32)
+
+    def encode_queries(
+        self, queries: Sequence[tuple[str, str]], *, progress: str | None = None
+    ) -> npt.NDArray[np.float32]:
+        return self._vectors(text for text, _ in queries)
+
+    def encode_passages(self, passages: Sequence[Passage], *, progress: str | None = None) -> npt.NDArray[np.float32]:
+        return self._vectors(passage.text for passage in passages)
+
+
+@pytest.mark.parametrize(
+    ("changes", "digest"),
+    [
+        ({"kind": "bm25"}, "92ec8b9948f76de9"),
+        ({"kind": "dense", "encoder": lambda: Alike(whole=True)}, "0aed3deff9980f3d"),
+        ({"kind": "dense", "encoder": lambda: Alike(whole=False)}, "24040eda94bfb858"),
+    ],
+    ids=["bm25", "dense with ties", "dense"],
+)
+def test_golden_mined_mixes(changes: dict[str, Any], digest: str) -> None:
+    """A change here means other negatives under the same id: raise `_VERSION` of mining with it."""
+    mined = mine(Corpus(), count=3, depth=100, skip=1, encoder_revision="v1", **changes)
+    base = run_config("+experiment=query_only").recipe
+    recipe = dataclasses.replace(
+        base,
+        source=dataclasses.replace(base.source, rows="all"),
+        budget=dataclasses.replace(base.budget, limit=None, negatives_per_group=3),
+    )
+    assert content_digest(build_mix(mined, recipe, 0).groups)[:16] == digest
 
 
 # --- ids and errors ---------------------------------------------------------------------------------------------------
