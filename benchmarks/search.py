@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ablate.recipe.schema import ExactIndex, HnswIndex, Index, IvfIndex, PqIndex
-from ablate.retrieval.approximate import build_index, check_index, search_index
+from ablate.retrieval.index import open_index
 from ablate.retrieval.search import Corpus, search
 from ablate.retrieval.vectors import DocumentVectors
 
@@ -135,14 +135,11 @@ def use(folder: Path, way: str, depth: int, checked: int) -> dict[str, Any]:
             flat.search(queries, depth)
             return
         ids, query_ids = [f"d{row}" for row in range(len(documents))], [f"q{row}" for row in range(len(queries))]
-        index = index_of(kind, len(documents), depth, checked)
-        if isinstance(index, ExactIndex):
-            search(documents, queries, ids, query_ids, depth)
-            return
         corpus = Corpus(documents, ids)
-        counts["build"], _, built = timed(lambda: build_index(corpus, index))
-        counts["search"], _, found = timed(lambda: search_index(built, corpus, queries, query_ids, depth, index))
-        counts.update(check_index(found, corpus, queries, query_ids, depth, index)[0])
+        index = index_of(kind, len(documents), depth, checked)
+        counts["build"], _, opened = timed(lambda: open_index(corpus, index))
+        counts["search"], _, rankings = timed(lambda: opened.search(queries, query_ids, depth))
+        counts.update(opened.check(rankings, queries, query_ids, depth)[0])
 
     wall, cpu, _ = timed(call)
     return {"wall": wall, "cpu": cpu, "before": before, "most": most_resident(), "counts": counts}
@@ -178,7 +175,7 @@ def report(folder: Path, depth: int, arguments: argparse.Namespace) -> None:
         one = child(folder, "use", depth, arguments.checked, way)
         counts = one["counts"]
         note = ""
-        if counts:
+        if f"recall@{depth}" in counts:
             note = f"recall {counts[f'recall@{depth}']:.4f}, build {counts['build']:.1f} s, search "
             note += f"{counts['search']:.1f} s, {num_queries / counts['search']:.1f} queries/s"
         print(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import typing
 from pathlib import Path
 
 import faiss
@@ -15,9 +16,9 @@ from hypothesis import strategies as st
 from ablate.recipe.schema import ExactIndex, HnswIndex, Index, IvfIndex, PqIndex
 from ablate.records import UserError
 from ablate.retrieval import approximate
-from ablate.retrieval.approximate import retrieve
+from ablate.retrieval.index import SEARCHES, retrieve
 from ablate.retrieval.rankings import rank
-from ablate.retrieval.search import search
+from ablate.retrieval.search import Corpus, search, search_corpus
 from ablate.retrieval.vectors import DocumentVectors
 
 
@@ -109,6 +110,17 @@ def test_overflow_ranks_by_infinity_and_id() -> None:
     assert ranking.doc_ids == ("d999", "d998") and np.isinf(ranking.scores).all()
 
 
+def test_ties_by_ascending_ids_where_that_is_asked_for() -> None:
+    documents = np.arange(6000, dtype=np.float32)[:, None] // 100  # sixty scores, a hundred documents each
+    doc_ids, query = [f"d{row:04}" for row in range(6000)], np.ones((1, 1), dtype=np.float32)
+    (ranking,) = search_corpus(Corpus(documents, doc_ids, ties="ascending"), query, ["q"], 150)
+    best = sorted(range(6000), key=lambda row: (-(row // 100), doc_ids[row]))[:150]
+    assert list(ranking.doc_ids) == [doc_ids[row] for row in best]
+    (other,) = search_corpus(Corpus(documents, doc_ids), query, ["q"], 150)
+    assert other.doc_ids[:2] == ("d5999", "d5998") and ranking.doc_ids[:2] == ("d5900", "d5901")
+    assert np.array_equal(ranking.scores, other.scores)
+
+
 def test_bad_vectors_are_refused_by_name() -> None:
     documents, queries = normals(3, 2, 5), normals(2, 2, 6)
     bad = documents.copy()
@@ -165,6 +177,10 @@ DOCUMENTS, QUERIES = normals(6000, 16, 10), normals(40, 16, 11)
 
 def found(index: Index, documents: np.ndarray | DocumentVectors = DOCUMENTS, depth: int = 50):  # type: ignore[no-untyped-def]
     return retrieve(documents, QUERIES, names("d", 6000), names("q", 40), depth, index)
+
+
+def test_every_kind_of_index_is_opened_by_the_one_door() -> None:
+    assert set(SEARCHES) == set(typing.get_args(Index))
 
 
 def test_all_lists_are_exact_search_ties_included() -> None:

@@ -22,11 +22,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from ablate.data.sources import RowSource
 from ablate.records import EvaluationSet, Passage, SourceRow, UserError
 from ablate.retrieval.bm25 import K1, B, Bm25, bm25_version
+from ablate.retrieval.rankings import DocumentOrder, FloatArray
+from ablate.retrieval.search import Corpus, search_corpus
 
 if TYPE_CHECKING:
     from ablate.retrieval.vectors import Encoder
@@ -37,10 +38,10 @@ _VERSION = 1
 """Raised whenever the code below would choose other negatives."""
 _DOCUMENTS_AT_ONCE = 4096
 _QUERIES_AT_ONCE = 64
+"""Queries that are encoded together: what is padded together is part of a vector's last bits."""
+_QUERIES_PER_PASS = 64 * 16
+"""Queries that are searched together, in one pass over the corpus."""
 _QUIET_SECONDS = 2.0
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float32]
 
 
 class CorpusSource(RowSource, Protocol):
@@ -54,7 +55,7 @@ class CorpusSource(RowSource, Protocol):
 class Ranker(Protocol):
     """A ranking of the whole corpus for each of several queries."""
 
-    def __call__(self, queries: Sequence[str]) -> Iterator[list[str]]:
+    def __call__(self, queries: Sequence[str]) -> Iterator[Sequence[str]]:
         """Yield the ids of the best documents of every query, best first, equal scores in the order of ids."""
         ...
 
@@ -177,7 +178,7 @@ class Mined:
         assert self._encoder is not None
         return _DenseRanker(self._source.documents, self._encoder(), self._depth)
 
-    def _choose(self, ranking: list[str], known: set[str]) -> tuple[str, ...]:
+    def _choose(self, ranking: Sequence[str], known: set[str]) -> tuple[str, ...]:
         """Return the first `count` documents of a ranking that are neither known answers nor near-duplicates."""
         duplicates = NearDuplicates((_body(one) for one in self._source.passages(sorted(known))), self._near_duplicate)
         candidates = self._source.passages(doc_id for doc_id in ranking if doc_id not in known)
@@ -235,90 +236,44 @@ def _shingles(text: str) -> set[str]:
     return {" ".join(words[start : start + SHINGLE_WORDS]) for start in range(last)} if words else set()
 
 
-class _Order:
-    """Ids of a corpus, and the order in which equal scores are ranked: that of the ids."""
-
-    def __init__(self, doc_ids: list[str]) -> None:
-        self._doc_ids = doc_ids
-        self._places = np.empty(len(doc_ids), dtype=np.int64)
-        self._places[sorted(range(len(doc_ids)), key=doc_ids.__getitem__)] = np.arange(len(doc_ids))
-
-    def top(self, scores: FloatArray, depth: int, rows: IntArray | None = None) -> list[str]:
-        """Return the ids of the `depth` highest scores; `scores` (K,) are those of `rows` (K,), or of all documents."""
-        chosen = np.arange(len(scores)) if rows is None else rows
-        if len(scores) > depth:
-            best = np.flatnonzero(scores >= _cut(scores, depth))
-            scores, chosen = scores[best], chosen[best]
-        ranked = chosen[np.lexsort((self._places[chosen], -scores))][:depth]
-        return [self._doc_ids[row] for row in ranked]
-
-
-def _cut(scores: FloatArray, depth: int) -> float:
-    """Return the `depth`-th highest score."""
-    return float(np.partition(scores, len(scores) - depth)[len(scores) - depth])
-
-
 class _Bm25Ranker:
     """BM25; documents without a query word are left out."""
 
     def __init__(self, documents: Iterable[Passage], depth: int) -> None:
         self._index, self._depth = Bm25(documents), depth
-        self._order = _Order(self._index.doc_ids)
+        self._order = DocumentOrder(self._index.doc_ids, ties="ascending")
 
-    def __call__(self, queries: Sequence[str]) -> Iterator[list[str]]:
+    def __call__(self, queries: Sequence[str]) -> Iterator[Sequence[str]]:
         for query in queries:
             scores = self._index.scores(query)
             rows = np.flatnonzero(scores > 0)
-            yield self._order.top(scores[rows], self._depth, rows)
+            yield self._order.rank(query, scores[rows], depth=self._depth, rows=rows).doc_ids
 
 
 class _DenseRanker:
-    """Exact search by inner product: candidates from faiss, scores in float64 so that they depend on two vectors alone.
-
-    Candidates are extended until no other document can reach the cut, by the bound on the error of a float32 sum
-    (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1). Memory: D x H float32.
-    """
+    """Exact search by inner product; memory: D x H float32, and the vectors of the queries of one pass."""
 
     def __init__(self, documents: Callable[[], Iterator[Passage]], encoder: Encoder, depth: int) -> None:
         self._encoder, self._depth = encoder, depth
         doc_ids = [passage.doc_id for passage in documents()]
-        self._order = _Order(doc_ids)
-        self._vectors: FloatArray = np.zeros((0, 0), dtype=np.float32)
+        vectors: FloatArray = np.zeros((0, 0), dtype=np.float32)
         start = 0
         for block in _blocks(documents(), _DOCUMENTS_AT_ONCE):
-            vectors = _finite(encoder.encode_passages(block), [passage.doc_id for passage in block])
+            encoded = _finite(encoder.encode_passages(block), [passage.doc_id for passage in block])
             if start == 0:
-                self._vectors = np.empty((len(doc_ids), vectors.shape[1]), dtype=np.float32)
-            self._vectors[start : start + len(block)] = vectors
+                vectors = np.empty((len(doc_ids), encoded.shape[1]), dtype=np.float32)
+            vectors[start : start + len(block)] = encoded
             start += len(block)
-        lengths = np.sqrt(np.einsum("dh,dh->d", self._vectors, self._vectors, dtype=np.float64))
-        rounding = self._vectors.shape[1] * 2.0**-24
-        self._relative = (rounding / (1 - rounding) + 2.0**-23) * float(lengths.max(initial=0.0))
+        self._corpus = Corpus(vectors, doc_ids, ties="ascending")
 
-    def __call__(self, queries: Sequence[str]) -> Iterator[list[str]]:
-        import faiss
-
-        for block in _blocks(iter(queries), _QUERIES_AT_ONCE):
-            vectors = _finite(self._encoder.encode_queries([(text, "") for text in block]), block)
-            fetch = min(len(self._vectors), self._depth + 64)
-            found_scores, found_rows = faiss.knn(vectors, self._vectors, fetch, metric=faiss.METRIC_INNER_PRODUCT)
-            for vector, rough, rows in zip(vectors, found_scores, found_rows, strict=True):
-                margin = self._relative * float(np.linalg.norm(vector.astype(np.float64))) + 1e-30
-                scores = self._scores(rows, vector)
-                while len(rows) < len(self._vectors) and _cut(scores, self._depth) <= float(rough[-1]) + margin:
-                    fetch = min(len(self._vectors), 2 * len(rows))
-                    more = faiss.knn(vector[None], self._vectors, fetch, metric=faiss.METRIC_INNER_PRODUCT)
-                    rough, rows = more[0][0], more[1][0]
-                    scores = self._scores(rows, vector)
-                yield self._order.top(scores, self._depth, rows)
-
-    def _scores(self, rows: IntArray, query: FloatArray) -> FloatArray:
-        """Return the scores (K,) of K rows."""
-        exact = query.astype(np.float64)
-        parts = [rows[start : start + _DOCUMENTS_AT_ONCE] for start in range(0, len(rows), _DOCUMENTS_AT_ONCE)]
-        return np.concatenate(
-            [np.einsum("kh,h->k", self._vectors[part].astype(np.float64), exact).astype(np.float32) for part in parts]
-        )
+    def __call__(self, queries: Sequence[str]) -> Iterator[Sequence[str]]:
+        for texts in _blocks(iter(queries), _QUERIES_PER_PASS):
+            encoded = [
+                _finite(self._encoder.encode_queries([(text, "") for text in block]), block)
+                for block in _blocks(iter(texts), _QUERIES_AT_ONCE)
+            ]
+            for ranking in search_corpus(self._corpus, np.concatenate(encoded), texts, self._depth):
+                yield ranking.doc_ids
 
 
 def _finite(vectors: FloatArray, names: Sequence[str]) -> FloatArray:

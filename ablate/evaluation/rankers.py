@@ -15,8 +15,8 @@ import numpy as np
 
 from ablate.randomness import stream
 from ablate.records import EvaluationSet, Passage, UserError
-from ablate.retrieval.approximate import retrieve
 from ablate.retrieval.bm25 import PARAMETERS, Bm25
+from ablate.retrieval.index import retrieve
 from ablate.retrieval.rankings import DocumentOrder, FloatArray, Ranking
 from ablate.retrieval.search import rerank
 from ablate.retrieval.vectors import Encoder, Retrieval, encode_all

@@ -1,13 +1,15 @@
 """The one ranking of a query: every measure reads it, nothing sorts scores a second time or in another way.
 
-Scores are cast once to float32; higher scores come first; equal scores are ordered by document id, descending as
-strings (code points), which is what trec_eval does. Ranks are 1-based positions in that list.
+Scores are cast once to float32; higher scores come first; equal scores are ordered by document id as strings (code
+points): descending, which is what trec_eval does, or ascending where that is asked for. Ranks are 1-based positions in
+that list.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,9 @@ from ablate.records import UserError
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
+
+TieOrder = Literal["descending", "ascending"]
+"""Order of the ids of documents with equal scores: descending in all that is measured, ascending in what is mined."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,16 +58,18 @@ class Ranking:
 
 
 class DocumentOrder:
-    """The descending string order of one list of documents, worked out once and used for many queries."""
+    """The string order of one list of documents, worked out once and used for many queries."""
 
-    def __init__(self, doc_ids: Iterable[str], query_id: str | None = None) -> None:
+    def __init__(
+        self, doc_ids: Iterable[str], query_id: str | None = None, *, ties: TieOrder = "descending"
+    ) -> None:
         """Take distinct document ids; raises UserError naming the document that is there twice, and the query."""
         self.doc_ids = tuple(doc_ids)
-        descending = sorted(range(len(self.doc_ids)), key=self.doc_ids.__getitem__, reverse=True)
+        ordered = sorted(range(len(self.doc_ids)), key=self.doc_ids.__getitem__, reverse=ties == "descending")
         self.place = np.empty(len(self.doc_ids), dtype=np.int64)
-        """Position of each document in descending string order: the second sort key."""
-        self.place[descending] = np.arange(len(self.doc_ids))
-        for left, right in zip(descending, descending[1:], strict=False):
+        """Position of each document in the order of ties: the second sort key."""
+        self.place[ordered] = np.arange(len(self.doc_ids))
+        for left, right in zip(ordered, ordered[1:], strict=False):
             if self.doc_ids[left] == self.doc_ids[right]:
                 owner = "the documents" if query_id is None else f"query {query_id!r}"
                 raise UserError(f"{owner}: document {self.doc_ids[left]!r} is there twice; keep one entry per document")

@@ -21,8 +21,9 @@ from typing import NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from ablate.recipe.schema import ExactIndex
 from ablate.records import UserError
-from ablate.retrieval.rankings import DocumentOrder, FloatArray, IntArray, Ranking
+from ablate.retrieval.rankings import DocumentOrder, FloatArray, IntArray, Ranking, TieOrder
 from ablate.retrieval.vectors import DocumentVectors
 
 AnyFloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float64]
@@ -108,6 +109,23 @@ def search_corpus(corpus: Corpus, queries: FloatArray, query_ids: Sequence[str],
         fetch *= 2
 
 
+class ExactSearch:
+    """Every passage of a corpus is scored, or known to be below the cut."""
+
+    def __init__(self, corpus: Corpus, config: ExactIndex) -> None:
+        self._corpus = corpus
+
+    def search(self, queries: FloatArray, query_ids: Sequence[str], depth: int) -> list[Ranking]:
+        """Return the rankings of checked queries (Q, H)."""
+        return search_corpus(self._corpus, queries, query_ids, depth)
+
+    def check(
+        self, rankings: Sequence[Ranking], queries: FloatArray, query_ids: Sequence[str], depth: int
+    ) -> tuple[dict[str, float], list[str]]:
+        """Return nothing: there is nothing that could have been missed."""
+        return {}, []
+
+
 def first_fetch(corpus: Corpus, depth: int) -> int:
     """Return how many passages to begin with so that the best `depth` documents are likely among them."""
     per_document = -(-corpus.num_passages // max(1, len(corpus.order.doc_ids)))
@@ -117,8 +135,14 @@ def first_fetch(corpus: Corpus, depth: int) -> int:
 class Corpus:
     """The vectors of all passages, whose documents they are, the order of document ids, and the longest vector."""
 
-    def __init__(self, vectors: FloatArray | DocumentVectors, doc_ids: Sequence[str]) -> None:
-        """Check every part; raises UserError as `search` does."""
+    def __init__(
+        self,
+        vectors: FloatArray | DocumentVectors,
+        doc_ids: Sequence[str],
+        *,
+        ties: TieOrder = "descending",
+    ) -> None:
+        """Check every part; equal scores are ranked in the order `ties` of ids. Raises UserError as `search` does."""
         if not isinstance(vectors, DocumentVectors):
             vectors = DocumentVectors((vectors,), (len(vectors),))
         expected = len(doc_ids) if vectors.passages is None else int(vectors.passages.sum())
@@ -142,7 +166,7 @@ class Corpus:
                 longest = max(longest, float(squares.max(initial=0.0)))
             self.num_passages, self.dimensions = self.num_passages + len(part), part.shape[1]
         self.longest = float(np.sqrt(longest))
-        self.order = DocumentOrder(doc_ids)
+        self.order = DocumentOrder(doc_ids, ties=ties)
 
     def __iter__(self) -> Iterator[tuple[int, FloatArray]]:
         for first, part in self._vectors:
