@@ -123,7 +123,7 @@ def find(
     One ranking when there is no instruction.
     """
     from ablate.model.device import resolve_device
-    from ablate.retrieval.search import search
+    from ablate.retrieval.exact import search
 
     encoder.to(resolve_device("auto"))
     posed = [(query, "")] + ([(query, instruction)] if instruction else [])

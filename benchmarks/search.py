@@ -28,8 +28,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ablate.recipe.schema import ExactIndex, HnswIndex, Index, IvfIndex, PqIndex
+from ablate.retrieval.exact import Corpus, search
 from ablate.retrieval.index import open_index
-from ablate.retrieval.search import Corpus, search
 from ablate.retrieval.vectors import DocumentVectors
 
 SHARD = 65_536

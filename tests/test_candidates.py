@@ -16,8 +16,8 @@ from ablate.evaluation.scoring import evaluate, score_set
 from ablate.evaluation.storage import read_evaluation, read_judgments, write_evaluation
 from ablate.evaluation.summary import compare, format_table
 from ablate.records import EvaluationQuery, EvaluationSet, Passage, UserError
+from ablate.retrieval.exact import rerank, search
 from ablate.retrieval.rankings import rank
-from ablate.retrieval.search import rerank, search
 
 DOCUMENTS = tuple(Passage(doc_id, f"document {doc_id}") for doc_id in "abcde")
 

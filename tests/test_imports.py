@@ -35,7 +35,7 @@ RULES: dict[str, set[str]] = {
     "ablate.data": {"ablate.data", "ablate.recipe", "ablate.records", "ablate.randomness", "ablate.reading",
                     "ablate.store.files", "ablate.store.integrity", "numpy", "tqdm", "yaml"},
     "ablate.data.batches": {"ablate.data", "ablate.recipe", "ablate.records", "ablate.randomness", "numpy", "torch"},
-    "ablate.data.mining": {"ablate.data", "ablate.retrieval", "ablate.records", "numpy", "faiss"},
+    "ablate.data.mined": {"ablate.data", "ablate.retrieval.bm25", "ablate.retrieval.mining", "ablate.records", "tqdm"},
     "ablate.data.official": {"ablate.recipe", "ablate.records", "mteb", "datasets"},
     "ablate.data.published": {"ablate.data", "ablate.reading", "ablate.records", "pyarrow", "datasets"},
     "ablate.model": {"ablate.model", "ablate.data.batches", "ablate.recipe", "ablate.records", "ablate.randomness",

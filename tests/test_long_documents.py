@@ -18,7 +18,7 @@ from ablate.model import encoder as encoder_module
 from ablate.model.encoder import BiEncoder
 from ablate.recipe.schema import ModelConfig, TinyModel
 from ablate.records import EvaluationQuery, EvaluationSet, Passage, UserError
-from ablate.retrieval.search import Corpus, search
+from ablate.retrieval.exact import Corpus, search
 from ablate.retrieval.vectors import DocumentVectors, Retrieval, encode_all
 from ablate.store.files import EMBEDDINGS_FOLDER
 

@@ -14,12 +14,14 @@ import numpy.typing as npt
 import pytest
 from conftest import data_folder, run_config
 
-from ablate.data import mining
+from ablate.data import mined
 from ablate.data.beir import BeirFolder
-from ablate.data.mining import Mined, NearDuplicates
+from ablate.data.mined import Mined
 from ablate.data.mix import build_mix, content_digest
 from ablate.records import EvaluationQuery, EvaluationSet, Passage, SourceRow, UserError
+from ablate.retrieval import mining as mining_ranks
 from ablate.retrieval.bm25 import Bm25
+from ablate.retrieval.mining import NearDuplicates
 
 WORDS = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda sigma".split()
 
@@ -213,8 +215,8 @@ def test_dense_ties_beyond_the_first_candidates_are_taken_by_id() -> None:
 
 
 def test_dense_equals_a_ranking_of_all_documents(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mining, "_DOCUMENTS_AT_ONCE", 100)
-    monkeypatch.setattr(mining, "_QUERIES_AT_ONCE", 3)
+    monkeypatch.setattr(mining_ranks, "_DOCUMENTS_AT_ONCE", 100)
+    monkeypatch.setattr(mining_ranks, "_QUERIES_AT_ONCE", 3)
     draws = np.random.default_rng(0)
     texts = {f"d{n:03}": f"text {n}" for n in draws.permutation(350)} | {"p": "the positive"}
     vectors = {doc_id: list(draws.integers(-2, 3, 4)) for doc_id in texts} | {"p": [0] * 4}
@@ -361,13 +363,13 @@ def test_progress_is_for_terminals_and_for_long_work_only(monkeypatch: pytest.Mo
             return True
 
     def shown(stream: io.StringIO, quiet: float) -> str:
-        monkeypatch.setattr(mining, "_QUIET_SECONDS", quiet)
+        monkeypatch.setattr(mined, "QUIET_S", quiet)
         monkeypatch.setattr(sys, "stderr", stream)
         list(mine(Source(TEXTS, [row("q1", "film", "d1")])).rows())
         return stream.getvalue()
 
-    assert shown(io.StringIO(), -1.0) == "" and shown(Terminal(), 60.0) == ""
-    assert shown(Terminal(), -1.0).startswith("\rmining hard negatives: ranking the corpus with bm25, 0 s")
+    assert shown(io.StringIO(), 0.0) == "" and shown(Terminal(), 60.0) == ""
+    assert shown(Terminal(), 0.0).startswith("\rmining hard negatives (bm25):   0%")
 
 
 # --- a real folder ----------------------------------------------------------------------------------------------------

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from ablate.recipe.schema import ExactIndex, HnswIndex, Index, IvfIndex, PqIndex
 from ablate.records import UserError
 from ablate.retrieval import approximate
+from ablate.retrieval.exact import Corpus, search, search_corpus
 from ablate.retrieval.index import SEARCHES, retrieve
 from ablate.retrieval.rankings import rank
-from ablate.retrieval.search import Corpus, search, search_corpus
 from ablate.retrieval.vectors import DocumentVectors
 
 

@@ -199,7 +199,7 @@ def _once(opened: dict[Any, Any], function: Callable[..., Any], *given: Any) -> 
 
 def _mined(source: RowSource, config: RunConfig, backbone: Backbone) -> RowSource:
     """Return the source with hard negatives mined for rows that have none."""
-    from ablate.data.mining import Mined
+    from ablate.data.mined import Mined
 
     miner, model = config.recipe.miner, config.recipe.model
     assert miner is not None

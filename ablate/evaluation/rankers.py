@@ -16,9 +16,9 @@ import numpy as np
 from ablate.randomness import stream
 from ablate.records import EvaluationSet, Passage, UserError
 from ablate.retrieval.bm25 import PARAMETERS, Bm25
+from ablate.retrieval.exact import rerank
 from ablate.retrieval.index import retrieve
 from ablate.retrieval.rankings import DocumentOrder, FloatArray, Ranking
-from ablate.retrieval.search import rerank
 from ablate.retrieval.vectors import Encoder, Retrieval, encode_all
 
 FILLED = "ranking filled up with documents that share no word with the query (score 0, by id)"

@@ -129,7 +129,7 @@ class MtebSource:
 
 @dataclass(frozen=True, kw_only=True)
 class Miner:
-    """Hard negatives for rows that have none, from a ranking of the corpus for the query (`ablate.data.mining`)."""
+    """Hard negatives for rows that have none, from a ranking of the corpus for the query (`ablate.data.mined`)."""
 
     kind: Literal["bm25", "dense"]
     """dense: inner products of the untouched backbone of this recipe."""

@@ -18,8 +18,8 @@ import numpy as np
 
 from ablate.recipe.schema import HnswIndex, IvfIndex, PqIndex
 from ablate.records import UserError
+from ablate.retrieval.exact import Corpus, first_fetch, is_settled, passages_bar, scores_of, search_corpus
 from ablate.retrieval.rankings import FloatArray, IntArray, Ranking
-from ablate.retrieval.search import Corpus, first_fetch, is_settled, passages_bar, scores_of, search_corpus
 
 _POINTS_PER_CENTRE = 64
 """Passages per centre that k-means looks at; faiss asks for at least 39."""

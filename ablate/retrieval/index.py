@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from ablate.recipe.schema import ExactIndex, HnswIndex, Index, IvfIndex, PqIndex
 from ablate.retrieval.approximate import HnswSearch, IvfSearch, PqSearch
+from ablate.retrieval.exact import Corpus, ExactSearch, check_queries
 from ablate.retrieval.rankings import FloatArray, Ranking
-from ablate.retrieval.search import Corpus, ExactSearch, check_queries
 from ablate.retrieval.vectors import DocumentVectors
 
 
