@@ -1,10 +1,15 @@
-"""Import rules of docs/architecture.md, read from the syntax trees, and a proof that the check can fail."""
+"""Import rules of docs/architecture.md, read from the syntax trees, and a proof that the check can fail.
+
+    python tests/test_imports.py        the rooms with their floors and arrows
+"""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -164,6 +169,44 @@ def test_the_check_can_fail() -> None:
     assert violations(for_types, "ablate.recipe.schema") == []
 
 
+GROUND = ("records", "randomness", "reading", "secrets", "terminal", "tables")
+
+
+def room_of(module: str) -> str:
+    """Return the room of a module: its folder; of files outside rooms, the ground or the commands of their package."""
+    package, _, rest = module.partition(".")
+    name = rest.partition(".")[0]
+    if package in ("benchmarks", "hydra_plugins") or (ROOT / package / name).is_dir() and name:
+        return package if package in ("benchmarks", "hydra_plugins") else f"{package}.{name}"
+    return f"{package} (ground)" if name in GROUND else f"{package} (commands)"
+
+
+def rooms() -> dict[str, set[str]]:
+    """Return room -> rooms that it imports from."""
+    known = {module: room_of(module) for module, _ in modules()}
+    arrows: dict[str, set[str]] = {room: set() for room in known.values()}
+    for module, path in modules():
+        for name, _ in imports(path.read_text(encoding="utf-8"), module):
+            target = known.get(name, known[module])
+            if target != known[module]:
+                arrows[known[module]].add(target)
+    return arrows
+
+
+def floors(arrows: Mapping[str, set[str]]) -> dict[str, int]:
+    """Return room -> floor: 1 for what imports from no room, else one above the highest below; raises for a circle."""
+    heights: dict[str, int] = {}
+    for room in graphlib.TopologicalSorter(arrows).static_order():
+        heights[room] = 1 + max((heights[below] for below in arrows[room]), default=0)
+    return heights
+
+
+def test_no_room_leads_back_to_itself() -> None:
+    assert max(floors(rooms()).values()) > 1
+    with pytest.raises(graphlib.CycleError):
+        floors({"a": {"b"}, "b": {"a"}})
+
+
 @pytest.mark.parametrize(
     "module",
     ["ablate.recipe.schema", "ablate.data.mix", "ablate.evaluation.measures", "ablate.evaluation.summary", "ablate.run",
@@ -175,3 +218,12 @@ def test_light_modules_load_nothing_heavy(module: str) -> None:
     code = f"import {module}, sys; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+if __name__ == "__main__":
+    arrows = rooms()
+    heights = floors(arrows)
+    for room in sorted(arrows, key=lambda room: (-heights[room], room)):
+        print(f"{heights[room]:>2}  {room:<22} <- {', '.join(sorted(arrows[room]))}")
+    num_arrows = sum(map(len, arrows.values()))
+    print(f"{len(arrows)} rooms, {max(heights.values())} floors, {num_arrows} arrows between rooms")
