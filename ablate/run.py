@@ -118,12 +118,14 @@ def lead(run: Run, world: World, compared_with: Recipe | None, watch: Watch | No
     with lock, Recorder(run).open() as recorder:
         stages.check_model(run)
         mix, mix_manifest = stages.make_mix(run)
-        workload = stages.make_workload(run, mix)
+        prepared = run.prepared(mix)
+        workload = stages.make_workload(run, prepared)
         display.show_card(run, mix_manifest, workload, compared_with)
         display.show_findings(stages.look_at_data(run, mix))
         if until == "mix":
             return {}
-        train_manifest = stages.make_model(run, mix, workload, recorder, world, watch)
+        train_manifest = stages.make_model(run, prepared, workload, recorder, world, watch)
+        del mix, prepared  # tokens and texts are not needed beside the vectors of the evaluation sets
         display.show_training(run, train_manifest)
         if until == "dev":
             on_dev = stages.measure_dev(run, stages.trained(run).to(run.device))

@@ -14,6 +14,7 @@ from ablate.data.batches import (
     TrainingSteps,
     base_row,
     collate,
+    first_ids,
     one_id_per_text,
     plan_epoch,
     prepare_steps,
@@ -100,7 +101,7 @@ def test_passages_of_equal_text_have_one_id():
         group("b/plain", ["B", "again"], hard=["copy", "A", "H"]),
         group("c/plain", ["copy"], hard=["A"], broken=["H"]),  # a negative that is the positive says nothing
     ]
-    first, second, third = one_id_per_text(rows, texts.__getitem__)
+    first, second, third = one_id_per_text(rows, first_ids(rows, texts.__getitem__))
     assert (first.positives, first.negatives, first.answers) == (("A",), ("H",), ("B", "elsewhere"))
     assert (second.positives, second.negatives) == (("B",), ("A", "H"))
     assert (third.positives, third.negatives) == (("A",), ("H",))
@@ -108,7 +109,7 @@ def test_passages_of_equal_text_have_one_id():
     assert doc_ids == ("A", "H", "B")
     assert table(positive) == ["x..", "..x", "x.."] and table(candidate) == ["xx.", "xxx", "xxx"]
     distinct = [group("a/plain", ["A"], hard=["H"]), group("b/plain", ["B"], hard=["H"])]
-    assert one_id_per_text(distinct, texts.__getitem__) == distinct
+    assert one_id_per_text(distinct, first_ids(distinct, texts.__getitem__)) == distinct
 
 
 def test_batch_holds_each_passage_once_and_tokens_in_order():
@@ -189,7 +190,7 @@ def test_order_depends_on_seed_and_epoch_and_rows_keep_their_relative_order_acro
 def make_steps(num_groups=10, seed=1, **changes):
     rows = [group(f"r{number}/plain", [f"d{number}"], hard=[f"d{number + 1}"]) for number in range(num_groups)]
     settings = {"batch_size": 4, "epochs": 3, "seed": seed, "in_batch_negatives": True} | changes
-    return prepare_steps(rows, count_characters, count_characters, str, **settings)
+    return prepare_steps(rows, count_characters, count_characters, **settings)
 
 
 def test_steps_cover_every_group_once_per_epoch_and_can_be_read_from_any_point():

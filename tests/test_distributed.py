@@ -79,7 +79,7 @@ def run(results: Path, *overrides: str, processes: int) -> subprocess.CompletedP
 STEPS_OF_A_SHARE = """
 import dataclasses, json, sys, torch
 from pathlib import Path
-from test_training import GROUPS, MODEL, PASSAGES, RUNTIME, TRAIN
+from test_training import GROUPS, MODEL, PASSAGES, RUNTIME, TRAIN, prepared
 from ablate.model.distributed import joined
 from ablate.model.encoder import BiEncoder
 from ablate.model.module import fit
@@ -90,9 +90,9 @@ texts = [passage.text for passage in PASSAGES.values()]
 steps = []
 with joined("cpu") as world:
     world.announce(True) if world.leads else world.is_called()
+    encoder = BiEncoder.from_config(model, seed=0, tokenizer_texts=texts)
     fit(
-        BiEncoder.from_config(model, seed=0, tokenizer_texts=texts), GROUPS, PASSAGES, model=model,
-        train=dataclasses.replace(TRAIN, learning_rate=1e-6), seed=0, runtime=RUNTIME,
+        encoder, prepared(encoder, GROUPS, model, dataclasses.replace(TRAIN, learning_rate=1e-6), 0), runtime=RUNTIME,
         checkpoint_dir=Path(sys.argv[1]) / str(world.rank), on_step=lambda _, values: steps.append(values), world=world,
     )
     assert bool(steps) == world.leads

@@ -19,6 +19,7 @@ from ablate.model import resume as resume_module
 from ablate.model.device import own_generators, resolve_device, resolve_precision
 from ablate.model.encoder import BiEncoder
 from ablate.model.module import FlopEstimate, HalfCopy, fit, rate_at
+from ablate.model.prepared import PreparedTraining
 from ablate.model.resume import Checkpoints
 from ablate.recipe.schema import Lora, ModelConfig, Runtime, TinyModel, TrackerConfig, TrainConfig
 from ablate.records import Passage, TrainingGroup, UserError
@@ -92,6 +93,11 @@ def make_encoder(seed=1, model=MODEL):
     return BiEncoder.from_config(model, seed=seed, tokenizer_texts=[passage.text for passage in PASSAGES.values()])
 
 
+def prepared(encoder, groups, model, training, seed):
+    """Return a training on groups of PASSAGES, by the encoder's own tokenizer."""
+    return PreparedTraining(groups, PASSAGES, model=model, train=training, seed=seed, template=lambda: encoder.template)
+
+
 def train(folder, *, seed=1, encoder=None, stop_after=None, on_dev=None, groups=GROUPS, model=MODEL, **changes):
     """Train a fresh tiny encoder; return (weights, what on_step got, report)."""
     encoder = encoder or make_encoder(seed, model)
@@ -106,11 +112,7 @@ def train(folder, *, seed=1, encoder=None, stop_after=None, on_dev=None, groups=
     settings = {k: v for k, v in changes.items() if k not in {"checkpoint_every", "device"}}
     report = fit(
         encoder,
-        groups,
-        PASSAGES,
-        model=model,
-        train=dataclasses.replace(TRAIN, **settings),
-        seed=seed,
+        prepared(encoder, groups, model, dataclasses.replace(TRAIN, **settings), seed),
         runtime=runtime,
         checkpoint_dir=folder,
         on_step=on_step,

@@ -54,16 +54,16 @@ def test_a_pruned_training_can_be_gone_on_with(tmp_path: Path, monkeypatch: pyte
         if len(seen) == 2:
             raise Stopped("pruned at step 8")
 
-    mix, _ = stages.make_mix(run)
-    workload = stages.make_workload(run, mix)
+    prepared = run.prepared(stages.make_mix(run)[0])
+    workload = stages.make_workload(run, prepared)
     with pytest.raises(Stopped, match="step 8"), Recorder(run).open() as recorder:
-        stages.make_model(run, mix, workload, recorder, ALONE, watch)
+        stages.make_model(run, prepared, workload, recorder, ALONE, watch)
     ledger = run.store.folder("train", run.identity.train_id) / "ledger.jsonl"
     assert [step for step, _ in seen] == [4, 8]
     assert list(read_ledger(ledger))[-1]["status"] == "interrupted"
     assert run.store.find("train", run.identity.train) is None
     with Recorder(run).open() as recorder:
-        stages.make_model(run, mix, workload, recorder, ALONE, watch)
+        stages.make_model(run, prepared, workload, recorder, ALONE, watch)
     assert [step for step, _ in seen] == [4, 8, 8, 12], "the step after the last checkpoint is done again"
     assert run.store.find("train", run.identity.train) is not None
 

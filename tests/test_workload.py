@@ -9,10 +9,11 @@ from conftest import HandMadeSource, run_config
 
 from ablate.data.mix import Mix, build_mix
 from ablate.model.encoder import BiEncoder
+from ablate.model.prepared import PreparedTraining
 from ablate.model.text import TextTemplate
-from ablate.model.workload import group_tokens, measure_workload
+from ablate.model.workload import GroupTokens, measure_workload
 from ablate.recipe.factors import Factors
-from ablate.recipe.schema import Budget
+from ablate.recipe.schema import Budget, TrainConfig
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +25,12 @@ def template() -> TextTemplate:
     return BiEncoder.from_config(config.recipe.model, seed=0, tokenizer_texts=texts).template
 
 
+def prepared(built: Mix, template: TextTemplate, train: TrainConfig) -> PreparedTraining:
+    """Return a training on a mix with seed 0."""
+    model = run_config("model=tiny").recipe.model
+    return PreparedTraining(built.groups, built.passages, model=model, train=train, seed=0, template=lambda: template)
+
+
 def mix(factors: Factors) -> Mix:
     base = run_config().recipe
     budget = Budget(unit="groups", limit=8, fill="fewer_queries", negatives_per_group=1)
@@ -33,8 +40,8 @@ def mix(factors: Factors) -> Mix:
 def test_totals_are_the_sums_over_groups(template: TextTemplate) -> None:
     train = dataclasses.replace(run_config().recipe.train, batch_size=4, epochs=2)
     built = mix(Factors(instructed=1.0, instruction_negatives=1, reversed_views=1.0))
-    load = measure_workload(built.groups, built.passages, template, train, 0)
-    tokens = group_tokens(template, built.groups, built.passages)
+    load = measure_workload(prepared(built, template, train))
+    tokens = GroupTokens(template)(built.groups, built.passages)
     assert sum(tokens) == load.tokens == load.query_tokens + load.instruction_tokens + load.passage_tokens
     one = built.groups[0]
     by_hand = len(template.tokenise_queries([(one.query, one.instruction)]).ids[0]) + sum(
@@ -49,6 +56,6 @@ def test_totals_are_the_sums_over_groups(template: TextTemplate) -> None:
 def test_plain_rows_have_no_instruction_tokens_and_share_no_passages(template: TextTemplate) -> None:
     train = dataclasses.replace(run_config().recipe.train, batch_size=4, epochs=1)
     built = mix(Factors())
-    load = measure_workload(built.groups, built.passages, template, train, 0)
+    load = measure_workload(prepared(built, template, train))
     assert load.instruction_tokens == 0
     assert load.encoder_passes == 8 + 16

@@ -63,6 +63,10 @@ class TokenCache(Generic[K]):
         row = self._row[text]
         return self._ids_T[self._ends_N[row] : self._ends_N[row + 1]]
 
+    def lengths(self) -> dict[K, int]:
+        """Return text -> its number of tokens."""
+        return dict(zip(self._row, np.diff(self._ends_N).tolist(), strict=True))
+
 
 class Relations(NamedTuple):
     """Who is whose positive and negative in a batch."""
@@ -105,22 +109,30 @@ def relations(groups: Sequence[TrainingGroup], in_batch_negatives: bool) -> Rela
     return Relations(tuple(columns), torch.from_numpy(positive), torch.from_numpy(candidate))
 
 
-def one_id_per_text(groups: Sequence[TrainingGroup], text_of: Callable[[str], str]) -> list[TrainingGroup]:
-    """Return the groups with one document id for each text: the first that stands in them.
+def first_ids(groups: Sequence[TrainingGroup], text_of: Callable[[str], str]) -> dict[str, str]:
+    """Return document id -> the first id in the groups that has the same text, by a digest of 16 bytes for each.
 
-    So relations know equal texts by their equal ids, and each text of a batch is encoded once. A negative that has the
-    text of a positive of its group contradicts it and is left out. Keeps a digest of 16 bytes for each passage.
+    `text_of` returns what the encoder reads of a document.
     """
     first: dict[bytes, str] = {}
     known: dict[str, str] = {}
     for doc_id in dict.fromkeys(doc_id for group in groups for doc_id in (*group.positives, *group.negatives)):
         summary = hashlib.blake2b(text_of(doc_id).encode(), digest_size=16).digest()
         known[doc_id] = first.setdefault(summary, doc_id)
-    if len(first) == len(known):
+    return known
+
+
+def one_id_per_text(groups: Sequence[TrainingGroup], first: Mapping[str, str]) -> list[TrainingGroup]:
+    """Return the groups with one document id for each text: the first that stands in them (`first_ids`).
+
+    So relations know equal texts by their equal ids, and each text of a batch is encoded once. A negative that has the
+    text of a positive of its group contradicts it and is left out.
+    """
+    if all(doc_id == own for doc_id, own in first.items()):
         return list(groups)
 
     def named(doc_ids: tuple[str, ...], but: Sequence[str] = ()) -> tuple[str, ...]:
-        found = dict.fromkeys(known.get(doc_id, doc_id) for doc_id in doc_ids)
+        found = dict.fromkeys(first.get(doc_id, doc_id) for doc_id in doc_ids)
         return tuple(doc_id for doc_id in found if doc_id not in but)
 
     renamed = []
@@ -280,28 +292,31 @@ class TrainingSteps(Dataset[Batch]):
         if len(set(self._ids)) < len(self._ids):
             twice = Counter(self._ids).most_common(1)[0][0]
             raise UserError(f"group id {twice!r} stands twice in the training mix; ids must be unique")
-        self._groups, self._queries, self._passages = groups, queries, passages
+        self.groups, self.queries, self.passages = groups, queries, passages
         self._batch_size, self._seed, self._in_batch_negatives = batch_size, seed, in_batch_negatives
         self.per_epoch = math.ceil(len(groups) / batch_size)
         self._num_steps = self.per_epoch * epochs
-        self._plan: tuple[int, list[list[int]]] | None = None
+        self._plans: dict[int, list[list[int]]] = {}
 
     def __len__(self) -> int:
         return self._num_steps
 
     def __getitem__(self, step: int) -> Batch:
         epoch, place = divmod(step, self.per_epoch)
-        if self._plan is None or self._plan[0] != epoch:
-            self._plan = (epoch, plan_epoch(self._ids, self._batch_size, self._seed, epoch))
-        groups = [self._groups[index] for index in self._plan[1][place]]
-        return collate(groups, self._queries, self._passages, self._in_batch_negatives)
+        groups = [self.groups[index] for index in self.plan(epoch)[place]]
+        return collate(groups, self.queries, self.passages, self._in_batch_negatives)
+
+    def plan(self, epoch: int) -> list[list[int]]:
+        """Return the batches of an epoch as lists of indices into `groups`, made once; raises as `plan_epoch` does."""
+        if epoch not in self._plans:
+            self._plans[epoch] = plan_epoch(self._ids, self._batch_size, self._seed, epoch)
+        return self._plans[epoch]
 
 
 def prepare_steps(
     groups: Sequence[TrainingGroup],
     tokenise_queries: Callable[[list[Query]], Tokenised],
     tokenise_passages: Callable[[list[str]], Tokenised],
-    text_of: Callable[[str], str],
     *,
     batch_size: int,
     epochs: int,
@@ -310,10 +325,9 @@ def prepare_steps(
 ) -> tuple[TrainingSteps, dict[str, int]]:
     """Tokenise a mix once and return its steps, with the counts of texts that were cut to their length.
 
-    `tokenise_passages` takes document ids, and so does `text_of`, which returns what the encoder reads of one. The
-    counts are `queries`, `passages`, `truncated_queries` and `truncated_passages`, all of unique texts.
+    The groups have one id for each text (`one_id_per_text`), and `tokenise_passages` takes ids. The counts are
+    `queries`, `passages`, `truncated_queries` and `truncated_passages`, all of unique texts.
     """
-    groups = one_id_per_text(groups, text_of)
     queries = TokenCache(((group.query, group.instruction) for group in groups), tokenise_queries)
     doc_ids = (doc_id for group in groups for doc_id in (*group.positives, *group.negatives))
     passages = TokenCache(doc_ids, tokenise_passages)

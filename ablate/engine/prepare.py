@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ablate.data.mix import TokensOf
+from ablate.data.mix import Mix, TokensOf
 from ablate.data.sources import RowSource, SetSource, open_sets, open_source
 from ablate.evaluation.rankers import plain_ranker
 from ablate.recipe.identity import Identity, Revisions, identify
@@ -23,7 +23,9 @@ from ablate.store.results import ResultStore, stage_label
 if TYPE_CHECKING:  # torch and transformers are loaded by the first stage that has work to do
     from ablate.model.backbone import Backbone
     from ablate.model.encoder import BiEncoder
+    from ablate.model.prepared import PreparedTraining
     from ablate.model.text import TextTemplate
+    from ablate.model.untouched import Untouched
 
 TOKENIZER_ROWS = 500
 """Rows of the source whose texts train the tokenizer of the tiny model; the same for every arm and seed."""
@@ -106,31 +108,34 @@ class Run:
         is_own = beds is None or self.test_beds.revision == self.revisions.source
         return recipe.ranker == "trained" and is_own and getattr(recipe.source, "train_split", None) == name
 
-    def untrained(self) -> BiEncoder:
-        """Return the backbone as a bi-encoder, before any training."""
-        from ablate.model.encoder import BiEncoder
-
-        texts = self._tokenizer_texts() if self.config.recipe.model.tiny is not None else None
-        return BiEncoder.from_config(self.config.recipe.model, seed=self.config.seed, tokenizer_texts=texts)
-
     @cached_property
+    def untouched(self) -> Untouched:
+        """The backbone before any training."""
+        from ablate.model.untouched import Untouched
+
+        return Untouched(self.backbone, self.config.recipe.model, self.config.seed, self._tokenizer_texts)
+
+    @property
     def template(self) -> TextTemplate:
         """How texts become tokens; raises UserError when model, tokenizer and configuration do not fit each other."""
-        from ablate.model.backbone import inspect_pretrained
-        from ablate.model.text import TextTemplate
+        return self.untouched.template
 
-        model = self.config.recipe.model
-        if model.tiny is not None:
-            return self.untrained().template
-        return TextTemplate(model, inspect_pretrained(self.backbone, model))
+    def prepared(self, mix: Mix) -> PreparedTraining:
+        """Return the training on a mix; it is made ready when the first of its texts or steps is asked for."""
+        from ablate.model.prepared import PreparedTraining
+
+        recipe, seed = self.config.recipe, self.config.seed
+        return PreparedTraining(
+            mix.groups, mix.passages, model=recipe.model, train=recipe.train, seed=seed, template=lambda: self.template
+        )
 
     def tokens_of(self) -> TokensOf | None:
         """Return the counter of tokens for a budget in tokens, or None for other budgets."""
         if self.config.recipe.budget.unit != "tokens":
             return None
-        from ablate.model.workload import group_tokens
+        from ablate.model.workload import GroupTokens
 
-        return functools.partial(group_tokens, self.template)
+        return GroupTokens(self.template)
 
     def _tokenizer_texts(self) -> Iterator[str]:
         doc_ids: dict[str, None] = {}

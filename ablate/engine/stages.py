@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # torch and transformers are loaded by the first stage that h
     from ablate.model.distributed import World
     from ablate.model.encoder import BiEncoder
     from ablate.model.module import FitReport, OnDev, OnStep
+    from ablate.model.prepared import PreparedTraining
 
 Watch = Callable[[int, dict[str, float]], None]
 """Called with the step and the scores of every measurement on the dev set; may raise Stopped."""
@@ -103,14 +104,14 @@ def look_at_data(run: Run, mix: Mix) -> tuple[str, ...]:
     return run.findings
 
 
-def make_workload(run: Run, mix: Mix) -> dict[str, Any]:
-    """Count tokens, steps and encoder passes of training on the mix, or read the counts back."""
+def make_workload(run: Run, prepared: PreparedTraining) -> dict[str, Any]:
+    """Count tokens, steps and encoder passes of a training, or read the counts back."""
     store, identity = run.store, run.identity
     known = store.workload(identity.train_id)
     if known is None:
         from ablate.model.workload import measure_workload
 
-        totals = measure_workload(mix.groups, mix.passages, run.template, run.config.recipe.train, run.config.seed)
+        totals = measure_workload(prepared)
         known = Workload(identity.train_id, identity.mix_id, (), dataclasses.asdict(totals))
     if run.label not in known.labels:
         with store.tolerating_no_space(f"the totals of {identity.train_id} do not get the name {run.label}"):
@@ -130,20 +131,18 @@ def follow(run: Run, world: World) -> None:
     if world.is_called():
         manifest = run.store.find("mix", run.identity.mix)
         assert manifest is not None
-        mix = read_mix(run.store.whole(manifest), manifest.counts)
-        _fit(run, mix, run.untrained().to(run.device), world, lambda step, values: None, None)
+        prepared = run.prepared(read_mix(run.store.whole(manifest), manifest.counts))
+        _fit(run, prepared, run.untouched.encoder().to(run.device), world, lambda step, values: None, None)
 
 
-def _fit(run: Run, mix: Mix, encoder: BiEncoder, world: World, on_step: OnStep, on_dev: OnDev | None) -> FitReport:
+def _fit(
+    run: Run, prepared: PreparedTraining, encoder: BiEncoder, world: World, on_step: OnStep, on_dev: OnDev | None
+) -> FitReport:
     from ablate.model.module import fit
 
     return fit(
         encoder,
-        mix.groups,
-        mix.passages,
-        model=run.config.recipe.model,
-        train=run.config.recipe.train,
-        seed=run.config.seed,
+        prepared,
         runtime=run.config.runtime,
         checkpoint_dir=run.store.folder("train", run.identity.train_id) / CHECKPOINTS_FOLDER,
         on_step=on_step,
@@ -153,9 +152,14 @@ def _fit(run: Run, mix: Mix, encoder: BiEncoder, world: World, on_step: OnStep, 
 
 
 def make_model(
-    run: Run, mix: Mix, workload: dict[str, Any], recorder: Recorder, world: World, watch: Watch | None = None
+    run: Run,
+    prepared: PreparedTraining,
+    workload: dict[str, Any],
+    recorder: Recorder,
+    world: World,
+    watch: Watch | None = None,
 ) -> Manifest:
-    """Train the model on the mix, from its last checkpoint if there is one, or find it complete.
+    """Train the model on its mix, from its last checkpoint if there is one, or find it complete.
 
     `watch` sees every measurement on the dev set and may end the training by raising Stopped.
     """
@@ -165,7 +169,7 @@ def make_model(
         world.announce(folder is not None)
         if folder is not None:
             tracker = recorder.tracker
-            encoder = run.untrained().to(run.device)
+            encoder = run.untouched.encoder().to(run.device)
 
             def on_dev(step: int, encoder: BiEncoder) -> None:
                 scores = measure_dev(run, encoder)
@@ -173,7 +177,7 @@ def make_model(
                 if watch is not None:
                     watch(step, scores)
 
-            report = _fit(run, mix, encoder, world, tracker.log, on_dev if config.runtime.dev_set else None)
+            report = _fit(run, prepared, encoder, world, tracker.log, on_dev if config.runtime.dev_set else None)
             model = folder / MODEL_FOLDER
             shutil.rmtree(model, ignore_errors=True)
             encoder.save(model)
@@ -319,7 +323,7 @@ def open_ranker(run: Run, ranker: RankerName, folder: Path) -> Ranker:
     """Return what ranks the documents, a model with its weights loaded; vectors of large sets lie in the folder."""
     if ranker not in ("trained", "untouched"):
         return plain_ranker(ranker, run.config.seed)
-    encoder = (trained(run) if ranker == "trained" else run.untrained()).to(run.device)
+    encoder = (trained(run) if ranker == "trained" else run.untouched.encoder()).to(run.device)
     encoder.batch_size = run.config.recipe.evaluation.batch_size
     return Dense(encoder, retrieval(run.config, folder))
 

@@ -179,10 +179,11 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def load_pretrained(backbone: Backbone, model: ModelConfig) -> tuple[Any, Any]:
+def load_pretrained(backbone: Backbone, model: ModelConfig, tokenizer: Any = None) -> tuple[Any, Any]:
     """Return (transformers model in fp32, tokenizer) of a directory or a hub id, with the configured dropout.
 
-    Raises UserError in one line for whatever transformers cannot find, read or match.
+    `tokenizer`: its own, where it is open already. Raises UserError in one line for whatever transformers cannot find,
+    read or match.
     """
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
@@ -195,7 +196,8 @@ def load_pretrained(backbone: Backbone, model: ModelConfig) -> tuple[Any, Any]:
         set_dropout(config, model.dropout)
         bare = _without_pooler(config)
         network, report = AutoModel.from_pretrained(backbone.place, config=config, **weights, **bare, **options)
-        tokenizer = AutoTokenizer.from_pretrained(backbone.place, **options)
+        if tokenizer is None:
+            tokenizer = AutoTokenizer.from_pretrained(backbone.place, **options)
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise UserError(

@@ -57,21 +57,29 @@ class BiEncoder(torch.nn.Module):
 
     @classmethod
     def from_config(
-        cls, model: ModelConfig, *, seed: int, tokenizer_texts: Iterable[str] | None = None, batch_size: int = 32
+        cls,
+        model: ModelConfig,
+        *,
+        seed: int,
+        tokenizer: Any = None,
+        tokenizer_texts: Iterable[str] | None = None,
+        batch_size: int = 32,
     ) -> BiEncoder:
         """Return the encoder before any training, in evaluation mode, in fp32, on the CPU.
 
-        `tokenizer_texts` is what a tiny model takes its vocabulary from. The seed draws only what is not loaded: the
-        weights of a tiny model, LoRA's adapters. Raises UserError as `resolve_backbone` does.
+        `tokenizer` is the model's own where it is open already; else `tokenizer_texts` is what a tiny model takes its
+        vocabulary from. The seed draws only what is not loaded: the weights of a tiny model, LoRA's adapters. Raises
+        UserError as `resolve_backbone` does.
         """
         backbone = resolve_backbone(model)
         if model.tiny is not None:
-            if tokenizer_texts is None:
-                raise UserError("model.tiny needs texts to take its vocabulary from, and none were given")
-            tokenizer = tiny_tokenizer(model.tiny, tokenizer_texts)
+            if tokenizer is None:
+                if tokenizer_texts is None:
+                    raise UserError("model.tiny needs texts to take its vocabulary from, and none were given")
+                tokenizer = tiny_tokenizer(model.tiny, tokenizer_texts)
             network = draw_tiny(model.tiny, len(tokenizer), model, seed)
         else:
-            network, tokenizer = load_pretrained(backbone, model)
+            network, tokenizer = load_pretrained(backbone, model, tokenizer)
         if model.lora is not None:
             network = add_lora(network, model, seed)
         return cls(network, tokenizer, model, batch_size).eval()

@@ -9,7 +9,6 @@ it had not been. Shapes: Q groups, P unique passages, N texts, H hidden size.
 from __future__ import annotations
 
 import copy
-import hashlib
 import logging
 import math
 import signal
@@ -17,7 +16,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,15 +27,15 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from torch.utils.data import DataLoader
 
-from ablate.data.batches import Batch, TrainingSteps, prepare_steps
+from ablate.data.batches import Batch, TrainingSteps
 from ablate.model.device import Precision, own_generators, resolve_device, resolve_precision
 from ablate.model.distributed import ALONE, World
 from ablate.model.encoder import BiEncoder
 from ablate.model.losses import info_nce
+from ablate.model.prepared import PreparedTraining
 from ablate.model.resume import Checkpoint, Checkpoints
-from ablate.recipe.schema import ModelConfig, Runtime, TrainConfig
-from ablate.recipe.values import digest, plain
-from ablate.records import Passage, TrainingGroup, UserError
+from ablate.recipe.schema import Runtime, TrainConfig
+from ablate.records import UserError
 
 OnStep = Callable[[int, dict[str, float]], None]
 OnDev = Callable[[int, BiEncoder], None]
@@ -276,12 +275,8 @@ class MixData(lightning.LightningDataModule):
 
 def fit(
     encoder: BiEncoder,
-    groups: Sequence[TrainingGroup],
-    passages: Mapping[str, Passage],
+    prepared: PreparedTraining,
     *,
-    model: ModelConfig,
-    train: TrainConfig,
-    seed: int,
     runtime: Runtime,
     checkpoint_dir: Path,
     on_step: OnStep,
@@ -298,20 +293,10 @@ def fit(
     Raises UserError for a loss that is not a number, a passage that is missing, a full disk, and checkpoints of
     another training.
     """
-    _check_passages(groups, passages)
+    steps = prepared.steps
     device = resolve_device(runtime.device)
-    precision = resolve_precision(train.precision, device)
-    steps, counts = prepare_steps(
-        groups,
-        encoder.template.tokenise_queries,
-        lambda doc_ids: encoder.template.tokenise_passages([passages[doc_id] for doc_id in doc_ids]),
-        lambda doc_id: encoder.template.passage_text(passages[doc_id]),
-        batch_size=train.batch_size,
-        epochs=train.epochs,
-        seed=seed,
-        in_batch_negatives=train.in_batch_negatives,
-    )
-    checkpoints = Checkpoints(checkpoint_dir, _training_digest(groups, model, train, precision, seed))
+    precision = resolve_precision(prepared.train.precision, device)
+    checkpoints = Checkpoints(checkpoint_dir, prepared.digest(precision))
     resumed = checkpoints.latest()
     encoder.train()
     with _step_line(runtime.progress and world.leads, len(steps), resumed.step if resumed else 0) as show:
@@ -329,8 +314,8 @@ def fit(
 
         module = RetrieverModule(
             encoder,
-            train,
-            seed=seed,
+            prepared.train,
+            seed=prepared.seed,
             num_steps=len(steps),
             precision=precision,
             after_step=after_step,
@@ -346,7 +331,7 @@ def fit(
         tokens=int(module.counters["tokens"]),
         flops=module.counters["flops"],
         seconds=module.counters["seconds"],
-        **counts,
+        **prepared.counts,
     )
 
 
@@ -411,24 +396,3 @@ def _step_line(wanted: bool, total: int, start: int) -> Iterator[Callable[[dict[
             bar.update()
 
         yield show
-
-
-def _check_passages(groups: Sequence[TrainingGroup], passages: Mapping[str, Passage]) -> None:
-    for group in groups:
-        for doc_id in (*group.positives, *group.negatives):
-            if doc_id not in passages:
-                raise UserError(
-                    f"group {group.group_id!r} names document {doc_id!r}, which the corpus does not hold; "
-                    "build the mix again from this corpus"
-                )
-
-
-def _training_digest(
-    groups: Sequence[TrainingGroup], model: ModelConfig, train: TrainConfig, precision: Precision, seed: int
-) -> str:
-    """Return a digest of what decides a training, so that a checkpoint is never taken for that of another."""
-    model_values = {name: value for name, value in plain(model).items() if name not in ("name", "path")}
-    content = hashlib.sha256(digest([model_values, plain(train) | {"precision": precision}, seed]).encode())
-    for group in groups:
-        content.update(digest(group).encode())
-    return content.hexdigest()

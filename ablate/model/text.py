@@ -31,7 +31,7 @@ class TextTemplate:
 
     def __init__(self, model: ModelConfig, tokenizer: Any) -> None:
         """Read the tokenizer's special tokens; raises UserError when `append_eos` asks for a token it has not."""
-        self._model, self._tokenizer = model, tokenizer
+        self._model, self.tokenizer = model, tokenizer
         self._head, self._tail = _special_ids(tokenizer)
         if model.append_eos:
             eos = tokenizer.eos_token_id
@@ -84,7 +84,7 @@ class TextTemplate:
         window is cut at its end. Raises UserError when the prefix does not fit, or the tokenizer gives no offsets.
         """
         room = self._model.passage_length - len(self._head) - len(self._tail) - window
-        if not self._tokenizer.is_fast:
+        if not self.tokenizer.is_fast:
             raise UserError(
                 f"evaluation.window={window} needs a tokenizer that says which characters a token stands for, and that "
                 f"of model.name={self._model.name!r} does not; set evaluation.window=null evaluation.stride=null"
@@ -116,7 +116,7 @@ class TextTemplate:
         return Windows(ids, numbers, num_cut)
 
     def _bare(self, texts: list[str], *, offsets: bool = False) -> Any:
-        return self._tokenizer(
+        return self.tokenizer(
             texts,
             add_special_tokens=False,
             truncation=False,

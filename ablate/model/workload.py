@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ablate.data.batches import TokenCache, one_id_per_text, plan_epoch
+from ablate.data.batches import Query, TokenCache
+from ablate.model.prepared import PreparedTraining
 from ablate.model.text import TextTemplate
-from ablate.recipe.schema import TrainConfig
 from ablate.records import Passage, TrainingGroup
 
 
@@ -33,17 +32,28 @@ class Workload:
         return self.query_tokens + self.instruction_tokens + self.passage_tokens
 
 
-def group_tokens(template: TextTemplate, groups: Sequence[TrainingGroup], passages: Mapping[str, Passage]) -> list[int]:
-    """Return the tokens of each group: the query as it is posed, and each of its passages."""
-    queries = TokenCache([(group.query, group.instruction) for group in groups], template.tokenise_queries)
-    texts = TokenCache(
-        [doc_id for group in groups for doc_id in doc_ids_of(group)],
-        lambda ids: template.tokenise_passages([passages[doc_id] for doc_id in ids]),
-    )
-    return [
-        len(queries[group.query, group.instruction]) + sum(len(texts[doc_id]) for doc_id in doc_ids_of(group))
-        for group in groups
-    ]
+class GroupTokens:
+    """Counts the tokens of groups by a template; a text that was counted once is not tokenised again."""
+
+    def __init__(self, template: TextTemplate) -> None:
+        self._template = template
+        self._queries: dict[Query, int] = {}
+        self._passages: dict[str, int] = {}
+
+    def __call__(self, groups: Sequence[TrainingGroup], passages: Mapping[str, Passage]) -> list[int]:
+        """Return the tokens of each group: the query as it is posed, and each of its passages."""
+        posed = [(group.query, group.instruction) for group in groups]
+        queries = TokenCache((query for query in posed if query not in self._queries), self._template.tokenise_queries)
+        texts = TokenCache(
+            (doc_id for group in groups for doc_id in doc_ids_of(group) if doc_id not in self._passages),
+            lambda ids: self._template.tokenise_passages([passages[doc_id] for doc_id in ids]),
+        )
+        self._queries |= queries.lengths()
+        self._passages |= texts.lengths()
+        return [
+            self._queries[query] + sum(self._passages[doc_id] for doc_id in doc_ids_of(group))
+            for query, group in zip(posed, groups, strict=True)
+        ]
 
 
 def doc_ids_of(group: TrainingGroup) -> tuple[str, ...]:
@@ -51,30 +61,27 @@ def doc_ids_of(group: TrainingGroup) -> tuple[str, ...]:
     return (*group.positives, *group.negatives)
 
 
-def measure_workload(
-    groups: Sequence[TrainingGroup],
-    passages: Mapping[str, Passage],
-    template: TextTemplate,
-    train: TrainConfig,
-    seed: int,
-) -> Workload:
-    """Return the totals of training on these groups; tokenises each unique text once."""
-    posed = [(group.query, group.instruction) for group in groups]
-    queries = TokenCache([*posed, *((query, "") for query, _ in posed)], template.tokenise_queries)
-    doc_ids = [doc_id for group in groups for doc_id in doc_ids_of(group)]
-    texts = TokenCache(doc_ids, lambda ids: template.tokenise_passages([passages[doc_id] for doc_id in ids]))
-    bare = sum(len(queries[query, ""]) for query, _ in posed)
-    group_ids = [group.group_id for group in groups]
-    trained_on = one_id_per_text(groups, lambda doc_id: template.passage_text(passages[doc_id]))
+def measure_workload(prepared: PreparedTraining) -> Workload:
+    """Return the totals of a training; beside its own texts only bare queries are tokenised, each once.
+
+    Raises UserError as the steps of the training do.
+    """
+    groups, steps, first = prepared.groups, prepared.steps, prepared.first_ids
+    queries, passages = steps.queries.lengths(), steps.passages.lengths()
+    bare = ((group.query, "") for group in groups)
+    queries |= TokenCache(
+        (query for query in bare if query not in queries), prepared.template.tokenise_queries
+    ).lengths()
+    query_tokens = sum(queries[group.query, ""] for group in groups)
     passes = 0
-    for epoch in range(train.epochs):
-        for batch in plan_epoch(group_ids, train.batch_size, seed, epoch):
-            unique = {doc_id for index in batch for doc_id in doc_ids_of(trained_on[index])}
+    for epoch in range(prepared.train.epochs):
+        for batch in steps.plan(epoch):
+            unique = {doc_id for index in batch for doc_id in doc_ids_of(steps.groups[index])}
             passes += len(batch) + len(unique)
     return Workload(
-        query_tokens=bare,
-        instruction_tokens=sum(len(queries[query]) for query in posed) - bare,
-        passage_tokens=sum(len(texts[doc_id]) for doc_id in doc_ids),
-        optimiser_steps=train.epochs * math.ceil(len(groups) / train.batch_size),
+        query_tokens=query_tokens,
+        instruction_tokens=sum(queries[group.query, group.instruction] for group in groups) - query_tokens,
+        passage_tokens=sum(passages[first[doc_id]] for group in groups for doc_id in doc_ids_of(group)),
+        optimiser_steps=len(steps),
         encoder_passes=passes,
     )
