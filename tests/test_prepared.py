@@ -1,4 +1,4 @@
-"""What a run makes once: its tokenizer, its weights, the tokens of each text."""
+"""What a run makes once: tokenizer and weights, tokens of each text, and what it built it does not read again."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from conftest import override, run_config
 from ablate.engine import stages
 from ablate.engine.prepare import Run, prepare
 from ablate.engine.recorder import Recorder
+from ablate.evaluation import storage
 from ablate.model import encoder as encoder_module
 from ablate.model import untouched as untouched_module
 from ablate.model.distributed import ALONE
@@ -138,3 +139,39 @@ def test_a_resumed_training_tokenises_its_texts_once(tmp_path: Path, texts: Coun
     texts.clear()
     train(opened(tmp_path))
     assert texts and set(texts.values()) == {1}
+
+
+def test_what_was_just_built_is_not_read_again_and_what_was_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read = Counter[str]()
+    counted(monkeypatch, stages, "read_mix", read)
+    counted(monkeypatch, storage, "read_evaluation", read)
+    run = opened(tmp_path)
+    execute(run.config)
+    assert not read
+    first = capsys.readouterr().out
+    execute(run.config)
+    assert read == {"read_mix": 1, "read_evaluation": 2}
+    assert capsys.readouterr().out == first
+
+
+def test_what_is_built_equals_what_is_read(tmp_path: Path) -> None:
+    built, read = opened(tmp_path), opened(tmp_path)
+    assert stages.make_mix(built) == stages.make_mix(read)
+    assert stages.make_scores(built, "untouched") == stages.make_scores(read, "untouched")
+
+
+def test_what_is_damaged_after_it_was_built_is_refused(tmp_path: Path) -> None:
+    run = opened(tmp_path)
+    _, mix = stages.make_mix(run)
+    _, scores = stages.make_scores(run, "untouched")
+    for manifest, name in ((mix, "groups.jsonl.gz"), (scores, "scores.parquet")):
+        path = run.store.folder(manifest.kind, manifest.id) / name
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"groups\.jsonl\.gz was changed"):
+        stages.make_mix(run)
+    with pytest.raises(UserError, match=r"scores\.parquet was changed"):
+        stages.make_scores(run, "untouched")

@@ -55,13 +55,13 @@ def check_model(run: Run) -> None:
 
 
 def make_mix(run: Run) -> tuple[Mix, Manifest]:
-    """Build the mix, or read it back when it is there."""
+    """Build the mix, or read it back when it is there; one that was just built is not read again."""
     identity, store = run.identity, run.store
     started, meter = now(), Meter()
     with store.making("mix", identity.mix) as folder:
         if folder is not None:
             mix = build_mix(run.source, run.config.recipe, run.config.seed, run.tokens_of())
-            store.complete(
+            manifest = store.complete(
                 "mix",
                 identity.mix,
                 files=write_mix(folder, mix),
@@ -74,6 +74,7 @@ def make_mix(run: Run) -> tuple[Mix, Manifest]:
                 started=started,
                 declared=run.declared,
             )
+            return dataclasses.replace(mix, card=manifest.counts), manifest
     store.add_label("mix", identity.mix_id, run.label)
     manifest = _found(run, "mix", identity.mix)
     return read_mix(store.whole(manifest), manifest.counts), manifest
@@ -255,7 +256,10 @@ def headline(result: Evaluation) -> dict[str, float]:
 
 
 def make_scores(run: Run, ranker: RankerName, recorder: Recorder | None = None) -> tuple[Evaluation, Manifest]:
-    """Measure the run's own ranker, or the untouched backbone beside it, or read back the scores that are there."""
+    """Measure the run's own ranker, or the untouched backbone beside it, or read back the scores that are there.
+
+    The evaluation comes without its rankings and without what it was scored by. What was just measured is not read.
+    """
     from ablate.evaluation.scoring import rank_and_score, renamed
     from ablate.evaluation.storage import read_evaluation, write_evaluation
 
@@ -287,7 +291,7 @@ def make_scores(run: Run, ranker: RankerName, recorder: Recorder | None = None) 
             if recorder is not None:
                 recorder.tracker.summary(headline(result))
                 recorder.tracker.table("scores", ["name", "mean"], [list(item) for item in headline(result).items()])
-            store.complete(
+            manifest = store.complete(
                 "evaluation",
                 recipe,
                 files=files,
@@ -300,6 +304,7 @@ def make_scores(run: Run, ranker: RankerName, recorder: Recorder | None = None) 
                 started=started,
                 declared=run.declared,
             )
+            return dataclasses.replace(result, rankings={}, sets={}), manifest
     names = _names_here(run, _found(run, "evaluation", recipe))
     store.add_label("evaluation", digest(recipe), label, names)
     manifest = _found(run, "evaluation", recipe)
