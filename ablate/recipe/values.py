@@ -16,6 +16,8 @@ def type_hints(cls: type) -> dict[str, Any]:
 
 def plain(value: Any) -> Any:
     """Return a dataclass as plain dictionaries and lists, ready for JSON or YAML."""
+    if isinstance(value, str):  # most of what the groups of a mix hold
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, (list, tuple)):
