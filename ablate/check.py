@@ -19,16 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import hydra
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from ablate.cli.command import command, finish
-from ablate.cli.explain import CONF, check_command_line, in_words
+from ablate.cli.explain import check_command_line
 from ablate.cli.overrides import quoted
+from ablate.compose import cell_of, load, strict, study_of, take_apart
 from ablate.data import checking
 from ablate.data.checking import Finding
 from ablate.data.mix import COMPLETE_FIELDS, RowOrder, most_rows
@@ -37,10 +34,8 @@ from ablate.recipe.identity import Identity, Revisions, identify
 from ablate.recipe.schema import ModelConfig, Recipe, RunConfig
 from ablate.recipe.values import plain
 from ablate.records import EvaluationSet, Passage, SourceRow, UserError
-from ablate.run import strict
 from ablate.store.results import ResultStore
 from ablate.study import planning
-from ablate.study.declaration import build_study
 
 MOST_TOKENISED = 2000
 """Queries, and passages, whose lengths are measured."""
@@ -99,14 +94,6 @@ def _aligned(rows: Sequence[dict[str, Any]]) -> list[str]:
         ).rstrip()
         for line in shown
     ]
-
-
-def compose(overrides: Sequence[str]) -> DictConfig:
-    """Return the composed configuration of a command line; raises UserError for words that Hydra does not take."""
-    check_command_line(overrides)
-    GlobalHydra.instance().clear()
-    with in_words(overrides), hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra.compose("config", list(overrides))
 
 
 def check_data(config: RunConfig, sets: Sequence[str] | None, num_sampled: int) -> tuple[Report, list[EvaluationSet]]:
@@ -239,12 +226,12 @@ def check_study(given: Sequence[planning.Given], values: DictConfig, num_sampled
     from analysis.verdict.declarable import check_plan
 
     name = next(item.values[0] for item in given if item.bare == "sweeps")
-    if "study" not in values:
+    study = study_of(values)
+    if study is None:
         raise UserError(f"sweeps/{name}.yaml has no block `study`; ablate.check looks at sources and at studies")
-    study = build_study(OmegaConf.to_container(values.study, resolve=True))  # type: ignore[arg-type]
     first = dataclasses.replace(study, seeds=study.seeds[:1])
     points = list(planning.of_study(name, first, given))
-    cells = planning.plan(points, _composed, _named)
+    cells = planning.plan(points, _cell, _named)
     sound = [cell for cell in cells if cell.config is not None]
     if not sound:
         raise UserError(f"no run of sweeps/{name}.yaml makes sense: {cells[0].reason}")
@@ -268,7 +255,7 @@ def check_study(given: Sequence[planning.Given], values: DictConfig, num_sampled
     rankers = {cell.label: cell.config.recipe.ranker for cell in sound if cell.config is not None}
     store = ResultStore(sound[0].config.runtime.results)  # type: ignore[union-attr]
     planned = dict(zip(points, cells, strict=True))
-    declared = planning.declared_cells(planning.of_declaration(name, first, given), planned, _composed, _named)
+    declared = planning.declared_cells(planning.of_declaration(name, first, given), planned, _cell, _named)
     notes = check_plan(study, rankers, declared, store.arms("evaluation", sound[0].study), all_sets)
     report.findings += [Finding("warning", note) for note in notes]
     num_runs = len(sound) * len(study.seeds)
@@ -276,25 +263,16 @@ def check_study(given: Sequence[planning.Given], values: DictConfig, num_sampled
     return report
 
 
-def _given(overrides: Sequence[str]) -> list[planning.Given]:
-    """Return overrides taken apart; raises UserError for words that are none, and for lists of values."""
-    try:
-        items = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        raise UserError(" ".join(str(error).split())) from None
-    found = []
-    for item in items:
-        if item.is_sweep_override():
-            raise UserError(f"{item.input_line}: a check takes one value of each key; give one of them")
-        found.append(planning.Given(item.get_key_element(), (item.get_value_element_as_str(),), False))
-    return found
+def _load(overrides: Sequence[str]) -> DictConfig:
+    """Return what a command line composes, its form looked at first; raises UserError for what Hydra does not take."""
+    check_command_line(overrides)
+    return load(overrides)
 
 
-def _composed(overrides: tuple[str, ...]) -> planning.Composed:
-    loaded = compose(overrides)
-    label = OmegaConf.to_container(loaded.runtime, resolve=False)["label"]  # type: ignore[index,call-overload]
+def _cell(overrides: tuple[str, ...]) -> planning.Composed:
+    composed = _load(overrides)
     try:
-        return planning.Composed(OmegaConf.to_container(loaded, resolve=True, throw_on_missing=True), str(label))  # type: ignore[arg-type]
+        return cell_of(composed)
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key or 'configuration'}: {error.msg or error}") from None
 
@@ -313,8 +291,8 @@ def check(words: Sequence[str], num_sampled: int = 3) -> Report:
         raise UserError(f"{folders[1]!r} is a second folder; check one at a time")
     if folders:
         overrides = [*_source_of(folders[0]), *overrides]
-    given = _given(overrides)
-    values = compose(overrides)
+    given = take_apart(overrides, lists=False)
+    values = _load(overrides)
     if any(item.bare == "sweeps" for item in given):
         return check_study(given, values, num_sampled)
     config = strict(values)

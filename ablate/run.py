@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads: a busy neighbour then costs nothing
@@ -19,16 +17,14 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ablate.cli.explain import explained, in_words
+from ablate.cli.explain import explained
 from ablate.cli.interrupts import told_by_exit_code
-from ablate.recipe.build import build_run
+from ablate.compose import baseline, declared, strict
+from ablate.project import CONF
 from ablate.recipe.schema import Recipe, RunConfig
-from ablate.records import UserError
-from ablate.study.declaration import build_study
 from ablate.terminal import one_line, safe_output
 
 if TYPE_CHECKING:
@@ -36,11 +32,9 @@ if TYPE_CHECKING:
     from ablate.engine.stages import Watch
     from ablate.model.distributed import World
 
-ROOT = Path(__file__).resolve().parent.parent
-
 
 @explained
-@hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def main(values: DictConfig) -> float | tuple[float, ...] | None:
     """Run what the command line describes; mistakes end with one line and exit code 2; a trial's go to its sweeper."""
     from ablate.study import running
@@ -136,46 +130,6 @@ def lead(run: Run, world: World, compared_with: Recipe | None, watch: Watch | No
         scores, _ = stages.make_scores(run, "trained", recorder)
     display.show_scores(run, scores, untouched)
     return {}
-
-
-def strict(values: DictConfig) -> RunConfig:
-    """Return the frozen configuration of a composed one; raises UserError with the path of what is wrong."""
-    with in_words():
-        plain = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)
-    assert isinstance(plain, dict)
-    return build_run({str(name): value for name, value in plain.items() if name != "study"})
-
-
-def baseline(values: DictConfig) -> Recipe | None:
-    """Return the recipe of the arm that `runtime.baseline` names, or None.
-
-    It is composed from the same places under the same overrides but for those of factors, which tell arms apart.
-    """
-    name = OmegaConf.select(values, "runtime.baseline")
-    if name is None:
-        return None
-    given = HydraConfig.get().overrides
-    kept = [item for item in given.task if not re.match(r"[+~]*(experiment|factors)\b", item)]
-    overrides = [*given.hydra, f"+experiment={name}", *kept]
-    try:
-        with in_words(overrides):
-            return strict(hydra.compose("config", overrides)).recipe
-    except UserError as error:
-        if not isinstance(error.__cause__, MissingConfigException):
-            raise
-        known = ", ".join(sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")))
-        raise UserError(f"runtime.baseline={name!r} is no arm in conf/experiment/; known: {known}") from error
-
-
-def declared(values: DictConfig, seed: int) -> str:
-    """Return the digest of the study that a run belongs to, or nothing for a run, or a seed, that no study declares."""
-    chosen = [f"+{group}={name}" for group, name in HydraConfig.get().runtime.choices.items() if "sweeps" in group]
-    if chosen and HydraConfig.get().mode != RunMode.MULTIRUN:
-        raise UserError(f"a study has many runs: write -m before {chosen[0]}")
-    if "study" not in values:
-        return ""
-    study = build_study(OmegaConf.to_container(values.study, resolve=True))  # type: ignore[arg-type]
-    return study.digest if seed in study.seeds else ""
 
 
 if __name__ == "__main__":

@@ -36,7 +36,6 @@ from ablate.store.integrity import sha256_of
 from ablate.store.results import ResultStore
 from benchmarks.fault_shim import STRIKES, Shim
 
-ROOT = Path(__file__).resolve().parent.parent
 ARMS = ("instructions", "dual_view")
 VALUES = ("seed=0", "runtime.study=faults", "model=tiny", "source.documents=600", "budget.limit=8",
           "train.batch_size=4", "evaluation.sets=[test]", "tracker=none", "runtime.dev_set=null", "runtime.threads=1",
@@ -64,12 +63,11 @@ class Study:
         import safetensors.torch  # noqa: F401
         import torch  # noqa: F401
         import transformers.modeling_utils  # noqa: F401
-        from hydra import compose, initialize_config_dir
-        from omegaconf import OmegaConf
 
         import ablate.evaluation.scoring
         import ablate.model.module  # noqa: F401
         from ablate import run  # noqa: F401
+        from ablate.compose import cell_of, load
         from ablate.engine import display  # noqa: F401
         from ablate.engine.prepare import prepare  # noqa: F401
         from ablate.store import provenance  # noqa: F401
@@ -82,12 +80,10 @@ class Study:
         opened: dict[Any, Any] = {}
 
         def composed(overrides: tuple[str, ...]) -> planning.Composed:
-            values = OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
-            return planning.Composed(values, values["runtime"]["label"])  # type: ignore[arg-type, call-overload, index]
+            return cell_of(load(overrides))
 
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            points = [planning.Point((f"+experiment={arm}", *VALUES), ()) for arm in ARMS]
-            cells = planning.plan(points, composed, lambda config: prepare(config, opened=opened).identity)
+        points = [planning.Point((f"+experiment={arm}", *VALUES), ()) for arm in ARMS]
+        cells = planning.plan(points, composed, lambda config: prepare(config, opened=opened).identity)
         for cell in cells:
             assert cell.config is not None, cell.reason
             runtime = dataclasses.replace(cell.config.runtime, results=str(self.results))

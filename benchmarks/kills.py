@@ -23,10 +23,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ablate.project import ROOT
 from ablate.store.results import ResultStore
 from ablate.tracking import read_ledger
 
-ROOT = Path(__file__).resolve().parent.parent
 ARMS = ("query_only", "instructions", "instruction_negatives", "dual_view")
 SEEDS = (0, 1, 2)
 STUDY = (

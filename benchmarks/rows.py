@@ -26,9 +26,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ablate.project import ROOT
+
 SIZES = (10_000, 100_000, 1_000_000)
 GROUPS, NEGATIVES = 10_000, 4
-ROOT = Path(__file__).resolve().parent.parent
 _MIB = 1 << 20
 
 
@@ -93,12 +94,9 @@ def stream(path: Path) -> int:
 
 def mix(path: Path) -> int:
     """Build a mix of 10,000 groups (the arm `dual_view`) and return the number of rows that it was drawn from."""
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
+    from ablate.compose import load, strict
     from ablate.data.mix import build_mix
     from ablate.data.published import open_published
-    from ablate.recipe.build import build_run
 
     overrides = [
         "+experiment=dual_view",
@@ -106,9 +104,7 @@ def mix(path: Path) -> int:
         f"budget.limit={GROUPS}",
         f"budget.negatives_per_group={NEGATIVES}",
     ]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        values = OmegaConf.to_container(compose("config", overrides), resolve=True, throw_on_missing=True)
-    recipe = build_run(values).recipe  # type: ignore[arg-type]
+    recipe = strict(load(overrides)).recipe
     source = open_published(format="promptriever", path=str(path), max_negative_score=0.5)
     built = build_mix(source, recipe, seed=0)
     assert len(built.groups) == GROUPS

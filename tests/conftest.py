@@ -95,11 +95,9 @@ def compose(*overrides: str) -> dict[str, Any]:
 
 @functools.cache
 def _compose(*overrides: str) -> dict[str, Any]:
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
+    from ablate.compose import load, values_of
 
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return OmegaConf.to_container(compose("config", list(overrides)), resolve=True, throw_on_missing=True)
+    return values_of(load(overrides))
 
 
 def run_config(*overrides: str) -> RunConfig:

@@ -23,18 +23,19 @@ STANDARD = set(sys.stdlib_module_names)
 RULES: dict[str, set[str]] = {
     "ablate.records": set(),
     "ablate.randomness": {"numpy"},
+    "ablate.project": set(),
     "ablate.reading": {"ablate.records"},
     "ablate.secrets": set(),
     "ablate.terminal": {"ablate.secrets"},
     "ablate.tables": {"ablate.records", "ablate.terminal"},
     "ablate.recipe": {"ablate.recipe", "ablate.records", "ablate.randomness"},
-    "ablate.cli": {"ablate.cli", "ablate.recipe", "ablate.records", "ablate.terminal", "ablate.store.files", "hydra",
-                   "omegaconf", "yaml", "pyarrow"},
+    "ablate.cli": {"ablate.cli", "ablate.project", "ablate.recipe", "ablate.records", "ablate.terminal",
+                   "ablate.store.files", "hydra", "omegaconf", "yaml", "pyarrow"},
     "ablate.store": {"ablate.store", "ablate.recipe", "ablate.records", "ablate.secrets", "ablate.terminal", "pynvml",
                      "torch"},
     "ablate.study": {"ablate.study", "ablate.cli.overrides", "ablate.cli.interrupts", "ablate.recipe", "ablate.records",
                      "ablate.secrets", "ablate.store", "ablate.terminal"},
-    "ablate.tracking": {"ablate.tracking", "ablate.records", "ablate.secrets", "wandb"},
+    "ablate.tracking": {"ablate.tracking", "ablate.project", "ablate.records", "ablate.secrets", "wandb"},
     "ablate.retrieval": {"ablate.retrieval", "ablate.recipe", "ablate.records", "ablate.store", "numpy", "faiss",
                          "bm25s", "tqdm"},
     "ablate.data": {"ablate.data", "ablate.recipe", "ablate.records", "ablate.randomness", "ablate.reading",
@@ -54,24 +55,27 @@ RULES: dict[str, set[str]] = {
                       "ablate.records", "ablate.retrieval", "ablate.secrets", "ablate.store", "ablate.study",
                       "ablate.tracking", "torch"},
     "ablate.release": {"ablate.release", "ablate.cli.overrides", "ablate.engine.display", "ablate.evaluation",
-                       "ablate.model", "ablate.recipe", "ablate.records", "ablate.secrets", "ablate.store", "hydra",
-                       "numpy", "omegaconf", "tokenizers", "torch", "transformers", "yaml"},
+                       "ablate.model", "ablate.recipe", "ablate.records", "ablate.secrets", "ablate.store", "numpy",
+                       "tokenizers", "torch", "transformers", "yaml"},
+    "ablate.release.reproduce": {"ablate.cli.overrides", "ablate.compose", "ablate.project", "ablate.recipe",
+                                 "ablate.records", "yaml"},
     "ablate.tuning": {"ablate.tuning", "ablate.cli.overrides", "ablate.engine.recorder", "ablate.recipe",
                       "ablate.records", "ablate.store", "hydra", "numpy", "optuna", "sqlalchemy", "yaml"},
-    "ablate.run": {"ablate.cli", "ablate.engine", "ablate.model", "ablate.recipe", "ablate.records", "ablate.study",
-                   "ablate.terminal", "ablate.tuning", "hydra", "omegaconf", "optuna"},
-    "ablate.check": {"ablate.cli", "ablate.data", "ablate.model", "ablate.recipe", "ablate.records", "ablate.run",
-                     "ablate.store", "ablate.study", "analysis.verdict.declarable", "hydra", "omegaconf",
-                     "transformers"},
+    "ablate.compose": {"ablate.cli", "ablate.project", "ablate.recipe", "ablate.records", "ablate.study", "hydra",
+                       "omegaconf"},
+    "ablate.run": {"ablate.cli", "ablate.compose", "ablate.engine", "ablate.model", "ablate.project", "ablate.recipe",
+                   "ablate.study", "ablate.terminal", "ablate.tuning", "hydra", "omegaconf", "optuna"},
+    "ablate.check": {"ablate.cli", "ablate.compose", "ablate.data", "ablate.model", "ablate.recipe", "ablate.records",
+                     "ablate.store", "ablate.study", "analysis.verdict.declarable", "omegaconf", "transformers"},
     "ablate.runs": {"ablate.cli", "ablate.recipe", "ablate.records", "ablate.store"},
     "ablate.export": {"ablate.model", "ablate.recipe", "ablate.records", "ablate.release", "ablate.store",
                       "ablate.terminal"},
     "ablate.search": {"ablate.data", "ablate.export", "ablate.model", "ablate.records", "ablate.release",
                       "ablate.retrieval", "ablate.store", "ablate.terminal", "numpy"},
     "ablate": set(),
-    "hydra_plugins": {"ablate.cli", "ablate.engine", "ablate.recipe", "ablate.records", "ablate.store", "ablate.study",
-                      "ablate.terminal", "ablate.tuning", "analysis.verdict.declarable", "hydra", "joblib",
-                      "omegaconf"},
+    "hydra_plugins": {"ablate.compose", "ablate.engine", "ablate.project", "ablate.recipe", "ablate.records",
+                      "ablate.store", "ablate.study", "ablate.terminal", "ablate.tuning",
+                      "analysis.verdict.declarable", "hydra", "joblib", "omegaconf"},
     "analysis.__main__": {"ablate.__main__"},
     "analysis.stats": {"analysis.stats", "ablate.evaluation.measures", "ablate.recipe", "ablate.records",
                        "ablate.reading", "ablate.tables", "numpy", "scipy", "pyarrow"},
@@ -88,10 +92,10 @@ RULES: dict[str, set[str]] = {
     "analysis": {"analysis.audit", "analysis.external", "analysis.stats", "analysis.study", "analysis.verdict",
                  "ablate.cli.command", "ablate.evaluation", "ablate.reading", "ablate.records", "ablate.store",
                  "ablate.tables", "numpy", "pyarrow"},
-    "benchmarks": {"benchmarks", "ablate.cli", "ablate.data", "ablate.engine", "ablate.evaluation", "ablate.model",
-                   "ablate.randomness", "ablate.recipe", "ablate.retrieval", "ablate.run", "ablate.store",
-                   "ablate.study", "ablate.tables", "ablate.tracking", "ablate.tuning", "analysis.audit",
-                   "analysis.stats", "analysis.study", "numpy", "scipy", "torch", "faiss", "hydra", "omegaconf",
+    "benchmarks": {"benchmarks", "ablate.cli", "ablate.compose", "ablate.data", "ablate.engine", "ablate.evaluation",
+                   "ablate.model", "ablate.project", "ablate.randomness", "ablate.recipe", "ablate.retrieval",
+                   "ablate.run", "ablate.store", "ablate.study", "ablate.tables", "ablate.tracking", "ablate.tuning",
+                   "analysis.audit", "analysis.stats", "analysis.study", "numpy", "scipy", "torch", "faiss",
                    "optuna", "mteb", "pyarrow", "pytrec_eval", "safetensors", "tqdm", "transformers"},
 }  # fmt: skip
 ONLY_IN_FUNCTIONS = {"wandb", "optuna", "peft", "faiss", "datasets", "bm25s", "mteb", "pynvml"}
@@ -157,6 +161,21 @@ def test_import_rules(module: str, path: Path) -> None:
     assert violations(path.read_text(encoding="utf-8"), module) == []
 
 
+COMPOSING = {"initialize_config_dir", "load_sweep_config", "parse_overrides"}
+"""What of Hydra composes a configuration, or takes a command line apart."""
+
+
+def used(source: str) -> set[str]:
+    """Return the names that a module imports, reads or calls."""
+    return {str(getattr(node, field)) for node in ast.walk(ast.parse(source)) for field in ("attr", "id", "name")
+            if hasattr(node, field)}  # fmt: skip
+
+
+def test_configurations_are_composed_in_one_place() -> None:
+    composing = {name for name, path in modules() if used(path.read_text(encoding="utf-8")) & COMPOSING}
+    assert composing == {"ablate.compose"}
+
+
 def test_the_check_can_fail() -> None:
     assert violations("import torch", "ablate.recipe.schema") == ["ablate.recipe.schema imports torch"]
     assert violations("from ablate import run", "ablate.data.mix") == ["ablate.data.mix imports ablate.run"]
@@ -210,11 +229,11 @@ def test_no_room_leads_back_to_itself() -> None:
 @pytest.mark.parametrize(
     "module",
     ["ablate.recipe.schema", "ablate.data.mix", "ablate.evaluation.measures", "ablate.evaluation.summary", "ablate.run",
-     "ablate.export", "ablate.search", "ablate.release.reproduce", "analysis.budgets", "analysis.score",
-     "analysis.import_run"],
+     "ablate.compose", "ablate.export", "ablate.search", "ablate.release.reproduce", "analysis.budgets",
+     "analysis.score", "analysis.import_run"],
 )  # fmt: skip
 def test_light_modules_load_nothing_heavy(module: str) -> None:
-    heavy = sorted(HEAVY - {"hydra", "omegaconf"} if module == "ablate.run" else HEAVY)
+    heavy = sorted(HEAVY - {"hydra", "omegaconf"} if module in ("ablate.run", "ablate.compose") else HEAVY)
     code = f"import {module}, sys; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr

@@ -409,7 +409,7 @@ def test_several_objectives_give_a_front(tmp_path: Path) -> None:
 
 
 def test_winners_are_read_back_by_hydra_with_their_types(tmp_path: Path) -> None:
-    from hydra import compose, initialize_config_dir
+    from ablate.compose import load
 
     space = {
         "train.learning_rate": Interval(1e-5, 2e-5, log=True), "train.schedule": Choice(("cosine",)),
@@ -422,9 +422,8 @@ def test_winners_are_read_back_by_hydra_with_their_types(tmp_path: Path) -> None
     text = path.read_text()
     for words in ("# @package _global_\n", "study s.dual_view, trial 0, 1 of 1 trials finished", f"{MEASURE} = 0.25"):
         assert words in text
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        place = override("hydra.searchpath", [f"file://{tmp_path}"])
-        found = compose("config", ["+experiment=dual_view", place, "+winners=dual_view"])
+    place = override("hydra.searchpath", [f"file://{tmp_path}"])
+    found = load(["+experiment=dual_view", place, "+winners=dual_view"])
     assert found.train.learning_rate == arm.study.trials[0].params["train.learning_rate"]
     assert isinstance(found.train.learning_rate, float) and found.train.in_batch_negatives is False
     assert (found.train.schedule, found.train.epochs, found.model.name) == ("cosine", 3, "tiny")

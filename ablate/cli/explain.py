@@ -29,11 +29,11 @@ from omegaconf.errors import InterpolationKeyError, InterpolationResolutionError
 from omegaconf.errors import OmegaConfBaseException as OmegaConfError
 
 from ablate.cli.overrides import shell_word
+from ablate.project import CONF
 from ablate.recipe.build import meant, unknown_key
 from ablate.records import UserError
 from ablate.terminal import one_line
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
 ALONE = ("run", "multirun", "cfg", "info", "shell_completion")
 """Options of which one command has at most one."""
 BRACKETS = {"(": ")", "[": "]", "{": "}"}

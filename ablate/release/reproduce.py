@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ablate.cli.overrides import quoted, shell_word
+from ablate.project import CONF
 from ablate.recipe.build import build, build_run
 from ablate.recipe.factors import Factors
 from ablate.recipe.schema import Recipe
 from ablate.recipe.values import flatten, plain
 from ablate.records import UserError
-
-CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def baseline_of(arm: str) -> tuple[str, Factors] | None:
@@ -47,8 +46,7 @@ def command_of(recipe: Recipe, seed: int, arm: str) -> str | None:
     Composed again from that command, it is compared with the recipe. Local paths are shown as `PATH`: they are the
     reader's own.
     """
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
+    from ablate.compose import load, values_of
 
     experiment = experiment_of(arm)
     chosen = [f"+experiment={experiment.stem}"] if experiment else []
@@ -61,15 +59,16 @@ def command_of(recipe: Recipe, seed: int, arm: str) -> str | None:
         chosen.append(f"+evaluation_source={_choice('evaluation_source', plain(recipe.evaluation.source))}")
     wanted = plain(recipe)
     try:
-        values = _compose(chosen)
+        values = values_of(load(chosen), resolved=False)
         known = flatten({name: values.get(name) for name in wanted})
         changed = {
             k: v for k, v in flatten(wanted).items() if (k not in known or known[k] != v) and k != "source.rules"
         }
         overrides = [quoted(key, value) for key, value in changed.items()]
-        if build_run(_compose([*chosen, *overrides, f"seed={seed}"])).recipe != recipe:
+        again = values_of(load([*chosen, *overrides, f"seed={seed}"]), resolved=False)
+        if build_run(again).recipe != recipe:
             return None
-    except (UserError, HydraException, OmegaConfBaseException):
+    except UserError:
         return None
     places = {"source.path", "evaluation.source.path", *(["model.path"] if recipe.model.hub_revision is None else [])}
     shown = [f"{key}=PATH" if key in places and value is not None else shell_word(key, value)
@@ -95,12 +94,3 @@ def _choice(group: str, values: Any) -> str | None:
         if best is None or shared > best[0]:
             best = (shared, path.stem)
     return None if best is None else best[1]
-
-
-def _compose(overrides: list[str]) -> dict[str, Any]:
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        found: Any = OmegaConf.to_container(compose("config", overrides), resolve=False)
-        return dict(found)

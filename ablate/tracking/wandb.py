@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
+from ablate.project import ROOT
 from ablate.secrets import scrub
 from ablate.tracking.ledger import Ledger, Status
 
@@ -180,8 +181,7 @@ class WandbMirror:
 def wandb_environment(wandb_dir: Path) -> dict[str, str]:
     """Return the environment for W&B in a process of its own: all that it writes goes to `wandb_dir`."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_") or key in _KEPT}
-    root = str(Path(__file__).resolve().parents[2])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return kept | {
         "PYTHONPATH": os.pathsep.join(paths),
         "WANDB_DIR": str(wandb_dir),

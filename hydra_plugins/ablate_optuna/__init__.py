@@ -112,6 +112,7 @@ class AblateOptuna(Sweeper):
 
     def _arm(self, spec: str, plan: Any, dimensions: Any, fixed: tuple[str, ...]) -> Any:
         """Compose an arm without any trial: mistakes show before the first one, and its recipe is what is declared."""
+        from ablate.compose import Jobs
         from ablate.recipe.values import digest, plain
         from ablate.records import UserError
         from ablate.tuning.record import space_values
@@ -122,9 +123,10 @@ class AblateOptuna(Sweeper):
         if experiment and any(item.lstrip("+").startswith("experiment=") for item in fixed):
             raise UserError("hydra.sweeper.arms names the arms; leave +experiment out of the command line")
         overrides = (*((f"+experiment={experiment}",) if experiment else ()), *own, *fixed)
-        run = self._compose(overrides)
+        jobs = Jobs(self.context.config_loader, self.config)
+        run = jobs.run(overrides)
         for point in corners(dimensions):
-            self._compose((*overrides, *to_texts(point)))
+            jobs.run((*overrides, *to_texts(point)))
         dev = run.runtime.dev_set
         if dev is None or dev.startswith(("test", "heldout")):
             raise UserError(f"runtime.dev_set={dev!r}: tuning needs an evaluation set that no claim is tested on; name "
@@ -139,17 +141,6 @@ class AblateOptuna(Sweeper):
             "dev set": dev,
         }
         return ArmToTune(run.runtime.label, overrides, declared)
-
-    def _compose(self, overrides: tuple[str, ...]) -> Any:
-        """Return the strict configuration of a command line; raises UserError for what is wrong with it."""
-        from ablate.cli.explain import in_words
-        from ablate.recipe.build import build_run
-
-        with in_words((*self.config.hydra.overrides.hydra, *overrides)):
-            composed = self.context.config_loader.load_sweep_config(self.config, list(overrides))
-            parts = OmegaConf.masked_copy(composed, [key for key in composed if key not in ("hydra", "study")])
-            values: Any = OmegaConf.to_container(parts, resolve=True, throw_on_missing=True)
-        return build_run(values)
 
     def _warm_up(self, workers: int) -> None:
         """Start joblib's shared worker processes: threads that find none break each other's first job."""

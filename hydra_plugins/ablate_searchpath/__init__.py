@@ -4,7 +4,6 @@ A file of `sweeps/` is chosen with `+sweeps=NAME`. `conf/config.yaml` includes `
 """
 
 from dataclasses import asdict
-from pathlib import Path
 
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.config_search_path import ConfigSearchPath
@@ -12,9 +11,8 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
+from ablate.project import ROOT
 from ablate.recipe.factors import OFF
-
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 class SweepsSource(FileConfigSource):

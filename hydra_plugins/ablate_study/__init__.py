@@ -10,7 +10,6 @@ import sys
 from typing import Any, Optional
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
@@ -31,7 +30,6 @@ class StudySweeper(Sweeper):
 
     def __init__(self, workers: Optional[int] = None) -> None:  # noqa: UP045
         self.workers = workers
-        self.composed: dict[tuple[str, ...], DictConfig] = {}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what Hydra hands over."""
@@ -59,22 +57,24 @@ class StudySweeper(Sweeper):
 
     def _sweep(self, arguments: list[str]) -> int:
         """Plan and run; return how many cells failed or make no sense."""
+        from ablate.compose import Jobs, study_of, take_apart
         from ablate.store.results import ResultStore
         from ablate.study import planning, running, status
-        from ablate.study.declaration import build_study
         from ablate.study.records import StudyRecords
 
         running.refuse_several_processes()
-        given, study, name = self._given(arguments), None, OmegaConf.select(self.config, "hydra.runtime.choices.sweeps")
+        jobs = Jobs(self.context.config_loader, self.config)
+        given = take_apart(arguments, lists=True, loader=self.context.config_loader)
+        study, name = None, OmegaConf.select(self.config, "hydra.runtime.choices.sweeps")
         if name is not None:
-            if "study" not in self.config:
+            study = study_of(self.config)
+            if study is None:
                 raise running.UserError(f"sweeps/{name}.yaml has no block `study`")
-            study = build_study(OmegaConf.to_container(self.config.study, resolve=True))
             points = list(planning.of_study(name, study, given))
         else:
             points = list(planning.crossed(given))
         identify, beds = _identify_once()
-        cells = planning.plan(points, self._compose, identify)
+        cells = planning.plan(points, jobs.cell, identify)
         planning.refuse_common_mistake(cells)
         wrong = [cell for cell in cells if cell.config is None]
         store = ResultStore(self.config.runtime.results)
@@ -85,7 +85,7 @@ class StudySweeper(Sweeper):
         if study is not None:
             measured, planned = list(beds.values()), dict(zip(points, cells, strict=True))
             everything = planning.of_declaration(name, study, given)
-            declared = planning.declared_cells(everything, planned, self._compose, identify)
+            declared = planning.declared_cells(everything, planned, jobs.cell, identify)
             notes = _check_claims(study, cells, declared, store, measured)
         num_wrong = 0 if study is not None and study.incoherent == "list" else len(wrong)
         if self.config.runtime.plan_only:
@@ -127,41 +127,6 @@ class StudySweeper(Sweeper):
         if wrong:
             print(f"incoherent: {len(wrong)} of {len(cells)} cells, reasons above", file=sys.stderr)
         return len(board.failed) + num_wrong
-
-    def _given(self, arguments: list[str]) -> "list[planning.Given]":  # type: ignore[name-defined]  # noqa: F821
-        """Return the overrides of the command line; raises UserError for a sweep that is no list of values."""
-        from ablate.records import UserError
-        from ablate.study.planning import Given
-
-        given = []
-        for item in OverridesParser.create(config_loader=self.context.config_loader).parse_overrides(arguments):
-            key = item.get_key_element()
-            if not item.is_sweep_override():
-                given.append(Given(key, (item.get_value_element_as_str(),), False))
-            elif item.is_discrete_sweep():
-                given.append(Given(key, tuple(str(value) for value in item.sweep_string_iterator()), True))
-            else:
-                raise UserError(f"{item.input_line}: a study has a list of values (key=1,2,3), not a range to search")
-        return given
-
-    def _compose(self, overrides: tuple[str, ...]) -> "planning.Composed":  # type: ignore[name-defined]  # noqa: F821
-        """Compose a cell; cells that differ in the seed alone are composed once. Raises UserError when it fails."""
-        from ablate.cli.explain import in_words
-        from ablate.study.planning import Composed
-
-        *shared, last = overrides or ("",)
-        key, _, seed = last.partition("=")
-        split = key == "seed" and seed.isdecimal()
-        words = tuple(shared) if split else overrides
-        with in_words((*self.config.hydra.overrides.hydra, *overrides)):
-            if words not in self.composed:
-                loaded = self.context.config_loader.load_sweep_config(self.config, list(words))
-                self.composed[words] = OmegaConf.masked_copy(loaded, [k for k in loaded if k != "hydra"])
-            composed = self.composed[words]
-            if split:
-                OmegaConf.update(composed, "seed", int(seed))
-            label = OmegaConf.to_container(composed.runtime, resolve=False)["label"]
-            return Composed(OmegaConf.to_container(composed, resolve=True, throw_on_missing=True), str(label))
 
     def _num_workers(self, launcher: str) -> int:
         """Return how many cells run at the same time on this machine, or 1 when the launcher queues them elsewhere."""
