@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, override, run_config
+from test_study import command
 
 from ablate.data.official import LoadedTask, OfficialTasks, import_mteb, to_evaluation_set
 from ablate.recipe.identity import Revisions, identify
@@ -149,6 +150,62 @@ def test_a_run_that_lacks_mteb_stops_before_the_training(tmp_path: Path, monkeyp
     with pytest.raises(UserError, match="official benchmarks need mteb"):
         prepare(run_config(*given, "runtime.threads=1"))
     prepare(run_config(*given, "runtime.threads=1", "runtime.until=mix"))
+
+
+CELLS = {
+    "lists": ("+experiment=dual_view,joint", "seed=0,1,2"),
+    "a study": ("+sweeps=smoke", "seed=0,1,2", "study.claims=[]"),
+}
+"""Command lines of six cells each."""
+PLANNED = ("+evaluation_source=followir", "model=tiny", "runtime.plan_only=true")
+
+
+class Benchmark:
+    """Takes the place of mteb, and keeps what was opened and what was read."""
+
+    def __init__(self, failing: str = "") -> None:
+        self.opened: list[tuple[str, ...]] = []
+        self.read: list[str] = []
+        self._failing = failing
+
+    def open(self, *, sets: tuple[str, ...], **_: Any) -> SimpleNamespace:
+        self.opened.append(sets)
+        return SimpleNamespace(revision="r", evaluation_names=sets, evaluation_set=self._evaluation_set)
+
+    def _evaluation_set(self, name: str) -> EvaluationSet:
+        self.read.append(name.removesuffix("InstructionRetrieval"))
+        if self._failing:
+            raise UserError(self._failing)
+        return EvaluationSet(name, (), (), {}, {}, ())
+
+
+@pytest.mark.parametrize("cells", CELLS)
+@pytest.mark.parametrize(
+    ("word", "read"),
+    [
+        ("runtime.until=scores", ["Core17", "News21", "Robust04"]),
+        ("runtime.until=mix", []),
+        ("evaluation.sets=[News21InstructionRetrieval],[Core17InstructionRetrieval]", ["News21", "Core17"]),
+    ],
+)
+def test_a_plan_opens_a_benchmark_once_and_reads_each_of_its_sets_once(
+    cells: str, word: str, read: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    benchmark = Benchmark()
+    monkeypatch.setattr("ablate.data.official.OfficialTasks", benchmark.open)
+    assert command(tmp_path, "-m", *CELLS[cells], *PLANNED, word) == 0
+    assert benchmark.read == read
+    assert len(benchmark.opened) == len(set(benchmark.opened)) > 0
+
+
+def test_a_set_that_cannot_be_read_is_asked_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    benchmark = Benchmark(failing="no network")
+    monkeypatch.setattr("ablate.data.official.OfficialTasks", benchmark.open)
+    assert command(tmp_path, "-m", *CELLS["lists"], *PLANNED) == 2
+    assert capsys.readouterr().err == "error: no network (each of the 6 cells)\n"
+    assert benchmark.read == ["Core17"]
 
 
 @pytest.mark.parametrize("kind", ["Reranking", "InstructionReranking"])

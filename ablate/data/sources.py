@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ablate.recipe.schema import BeirSource, MtebSource, PublishedSource, RulesSource, Source, WorldSource
-from ablate.records import EvaluationSet, Passage, SourceRow
+from ablate.records import EvaluationSet, Passage, SourceRow, UserError
 
 
 class SetSource(Protocol):
@@ -41,6 +41,36 @@ class RowSource(SetSource, Protocol):
         """Yield the whole corpus, in a fixed order and in bounded memory."""
 
 
+class ReadOnce:
+    """Evaluation sets of which each is read once, or fails once: all runs of a plan ask one of these."""
+
+    def __init__(self, sets: SetSource) -> None:
+        self._sets = sets
+        self._answers: dict[str, EvaluationSet | UserError] = {}
+
+    @property
+    def revision(self) -> str:
+        """What ids hold for the content."""
+        return self._sets.revision
+
+    @property
+    def evaluation_names(self) -> tuple[str, ...]:
+        """Names that `evaluation_set` takes."""
+        return self._sets.evaluation_names
+
+    def evaluation_set(self, name: str) -> EvaluationSet:
+        """Return an evaluation set by its name; raises UserError where the first reading did."""
+        if name not in self._answers:
+            try:
+                self._answers[name] = self._sets.evaluation_set(name)
+            except UserError as error:
+                self._answers[name] = error
+        answer = self._answers[name]
+        if isinstance(answer, UserError):
+            raise answer
+        return answer
+
+
 def open_sets(source: Source | MtebSource, sets: tuple[str, ...], caches: Path) -> SetSource:
     """Return the source of these evaluation sets; other packages keep their caches in `caches`.
 
@@ -49,7 +79,10 @@ def open_sets(source: Source | MtebSource, sets: tuple[str, ...], caches: Path) 
     if isinstance(source, MtebSource):
         from ablate.data.official import OfficialTasks
 
-        return OfficialTasks(revisions=source.revisions, split=source.split, path=source.path, sets=sets, caches=caches)
+        tasks = OfficialTasks(
+            revisions=source.revisions, split=source.split, path=source.path, sets=sets, caches=caches
+        )
+        return ReadOnce(tasks)
     return open_source(source, sets)
 
 
