@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from ablate.cli.command import command, finish
-from ablate.cli.explain import check_command_line
+from ablate.cli.explain import check_command_line, in_words
 from ablate.cli.overrides import quoted
 from ablate.compose import cell_of, load, strict, study_of, take_apart
 from ablate.data import checking
@@ -271,10 +270,8 @@ def _load(overrides: Sequence[str]) -> DictConfig:
 
 def _cell(overrides: tuple[str, ...]) -> planning.Composed:
     composed = _load(overrides)
-    try:
+    with in_words(overrides):
         return cell_of(composed)
-    except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key or 'configuration'}: {error.msg or error}") from None
 
 
 def _named(config: RunConfig) -> Identity:
@@ -291,6 +288,7 @@ def check(words: Sequence[str], num_sampled: int = 3) -> Report:
         raise UserError(f"{folders[1]!r} is a second folder; check one at a time")
     if folders:
         overrides = [*_source_of(folders[0]), *overrides]
+    check_command_line(["--multirun", *overrides])  # what it says of a list of values is for runs
     given = take_apart(overrides, lists=False)
     values = _load(overrides)
     if any(item.bare == "sweeps" for item in given):

@@ -61,13 +61,12 @@ def cell_of(composed: DictConfig) -> Composed:
 
 
 def study_of(composed: DictConfig) -> Study | None:
-    """Return the study that is declared there, or None; what OmegaConf raises is left to the caller.
-
-    Raises UserError for a declaration that makes no sense.
-    """
+    """Return the study that is declared there, or None; raises UserError for a declaration that makes no sense."""
     if "study" not in composed:
         return None
-    return build_study(OmegaConf.to_container(composed.study, resolve=True))  # type: ignore[arg-type]
+    with in_words():
+        values = OmegaConf.to_container(composed.study, resolve=True)
+    return build_study(values)  # type: ignore[arg-type]
 
 
 def declared(composed: DictConfig, seed: int) -> str:

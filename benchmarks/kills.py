@@ -41,7 +41,7 @@ FILE_LIMIT = 30_000
 """Bytes of the largest file that can be written when the disk is said to be full: less than a model takes."""
 
 BROKEN = """
-from ablate import stages
+from ablate.engine import stages
 make = stages.make_model
 def breaks(run, *given):
     if run.config.seed == 1:

@@ -31,8 +31,8 @@ RULES: dict[str, set[str]] = {
     "ablate.recipe": {"ablate.recipe", "ablate.records", "ablate.randomness"},
     "ablate.cli": {"ablate.cli", "ablate.project", "ablate.recipe", "ablate.records", "ablate.terminal",
                    "ablate.store.files", "hydra", "omegaconf", "yaml", "pyarrow"},
-    "ablate.store": {"ablate.store", "ablate.recipe", "ablate.records", "ablate.secrets", "ablate.terminal", "pynvml",
-                     "torch"},
+    "ablate.store": {"ablate.store", "ablate.project", "ablate.recipe", "ablate.records", "ablate.secrets",
+                     "ablate.terminal", "pynvml", "torch"},
     "ablate.study": {"ablate.study", "ablate.cli.overrides", "ablate.cli.interrupts", "ablate.recipe", "ablate.records",
                      "ablate.secrets", "ablate.store", "ablate.terminal"},
     "ablate.tracking": {"ablate.tracking", "ablate.project", "ablate.records", "ablate.secrets", "wandb"},
@@ -188,15 +188,17 @@ def test_the_check_can_fail() -> None:
     assert violations(for_types, "ablate.recipe.schema") == []
 
 
-GROUND = ("records", "randomness", "reading", "secrets", "terminal", "tables")
+GROUND = ("project", "records", "randomness", "reading", "secrets", "terminal", "tables")
 
 
 def room_of(module: str) -> str:
-    """Return the room of a module: its folder; of files outside rooms, the ground or the commands of their package."""
+    """Return the room of a module: its folder; of files outside rooms, the ground, the composer or the commands."""
     package, _, rest = module.partition(".")
     name = rest.partition(".")[0]
     if package in ("benchmarks", "hydra_plugins") or (ROOT / package / name).is_dir() and name:
         return package if package in ("benchmarks", "hydra_plugins") else f"{package}.{name}"
+    if module == "ablate.compose":
+        return module
     return f"{package} (ground)" if name in GROUND else f"{package} (commands)"
 
 

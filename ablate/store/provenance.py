@@ -13,6 +13,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from ablate.project import ROOT
 from ablate.store.integrity import sha256_of
 
 PACKAGES = (
@@ -34,11 +35,11 @@ CODE = ("ablate", "hydra_plugins")
 @functools.cache
 def code_digest() -> str:
     """Return the SHA-256 over the files of CODE, by path and content, as they were when it was first asked for."""
-    root, found = Path(__file__).parents[2], hashlib.sha256()
+    found = hashlib.sha256()
     for folder in CODE:
-        for path in sorted((root / folder).rglob("*")):
+        for path in sorted((ROOT / folder).rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
-                found.update(f"{path.relative_to(root).as_posix()}\0{sha256_of(path)}\n".encode())
+                found.update(f"{path.relative_to(ROOT).as_posix()}\0{sha256_of(path)}\n".encode())
     return found.hexdigest()
 
 
@@ -48,17 +49,16 @@ def git_state() -> dict[str, Any]:
     `dirty` looks at the whole working tree; `code` is `code_digest`; `changed` names the files of CODE that differ from
     the commit, new ones too. Commit None and nothing of `dirty` and `changed` outside a repository.
     """
-    where = Path(__file__).parents[1]
 
     def git(*words: str) -> str | None:
         try:
-            done = subprocess.run(["git", *words], cwd=where, capture_output=True, text=True, timeout=10)
+            done = subprocess.run(["git", *words], cwd=ROOT / CODE[0], capture_output=True, text=True, timeout=10)
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
     status = git("status", "--porcelain")
-    folders = (str(where.parent / name) for name in CODE)
+    folders = (str(ROOT / name) for name in CODE)
     listed = git("status", "--porcelain", "-z", "--no-renames", "-uall", "--", *folders)
     changed = None if listed is None else sorted(entry.lstrip()[2:].lstrip() for entry in listed.split("\0") if entry)
     return {
