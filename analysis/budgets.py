@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ablate.cli.command import add_study, command, finish, write_text
-from ablate.store.results import ResultStore
-from analysis.study.declared import newest_declared
-from analysis.study.totals import default_baseline, format_budgets, read_arms, unmatched
+from analysis.study.evidence import Evidence
+from analysis.study.totals import default_baseline, format_budgets, unmatched
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,8 +31,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> None:
-    arms = read_arms(ResultStore(args.results), args.study)
-    baseline = args.baseline or default_baseline(arms, newest_declared(ResultStore(args.results), args.study))
+    evidence = Evidence(args.results, args.study)
+    arms = evidence.mixed
+    baseline = args.baseline or default_baseline(arms, evidence.declared)
     print(format_budgets(arms, baseline))
     if args.json:
         wrong = unmatched(arms, baseline)

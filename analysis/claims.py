@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from ablate.cli.command import add_study, command, finish, write_text
-from ablate.store.results import ResultStore
 from ablate.tables import Column, Table, number, probability, to_csv, to_latex, to_markdown
 from analysis.stats.contrast_tables import beside_table, row_record
 from analysis.study.declared import read_declaration
+from analysis.study.evidence import Evidence
 from analysis.study.fairness import fairness_table
+from analysis.study.opened import OpenStudy
 from analysis.verdict.judge import Judged, Judgement, judge
 
 _FLAT = (
@@ -146,7 +147,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace) -> None:
     declared = read_declaration(args.declared) if args.declared else None
-    found = judge(ResultStore(args.results), args.study, declared)
+    found = judge(OpenStudy(Evidence(args.results, args.study, declared=declared)))
     shown = "\n".join(to_markdown(one) for one in tables(found))
     print(shown, end="")
     if args.json:

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from ablate.cli.command import add_study, command, finish, write_parquet
 from ablate.records import UserError
-from ablate.store.results import ResultStore
-from analysis.study.runs import deterministic_arms, read_runs
-from analysis.study.scores import collect, format_means, means
-from analysis.study.totals import remarks
+from analysis.study.evidence import Evidence
+from analysis.study.runs import deterministic_arms
+from analysis.study.scores import format_means, in_words, means
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,16 +31,17 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> None:
-    table = collect(ResultStore(args.results), args.study)
+    evidence = Evidence(args.results, args.study)
+    table = in_words(evidence.long_table())
     found = means(table)
     known = {key[1] for key in found}
     for measure in args.measure or ():
         if measure not in known:
             raise UserError(f"--measure {measure!r} is not there; measures: {', '.join(sorted(known))}")
-    for line in remarks(ResultStore(args.results), args.study):
+    for line in evidence.remarks:
         print(line)
     print(format_means({key: value for key, value in found.items() if key[1] in (args.measure or known)}))
-    fixed = sorted(deterministic_arms(read_runs(ResultStore(args.results), args.study)))
+    fixed = sorted(deterministic_arms(evidence.runs))
     if fixed:
         flags = " ".join(f"--deterministic {arm}" for arm in fixed)
         print(f"without training randomness, one seed stands for all; analysis.significance --scores: {flags}")

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ablate.cli.command import add_study, command, finish, write_text
-from ablate.store.results import ResultStore
 from analysis.study.costs import format_costs, read_costs
+from analysis.study.evidence import Evidence
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> None:
-    costs = read_costs(ResultStore(args.results), args.study)
+    costs = read_costs(Evidence(args.results, args.study))
     print(format_costs(costs))
     if args.json:
         values = {arm: {"trainings": cost.runs, "stages": cost.stages, **cost.sums} for arm, cost in costs.items()}

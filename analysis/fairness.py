@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ablate.cli.command import add_study, command, finish, write_text
-from ablate.store.results import ResultStore
 from ablate.tables import to_markdown
-from analysis.study.fairness import examine, fairness_table, gather
+from analysis.study.evidence import Evidence
+from analysis.study.opened import OpenStudy
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,11 +32,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> None:
-    evidence = gather(ResultStore(args.results), args.study, baseline=args.baseline, with_models=args.models)
-    checks = examine(evidence)
-    print(to_markdown(fairness_table(checks, args.study)), end="")
+    study = OpenStudy(Evidence(args.results, args.study, baseline=args.baseline, with_models=args.models))
+    print(to_markdown(study.fairness), end="")
     if args.json:
-        write_text(args.json, json.dumps([check._asdict() for check in checks], indent=1) + "\n")
+        write_text(args.json, json.dumps(study.fairness_record, indent=1) + "\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -92,11 +92,14 @@ def _run(args: argparse.Namespace) -> None:
         contrasts = all_contrasts(table.arms, args.baseline, args.contrast, args.trend)
         report(args, table, _asked(args, table, contrasts), plan)
         return
-    from analysis.study.opened import open_study
+    from analysis.study.evidence import Evidence
+    from analysis.study.opened import OpenStudy
 
-    study = open_study(args.results, args.study, args.baseline, args.contrast, args.trend, plan)
-    asked, study = study.testable(_asked(args, study.table, study.contrasts))
-    report(args, study.table, asked, study.plan, [study.fairness], {"fairness": study.fairness_record})
+    baseline = args.baseline[0] if args.baseline else None
+    study = OpenStudy(Evidence(args.results, args.study, baseline=baseline))
+    found = study.ask(args.baseline, args.contrast, args.trend, plan)
+    asked, table = found.testable(_asked(args, found.table, found.contrasts))
+    report(args, table, asked, found.plan, [study.fairness], {"fairness": study.fairness_record})
 
 
 def _asked(args: argparse.Namespace, table: ScoreTable, contrasts: Mapping[str, Mapping[str, float]]) -> list[Asked]:

@@ -16,8 +16,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from ablate.cli.overrides import quoted
-from ablate.store.results import ResultStore
-from analysis.study.scores import collect, means
+from analysis.study.evidence import Evidence
+from analysis.study.scores import in_words, means
 
 
 def main() -> int:
@@ -40,7 +40,8 @@ def main() -> int:
         ]  # fmt: skip
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     print(f"{'dataset / measure / condition / direction':70s} {'fp32':>8s} {'bf16-fp32':>10s} {'sd of seeds':>12s}")
-    for key, arms in sorted(means(collect(ResultStore(options.results), "precision")).items()):
+    table = in_words(Evidence(options.results, "precision").long_table())
+    for key, arms in sorted(means(table).items()):
         fp32, bf16 = arms["fp32"], arms["bf16"]
         difference = fmean(bf16[seed] - fp32[seed] for seed in options.seeds)
         noise = f"{stdev(fp32.values()):12.4f}" if len(fp32) > 1 else " " * 12

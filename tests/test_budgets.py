@@ -15,7 +15,7 @@ from ablate.recipe.identity import Revisions, identify
 from ablate.recipe.schema import Budget, Recipe
 from ablate.store.results import ResultStore
 from analysis.budgets import main
-from analysis.study.totals import remarks
+from analysis.study.evidence import Evidence
 
 BASE = {"instructed": 1.0, "instruction_negatives": 1}
 ARMS = {
@@ -74,12 +74,11 @@ def test_the_table_marks_what_is_unmatched_and_says_what_is_the_same(
 
 
 def test_a_table_of_scores_begins_with_what_is_unmatched(results: Path) -> None:
-    store = ResultStore(results)
-    assert remarks(store, "s") == [
+    assert Evidence(results, "s").remarks == [
         "UNMATCHED: dual_view_added: 16 against 8 groups (seed 0)",
         "UNMATCHED: dual_view_joint: 16 against 8 groups (seed 0)",
     ]
-    assert remarks(store, "a study of imported runs alone") == []
+    assert Evidence(results, "a study of imported runs alone").remarks == []
 
 
 def test_against_another_baseline_other_arms_are_unmatched(results: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,8 @@ from analysis.stats.corrections import holm
 from analysis.stats.crossed import crossed
 from analysis.stats.power import Parts, design, power
 from analysis.study.declared import read_declaration, stored_declarations
+from analysis.study.evidence import Evidence
+from analysis.study.opened import OpenStudy
 from analysis.verdict.judge import Judged, Judgement, judge, seeds_reasons
 from analysis.verdict.rule import Ruling, claim_p, first_of, more_needed
 
@@ -37,7 +39,11 @@ def judged(root: Path, made: Mapping[str, Arm], claims: Claims, **block: Any) ->
     """Declare the claims, make the runs under them, and judge."""
     under = declare(root, study_block(claims, **block))
     store = make_study(root, {name: dataclasses.replace(arm, declared=under) for name, arm in made.items()})
-    return judge(store, "s")
+    return verdicts(store.root)
+
+
+def verdicts(root: Path) -> Judgement:
+    return judge(OpenStudy(Evidence(root, "s")))
 
 
 def two(shift: float = 0.0, **more: Any) -> dict[str, Arm]:
@@ -167,7 +173,7 @@ def test_ndcg_of_plain_queries_alone_excludes_no_collapse(tmp_path: Path) -> Non
 def test_without_a_declaration_at_the_runs_a_claim_is_exploratory(tmp_path: Path) -> None:
     store = make_study(tmp_path, two(0.1))
     declare(tmp_path, study_block([claim("c", "greater")]))
-    one = only(judge(store, "s"))
+    one = only(verdicts(store.root))
     assert (one.ruling.verdict, one.would_be) == ("EXPLORATORY", "SUPPORTED")
     assert one.ruling.reason.startswith("results were there without any declaration: 10 of 10 runs (a seed 0, ")
     assert "it would be SUPPORTED: it is greater (+0." in one.ruling.reason
@@ -178,7 +184,7 @@ def test_a_late_or_changed_claim_is_exploratory_and_the_old_one_stays_in_the_fam
     make_study(tmp_path, {name: dataclasses.replace(arm, declared=old) for name, arm in two(0.1).items()})
     claims = [claim("kept", "greater"), claim("c", "greater", alpha=0.05), claim("new", "less")]
     declare(tmp_path, study_block(claims), at="2026-03-01T00:00:00+00:00")
-    found = judge(ResultStore(tmp_path), "s")
+    found = verdicts(tmp_path)
     shown = {(one.claim.name, one.withdrawn): one for one in found.claims}
     assert [(key, one.ruling.verdict) for key, one in shown.items()] == [
         (("kept", False), "SUPPORTED"), (("c", False), "EXPLORATORY"), (("new", False), "EXPLORATORY"),
@@ -194,14 +200,14 @@ def test_a_claim_declared_again_without_a_change_stands(tmp_path: Path) -> None:
     old = declare(tmp_path, study_block([claim("c", "greater")]))
     make_study(tmp_path, {name: dataclasses.replace(arm, declared=old) for name, arm in two(0.1).items()})
     declare(tmp_path, study_block([claim("c", "greater")], question="other?"), at="2026-03-01T00:00:00+00:00")
-    assert only(judge(ResultStore(tmp_path), "s")).ruling.verdict == "SUPPORTED"
+    assert only(verdicts(tmp_path)).ruling.verdict == "SUPPORTED"
 
 
 def test_one_run_without_the_declaration_is_enough(tmp_path: Path) -> None:
     under = declare(tmp_path, study_block([claim("c", "greater")]))
     make_study(tmp_path, {"a": Arm(declared=under), "b": Arm(ON, {NDCG: 0.1}, declared=under, seeds=(0, 1, 2, 3))})
     make_study(tmp_path, {"b": Arm(ON, {NDCG: 0.1}, seeds=(4,))})
-    one = only(judge(ResultStore(tmp_path), "s"))
+    one = only(verdicts(tmp_path))
     assert one.ruling.reason.startswith("results were there without any declaration: 1 of 10 runs (b seed 4); it would")
 
 
@@ -216,14 +222,14 @@ def test_looks_changed_after_results(tmp_path: Path, old: dict[str, Any], new: d
     under = declare(tmp_path, study_block([claim("c", "greater")], **old))
     make_study(tmp_path, {name: dataclasses.replace(arm, declared=under) for name, arm in two(0.1).items()})
     declare(tmp_path, study_block([claim("c", "greater")], **new), at="2026-03-01T00:00:00+00:00")
-    one = only(judge(ResultStore(tmp_path), "s"))
+    one = only(verdicts(tmp_path))
     assert one.ruling.verdict == "EXPLORATORY" and one.ruling.reason.startswith(said)
 
 
 def test_a_declaration_younger_than_its_runs_or_unknown_is_told(tmp_path: Path) -> None:
     under = declare(tmp_path, study_block([claim("c", "greater")]), at="2126-01-01T00:00:00+00:00")
     make_study(tmp_path, {"a": Arm(declared=under), "b": Arm(ON, {NDCG: 0.1}, declared="f" * 16)})
-    reason = only(judge(ResultStore(tmp_path), "s")).ruling.reason
+    reason = only(verdicts(tmp_path)).ruling.reason
     assert "the declaration is younger than results: 5 of 10 runs" in reason
     assert "results stood under a declaration that is not stored (ffffffffffffffff): 5 of 10 runs" in reason
 

@@ -23,9 +23,10 @@ from ablate.study.declaration import DeclaredCell, build_study
 from ablate.study.records import StudyRecords
 from analysis.fairness import main
 from analysis.study.differences import HOW, between, confounded
-from analysis.study.fairness import Check, examine, fairness_table, gather, headline
-from analysis.study.runs import deterministic_arms, read_runs
-from analysis.study.totals import ArmTotals, idle_factors, read_arms
+from analysis.study.evidence import Evidence
+from analysis.study.fairness import Check, examine, fairness_table, headline
+from analysis.study.runs import ArmRun, deterministic_arms
+from analysis.study.totals import ArmTotals, idle_factors
 
 FAIR = {"a": Arm(seeds=(0, 1)), "b": Arm({"instructed": 1.0}, seeds=(0, 1))}
 UNTOUCHED = Arm(system={"stage": "untouched", "model": {"revision": "m", "pooling": "mean"}}, seeds=(0,))
@@ -37,7 +38,11 @@ def clean_tree(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def checks_of(store: ResultStore, **more: Any) -> dict[str, Check]:
-    return {check.name: check for check in examine(gather(store, "s", **more))}
+    return {check.name: check for check in examine(Evidence(store.root, "s", **more))}
+
+
+def runs_of(store: ResultStore) -> tuple[ArmRun, ...]:
+    return Evidence(store.root, "s").runs
 
 
 def failing(store: ResultStore, **more: Any) -> list[str]:
@@ -155,7 +160,7 @@ def test_a_missing_run_is_listed_first(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_damaged_files_are_told_and_stop_nothing(tmp_path: Path) -> None:
     store = make_study(tmp_path, FAIR)
-    first, second = (run.evaluation.id for run in read_runs(store, "s")[:2])
+    first, second = (run.evaluation.id for run in runs_of(store)[:2])
     (tmp_path / "evals" / first / "notes.json").write_text("{}")
     (tmp_path / "evals" / second / "scores.parquet").write_bytes(b"x")
     model = next(tmp_path.glob("runs/*/model/weights"))
@@ -256,18 +261,18 @@ def test_unequal_tuning_is_told(tmp_path: Path) -> None:
 def test_the_budget_of_the_claims_or_of_most_arms_is_the_measure(tmp_path: Path) -> None:
     twice = dataclasses.replace(FAIR["a"], groups=16)
     store = make_study(tmp_path / "most", {"a": twice, "b": FAIR["b"], "c": Arm({"x": 1}, seeds=(0, 1))})
-    assert gather(store, "s").baseline == "b"
+    assert Evidence(store.root, "s").baseline == "b"
     assert checks_of(store)["same budget"].found == "a UNMATCHED: 16 against 8 groups (seed 0)"
     declare(tmp_path / "most", study_block([claim("one", "greater", contrast="c - a")], arms=["a", "c"], seeds=[0, 1]))
-    assert gather(store, "s").baseline == "a"
+    assert Evidence(store.root, "s").baseline == "a"
     declare(tmp_path / "most", study_block([claim("two", "greater", contrast="z - y")], arms=["y", "z"], seeds=[0, 1]),
             at="2026-01-02T00:00:00+00:00")  # fmt: skip
-    assert gather(store, "s").baseline == "b"  # the claims are about arms that are not there
+    assert Evidence(store.root, "s").baseline == "b"  # the claims are about arms that are not there
 
 
 def test_equal_mixes_of_unequal_budgets_or_models_are_no_idle_factor(tmp_path: Path) -> None:
-    store = make_study(tmp_path, {name: dataclasses.replace(arm, content="same") for name, arm in FAIR.items()})
-    arms = read_arms(store, "s")
+    make_study(tmp_path, {name: dataclasses.replace(arm, content="same") for name, arm in FAIR.items()})
+    arms = Evidence(tmp_path, "s").mixed
     assert idle_factors(arms) == ["a and b differ in recipe and have the same mix: a factor did nothing here"]
 
     def under(change: dict[str, Any]) -> list[ArmTotals]:
@@ -316,7 +321,7 @@ def test_the_table_marks_failures() -> None:
 )
 def test_which_arms_are_deterministic(tmp_path: Path, recipe: dict[str, Any], expected: bool) -> None:
     store = make_study(tmp_path, {"x": Arm(system=recipe, seeds=(0,))})
-    (run,) = read_runs(store, "s")
+    (run,) = runs_of(store)
     assert deterministic_arms([run]) == (frozenset({"x"}) if expected else frozenset())
 
 
@@ -378,7 +383,7 @@ def test_differences_are_shown_with_their_levels() -> None:
 def test_an_interaction_and_a_trend_are_not_confounded_and_a_jump_over_two_factors_is(tmp_path: Path) -> None:
     one, other = {"instructed": 1.0}, {"plain_twins": 1.0}
     levels: dict[str, dict[str, float]] = {"none": {}, "x": one, "y": other, "xy": {**one, **other}}
-    runs = read_runs(make_study(tmp_path, {name: Arm(f, seeds=(0,)) for name, f in levels.items()}), "s")
+    runs = runs_of(make_study(tmp_path, {name: Arm(f, seeds=(0,)) for name, f in levels.items()}))
     assert confounded(runs, {"xy": 1, "x": -1, "y": -1, "none": 1}) == ""
     assert confounded(runs, {"x": 1, "none": -1}) == ""
     assert confounded(runs, {"x": 0.5, "y": 0.5, "none": -1}) == ""
@@ -462,7 +467,7 @@ def sealed(text: str, **changes: Any) -> str:
 
 
 def test_the_declaration_of_a_run_is_that_of_its_scores(tmp_path: Path) -> None:
-    (run,) = read_runs(make_study(tmp_path, {"a": Arm(seeds=(0,))}), "s")
+    (run,) = runs_of(make_study(tmp_path, {"a": Arm(seeds=(0,))}))
     values = {field.name: getattr(run.evaluation, field.name) for field in dataclasses.fields(run.evaluation)}
     under = dataclasses.replace(run, evaluation=SimpleNamespace(**{**values, "declared": "abc"}))  # type: ignore[arg-type]
     assert (run.declared, under.declared) == ("", "abc")

@@ -13,7 +13,7 @@ from ablate.engine.prepare import prepare
 from ablate.run import execute
 from ablate.store.results import ResultStore
 from analysis.external.imported import study_beds
-from analysis.study.scores import collect
+from analysis.study.evidence import Evidence
 
 
 def overrides(folder: Path, results: Path, study: str, *more: str) -> tuple[str, ...]:
@@ -34,10 +34,10 @@ def test_a_data_set_has_the_name_of_the_folder_that_the_command_names(
         told = capsys.readouterr().out
         assert f"\n{folder}/dev\n" in told and {"alpha": "beta", "beta": "alpha"}[folder] + "/dev" not in told
         if study == "two" and arm == "bm25_instruction":
-            assert set(collect(store, "two")["dataset"].to_pylist()) == {"beta/dev"}
+            assert set(Evidence(store.root, "two").long_table()["dataset"].to_pylist()) == {"beta/dev"}
             assert list(study_beds(store, "two").sets) == ["beta/dev"]
     assert len(list(store.manifests("evaluation"))) == 2  # one content is measured once
-    assert set(collect(store, "one")["dataset"].to_pylist()) == {"alpha/dev"}
+    assert set(Evidence(store.root, "one").long_table()["dataset"].to_pylist()) == {"alpha/dev"}
     assert list(study_beds(store, "one").sets) == ["alpha/dev"]
     assert study_beds(store, "one").sets["alpha/dev"].name == "alpha/dev"
 

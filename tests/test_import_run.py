@@ -32,9 +32,9 @@ from analysis.external.imported import study_beds
 from analysis.fairness import main as fairness_main
 from analysis.import_run import main
 from analysis.study.checks import judgments_by_run
-from analysis.study.fairness import examine, gather
-from analysis.study.runs import deterministic_arms, read_runs
-from analysis.study.scores import collect
+from analysis.study.evidence import Evidence
+from analysis.study.fairness import examine
+from analysis.study.runs import deterministic_arms
 
 TEXTS = {"a": "red bird", "b": "red fish", "c": "blue fish", "d": "green tree"}
 
@@ -139,9 +139,9 @@ def test_an_imported_run_stands_in_the_study_with_exact_scores(
     # original: c b d a (fish; ties by id); red: b c a d, so c goes from 1 to 2; blue: c b d a, so b stays
     assert changes == {("q1", "red"): 0.5, ("q2", "red"): 0.5, ("q1", "blue"): 0.0, ("q2", "blue"): 0.0}
 
-    assert deterministic_arms(read_runs(store, "s")) == {"other"}
-    table = collect(store, "s")
-    assert set(table["arm"].to_pylist()) == {"a", "other"}
+    evidence = Evidence(results, "s")
+    assert deterministic_arms(evidence.runs) == {"other"}
+    assert set(evidence.long_table()["arm"].to_pylist()) == {"a", "other"}
     assert collect_main(["s", "--results", str(results), "--out", str(tmp_path / "s.parquet")]) == 0
     assert "--deterministic other" in capsys.readouterr().out
 
@@ -203,13 +203,13 @@ def test_honest_imports_beside_honest_arms_fail_no_check(
     assert call(results, "--deterministic", f"toy/test={files[0]}", f"toy/dev={files[0]}", name="hosted") == 0
     assert call(results, "--deterministic", f"toy/test={files[1]}", name="on_one_set") == 0
     store = ResultStore(results)
-    checks = {check.name: check for check in examine(gather(store, "s"))}
+    checks = {check.name: check for check in examine(Evidence(results, "s"))}
     assert [check for check in checks.values() if not check.ok] == []
     assert checks["same units"].found.endswith("; on_one_set (0) without toy/dev")
 
     posed = tuple(dataclasses.replace(one, provenance={"separator": "x"}) for one in both)
     record(results, "b", 2, *posed, **own)
-    by_run = judgments_by_run(gather(store, "s"))
+    by_run = judgments_by_run(Evidence(results, "s"))
     assert len({json.dumps(found, sort_keys=True) for found in by_run.values() if len(found) == 2}) == 1
     assert study_beds(store, "s").sets["toy/test"].provenance == {}  # no arm's own way of posing is refused
     shutil.rmtree(store.folder("evaluation", store.by_arm("evaluation", "s")["b", 2].id))
@@ -217,7 +217,7 @@ def test_honest_imports_beside_honest_arms_fail_no_check(
     changed = dataclasses.replace(both[0], qrels={**both[0].qrels, "q1": {"d": 1}})
     record(results, "c", 0, changed, both[1], **own)
     record(results, "c", 1, changed, both[1], **own)
-    (failed,) = (check for check in examine(gather(store, "s")) if not check.ok)
+    (failed,) = (check for check in examine(Evidence(results, "s")) if not check.ok)
     assert failed.name == "same protocol" and failed.found.startswith("judgments of toy/test differ in c (0, 1)")
     assert fairness_main(["s", "--results", str(results), "--json", str(tmp_path / "new" / "x.json")]) == 0
     assert (tmp_path / "new" / "x.json").is_file()

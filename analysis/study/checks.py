@@ -7,7 +7,6 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -21,37 +20,12 @@ from ablate.store.files import FOLDERS, JUDGMENTS_FILE, NOTES_FILE
 from ablate.store.integrity import read_json
 from ablate.store.manifest import Manifest
 from ablate.store.results import ResultStore
-from ablate.study.declaration import DeclaredCell
-from analysis.study.declared import Declaration
+from analysis.study.evidence import Evidence
 from analysis.study.runs import ArmRun, by_arm, deterministic_arms, seeds_of
-from analysis.study.scores import read_columns
-from analysis.study.totals import ArmTotals, idle_factors, same_recipes, unmatched
+from analysis.study.scores import UNITS, Scores
+from analysis.study.totals import idle_factors, same_recipes, unmatched
 
-UNITS = ("dataset", "condition", "direction", "measure", "unit_id")
 _TEXTS = pa.schema([(name, pa.string()) for name in UNITS])
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Everything that the checks read, gathered once."""
-
-    store: ResultStore
-    study: str
-    runs: Sequence[ArmRun]
-    totals: Sequence[ArmTotals]
-    """Of the arms that have a mix and scores."""
-    baseline: str
-    """Arm that budgets are matched against."""
-    declared: Declaration | None
-    cells: Sequence[DeclaredCell] | None
-    """Of the declaration; None where they are not recorded, as in results of before."""
-    with_models: bool = False
-    """Read trained models too when looking for damaged files."""
-
-    @property
-    def stages(self) -> list[Manifest]:
-        """Every stage of every run once, in the order of the runs."""
-        return list({(one.kind, one.id): one for run in self.runs for one in run.stages}.values())
 
 
 def _missing(evidence: Evidence) -> tuple[bool, str]:
@@ -104,20 +78,21 @@ def _same_seeds(evidence: Evidence) -> tuple[bool, str]:
 
 def _same_units(evidence: Evidence) -> tuple[bool, str]:
     """Compare the units of every data set among the runs that have scores there; who has none is told."""
+    by_table: dict[int, dict[str, pa.Table]] = {}
     units: dict[str, list[pa.Table]] = {}
     groups: dict[str, dict[int, list[tuple[str, int]]]] = {}
     sizes, unread = set(), []
     for run in evidence.runs:
-        read = _columns(evidence.store, run, UNITS)
+        read = _scores(evidence, run)
         if read is None:
             unread.append((run.arm, run.seed))
             continue
-        sizes.add(len(read))
+        sizes.add(len(read.units))
         names = run.evaluation.dataset_names(evidence.study)
-        for recorded in pc.unique(read["dataset"]).to_pylist():
+        if id(read.units) not in by_table:
+            by_table[id(read.units)] = _by_dataset(read.units)
+        for recorded, table in by_table[id(read.units)].items():
             dataset = names.get(recorded, recorded)
-            part = read.filter(pc.equal(read["dataset"], recorded)).cast(_TEXTS).drop_columns("dataset")
-            table = part.sort_by([(name, "ascending") for name in part.column_names])
             known = units.setdefault(dataset, [])
             place = next((number for number, other in enumerate(known) if other.equals(table)), len(known))
             if place == len(known):
@@ -139,14 +114,24 @@ def _same_units(evidence: Evidence) -> tuple[bool, str]:
     return True, "; ".join([counts if len(sizes) <= 1 else "the same units wherever runs have scores", *without])
 
 
+def _by_dataset(units: pa.Table) -> dict[str, pa.Table]:
+    """Return data set -> its units in a fixed order."""
+    texts = units.cast(_TEXTS)
+    parts = {}
+    for name in pc.unique(texts["dataset"]).to_pylist():
+        part = texts.filter(pc.equal(texts["dataset"], name)).drop_columns("dataset")
+        parts[name] = part.sort_by([(column, "ascending") for column in part.column_names])
+    return parts
+
+
 def _finite(evidence: Evidence) -> tuple[bool, str]:
     wrong = []
     for run in evidence.runs:
-        read = _columns(evidence.store, run, ("value",))
+        read = _scores(evidence, run)
         if read is None:
             wrong.append(f"{run.arm} seed {run.seed}: cannot be read")
             continue
-        values = read["value"]
+        values = read.values
         count = len(values) - (pc.sum(pc.is_finite(values)).as_py() or 0)
         if count:
             wrong.append(f"{run.arm} seed {run.seed}: {count:,} of {len(values):,}")
@@ -411,10 +396,10 @@ CHECKS: tuple[tuple[str, Callable[[Evidence], tuple[bool, str]]], ...] = (
 )
 
 
-def _columns(store: ResultStore, run: ArmRun, names: Sequence[str]) -> pa.Table | None:
-    """Return columns of the scores of a run, None for a file that cannot be read (it is among the damaged ones)."""
+def _scores(evidence: Evidence, run: ArmRun) -> Scores | None:
+    """Return the scores of a run, None for a file that cannot be read (it is among the damaged ones)."""
     try:
-        return read_columns(store, run.evaluation, names)
+        return evidence.scores(run.evaluation)
     except UserError:
         return None
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ablate.records import UserError
-from ablate.store.manifest import Manifest
-from ablate.store.results import ResultStore
+from ablate.store.manifest import Kind, Manifest
+from analysis.study.evidence import Evidence
 
 COLUMNS = {
     "wall_s": "wall s",
@@ -17,7 +17,7 @@ COLUMNS = {
     "tokens": "tokens",
     "flops": "TFLOP",
 }
-KINDS = ("mix", "train", "evaluation")
+KINDS: tuple[Kind, ...] = ("mix", "train", "evaluation")
 
 
 @dataclass
@@ -34,10 +34,11 @@ class Cost:
     """Stages made before processor time was recorded."""
 
 
-def read_costs(store: ResultStore, study: str) -> dict[str, Cost]:
+def read_costs(evidence: Evidence) -> dict[str, Cost]:
     """Return the cost of each arm of a study, each stage once; raises UserError when the study has no stage at all."""
+    store, study = evidence.store, evidence.study
     found: dict[str, Cost] = {}
-    manifests = [manifest for kind in KINDS for manifest in store.manifests(kind)]  # type: ignore[arg-type]
+    manifests = [manifest for kind in KINDS for manifest in store.manifests(kind)]
     for manifest in manifests:
         arms = sorted(_arms(manifest, study))
         if arms:

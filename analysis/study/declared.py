@@ -46,12 +46,6 @@ def stored_declarations(store: ResultStore, study: str) -> list[Declaration]:
     return found
 
 
-def newest_declared(store: ResultStore, study: str) -> Declaration | None:
-    """Return the newest stored declaration of a study, None without one."""
-    known = stored_declarations(store, study)
-    return known[-1] if known else None
-
-
 def read_declaration(path: Path) -> Declaration:
     """Return the declaration in the `study` block of a file of `sweeps/`; raises UserError naming file and key."""
     if not path.is_file():

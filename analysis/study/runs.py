@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablate.store.manifest import Manifest, is_deterministic
-from ablate.store.results import ResultStore
 
 
 @dataclass(frozen=True)
@@ -46,18 +45,6 @@ def _system(manifest: Manifest) -> Any:
     """Return what an arm without training is: its whole recipe but for the evaluation and what belongs to one seed."""
     of_seed = {"evaluation", "seed", "vocabulary"} | ({"content"} if "seed" in manifest.recipe else set())
     return {name: value for name, value in manifest.recipe.items() if name not in of_seed}
-
-
-def read_runs(store: ResultStore, study: str) -> list[ArmRun]:
-    """Return the runs of a study that have scores, by arm and seed; raises UserError as `ResultStore.by_arm` does."""
-    trained = {manifest.id: manifest for manifest in store.manifests("train")}
-    mixes = {manifest.id: manifest for manifest in store.manifests("mix")}
-    runs = []
-    for (arm, seed), evaluation in sorted(store.by_arm("evaluation", study).items(), key=lambda item: item[0]):
-        train = next((trained[one] for one in evaluation.parents if one in trained), None)
-        mix = next((mixes[one] for one in train.parents if one in mixes), None) if train is not None else None
-        runs.append(ArmRun(arm, seed, evaluation, train, mix))
-    return runs
 
 
 def by_arm(runs: Sequence[ArmRun]) -> dict[str, list[ArmRun]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from statistics import fmean, stdev
 
 import pyarrow as pa
@@ -16,41 +17,69 @@ from ablate.store.manifest import Manifest
 from ablate.store.results import ResultStore
 
 COLUMNS = ("arm", "seed", "dataset", "condition", "direction", "unit_id", "measure", "value")
+UNITS = ("dataset", "condition", "direction", "measure", "unit_id")
+"""What makes a value another one in one run."""
 
 
-def collect(store: ResultStore, study: str) -> pa.Table:
-    """Return the scores of a study as one table with the columns of COLUMNS, by arm and seed.
+@dataclass(frozen=True)
+class Scores:
+    """The scores of one run: a value for every unit."""
 
-    The untouched backbone is the arm `untouched`. Raises UserError as `ResultStore.by_arm` does.
-    """
-    parts = []
-    for (arm, seed), manifest in sorted(store.by_arm("evaluation", study).items(), key=lambda item: item[0]):
-        scores = read_columns(store, manifest, [name for name in COLUMNS if name not in ("arm", "seed")])
-        for recorded, name in manifest.dataset_names(study).items():
-            named = pc.if_else(pc.equal(scores["dataset"], recorded), name, scores["dataset"])
-            scores = scores.set_column(scores.column_names.index("dataset"), "dataset", named)
-        scores = scores.append_column("arm", pa.array([arm] * len(scores)))
-        parts.append(scores.append_column("seed", pa.array([seed] * len(scores), pa.int64())).select(COLUMNS))
-    return pa.concat_tables(parts)
+    units: pa.Table
+    """Columns of UNITS, as codes; runs with the same units in the same order share one table."""
+    values: pa.ChunkedArray
+    """float64, in the order of the units."""
 
 
-def read_columns(store: ResultStore, manifest: Manifest, names: Sequence[str]) -> pa.Table:
-    """Return columns of the scores of an evaluation: texts, and `value` in float64.
+def read_scores(store: ResultStore, manifest: Manifest, known: Iterable[pa.Table] = ()) -> Scores:
+    """Return the scores of an evaluation, with the first table of units in `known` that equals its own.
 
     Raises UserError for a file that is damaged, is no Parquet or has other columns.
     """
     path = store.checked(manifest, SCORES_FILE)
     try:
         with reading(path, store.remedy(manifest)):
-            scores = pq.read_table(path, columns=list(names), use_threads=False)
-            kinds = {name: pa.float64() if name == "value" else pa.string() for name in names}
-            return pa.table({name: pc.cast(scores[name], kind) for name, kind in kinds.items()})
+            table = pq.read_table(path, columns=[*UNITS, "value"], use_threads=False)
+            units = pa.table({name: _coded(table[name]) for name in UNITS})
+            values = pc.cast(table["value"], pa.float64())
     except pa.ArrowException as error:
         raise UserError(f"{path} cannot be read ({str(error).splitlines()[0]}); {store.remedy(manifest)}") from None
+    return Scores(next((other for other in known if other.equals(units)), units), values)
+
+
+def _coded(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column of texts as codes into its distinct texts."""
+    kind = pa.dictionary(pa.int32(), pa.string())
+    coded = column if column.type == kind else pc.cast(column, pa.string()).dictionary_encode()
+    merged = coded.unify_dictionaries().combine_chunks()
+    return merged.chunk(0) if isinstance(merged, pa.ChunkedArray) else merged
+
+
+def long_table(runs: Iterable[tuple[str, int, Mapping[str, str], Scores]]) -> pa.Table:
+    """Return the scores of several runs as one table with the columns of COLUMNS, texts as codes.
+
+    A run is given by its arm, its seed, other names of its data sets (recorded name -> name) and its scores.
+    """
+    parts = []
+    for arm, seed, names, scores in runs:
+        dataset = scores.units["dataset"].chunk(0)
+        renamed = pa.array([names.get(name, name) for name in dataset.dictionary.to_pylist()], pa.string())
+        place = scores.units.column_names.index("dataset")
+        part = scores.units.set_column(place, "dataset", pa.DictionaryArray.from_arrays(dataset.indices, renamed))
+        arms = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), len(part)), pa.array([arm]))
+        part = part.append_column("arm", arms).append_column("seed", pa.repeat(pa.scalar(seed, pa.int64()), len(part)))
+        parts.append(part.append_column("value", scores.values).select(COLUMNS))
+    return pa.concat_tables(parts)
+
+
+def in_words(table: pa.Table) -> pa.Table:
+    """Return a long table with its codes as texts, as it is written to a file."""
+    kinds = {"seed": pa.int64(), "value": pa.float64()}
+    return table.cast(pa.schema([(name, kinds.get(name, pa.string())) for name in table.column_names]))
 
 
 def means(table: pa.Table) -> dict[tuple[str, str, str, str], dict[str, dict[int, float]]]:
-    """Return (dataset, measure, condition, direction) -> arm -> seed -> mean over units."""
+    """Return (dataset, measure, condition, direction) -> arm -> seed -> mean over units, of a table `in_words`."""
     grouped = table.group_by(["dataset", "measure", "condition", "direction", "arm", "seed"]).aggregate(
         [("value", "mean")]
     )

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from ablate.recipe.build import build
 from ablate.recipe.schema import Budget
 from ablate.recipe.values import digest
 from ablate.records import UserError
 from ablate.store.manifest import Manifest
-from ablate.store.results import ResultStore, stage_label
-from analysis.study.declared import Declaration, claim_weights, newest_declared
+from ablate.store.results import stage_label
+from analysis.study.declared import Declaration, claim_weights
 
 COLUMNS = {
     "groups": "groups",
@@ -31,6 +31,13 @@ COLUMNS = {
 """Totals of a mix and of the training on it, and their headings."""
 
 
+class Training(NamedTuple):
+    """A training, finished or only counted yet."""
+
+    id: str
+    counts: Mapping[str, Any]
+
+
 @dataclass(frozen=True)
 class ArmTotals:
     """Totals of one arm: the mean over its seeds, with the mix of each seed."""
@@ -40,41 +47,34 @@ class ArmTotals:
     mixes: dict[int, Manifest]
     totals: dict[str, float | None]
     """None where it is not known yet: FLOPs before the training is complete."""
+    trainings: dict[int, str]
+    """Seed -> id of the training on its mix, of those that are counted or finished."""
 
 
-def read_arms(store: ResultStore, study: str) -> list[ArmTotals]:
-    """Return the totals of every arm with a complete mix in a study, in order of their names.
+def arm_totals(
+    study: str, mixes: Mapping[tuple[str, int], Manifest], trainings: Mapping[tuple[str, str], Training]
+) -> tuple[ArmTotals, ...]:
+    """Return the totals of every arm, in order of their names.
 
-    Raises UserError when there is none, naming the studies that there are.
+    `mixes`: by arm and seed; `trainings`: by the id of the mix and the label, of those that are counted or finished.
     """
-    mixes: dict[str, dict[int, Manifest]] = {}
-    for (arm, seed), manifest in store.by_arm("mix", study).items():
-        mixes.setdefault(arm, {})[seed] = manifest
-    trainings = _trainings(store)
-    return [_totals(study, arm, mixes[arm], trainings) for arm in sorted(mixes)]
-
-
-def _trainings(store: ResultStore) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return the counts of each training by its mix and label: finished ones, and those that are only counted yet."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for workload in store.workloads():
-        found.update({(workload.mix, label): workload.counts for label in workload.labels})
-    for manifest in store.manifests("train"):
-        found.update({(manifest.parents[0], label): manifest.counts for label in manifest.labels})
-    return found
+    by_arm: dict[str, dict[int, Manifest]] = {}
+    for (arm, seed), manifest in mixes.items():
+        by_arm.setdefault(arm, {})[seed] = manifest
+    return tuple(_totals(study, arm, by_arm[arm], trainings) for arm in sorted(by_arm))
 
 
 def _totals(
-    study: str, arm: str, mixes: dict[int, Manifest], trainings: dict[tuple[str, str], dict[str, Any]]
+    study: str, arm: str, mixes: dict[int, Manifest], trainings: Mapping[tuple[str, str], Training]
 ) -> ArmTotals:
-    counts: list[dict[str, Any]] = []
-    for manifest in mixes.values():
-        counts.append({**trainings.get((manifest.id, stage_label(study, arm)), {}), **manifest.counts})
+    label = stage_label(study, arm)
+    known = {seed: trainings[mix.id, label] for seed, mix in mixes.items() if (mix.id, label) in trainings}
+    counts = [{**(known[seed].counts if seed in known else {}), **mix.counts} for seed, mix in mixes.items()]
     totals = {
         name: fmean(one[name] for one in counts) if all(name in one for one in counts) else None for name in COLUMNS
     }
     budget = build(Budget, next(iter(mixes.values())).recipe["budget"], "budget")
-    return ArmTotals(arm, budget, mixes, totals)
+    return ArmTotals(arm, budget, mixes, totals, {seed: training.id for seed, training in known.items()})
 
 
 def unmatched(arms: Sequence[ArmTotals], baseline: str) -> dict[str, str]:
@@ -118,15 +118,6 @@ def default_baseline(arms: Sequence[ArmTotals], declared: Declaration | None = N
         return "instruction_negatives" if names else ""
     likes = {arm: len(arms) - len(unmatched(arms, arm)) for arm in names}
     return max(names, key=likes.__getitem__)
-
-
-def remarks(store: ResultStore, study: str) -> list[str]:
-    """Return a line for each arm whose budget is not that of the baseline; none for a study without mixes."""
-    if not any(label.partition("/")[0] == study for one in store.manifests("mix") for label in one.labels):
-        return []
-    arms = read_arms(store, study)
-    baseline = default_baseline(arms, newest_declared(store, study))
-    return [f"UNMATCHED: {arm}: {reason}" for arm, reason in unmatched(arms, baseline).items()]
 
 
 def same_recipes(arms: Sequence[ArmTotals]) -> list[str]:

@@ -8,18 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ablate.records import UserError
-from ablate.store.results import ResultStore
 from ablate.study.declaration import MACRO, Claim, Study
 from ablate.tables import number
 from analysis.stats.contrast_rows import CONFIRMATORY_SEEDS, Asked, ContrastRow, Plan, Target, contrast_rows, over
 from analysis.stats.corrections import holm
 from analysis.stats.crossed import Options
-from analysis.stats.matrix import Cell, ScoreTable, from_arrow
-from analysis.study.declared import Declaration, claim_weights, stored_declarations
-from analysis.study.fairness import Check, examine, gather, headline
-from analysis.study.opened import against_contrast, untestable
-from analysis.study.runs import ArmRun, deterministic_arms
-from analysis.study.scores import collect
+from analysis.stats.matrix import Cell, ScoreTable
+from analysis.study.declared import Declaration, claim_weights
+from analysis.study.fairness import Check
+from analysis.study.opened import OpenStudy, untestable
+from analysis.study.runs import ArmRun
 from analysis.verdict.declarable import direction_of
 from analysis.verdict.rule import UNDECIDED, Level, Ruling, claim_p, first_of, rule
 
@@ -54,25 +52,23 @@ class Judgement:
     study: str
 
 
-def judge(store: ResultStore, study: str, declared: Declaration | None = None) -> Judgement:
-    """Return a verdict on every claim of a declaration (the newest stored one), and on those withdrawn from it.
+def judge(study: OpenStudy) -> Judgement:
+    """Return a verdict on every claim of the study's declaration, and on those withdrawn from it.
 
     The family is all of them. Raises UserError for an unknown study and one without a declaration.
     """
-    stored = stored_declarations(store, study)
-    if declared is None and not stored:
+    evidence = study.evidence
+    stored, declared = evidence.declarations, evidence.declared
+    if declared is None:
         raise UserError(
-            f"study {study!r} has no declaration under {store.root}; give the file that declares it: "
-            f"--declared sweeps/{study}.yaml"
+            f"study {evidence.study!r} has no declaration under {evidence.store.root}; give the file that declares it: "
+            f"--declared sweeps/{evidence.study}.yaml"
         )
-    declared = declared or stored[-1]
-    evidence = gather(store, study, declared=declared)
-    checks = examine(evidence)
-    table = from_arrow(collect(store, study), f"study {study}")
+    checks, table = study.checks, study.table
     stood = {run.declared for run in evidence.runs}
     earlier = [claim for one in stored if one.digest in stood for claim in one.study.claims]
     withdrawn = [claim for claim in dict.fromkeys(earlier) if claim not in declared.study.claims]
-    free = deterministic_arms(evidence.runs)
+    free = study.deterministic
     claims = [*declared.study.claims, *withdrawn]
     drafts = [_test(table, claim, declared.study, free) for claim in claims]
     adjusted = holm([1.0 if p is None else p for _, p, _ in drafts])
@@ -91,12 +87,10 @@ def judge(store: ResultStore, study: str, declared: Declaration | None = None) -
         reasons += late(claim, declared.study, trained or runs, known)
         reasons += seeds_reasons(declared.study, {arm: n for arm, n in _seeds(runs).items() if arm not in free})
         said = rule(claim, row, p_holm, level) if p is not None else Ruling(UNDECIDED, why)
-        against = against_contrast(evidence.runs, evidence.totals, row.weights)
-        ruling, would_be = first_of(said, "; ".join(reasons), against)
+        ruling, would_be = first_of(said, "; ".join(reasons), study.against(row.weights))
         shown = p_holm if p is not None else None
         judged.append(Judged(claim, is_withdrawn, row, p is not None, p, shown, level, ruling, would_be))
-    table = dataclasses.replace(table, mark=headline(checks))
-    return Judgement(declared, table, tuple(judged), checks, study)
+    return Judgement(declared, table, tuple(judged), checks, evidence.study)
 
 
 def _alpha(claim: Claim, study: Study) -> float:

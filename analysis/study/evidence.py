@@ -1,0 +1,166 @@
+"""What the results hold about a study: every manifest, declaration and file of scores is read once, when it is needed.
+
+A folder of results may be written to meanwhile; what was read once stays as it was, so that all that is said of a study
+is said of one state of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+
+from ablate.records import UserError
+from ablate.store.manifest import Kind, Manifest
+from ablate.store.results import ResultStore
+from ablate.study.declaration import DeclaredCell
+from ablate.study.records import StudyRecords
+from analysis.study.declared import Declaration, stored_declarations
+from analysis.study.runs import ArmRun
+from analysis.study.scores import Scores, long_table, read_scores
+from analysis.study.totals import ArmTotals, Training, arm_totals, default_baseline, unmatched
+
+
+class _ReadOnce(ResultStore):
+    """A folder of results whose manifests of a kind are read once."""
+
+    def __init__(self, root: str | Path) -> None:
+        super().__init__(root)
+        self._known: dict[Kind, tuple[Manifest, ...]] = {}
+
+    def manifests(self, kind: Kind) -> Iterator[Manifest]:
+        if kind not in self._known:
+            self._known[kind] = tuple(super().manifests(kind))
+        return iter(self._known[kind])
+
+
+class Evidence:
+    """Everything that is read of one study, gathered when it is first asked for.
+
+    `baseline`: arm that budgets are matched against, for which a default is found; `declared`: the declaration that
+    counts, instead of the newest stored one; `with_models`: trained models are read too when looking for damaged files.
+    Every property raises UserError for an unknown study and for files of results that cannot be read.
+    """
+
+    def __init__(
+        self, results: str | Path, study: str, *, baseline: str | None = None, declared: Declaration | None = None,
+        with_models: bool = False,
+    ) -> None:  # fmt: skip
+        self.store: ResultStore = _ReadOnce(results)
+        self.study = study
+        self.with_models = with_models
+        self._baseline, self._declared = baseline, declared
+        self._scores: dict[str, Scores | UserError] = {}
+
+    def check_names(self) -> None:
+        """Raise UserError for an unknown study and an unknown baseline, before any scores are read."""
+        _ = self.baseline
+
+    @cached_property
+    def runs(self) -> tuple[ArmRun, ...]:
+        """The runs that have scores, by arm and seed."""
+        trained = {manifest.id: manifest for manifest in self.store.manifests("train")}
+        mixes = {manifest.id: manifest for manifest in self.store.manifests("mix")}
+        runs = []
+        for (arm, seed), evaluation in sorted(self._evaluations.items(), key=lambda item: item[0]):
+            train = next((trained[one] for one in evaluation.parents if one in trained), None)
+            mix = next((mixes[one] for one in train.parents if one in mixes), None) if train is not None else None
+            runs.append(ArmRun(arm, seed, evaluation, train, mix))
+        return tuple(runs)
+
+    @cached_property
+    def _evaluations(self) -> dict[tuple[str, int], Manifest]:
+        return self.store.by_arm("evaluation", self.study)
+
+    @property
+    def stages(self) -> list[Manifest]:
+        """Every stage of every run once, in the order of the runs."""
+        return list({(one.kind, one.id): one for run in self.runs for one in run.stages}.values())
+
+    @cached_property
+    def mixed(self) -> tuple[ArmTotals, ...]:
+        """The totals of every arm with a complete mix, in order of their names; UserError where there is none."""
+        return arm_totals(self.study, self.store.by_arm("mix", self.study), self._trainings)
+
+    @cached_property
+    def _trainings(self) -> dict[tuple[str, str], Training]:
+        """Each training by its mix and label: finished ones, and those that are only counted yet."""
+        found: dict[tuple[str, str], Training] = {}
+        for workload in self.store.workloads():
+            training = Training(workload.train, workload.counts)
+            found.update({(workload.mix, label): training for label in workload.labels})
+        for manifest in self.store.manifests("train"):
+            training = Training(manifest.id, manifest.counts)
+            found.update({(manifest.parents[0], label): training for label in manifest.labels})
+        return found
+
+    @cached_property
+    def totals(self) -> tuple[ArmTotals, ...]:
+        """The totals of the arms that have a mix and scores."""
+        if not any(run.mix is not None for run in self.runs):
+            return ()
+        scored = {run.arm for run in self.runs}
+        return tuple(arm for arm in self.mixed if arm.arm in scored)
+
+    @cached_property
+    def declarations(self) -> tuple[Declaration, ...]:
+        """The declarations that are stored with the results, the oldest first."""
+        return tuple(stored_declarations(self.store, self.study))
+
+    @property
+    def declared(self) -> Declaration | None:
+        """The declaration that counts: the one that was given, else the newest stored one; None without any."""
+        return self._declared or (self.declarations[-1] if self.declarations else None)
+
+    @cached_property
+    def cells(self) -> tuple[DeclaredCell, ...] | None:
+        """The cells of the declaration; None without one, and where they are not recorded, as in results of before."""
+        return None if self.declared is None else self.store.declared_cells(self.study, self.declared.digest)
+
+    @cached_property
+    def baseline(self) -> str:
+        """Arm that budgets are matched against; UserError where the one that was asked for has no scores."""
+        scored = {run.arm for run in self.runs}
+        names = [arm.arm for arm in self.totals]
+        declared = self.declared
+        if self._baseline is not None and self._baseline not in scored:
+            known_arms = ", ".join(sorted(scored))
+            raise UserError(
+                f"--baseline {self._baseline!r} has no scores in study {self.study!r}; arms are {known_arms}"
+            )
+        if self._baseline is None or self._baseline not in names:
+            return default_baseline(self.totals, declared)
+        return self._baseline
+
+    @property
+    def remarks(self) -> list[str]:
+        """A line for each arm whose budget is not that of the baseline; none for a study without mixes."""
+        if not self.store.arms("mix", self.study):
+            return []
+        baseline = default_baseline(self.mixed, self.declared)
+        return [f"UNMATCHED: {arm}: {reason}" for arm, reason in unmatched(self.mixed, baseline).items()]
+
+    def scores(self, evaluation: Manifest) -> Scores:
+        """Return the scores of a run; raises UserError, each time, for a file that is damaged or no file of scores."""
+        if evaluation.id not in self._scores:
+            known = [scores.units for scores in self._scores.values() if isinstance(scores, Scores)]
+            try:
+                self._scores[evaluation.id] = read_scores(self.store, evaluation, known)
+            except UserError as error:
+                self._scores[evaluation.id] = error
+        found = self._scores[evaluation.id]
+        if isinstance(found, UserError):
+            raise found
+        return found
+
+    def long_table(self) -> pa.Table:
+        """Return all scores as one table with the columns of `scores.COLUMNS`, by arm and seed.
+
+        Texts are codes. The untouched backbone is the arm `untouched`.
+        """
+        return long_table(
+            (arm, seed, evaluation.dataset_names(self.study), self.scores(evaluation))
+            for (arm, seed), evaluation in sorted(self._evaluations.items(), key=lambda item: item[0])
+        )
