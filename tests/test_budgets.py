@@ -14,8 +14,10 @@ from ablate.recipe.factors import Factors
 from ablate.recipe.identity import Revisions, identify
 from ablate.recipe.schema import Budget, Recipe
 from ablate.store.results import ResultStore
+from ablate.store.workload import Workload
 from analysis.budgets import main
 from analysis.study.evidence import Evidence
+from analysis.study.totals import same_recipes
 
 BASE = {"instructed": 1.0, "instruction_negatives": 1}
 ARMS = {
@@ -46,6 +48,15 @@ def record(root: Path, arm: str, recipe: Recipe, study: str = "s", tokens_of: To
     store.add_label("mix", identity.mix_id, f"{study}/{arm}")
 
 
+def train(root: Path, arm: str, recipe: Recipe, study: str = "s") -> None:
+    store, identity = ResultStore(root), identify(recipe, 0, Revisions("s", "m"))
+    with store.making("train", identity.train) as folder:
+        if folder is not None:
+            store.complete("train", identity.train, files=(), parents=(identity.mix_id,), seed=0, label=f"{study}/{arm}",
+                           counts={"flops": 1e12}, hardware={}, cost={}, started="")  # fmt: skip
+    store.add_label("train", identity.train_id, f"{study}/{arm}")
+
+
 def recipe(factors: Factors, **budget: object) -> Recipe:
     values = {"unit": "groups", "limit": 8, "fill": "fewer_queries", "negatives_per_group": 1, **budget}
     return dataclasses.replace(run_config().recipe, factors=factors, budget=Budget(**values))  # type: ignore[arg-type]
@@ -65,12 +76,32 @@ def test_the_table_marks_what_is_unmatched_and_says_what_is_the_same(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "UNMATCHED: dual_view_added: 16 against 8 groups (seed 0)"
     assert lines[1] == "UNMATCHED: dual_view_joint: 16 against 8 groups (seed 0)"
-    assert lines[2] == "dual_view_added = dual_view_joint: one recipe, built and trained once"
+    assert lines[2] == "dual_view_added, dual_view_joint: one mix, built once"  # nothing is trained yet
     rows = {line.split()[0]: line for line in lines[3:]}
     assert rows["dual_view"].split()[1:9] == ["groups", "8,", "fewer_queries", "1", "8", "16", "2", "8"]
     assert rows["dual_view_added"].endswith("UNMATCHED") and not rows["dual_view"].endswith("UNMATCHED")
     values = json.loads((results / "out.json").read_text())
     assert values["instruction_negatives"]["unique_queries"] == 4 and values["dual_view"]["unmatched"] is None
+
+
+def test_arms_are_one_recipe_when_they_have_one_training_and_not_when_they_share_a_mix(tmp_path: Path) -> None:
+    plain, joint = recipe(ARMS["dual_view"]), recipe(ARMS["dual_view_joint"])
+    faster = dataclasses.replace(plain, train=dataclasses.replace(plain.train, learning_rate=0.5))
+    arms = {"a": plain, "b": faster, "c": plain, "d": joint, "e": joint}
+    for arm, one in arms.items():
+        record(tmp_path, arm, one)
+    for arm in ("a", "b", "c"):
+        train(tmp_path, arm, arms[arm])
+    assert same_recipes(Evidence(tmp_path, "s").mixed) == [
+        "a = c: one recipe, built and trained once",
+        "a, b, c: one mix, built once",
+        "d, e: one mix, built once",
+    ]
+    train(tmp_path, "d", joint)
+    identity = identify(joint, 0, Revisions("s", "m"))
+    ResultStore(tmp_path).keep_workload(Workload(identity.train_id, identity.mix_id, ("s/e",), {"optimiser_steps": 3}))
+    found = same_recipes(Evidence(tmp_path, "s").mixed)  # what is only counted yet is known by its id too
+    assert found[1:] == ["d = e: one recipe, built and trained once", "a, b, c: one mix, built once"]
 
 
 def test_a_table_of_scores_begins_with_what_is_unmatched(results: Path) -> None:

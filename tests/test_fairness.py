@@ -275,8 +275,10 @@ def test_equal_mixes_of_unequal_budgets_or_models_are_no_idle_factor(tmp_path: P
     arms = Evidence(tmp_path, "s").mixed
     assert idle_factors(arms) == ["a and b differ in recipe and have the same mix: a factor did nothing here"]
 
-    def under(change: dict[str, Any]) -> list[ArmTotals]:
-        changes = {"a": {"factors": {}}, "b": {"factors": {}, **change}}
+    def under(*given: dict[str, Any]) -> list[ArmTotals]:
+        """Return the arms with other recipes: those of the second, or of both."""
+        first, second = given if len(given) == 2 else ({}, *given)
+        changes = {"a": {"factors": {}, **first}, "b": {"factors": {}, **second}}
         return [
             dataclasses.replace(arm, mixes={
                 seed: dataclasses.replace(one, recipe={**one.recipe, **changes[arm.arm]})
@@ -285,9 +287,30 @@ def test_equal_mixes_of_unequal_budgets_or_models_are_no_idle_factor(tmp_path: P
             for arm in arms
         ]  # fmt: skip
 
+    tokens = {"budget": {"unit": "tokens", "limit": 8}, "model": {"revision": "m"}}
+    other, on = {"revision": "n"}, {"factors": {"instructed": 1.0}}
+
     assert idle_factors(under({"model": {"revision": "m", "pooling": "last"}})) == []
     assert idle_factors(under({"budget": {"unit": "tokens", "limit": 8}})) == []
     assert idle_factors(under({"source": {"kind": "world", "skew": 2}})) != []
+    dense = {"kind": "dense", "count": 8}
+    mined = [{"miner": {**dense, "revision": revision}} for revision in ("by m", "by n")]
+    assert idle_factors(under(tokens | mined[0], tokens | mined[1] | {"model": other})) == []
+    assert idle_factors(under(mined[0], mined[1])) == []  # the revision of a dense miner is that of the model
+    assert idle_factors(under(mined[0], {"miner": {**dense, "count": 9, "revision": "by m"}})) != []
+    assert idle_factors(under(tokens, tokens | on)) != []
+    assert idle_factors(under(tokens, tokens | on | {"model": other})) == []  # what is cut is the model's tokens
+    assert idle_factors(under({}, on | {"budget": {"unit": "groups", "limit": 9}})) == []
+
+
+def test_the_same_groups_of_other_texts_are_another_mix(tmp_path: Path) -> None:
+    make_study(tmp_path, {name: dataclasses.replace(arm, content="same") for name, arm in FAIR.items()})
+    arms = Evidence(tmp_path, "s").mixed
+    for sums, are_idle in ((("x", "x"), True), (("x", "y"), False)):
+        for arm, sha256 in zip(arms, sums, strict=True):
+            for mix in arm.mixes.values():
+                mix.content_sha256["passages.jsonl.gz"] = sha256
+        assert bool(idle_factors(arms)) is are_idle
 
 
 def test_unknown_studies_and_baselines_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

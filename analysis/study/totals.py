@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -29,6 +29,8 @@ COLUMNS = {
     "flops": "TFLOP",
 }
 """Totals of a mix and of the training on it, and their headings."""
+PASSAGES_FILE = "passages.jsonl.gz"
+"""In the folder of a mix: the texts that its groups name."""
 
 
 class Training(NamedTuple):
@@ -121,26 +123,39 @@ def default_baseline(arms: Sequence[ArmTotals], declared: Declaration | None = N
 
 
 def same_recipes(arms: Sequence[ArmTotals]) -> list[str]:
-    """Return one sentence for each group of arms that have the same recipe."""
+    """Return one sentence for each group of arms that have the same recipe, and for each that share their mix only."""
+    trained = _sharing((training, arm.arm) for arm in arms for training in arm.trainings.values())
+    mixed = _sharing((mix.id, arm.arm) for arm in arms for mix in arm.mixes.values())
+    return [
+        *(f"{' = '.join(names)}: one recipe, built and trained once" for names in trained),
+        *(f"{', '.join(names)}: one mix, built once" for names in mixed if names not in trained),
+    ]
+
+
+def _sharing(stages: Iterable[tuple[str, str]]) -> list[tuple[str, ...]]:
+    """Return the groups of arms that have a stage in common, from pairs of its id and an arm."""
     by_id: dict[str, list[str]] = {}
-    for arm in arms:
-        for manifest in arm.mixes.values():
-            by_id.setdefault(manifest.id, []).append(arm.arm)
-    groups = sorted({tuple(names) for names in by_id.values() if len(names) > 1})
-    return [f"{' = '.join(names)}: one recipe, built and trained once" for names in groups]
+    for stage_id, arm in stages:
+        by_id.setdefault(stage_id, []).append(arm)
+    return sorted({tuple(names) for names in by_id.values() if len(names) > 1})
 
 
 def idle_factors(arms: Sequence[ArmTotals]) -> list[str]:
     """Return one sentence for each group of arms with other factors or another source and the same mix.
 
-    Other budgets, and under a budget in tokens other models, may well end at the same mix.
+    The same mix is the same groups with the same texts. Arms are compared that have one budget, and under a budget in
+    tokens one model: where another number of tokens decides what is left out, equal mixes say nothing about a factor.
     """
-    by_content: dict[tuple[int, str], dict[str, str]] = {}
+    by_mix: dict[tuple[int, str, str | None, str], dict[str, str]] = {}
     for arm in arms:
         for seed, manifest in arm.mixes.items():
-            asked = {name: value for name, value in manifest.recipe.items() if name not in ("budget", "model")}
-            by_content.setdefault((seed, manifest.counts["content"]), {})[digest(asked)] = arm.arm
-    nothing = sorted({tuple(sorted(names.values())) for names in by_content.values() if len(names) > 1})
+            cut = {name: manifest.recipe.get(name) for name in ("budget", "model")}
+            asked = {name: value for name, value in manifest.recipe.items() if name not in cut}
+            if asked.get("miner"):  # its revision names source and model, which are no factors of their own
+                asked["miner"] = {name: value for name, value in asked["miner"].items() if name != "revision"}
+            mix = (seed, manifest.counts["content"], manifest.content_sha256.get(PASSAGES_FILE), digest(cut))
+            by_mix.setdefault(mix, {})[digest(asked)] = arm.arm
+    nothing = sorted({tuple(sorted(names.values())) for names in by_mix.values() if len(names) > 1})
     return [f"{' and '.join(names)} differ in recipe and have the same mix: a factor did nothing here"
             for names in nothing]  # fmt: skip
 
