@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablate.cli.command import command, finish, output_place
 from ablate.recipe.schema import ModelConfig
 from ablate.records import UserError
 from ablate.release.finished import FinishedRun, find_run, recipe_values
@@ -22,7 +23,6 @@ from ablate.store.drafts import draft_of, sweep
 from ablate.store.files import disk_trouble
 from ablate.store.integrity import give_usual_modes
 from ablate.store.results import ResultStore
-from ablate.terminal import one_line, safe_output
 
 if TYPE_CHECKING:
     from ablate.release.card import Measured, Origin
@@ -140,19 +140,23 @@ def _without_places(value: Any) -> Any:
     return [_without_places(item) for item in value] if isinstance(value, list) else value
 
 
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    made = command(
+        "ablate.export",
+        "Write a trained model as a directory for sentence-transformers and transformers, with its card.",
+        "single_runs/dual_view:0 --to exported/dual_view",
+    )
+    made.add_argument("run", metavar="RUN", help="a train id, the beginning of one, or study/arm:seed")
+    made.add_argument("--to", type=output_place, required=True, metavar="DIR", help="new directory to write")
+    made.add_argument("--results", default="results", help="folder of results (default: results)")
+    add_trust(made)
+    return made
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Export one run and return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ablate.export",
-        description="Write a trained model as a directory for sentence-transformers and transformers, with its card.",
-        epilog="Example: python -m ablate.export single_runs/dual_view:0 --to exported/dual_view",
-    )
-    parser.add_argument("run", metavar="RUN", help="a train id, the beginning of one, or study/arm:seed")
-    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="new directory to write")
-    parser.add_argument("--results", default="results", help="folder of results (default: results)")
-    add_trust(parser)
-    with safe_output():
-        return _export(parser.parse_args(arguments))
+    return finish(_export, parser(), arguments)
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
@@ -164,19 +168,13 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _export(options: argparse.Namespace) -> int:
-    try:
-        run = find_run(ResultStore(options.results), options.run)
-        target = export(run, options.to, trust_remote_code=options.trust_remote_code)
-    except (UserError, OSError) as error:
-        message = (disk_trouble(error) or str(error)) if isinstance(error, OSError) else str(error)
-        print(f"error: {one_line(message)}", file=sys.stderr)
-        return 2
+def _export(options: argparse.Namespace) -> None:
+    run = find_run(ResultStore(options.results), options.run)
+    target = export(run, options.to, trust_remote_code=options.trust_remote_code)
     size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     print(f"{', '.join(run.manifest.labels)} seed {run.manifest.seed} (run {run.manifest.id}) -> {target}")
     print(f"  {size / 1e6:.1f} MB; plain transformers gives the same vectors from it (checked)")
     print(f"  read {target / 'README.md'}: how to pose a query, what it was trained on, what it scored")
-    return 0
 
 
 if __name__ == "__main__":

@@ -9,9 +9,8 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from ablate.cli.command import add_study, command, finish, write_text
+from ablate.cli.command import add_study, command, finish, output_file, write_text
 from analysis.study.evidence import Evidence
 from analysis.study.totals import default_baseline, format_budgets, unmatched
 
@@ -26,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     add_study(made)
     made.add_argument("--baseline", help="arm to match against (default: that of the declared "
                       "claims, else instruction_negatives, else the budget of most arms)")  # fmt: skip
-    made.add_argument("--json", type=Path, help="also write the totals to this file")
+    made.add_argument("--json", type=output_file, help="also write the totals to this file")
     return made
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ablate.cli.command import add_study, command, finish, write_text
+from ablate.cli.command import add_study, command, finish, output_file, write_text
 from ablate.tables import Column, Table, number, probability, to_csv, to_latex, to_markdown
 from analysis.stats.contrast_tables import beside_table, row_record
 from analysis.study.declared import read_declaration
@@ -141,7 +141,7 @@ def parser() -> argparse.ArgumentParser:
     add_study(made)
     made.add_argument("--declared", type=Path, metavar="F", help="file of sweeps/ whose claims are read instead")
     for name in ("json", "markdown", "latex", "csv"):
-        made.add_argument(f"--{name}", type=Path, metavar="F", help=f"also write {name} to this file")
+        made.add_argument(f"--{name}", type=output_file, metavar="F", help=f"also write {name} to this file")
     return made
 
 

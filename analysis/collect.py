@@ -8,9 +8,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from ablate.cli.command import add_study, command, finish, write_parquet
+from ablate.cli.command import add_study, command, finish, output_file, write_parquet
 from ablate.records import UserError
 from analysis.study.evidence import Evidence
 from analysis.study.runs import deterministic_arms
@@ -25,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
         "polarity --out polarity.parquet --measure 'nDCG@10'",
     )
     add_study(made)
-    made.add_argument("--out", type=Path, help="write the long table to this Parquet file")
+    made.add_argument("--out", type=output_file, help="write the long table to this Parquet file")
     made.add_argument("--measure", action="append", help="print only this measure; may be given again")
     return made
 

@@ -9,9 +9,8 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from ablate.cli.command import add_study, command, finish, write_text
+from ablate.cli.command import add_study, command, finish, output_file, write_text
 from analysis.study.costs import format_costs, read_costs
 from analysis.study.evidence import Evidence
 
@@ -24,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
         "dual_view",
     )
     add_study(made)
-    made.add_argument("--json", type=Path, help="also write the sums to this file")
+    made.add_argument("--json", type=output_file, help="also write the sums to this file")
     return made
 
 

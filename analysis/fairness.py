@@ -9,9 +9,8 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from ablate.cli.command import add_study, command, finish, write_text
+from ablate.cli.command import add_study, command, finish, output_file, write_text
 from ablate.tables import to_markdown
 from analysis.study.evidence import Evidence
 from analysis.study.opened import OpenStudy
@@ -27,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     add_study(made)
     made.add_argument("--baseline", metavar="A", help="arm that budgets are matched against")
     made.add_argument("--models", action="store_true", help="also read the files of the trained models")
-    made.add_argument("--json", type=Path, metavar="F", help="also write the checks to this file")
+    made.add_argument("--json", type=output_file, metavar="F", help="also write the checks to this file")
     return made
 
 

@@ -13,10 +13,9 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from ablate.cli.command import command, finish, write_text
+from ablate.cli.command import command, finish, output_file, write_text
 from ablate.tables import Column, Table, number, probability, to_markdown
 from analysis.audit.agreement import NAMES
 from analysis.audit.assess import FAILURE_MODES, ONE_SIDED, PRIMARY, Audit, Verdict, assess
@@ -42,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
         "a_under_complement, b_under_complement (true, false or null: cannot be judged)",
     )  # fmt: skip
     made.add_argument("--threshold", type=float, default=0.9, help="share that accuracy is held against (default .9)")
-    made.add_argument("--json", metavar="OUT", help="write everything to this file")
+    made.add_argument("--json", type=output_file, metavar="OUT", help="write everything to this file")
     return made
 
 
@@ -52,7 +51,7 @@ def _run(args: argparse.Namespace) -> None:
     print("\n".join(to_markdown(table) for table in tables(audit)), end="")
     if args.json:
         values = json.dumps(record(audit), indent=1, ensure_ascii=False, allow_nan=False)
-        write_text(Path(args.json), values + "\n")
+        write_text(args.json, values + "\n")
 
 
 def tables(audit: Audit) -> list[Table]:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ablate.cli.command import command, finish, write_text
+from ablate.cli.command import command, finish, output_folder, write_text
 from ablate.records import UserError
 from ablate.tables import curves_svg, number, to_markdown
 from analysis.stats.crossed import Options
@@ -78,7 +78,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--least-seeds", type=int, default=5, metavar="S", help="fewest seeds per arm (default 5)")
     made.add_argument("--most-seeds", type=int, default=50, metavar="S", help="most seeds per arm (default 50)")
     made.add_argument("--most-units", type=int, default=MOST_UNITS, metavar="Q", help="units that can be had")
-    made.add_argument("--out", metavar="DIR", help="write power.md, power.json and power.svg into this folder")
+    made.add_argument("--out", type=output_folder, metavar="DIR",
+                      help="write power.md, power.json and power.svg into this folder")  # fmt: skip
     return made
 
 
@@ -117,7 +118,7 @@ def _run(args: argparse.Namespace) -> None:
         )
     print(text, end="")
     if args.out:
-        _write(Path(args.out), text, parts, found, best, args)
+        _write(args.out, text, parts, found, best, args)
 
 
 def _write(

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ablate.cli.command import command, finish, write_text
+from ablate.cli.command import command, finish, output_file, output_folder, write_text
 from ablate.reading import at, check_file, faults
 from ablate.records import UserError
 from analysis.audit.items import Item, read_items, read_judgments
@@ -41,11 +41,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--size", type=int, default=150, help="items that are drawn (default 150)")
     made.add_argument("--known-bad", type=int, metavar="N", help="items made wrong on purpose (default: a tenth)")
     made.add_argument("--seed", type=int, default=0, help="of the sample and of all orders (default 0)")
-    made.add_argument("--to", metavar="DIR", help="folder that is written; it must not hold a sample already")
+    made.add_argument("--to", type=output_folder, metavar="DIR",
+                      help="folder that is written; it must not hold a sample already")  # fmt: skip
     made.add_argument("--from", metavar="DIR", dest="source", help="folder of a sample whose sheets were filled")
     made.add_argument("--filled", metavar="F", help="the filled sheets (CSV)")
     made.add_argument("--rater", metavar="NAME", help="who filled them")
-    made.add_argument("--out", metavar="F", help="where the judgments go (JSON lines)")
+    made.add_argument("--out", type=output_file, metavar="F", help="where the judgments go (JSON lines)")
     return made
 
 
@@ -59,7 +60,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _draw(args: argparse.Namespace) -> None:
-    folder = Path(args.to)
+    folder = args.to
     if (folder / DESIGN).exists():
         raise UserError(f"{folder} holds a sample already ({DESIGN}); take another folder, or move it away")
     items = read_items(args.items)
@@ -114,7 +115,7 @@ def _read(args: argparse.Namespace) -> None:
     if not found:
         raise UserError(f"{args.filled}: none of {len(by_sheet):,} sheets is answered; write yes, no or cannot tell")
     lines = [json.dumps(dataclasses.asdict(judgment), ensure_ascii=False) for judgment in found]
-    write_text(Path(args.out), "".join(f"{line}\n" for line in lines))
+    write_text(args.out, "".join(f"{line}\n" for line in lines))
     print(f"{len(found):,} of {len(by_sheet):,} sheets are answered")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate import reading
-from ablate.cli.command import command, finish, seed, write_parquet, write_text
+from ablate.cli.command import command, finish, output_file, seed, write_parquet, write_text
 from ablate.evaluation.measures import P_MRR, MeasureResult, mean_name, parse
 from ablate.evaluation.trec import read_changed_documents, read_groups, read_qrels
 from ablate.records import UserError
@@ -114,9 +114,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--measure", metavar="M", action="append", help="nDCG@k, RR@k, AP@k, recall@k or Robustness@k "
                       f"(repeatable; default {', '.join(DEFAULT_MEASURES)}); Robustness@10 and p-MRR always come, "
                       "nDCG@10 always beside p-MRR")  # fmt: skip
-    made.add_argument("--json", metavar="OUT", help="write all values, per query too, to this file")
+    made.add_argument("--json", type=output_file, metavar="OUT", help="write all values, per query too, to this file")
     made.add_argument(
         "--scores",
+        type=output_file,
         metavar="OUT",
         help="add the values to this table (.csv or .parquet) for analysis.significance; "
         "further arms and seeds go into the same file",
@@ -145,7 +146,7 @@ def _check(args: argparse.Namespace) -> tuple[bool, bool]:
     if args.groups and not one:
         raise UserError("--groups is for Robustness@k of --run; give --run and --qrels too")
     all_or_none(("scores", "arm", "seed", "dataset"))
-    if args.scores and Path(args.scores).suffix.lower() not in (".csv", ".parquet"):
+    if args.scores and args.scores.suffix.lower() not in (".csv", ".parquet"):
         raise UserError(f"--scores {args.scores}: the name must end in .csv or .parquet")
     for name in args.measure or ():
         if parse(name).cutoff is None:
@@ -176,9 +177,9 @@ def _run(args: argparse.Namespace) -> None:
         scored |= score_pair(original, changed, read_changed_documents(args.changed_documents), names, variants)
     if args.json:
         record = json.dumps(report_record(scored), indent=1, ensure_ascii=False, allow_nan=False)
-        write_text(Path(args.json), record + "\n")
+        write_text(args.json, record + "\n")
     if args.scores:
-        _add_scores(Path(args.scores), list(long_rows(scored, args.arm, args.seed, args.dataset)))
+        _add_scores(args.scores, list(long_rows(scored, args.arm, args.seed, args.dataset)))
     for line in problems(scored):
         print(line)
     sources = [name for name in (args.run, args.original_run, args.changed_run) if name]

@@ -13,10 +13,9 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from ablate.cli.command import add_study, command, finish, write_text
+from ablate.cli.command import add_study, command, finish, output_file, output_folder, write_text
 from ablate.records import UserError
 from ablate.tables import Table, to_latex, to_markdown
 from analysis.stats.contrast_rows import Asked, ContrastRow, Plan, contrast_rows, targets
@@ -71,8 +70,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--margin", metavar="M", action="append", default=[], help="equivalence: .02 or nDCG@10=.01")
     made.add_argument("--correction", choices=("holm", "bh"), default="holm", help="bh: exploratory slices, no claim")
     made.add_argument("--alpha", type=float, default=0.05, help="level of the tests (default .05)")
-    made.add_argument("--out", metavar="DIR", help="write significance.{csv,md,tex,json} into this folder")
-    made.add_argument("--json", metavar="OUT", help="write the JSON to this file")
+    made.add_argument("--out", type=output_folder, metavar="DIR",
+                      help="write significance.{csv,md,tex,json} into this folder")  # fmt: skip
+    made.add_argument("--json", type=output_file, metavar="OUT", help="write the JSON to this file")
     return made
 
 
@@ -126,13 +126,12 @@ def report(
     values = {**report_record(table, rows, plan), **(beside or {})}
     record = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     if args.json:
-        write_text(Path(args.json), record)
+        write_text(args.json, record)
     if args.out:
-        folder = Path(args.out)
-        write_text(folder / "significance.md", shown)
-        write_text(folder / "significance.tex", "\n".join(to_latex(one) for one in tables))
-        write_text(folder / "significance.csv", rows_csv(table, rows))
-        write_text(folder / "significance.json", record)
+        write_text(args.out / "significance.md", shown)
+        write_text(args.out / "significance.tex", "\n".join(to_latex(one) for one in tables))
+        write_text(args.out / "significance.csv", rows_csv(table, rows))
+        write_text(args.out / "significance.json", record)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,12 +18,12 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from ablate.cli.command import output_file, write_text
 from ablate.randomness import stream
 from analysis.audit.two_phase import estimate_share, merge_strata
 
@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--kinds", type=int, nargs="+", default=CELLS)
     parser.add_argument("--iccs", type=float, nargs="+", default=ICCS)
     parser.add_argument("--judges", nargs="+", choices=JUDGES, default=JUDGES)
-    parser.add_argument("--json", metavar="OUT")
+    parser.add_argument("--json", type=output_file, metavar="OUT")
     args = parser.parse_args(argv)
     cells = list(itertools.product(args.truths, args.labels, args.kinds, args.iccs, args.judges))
     started = time.monotonic()
@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     seconds = time.monotonic() - started
     print(f"\n{len(rows)} cells of {args.audits} audits in {seconds:.0f} s; promises broken in {len(bad)}")
     if args.json:
-        Path(args.json).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        write_text(args.json, json.dumps(rows, indent=1) + "\n")
     return 1 if bad else 0
 
 

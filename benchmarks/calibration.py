@@ -18,7 +18,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -26,7 +25,7 @@ import numpy.typing as npt
 from scipy import stats
 from scipy.special import bdtrc, ndtr, stdtr
 
-from ablate.cli.command import write_text
+from ablate.cli.command import output_file, write_text
 from ablate.tables import Column, Table, to_markdown
 from analysis.stats.corrections import holm
 from analysis.stats.crossed import Options, crossed, seeds_only
@@ -327,7 +326,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     made.add_argument("--draws", type=int, default=4000, help="simulated studies per case (default 4000)")
     made.add_argument("--seed", type=int, default=0, help="of the simulation (default 0)")
-    made.add_argument("--json", metavar="OUT", help="write the counts to this file")
+    made.add_argument("--json", type=output_file, metavar="OUT", help="write the counts to this file")
     args = made.parse_args(argv)
     if args.draws < 100:
         print(f"error: --draws is {args.draws}; fewer than 100 show nothing", file=sys.stderr)
@@ -336,7 +335,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     records, kept = run(args.draws, args.seed, print)
     print(f"{time.perf_counter() - started:.0f} s; promises: {'all kept' if kept else 'BROKEN'}")
     if args.json:
-        write_text(Path(args.json), json.dumps(records, indent=1) + "\n")
+        write_text(args.json, json.dumps(records, indent=1) + "\n")
     return 0 if kept else 1
 
 

@@ -30,6 +30,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ablate.cli.command import output_file, write_text
 from ablate.cli.interrupts import told_by_exit_code
 from ablate.store.files import FOLDERS
 from ablate.store.integrity import sha256_of
@@ -260,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=20, help="number of rounds (default: 20)")
     parser.add_argument("--replay", metavar="FAULTS", help="instead: one round with these faults, as they are printed")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after the round that passes this")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every round and its outcome")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="write every round and its outcome")
     options = parser.parse_args(arguments)
     outcomes: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
@@ -289,7 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         counts = collections.Counter(re.split(r"[:(\d]", text)[0].strip() for text in mine)
         print(f"  {kind:<9}{len(mine):>5} rounds: " + ", ".join(f"{n} {text}" for text, n in counts.most_common()))
     if options.json:
-        options.json.write_text(json.dumps({"seed": options.seed, "outcomes": outcomes}, indent=1))
+        write_text(options.json, json.dumps({"seed": options.seed, "outcomes": outcomes}, indent=1))
     return 0 if all(one["outcome"] == "identical" for one in outcomes) else 1
 
 

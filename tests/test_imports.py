@@ -68,7 +68,7 @@ RULES: dict[str, set[str]] = {
     "ablate.check": {"ablate.cli", "ablate.compose", "ablate.data", "ablate.model", "ablate.recipe", "ablate.records",
                      "ablate.store", "ablate.study", "analysis.verdict.declarable", "omegaconf", "transformers"},
     "ablate.runs": {"ablate.cli", "ablate.recipe", "ablate.records", "ablate.store"},
-    "ablate.export": {"ablate.model", "ablate.recipe", "ablate.records", "ablate.release", "ablate.store",
+    "ablate.export": {"ablate.cli", "ablate.model", "ablate.recipe", "ablate.records", "ablate.release", "ablate.store",
                       "ablate.terminal"},
     "ablate.search": {"ablate.data", "ablate.export", "ablate.model", "ablate.records", "ablate.release",
                       "ablate.retrieval", "ablate.store", "ablate.terminal", "numpy"},

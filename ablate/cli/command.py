@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -35,6 +36,46 @@ def seed(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= 10):
         raise argparse.ArgumentTypeError(f"{text!r} is no seed; it must be a whole number such as 0")
     return int(text)
+
+
+def output_place(text: str) -> Path:
+    """Return a path that an option names for what is going to be made, checked when the command line is read.
+
+    What lies there already is not looked at, and folders on the way are made when it is written. Raises, as argparse
+    expects it, where nothing can be written.
+    """
+    path = Path(text)
+    way = path.absolute()
+    there = next(one for one in (way, *way.parents) if one.is_dir() or (one != way and one.exists()))
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            return path
+    except OSError as error:
+        why = f"{there}: {error.strerror}"
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be written ({why}); name another place") from None
+
+
+def output_file(text: str) -> Path:
+    """Return a file that an option names to be written, checked before any work as `output_place` does.
+
+    Raises, as argparse expects it, for what is there and no plain file too.
+    """
+    path = Path(text)
+    if not text or path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder; name a file")
+    if path.exists() and not path.is_file():
+        raise argparse.ArgumentTypeError(f"{text!r} is no plain file, and would be replaced by one; name another")
+    return output_place(text)
+
+
+def output_folder(text: str) -> Path:
+    """Return a folder that an option names to be written into, checked before any work as `output_place` does.
+
+    Raises, as argparse expects it, for what is there and no folder too.
+    """
+    if not text or (Path(text).exists() and not Path(text).is_dir()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no folder; name one, or a new one")
+    return output_place(text)
 
 
 def add_study(made: argparse.ArgumentParser, *, needed: bool = True) -> None:
