@@ -15,6 +15,7 @@ from typing import Any
 
 from ablate.cli.command import add_study, command, finish, output_file, write_text
 from ablate.tables import Column, Table, number, probability, to_csv, to_latex, to_markdown
+from analysis.stats.contrast_rows import ContrastRow
 from analysis.stats.contrast_tables import beside_table, row_record
 from analysis.study.declared import read_declaration
 from analysis.study.evidence import Evidence
@@ -108,8 +109,14 @@ def _record(found: Judgement, one: Judged) -> dict[str, Any]:
         "family_size": one.level.family,
         "alpha_of_a_look": one.level.alpha,
         "tested": one.tested,
-        "row": None if one.row is None else row_record(found.table, one.row),
+        "row": None if one.row is None else _row(found, one.row),
     }
+
+
+def _row(found: Judgement, row: ContrastRow) -> dict[str, Any]:
+    """Return the estimates of a claim, without a correction over this row alone: the family is that of the claims."""
+    corrected = ("p_holm", "q_bh", "tost_p_holm", "family_size")
+    return {name: value for name, value in row_record(found.table, row).items() if name not in corrected}
 
 
 def claims_csv(found: Judgement) -> str:

@@ -366,10 +366,19 @@ def test_everything_is_shown_and_written(tmp_path: Path, capsys: pytest.CaptureF
     record = json.loads(files["json"].read_text())
     assert [(one["claim"], one["verdict"]) for one in record["claims"]] == [("c_1", "COLLAPSED"), ("d", "REFUTED")]
     assert record["claims"][0]["row"]["beside"][0]["cell"]["measure"] == "nDCG@10" and len(record["fairness"]) == 14
+    assert [(one["p_holm"], one["family_size"]) for one in record["claims"]] == corrections(record["claims"])
     lines = list(csv.DictReader(files["csv"].read_text().splitlines()))
     assert float(lines[0]["estimate"]) == record["claims"][0]["row"]["estimate"] and lines[1]["verdict"] == "REFUTED"
     latex = files["latex"].read_text()
     assert r"c\_1 & b - a & p-MRR on d/test (changed: after)" in latex and latex.count(r"\toprule") == 3
+
+
+def corrections(record: Any) -> list[tuple[Any, Any]]:
+    """Return every corrected p with the size of its family, wherever they stand in a record."""
+    values = record if isinstance(record, dict) else {}
+    inner = record if isinstance(record, list) else values.values()
+    own = [(values.get("p_holm"), values.get("family_size"))] if {"p_holm", "family_size"} & values.keys() else []
+    return [*own, *(one for item in inner for one in corrections(item))]
 
 
 def test_claims_of_a_file_are_compared_with_those_that_runs_stood_under(
