@@ -35,6 +35,7 @@ from ablate.recipe.values import plain
 from ablate.records import EvaluationSet, Passage, SourceRow, UserError
 from ablate.store.results import ResultStore
 from ablate.study import planning
+from ablate.tables import Column, Table, to_text
 
 MOST_TOKENISED = 2000
 """Queries, and passages, whose lengths are measured."""
@@ -63,7 +64,7 @@ class Report:
         lines = [f"{finding.level}: {finding.text}" for finding in sorted(self.findings, key=lambda one: one.level)]
         lines = [*(lines or ["nothing is wrong that a program can see"]), "", *self.counts]
         if self.sets:
-            lines += ["", *_aligned(self.sets)]
+            lines += ["", _aligned(self.sets)]
         for row in self.sample:
             lines += ["", f"row {row['row_id']}"]
             for name, value in row.items():
@@ -80,19 +81,14 @@ class Report:
         return json.dumps({**dataclasses.asdict(self), "findings": findings}, indent=1, ensure_ascii=False)
 
 
-def _aligned(rows: Sequence[dict[str, Any]]) -> list[str]:
+def _aligned(rows: Sequence[dict[str, Any]]) -> str:
     """Return rows of one kind as aligned text under their names: texts to the left, numbers to the right."""
     names = list(rows[0])
-    texts = ([f"{row[name]:,}" if isinstance(row[name], int) else str(row[name]) for name in names] for row in rows)
-    shown = [names, *texts]
-    widths = [max(len(line[place]) for line in shown) for place in range(len(names))]
-    right = [isinstance(rows[0][name], int) for name in names]
-    return [
-        "  ".join(
-            text.rjust(w) if r else text.ljust(w) for text, w, r in zip(line, widths, right, strict=True)
-        ).rstrip()
-        for line in shown
+    columns = tuple(Column(name, "r" if isinstance(rows[0][name], int) else "l") for name in names)
+    lines = [
+        tuple(f"{row[name]:,}" if isinstance(row[name], int) else str(row[name]) for name in names) for row in rows
     ]
+    return to_text(Table("", columns, tuple(lines)))
 
 
 def check_data(config: RunConfig, sets: Sequence[str] | None, num_sampled: int) -> tuple[Report, list[EvaluationSet]]:

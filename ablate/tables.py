@@ -1,4 +1,4 @@
-"""Tables of text as Markdown, LaTeX (booktabs), HTML and CSV, and curves as SVG: everything escaped for its format."""
+"""Tables as aligned text, Markdown, LaTeX (booktabs), HTML and CSV, and curves as SVG, escaped for their format."""
 
 from __future__ import annotations
 
@@ -76,6 +76,23 @@ def escape_latex(text: str) -> str:
 def escape_html(text: str) -> str:
     """Return a text that HTML shows as it is, in attributes too."""
     return html.escape(visible(" ".join(text.split())), quote=True)
+
+
+def to_text(table: Table) -> str:
+    """Return a table as aligned lines for a terminal, two spaces between columns, with title and notes on their own.
+
+    Nothing is escaped: what is printed passes `terminal.py`. The last line has no line feed.
+    """
+    lines = [tuple(column.name for column in table.columns), *table.rows]
+    widths = [max(len(text) for text in texts) for texts in zip(*lines, strict=True)]
+    aligned = [
+        "  ".join(
+            text.rjust(width) if column.align == "r" else text.ljust(width)
+            for text, column, width in zip(line, table.columns, widths, strict=True)
+        ).rstrip()
+        for line in lines
+    ]
+    return "\n".join([*([table.title] if table.title else []), *aligned, *table.notes])
 
 
 def to_markdown(table: Table) -> str:

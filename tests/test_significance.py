@@ -28,6 +28,7 @@ from ablate.tables import (
     to_html,
     to_latex,
     to_markdown,
+    to_text,
 )
 from analysis.significance import all_tables, main, parse_margins
 from analysis.stats.contrast_rows import Asked, Plan, bounds, contrast_rows, targets
@@ -385,6 +386,13 @@ def test_markdown_is_escaped() -> None:
     assert "| a_b & &lt;i>50%&lt;/i> #1 {x} $y$ \\| \\~^\\\\\" |" in text
     assert all(line.count("|") - line.count("\\|") == 3 for line in text.splitlines() if line.startswith("|"))
     assert escape_markdown("_em_ [a](b) &lt; `c`") == "\\_em\\_ [a]\\(b) &amp;lt; \\`c\\`"
+
+
+def test_aligned_text_by_hand() -> None:
+    columns = (Column("arm"), Column("n", "r"), Column(""))
+    table = Table("", columns, (("a", "1", "x"), ("longer", "1,000", "")), ("a note",))
+    assert to_text(table) == "arm         n\na           1  x\nlonger  1,000\na note"
+    assert to_text(Table("title", (Column("arm"),), (), ())) == "title\narm"
 
 
 def test_numbers() -> None:

@@ -34,6 +34,7 @@ from ablate.tracking import read_ledger
 from analysis.costs import main as show_costs
 from analysis.fairness import main as show_fairness
 from analysis.study.costs import format_costs, read_costs
+from analysis.study.evidence import Evidence
 
 SMOKE = ("-m", "+sweeps=smoke", "runtime.threads=1")
 CELLS = [("instruction_negatives", 0), ("dual_view", 0), ("instruction_negatives", 1), ("dual_view", 1)]
@@ -342,7 +343,7 @@ def test_joblib_shares_the_threads_and_gives_the_same_scores(finished: Path, tmp
 
 
 def test_costs_count_shared_stages_once(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    costs = read_costs(ResultStore(finished), "smoke")
+    costs = read_costs(Evidence(finished, "smoke"))
     assert {arm: (cost.runs, cost.stages) for arm, cost in costs.items()} == {
         "dual_view": (2, 6), "instruction_negatives": (2, 6), "untouched": (0, 2),
     }  # fmt: skip

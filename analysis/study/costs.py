@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ablate.records import UserError
 from ablate.store.manifest import Kind, Manifest
+from ablate.tables import Column, Table, to_text
 from analysis.study.evidence import Evidence
 
 COLUMNS = {
@@ -86,21 +87,18 @@ def total(costs: Mapping[str, Cost]) -> Cost:
 def format_costs(costs: Mapping[str, Cost]) -> str:
     """Return the table, the total last; columns that no stage has are left out."""
     rows = {**costs, "total": total(costs)}
-    columns = [name for name in COLUMNS if any(name in cost.sums for cost in costs.values())]
-    table = [["arm", "trainings", "stages", "shared", *(COLUMNS[name] for name in columns)]]
-    for arm, cost in rows.items():
-        cells = [_number(name, cost.sums.get(name)) for name in columns]
-        table.append([arm, str(cost.runs), str(cost.stages), str(cost.shared) if cost.shared else "", *cells])
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]).rstrip()
-        for row in table
-    ]
+    names = [name for name in COLUMNS if any(name in cost.sums for cost in costs.values())]
+    heads = ("trainings", "stages", "shared", *(COLUMNS[name] for name in names))
+    lines = tuple(
+        (arm, str(cost.runs), str(cost.stages), str(cost.shared or ""), *(_number(n, cost.sums.get(n)) for n in names))
+        for arm, cost in rows.items()
+    )
+    notes = []
     if any(cost.shared for cost in costs.values()):
-        lines.append("shared: stages that stand with the first arm that uses them")
+        notes.append("shared: stages that stand with the first arm that uses them")
     if rows["total"].unknown:
-        lines.append(f"{rows['total'].unknown} stages were made without a count of CPU seconds: theirs are missing")
-    return "\n".join(lines)
+        notes.append(f"{rows['total'].unknown} stages were made without a count of CPU seconds: theirs are missing")
+    return to_text(Table("", (Column("arm"), *(Column(head, "r") for head in heads)), lines, tuple(notes)))
 
 
 def _number(name: str, value: float | None) -> str:

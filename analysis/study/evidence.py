@@ -15,6 +15,7 @@ import pyarrow as pa
 from ablate.records import UserError
 from ablate.store.manifest import Kind, Manifest
 from ablate.store.results import ResultStore
+from ablate.study.records import StudyRecords
 from ablate.study.declaration import DeclaredCell
 from ablate.study.records import StudyRecords
 from analysis.study.declared import Declaration, stored_declarations
@@ -117,7 +118,7 @@ class Evidence:
     @cached_property
     def cells(self) -> tuple[DeclaredCell, ...] | None:
         """The cells of the declaration; None without one, and where they are not recorded, as in results of before."""
-        return None if self.declared is None else self.store.declared_cells(self.study, self.declared.digest)
+        return None if self.declared is None else StudyRecords(self.store, self.study).cells(self.declared.digest)
 
     @cached_property
     def baseline(self) -> str:

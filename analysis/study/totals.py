@@ -14,6 +14,7 @@ from ablate.recipe.values import digest
 from ablate.records import UserError
 from ablate.store.manifest import Manifest
 from ablate.store.results import stage_label
+from ablate.tables import Column, Table, to_text
 from analysis.study.declared import Declaration, claim_weights
 
 COLUMNS = {
@@ -165,24 +166,20 @@ def format_budgets(arms: Sequence[ArmTotals], baseline: str) -> str:
     wrong = unmatched(arms, baseline)
     lines = [f"UNMATCHED: {arm}: {reason}" for arm, reason in wrong.items()]
     lines += [*same_recipes(arms), *idle_factors(arms)]
-    head = ["arm", "budget", "seeds", *COLUMNS.values(), ""]
-    rows = [
-        [
+    numbers = [Column(name, "r") for name in ("seeds", *COLUMNS.values())]
+    columns = (Column("arm"), Column("budget"), *numbers, Column(""))
+    rows = tuple(
+        (
             arm.arm,
             _budget(arm.budget),
             str(len(arm.mixes)),
             *(_cell(name, arm.totals[name]) for name in COLUMNS),
             "UNMATCHED" if arm.arm in wrong else "",
-        ]
+        )
         for arm in arms
-    ]
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    for row in [head, *rows]:
-        cells = [row[0].ljust(widths[0]), row[1].ljust(widths[1])]
-        cells += [cell.rjust(width) for cell, width in zip(row[2:-1], widths[2:-1], strict=True)]
-        lines.append("  ".join([*cells, row[-1]]).rstrip())
-    lines.append(f"means over seeds; matched against {baseline}; tokens with special tokens, passages once per pair")
-    return "\n".join(lines)
+    )
+    note = f"means over seeds; matched against {baseline}; tokens with special tokens, passages once per pair"
+    return "\n".join([*lines, to_text(Table("", columns, rows, (note,)))])
 
 
 def _budget(budget: Budget) -> str:
