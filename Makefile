@@ -24,6 +24,7 @@ study: $(READY)
 
 test: $(READY)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 	$(PYTEST) -n 2 --dist loadfile $(ARGS)
 

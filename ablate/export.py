@@ -1,6 +1,6 @@
 """A trained model leaves the project: a directory that sentence-transformers and plain transformers load.
 
-    python -m ablate.export STUDY/ARM:SEED --to DIR [--results results]
+python -m ablate.export STUDY/ARM:SEED --to DIR [--results results]
 """
 
 from __future__ import annotations

@@ -45,9 +45,17 @@ _GRADE = re.compile("-?[0-9]+")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _BOM = b"\xef\xbb\xbf"
 _BROKEN: tuple[type[Exception], ...] = (
-    OSError, EOFError, ValueError, TypeError, LookupError, OverflowError, RecursionError, NotImplementedError,
-    zlib.error, csv.Error,
-)  # fmt: skip
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    OverflowError,
+    RecursionError,
+    NotImplementedError,
+    zlib.error,
+    csv.Error,
+)
 
 
 class Digest(Protocol):

@@ -25,13 +25,18 @@ class UserError(ValueError):
 def check_name(what: str, text: str) -> None:
     """Raise UserError for a text that cannot be the name of a study or an arm: these become labels and file names."""
     wrong = (
-        "is empty" if not text.strip()
-        else "has a slash" if "/" in text
-        else "means a folder" if text in (".", "..")
-        else "begins or ends with white space" if text != text.strip()
-        else "has a character that cannot be printed" if not text.isprintable()
+        "is empty"
+        if not text.strip()
+        else "has a slash"
+        if "/" in text
+        else "means a folder"
+        if text in (".", "..")
+        else "begins or ends with white space"
+        if text != text.strip()
+        else "has a character that cannot be printed"
+        if not text.isprintable()
         else ""
-    )  # fmt: skip
+    )
     if wrong:
         raise UserError(f"{what}={text!r} {wrong}; it must be a name without a slash, such as dual_view")
 

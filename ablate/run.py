@@ -1,7 +1,7 @@
 """Entry point: one run = one arm x one seed. Configuration -> mix -> train -> evaluate -> record.
 
-    python -m ablate.run +experiment=dual_view seed=1
-    python -m ablate.run -m +sweeps=dual_view               a study: many runs, planned and resumed by the sweeper
+python -m ablate.run +experiment=dual_view seed=1
+python -m ablate.run -m +sweeps=dual_view               a study: many runs, planned and resumed by the sweeper
 """
 
 from __future__ import annotations

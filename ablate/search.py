@@ -1,6 +1,6 @@
 """Look at what a trained model finds: the top documents of a query with and without an instruction, side by side.
 
-    python -m ablate.search STUDY/ARM:SEED "query" --instruction "condition" [--corpus corpus.jsonl] [--top 10]
+python -m ablate.search STUDY/ARM:SEED "query" --instruction "condition" [--corpus corpus.jsonl] [--top 10]
 """
 
 from __future__ import annotations

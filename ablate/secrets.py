@@ -53,10 +53,12 @@ def is_same_but_for_secrets(stored: Any, given: Any) -> bool:
     """Return whether stored plain values are the given ones, where what was left out may have been anything."""
     if isinstance(stored, Mapping) and isinstance(given, Mapping):
         return len(stored) == len(given) and all(
-            any(is_same_but_for_secrets(name, other) and is_same_but_for_secrets(item, given[other])
-                for other in ((name,) if name in given else given))
+            any(
+                is_same_but_for_secrets(name, other) and is_same_but_for_secrets(item, given[other])
+                for other in ((name,) if name in given else given)
+            )
             for name, item in stored.items()
-        )  # fmt: skip
+        )
     if isinstance(stored, list) and isinstance(given, list):
         return len(stored) == len(given) and all(map(is_same_but_for_secrets, stored, given))
     if isinstance(stored, str) and isinstance(given, str) and REMOVED in stored:
@@ -68,8 +70,9 @@ def _scrub(value: Any, name: str, secrets: list[str], *, by_name: bool) -> Any:
     if by_name and value is not None and not isinstance(value, bool) and _is_secret_name(name, value):
         return REMOVED
     if isinstance(value, Mapping):
-        return {_without(str(key), secrets): _scrub(item, str(key), secrets, by_name=by_name)
-                for key, item in value.items()}  # fmt: skip
+        return {
+            _without(str(key), secrets): _scrub(item, str(key), secrets, by_name=by_name) for key, item in value.items()
+        }
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_scrub(item, "", secrets, by_name=by_name) for item in value]
     if isinstance(value, (bytes, os.PathLike)):

@@ -15,11 +15,27 @@ from ablate.records import UserError
 from ablate.terminal import visible
 
 _LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
-    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "–": "--", "−": "$-$", "×": r"$\times$", "²": r"$^2$",
-    "→": r"$\rightarrow$", "±": r"$\pm$",
-}  # fmt: skip
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "–": "--",
+    "−": "$-$",
+    "×": r"$\times$",
+    "²": r"$^2$",
+    "→": r"$\rightarrow$",
+    "±": r"$\pm$",
+}
 FORMULA = re.compile("'*[=+\\-@\t\r]")
 """Beginning of a cell that spreadsheets take for a formula, or of one that was marked as none."""
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")

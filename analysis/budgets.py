@@ -23,8 +23,11 @@ def parser() -> argparse.ArgumentParser:
         "single_runs --baseline instruction_negatives",
     )
     add_study(made)
-    made.add_argument("--baseline", help="arm to match against (default: that of the declared "
-                      "claims, else instruction_negatives, else the budget of most arms)")  # fmt: skip
+    made.add_argument(
+        "--baseline",
+        help="arm to match against (default: that of the declared "
+        "claims, else instruction_negatives, else the budget of most arms)",
+    )
     made.add_argument("--json", type=output_file, help="also write the totals to this file")
     return made
 

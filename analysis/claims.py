@@ -24,18 +24,48 @@ from analysis.study.opened import OpenStudy
 from analysis.verdict.judge import Judged, Judgement, judge
 
 _FLAT = (
-    "claim", "says", "contrast", "dataset", "condition", "direction", "measure", "expects", "margin", "alpha",
-    "withdrawn", "seeds", "n_units", "estimate", "se", "df", "ci_low", "ci_high", "p", "p_holm", "family_size",
-    "verdict", "would_be", "reason",
-)  # fmt: skip
+    "claim",
+    "says",
+    "contrast",
+    "dataset",
+    "condition",
+    "direction",
+    "measure",
+    "expects",
+    "margin",
+    "alpha",
+    "withdrawn",
+    "seeds",
+    "n_units",
+    "estimate",
+    "se",
+    "df",
+    "ci_low",
+    "ci_high",
+    "p",
+    "p_holm",
+    "family_size",
+    "verdict",
+    "would_be",
+    "reason",
+)
 
 
 def claims_table(found: Judgement) -> Table:
     """Return the claims for readers, one line each, and under it one sentence each."""
     columns = (
-        Column("claim"), Column("contrast"), Column("place"), Column("expects"), Column("S"), Column("units", "r"),
-        Column("estimate", "r"), Column("interval", "r"), Column("p", "r"), Column("Holm p", "r"), Column("verdict"),
-    )  # fmt: skip
+        Column("claim"),
+        Column("contrast"),
+        Column("place"),
+        Column("expects"),
+        Column("S"),
+        Column("units", "r"),
+        Column("estimate", "r"),
+        Column("interval", "r"),
+        Column("p", "r"),
+        Column("Holm p", "r"),
+        Column("verdict"),
+    )
     lines = tuple(_line(one) for one in found.claims)
     reasons = [f"{_name(one)}: {one.ruling.verdict}. {_sentence(one.ruling.reason)}" for one in found.claims]
     title = f"Claims of study {found.study} ({found.table.mark})"
@@ -55,8 +85,16 @@ def _line(one: Judged) -> tuple[str, ...]:
     interval = f"[{number(low)}, {number(high)}]" if one.tested else "–"
     counts = set(row.num_seeds.values())
     seeds = str(counts.pop()) if len(counts) == 1 else ", ".join(f"{arm} {n}" for arm, n in row.num_seeds.items())
-    return (*head, seeds, f"{row.num_units:,}", number(row.result.estimate), interval, probability(one.p),
-            probability(one.p_holm), verdict)  # fmt: skip
+    return (
+        *head,
+        seeds,
+        f"{row.num_units:,}",
+        number(row.result.estimate),
+        interval,
+        probability(one.p),
+        probability(one.p_holm),
+        verdict,
+    )
 
 
 def _name(one: Judged) -> str:

@@ -32,13 +32,18 @@ def command_line() -> argparse.ArgumentParser:
     made.add_argument("--name", required=True, help="name of the arm")
     which = made.add_mutually_exclusive_group(required=True)
     which.add_argument(
-        "--seed", nargs="+", action="append", metavar=("SEED", "DATASET=FILE"),
+        "--seed",
+        nargs="+",
+        action="append",
+        metavar=("SEED", "DATASET=FILE"),
         help="one training seed with all its TREC run files; a data set may have several files; may be given again",
-    )  # fmt: skip
+    )
     which.add_argument(
-        "--deterministic", nargs="+", metavar="DATASET=FILE",
+        "--deterministic",
+        nargs="+",
+        metavar="DATASET=FILE",
         help="all run files of a system without training randomness",
-    )  # fmt: skip
+    )
     made.add_argument("--results", default="results", help="folder of results (default: results)")
     return made
 

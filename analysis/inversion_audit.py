@@ -31,15 +31,20 @@ def parser() -> argparse.ArgumentParser:
         "--items items.jsonl --judgments humans.jsonl judge.jsonl --threshold .9",
     )
     made.add_argument(
-        "--items", metavar="F", required=True,
+        "--items",
+        metavar="F",
+        required=True,
         help="JSON lines: id, query_id, query, passage_a, passage_b, instruction, complement, constraint_type"
         "[, stratum, known_bad]",
-    )  # fmt: skip
+    )
     made.add_argument(
-        "--judgments", metavar="F", nargs="+", required=True,
+        "--judgments",
+        metavar="F",
+        nargs="+",
+        required=True,
         help="JSON lines: item_id, rater, kind (gold, judge, human), a_under_instruction, b_under_instruction, "
         "a_under_complement, b_under_complement (true, false or null: cannot be judged)",
-    )  # fmt: skip
+    )
     made.add_argument("--threshold", type=float, default=0.9, help="share that accuracy is held against (default .9)")
     made.add_argument("--json", type=output_file, metavar="OUT", help="write everything to this file")
     return made
@@ -91,9 +96,15 @@ def _verdict_cells(verdict: Verdict | None, size: int) -> tuple[str, ...]:
     needed = "–" if verdict.labels_needed is None else f"{verdict.labels_needed:,}"
     estimate = verdict.estimate
     return (
-        f"{size:,}", f"{estimate.num_labels:,}", number(estimate.share, 3), f"{verdict.low:.3f} to {verdict.high:.3f}",
-        probability(verdict.p), probability(verdict.p_holm), verdict.call, needed,
-    )  # fmt: skip
+        f"{size:,}",
+        f"{estimate.num_labels:,}",
+        number(estimate.share, 3),
+        f"{verdict.low:.3f} to {verdict.high:.3f}",
+        probability(verdict.p),
+        probability(verdict.p_holm),
+        verdict.call,
+        needed,
+    )
 
 
 def _shares(audit: Audit) -> Table:
@@ -107,23 +118,31 @@ def _shares(audit: Audit) -> Table:
         f"counts as not right."
     )
     return Table(
-        "What is right, and how labels fail", (Column("share of items"), Column("estimate", "r"), Column("95 %", "r")),
-        tuple(rows), (note,),
-    )  # fmt: skip
+        "What is right, and how labels fail",
+        (Column("share of items"), Column("estimate", "r"), Column("95 %", "r")),
+        tuple(rows),
+        (note,),
+    )
 
 
 def _confusion(audit: Audit) -> Table:
     heads = ("both right", "human right, judge wrong", "human wrong, judge right", "both wrong", "informedness")
     rows = [
-        (c.judge, c.constraint_type, *(f"{x:g}" for x in (c.right_right, c.right_wrong, c.wrong_right, c.wrong_wrong)),
-         number(c.informedness, 2))
+        (
+            c.judge,
+            c.constraint_type,
+            *(f"{x:g}" for x in (c.right_right, c.right_wrong, c.wrong_right, c.wrong_wrong)),
+            number(c.informedness, 2),
+        )
         for c in audit.confusion
-    ]  # fmt: skip
+    ]
     note = "Informedness: sensitivity + specificity - 1; 0 is a judge that knows nothing, below 0 one that is worse."
     return Table(
-        "Judges beside humans", (Column("judge"), Column("constraint"), *(Column(name, "r") for name in heads)),
-        tuple(rows), (note,),
-    )  # fmt: skip
+        "Judges beside humans",
+        (Column("judge"), Column("constraint"), *(Column(name, "r") for name in heads)),
+        tuple(rows),
+        (note,),
+    )
 
 
 def _agreement(audit: Audit) -> Table:
@@ -137,9 +156,11 @@ def _agreement(audit: Audit) -> Table:
             cells.append(number(getattr(found, key), 2) + bounds)
         rows.append((name, str(found.num_items), *cells))
     return Table(
-        "Agreement on items with two answers or more", (Column("who: what"), *(Column(head, "r") for head in heads)),
-        tuple(rows), ("Intervals: bootstrap over queries.",),
-    )  # fmt: skip
+        "Agreement on items with two answers or more",
+        (Column("who: what"), *(Column(head, "r") for head in heads)),
+        tuple(rows),
+        ("Intervals: bootstrap over queries.",),
+    )
 
 
 def record(audit: Audit) -> dict[str, Any]:
@@ -147,11 +168,12 @@ def record(audit: Audit) -> dict[str, Any]:
     shares = audit.shares
     agreements = {
         name: {
-            "items": found.num_items, "raters": found.num_raters,
+            "items": found.num_items,
+            "raters": found.num_raters,
             **{key: {"value": getattr(found, key), "ci": found.intervals.get(key)} for key in NAMES},
         }
         for name, found in audit.agreement.items()
-    }  # fmt: skip
+    }
     error = audit.rater_error
     return {
         "threshold": audit.threshold,
@@ -174,12 +196,16 @@ def record(audit: Audit) -> dict[str, Any]:
             {**{key: getattr(c, key) for key in c.__dataclass_fields__}, "informedness": c.informedness}
             for c in audit.confusion
         ],
-        "rater_error": None if error is None else {
-            "shown": error.shown, "waved_through": error.waved_through, "rate": error.rate,
+        "rater_error": None
+        if error is None
+        else {
+            "shown": error.shown,
+            "waved_through": error.waved_through,
+            "rate": error.rate,
             "ci": [error.low, error.high],
         },
         "notes": list(audit.notes),
-    }  # fmt: skip
+    }
 
 
 def _share(estimate: Estimate | None) -> Mapping[str, Any]:
@@ -193,10 +219,16 @@ def _with_verdict(verdict: Verdict | None, size: int) -> Mapping[str, Any]:
         return {**_share(None), "items": size, "verdict": "UNDECIDED"}
     estimate = verdict.estimate
     return {
-        **_share(estimate), "ci": [verdict.low, verdict.high], "items": size, "verdict": verdict.call, "p": verdict.p,
-        "p_holm": verdict.p_holm, "labels_needed": verdict.labels_needed, "design_effect": estimate.design_effect,
+        **_share(estimate),
+        "ci": [verdict.low, verdict.high],
+        "items": size,
+        "verdict": verdict.call,
+        "p": verdict.p,
+        "p_holm": verdict.p_holm,
+        "labels_needed": verdict.labels_needed,
+        "design_effect": estimate.design_effect,
         "strata": estimate.num_strata,
-    }  # fmt: skip
+    }
 
 
 def _call(verdict: Verdict | None) -> str:

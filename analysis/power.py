@@ -78,8 +78,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--least-seeds", type=int, default=5, metavar="S", help="fewest seeds per arm (default 5)")
     made.add_argument("--most-seeds", type=int, default=50, metavar="S", help="most seeds per arm (default 50)")
     made.add_argument("--most-units", type=int, default=MOST_UNITS, metavar="Q", help="units that can be had")
-    made.add_argument("--out", type=output_folder, metavar="DIR",
-                      help="write power.md, power.json and power.svg into this folder")  # fmt: skip
+    made.add_argument(
+        "--out", type=output_folder, metavar="DIR", help="write power.md, power.json and power.svg into this folder"
+    )
     return made
 
 
@@ -92,8 +93,11 @@ def _parts(args: argparse.Namespace) -> Parts:
     if stated != (None, None, None) or args.contrast is None:
         raise UserError("--pilot needs --contrast and excludes --sd-seed, --sd-query and --sd-resid")
     table = read_scores(args.pilot)
-    chosen = {f"{name}s": [getattr(args, name)] for name in ("dataset", "condition", "direction", "measure")
-              if getattr(args, name) is not None}  # fmt: skip
+    chosen = {
+        f"{name}s": [getattr(args, name)]
+        for name in ("dataset", "condition", "direction", "measure")
+        if getattr(args, name) is not None
+    }
     table = table.select(**chosen)
     scores = table.cells[_pilot_cell(table)]
     options = Options(deterministic=frozenset(args.deterministic), matched=args.matched, alpha=args.alpha)
@@ -110,8 +114,16 @@ def _run(args: argparse.Namespace) -> None:
             raise UserError("--difference looks for the cheapest design and needs --cost-seed")
         costs = Costs(args.cost_seed, args.cost_query, args.cost_label)
         bounds = (args.least_seeds, args.most_seeds)
-        best = cheapest(parts, args.difference, costs, num_arms=args.arms, alpha=args.alpha, wanted=args.power,
-                        seeds=bounds, most_units=args.most_units)  # fmt: skip
+        best = cheapest(
+            parts,
+            args.difference,
+            costs,
+            num_arms=args.arms,
+            alpha=args.alpha,
+            wanted=args.power,
+            seeds=bounds,
+            most_units=args.most_units,
+        )
         text += (
             f"\nCheapest design for a difference of {args.difference:g}: {best.num_seeds} seeds in each of {args.arms} "
             f"arms × {best.num_units} units; it finds {number(best.detects)} and costs {best.cost:,.4g}.\n"
@@ -122,9 +134,13 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _write(
-    folder: Path, text: str, parts: Parts, found: Mapping[tuple[int, int], float], best: Design | None,
+    folder: Path,
+    text: str,
+    parts: Parts,
+    found: Mapping[tuple[int, int], float],
+    best: Design | None,
     args: argparse.Namespace,
-) -> None:  # fmt: skip
+) -> None:
     write_text(folder / "power.md", text)
     record = {
         "alpha": args.alpha,

@@ -41,8 +41,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--size", type=int, default=150, help="items that are drawn (default 150)")
     made.add_argument("--known-bad", type=int, metavar="N", help="items made wrong on purpose (default: a tenth)")
     made.add_argument("--seed", type=int, default=0, help="of the sample and of all orders (default 0)")
-    made.add_argument("--to", type=output_folder, metavar="DIR",
-                      help="folder that is written; it must not hold a sample already")  # fmt: skip
+    made.add_argument(
+        "--to", type=output_folder, metavar="DIR", help="folder that is written; it must not hold a sample already"
+    )
     made.add_argument("--from", metavar="DIR", dest="source", help="folder of a sample whose sheets were filled")
     made.add_argument("--filled", metavar="F", help="the filled sheets (CSV)")
     made.add_argument("--rater", metavar="NAME", help="who filled them")

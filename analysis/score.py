@@ -57,15 +57,27 @@ def problems(scored: Scored) -> list[str]:
 
 def table(scored: Scored, title: str) -> Table:
     """Return the means for readers; the mean of RR@10 is called MRR@10, that of AP@1000 MAP@1000."""
-    columns = (Column("of"), Column("measure"), Column("mean", "r"), Column("n", "r"),
-               Column("mean, ranked only", "r"), Column("n ranked", "r"))  # fmt: skip
+    columns = (
+        Column("of"),
+        Column("measure"),
+        Column("mean", "r"),
+        Column("n", "r"),
+        Column("mean, ranked only", "r"),
+        Column("n ranked", "r"),
+    )
     rows = [(part, result) for part, results in scored.parts.items() for result in results.values()]
     rows += [("original, changed" if name == P_MRR else "run", one) for name, one in scored.overall.items()]
     lines = [
-        (of, mean_name(one.name), number(one.mean), f"{len(one.per_unit):,}", number(one.mean_present_only),
-         f"{sum(unit not in one.absent for unit in one.per_unit):,}")
+        (
+            of,
+            mean_name(one.name),
+            number(one.mean),
+            f"{len(one.per_unit):,}",
+            number(one.mean_present_only),
+            f"{sum(unit not in one.absent for unit in one.per_unit):,}",
+        )
         for of, one in rows
-    ]  # fmt: skip
+    ]
     notes = ["mean: over all judged queries, 0 for one without a ranking; ranked only: over those that the run has."]
     if any(name != P_MRR for name in scored.overall):
         notes.append("Robustness@k: the lowest nDCG@k of each group; n counts groups, n ranked those with all queries.")
@@ -99,21 +111,40 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--run", metavar="F", help="TREC run file (.gz too): plain measures and Robustness@10")
     made.add_argument("--qrels", metavar="F", help="its judgments: TREC's four columns, or BEIR's TSV with its header")
-    made.add_argument("--groups", metavar="F", help="TSV query, group, for Robustness@k; without it a group is the "
-                      "part of the query id before the first _")  # fmt: skip
+    made.add_argument(
+        "--groups",
+        metavar="F",
+        help="TSV query, group, for Robustness@k; without it a group is the part of the query id before the first _",
+    )
     made.add_argument("--original-run", metavar="F", help="run under the original instruction, for p-MRR")
     made.add_argument("--changed-run", metavar="F", help="run under the changed instruction; may be the same file")
     made.add_argument("--original-qrels", metavar="F", help="judgments under the original instruction")
     made.add_argument("--changed-qrels", metavar="F", help="judgments under the changed instruction")
-    made.add_argument("--changed-documents", metavar="F", help="documents that lose their relevance, by topic: BEIR "
-                      "TSV (diff_*.tsv) or JSON {query: [documents]}")  # fmt: skip
-    made.add_argument("--original-variant", metavar="V", help="the original query of topic t is t-V (default: the "
-                      "variant that the judgments are of, og where there are several)")  # fmt: skip
-    made.add_argument("--changed-variant", metavar="V", help="the changed query of topic t is t-V (default: the "
-                      "variant that the judgments are of, changed where there are several)")  # fmt: skip
-    made.add_argument("--measure", metavar="M", action="append", help="nDCG@k, RR@k, AP@k, recall@k or Robustness@k "
-                      f"(repeatable; default {', '.join(DEFAULT_MEASURES)}); Robustness@10 and p-MRR always come, "
-                      "nDCG@10 always beside p-MRR")  # fmt: skip
+    made.add_argument(
+        "--changed-documents",
+        metavar="F",
+        help="documents that lose their relevance, by topic: BEIR TSV (diff_*.tsv) or JSON {query: [documents]}",
+    )
+    made.add_argument(
+        "--original-variant",
+        metavar="V",
+        help="the original query of topic t is t-V (default: the "
+        "variant that the judgments are of, og where there are several)",
+    )
+    made.add_argument(
+        "--changed-variant",
+        metavar="V",
+        help="the changed query of topic t is t-V (default: the "
+        "variant that the judgments are of, changed where there are several)",
+    )
+    made.add_argument(
+        "--measure",
+        metavar="M",
+        action="append",
+        help="nDCG@k, RR@k, AP@k, recall@k or Robustness@k "
+        f"(repeatable; default {', '.join(DEFAULT_MEASURES)}); Robustness@10 and p-MRR always come, "
+        "nDCG@10 always beside p-MRR",
+    )
     made.add_argument("--json", type=output_file, metavar="OUT", help="write all values, per query too, to this file")
     made.add_argument(
         "--scores",
@@ -150,8 +181,10 @@ def _check(args: argparse.Namespace) -> tuple[bool, bool]:
         raise UserError(f"--scores {args.scores}: the name must end in .csv or .parquet")
     for name in args.measure or ():
         if parse(name).cutoff is None:
-            raise UserError(f"--measure {name!r} cannot be asked for; known are nDCG@k, RR@k, AP@k, recall@k, "
-                            "Robustness@k; p-MRR comes by itself with --changed-documents")  # fmt: skip
+            raise UserError(
+                f"--measure {name!r} cannot be asked for; known are nDCG@k, RR@k, AP@k, recall@k, "
+                "Robustness@k; p-MRR comes by itself with --changed-documents"
+            )
         if parse(name).family == "Robustness" and not one:
             raise UserError(f"--measure {name!r} is for --run and --qrels; give these too")
     return one, pair

@@ -64,14 +64,19 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--matched", action="store_true", help="seeds are paired across arms")
     made.add_argument("--seed-variance", choices=("welch", "family"), default="welch", help="family pools all arms")
-    made.add_argument("--estimand", choices=("method", "these_checkpoints"), default="method",
-                      help="these_checkpoints: seeds are fixed, no claim about new ones")  # fmt: skip
+    made.add_argument(
+        "--estimand",
+        choices=("method", "these_checkpoints"),
+        default="method",
+        help="these_checkpoints: seeds are fixed, no claim about new ones",
+    )
     made.add_argument("--macro", choices=("also", "only", "none"), default="also", help="mean over data sets")
     made.add_argument("--margin", metavar="M", action="append", default=[], help="equivalence: .02 or nDCG@10=.01")
     made.add_argument("--correction", choices=("holm", "bh"), default="holm", help="bh: exploratory slices, no claim")
     made.add_argument("--alpha", type=float, default=0.05, help="level of the tests (default .05)")
-    made.add_argument("--out", type=output_folder, metavar="DIR",
-                      help="write significance.{csv,md,tex,json} into this folder")  # fmt: skip
+    made.add_argument(
+        "--out", type=output_folder, metavar="DIR", help="write significance.{csv,md,tex,json} into this folder"
+    )
     made.add_argument("--json", type=output_file, metavar="OUT", help="write the JSON to this file")
     return made
 
@@ -112,9 +117,13 @@ def _asked(args: argparse.Namespace, table: ScoreTable, contrasts: Mapping[str, 
 
 
 def report(
-    args: argparse.Namespace, table: ScoreTable, asked: Sequence[Asked], plan: Plan, above: Sequence[Table] = (),
+    args: argparse.Namespace,
+    table: ScoreTable,
+    asked: Sequence[Asked],
+    plan: Plan,
+    above: Sequence[Table] = (),
     beside: Mapping[str, Any] | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Test, print the tables below those of `above`, and write what is asked for; `beside` joins the JSON."""
     unknown = [name for name in plan.margins if name and name not in {cell.measure for cell in table.cells}]
     if unknown:

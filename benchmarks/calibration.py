@@ -41,8 +41,14 @@ RESAMPLES = 499
 DRAWS_OF_OTHERS = 1000
 """The other tests fail by much: fewer draws show it."""
 OTHERS = (
-    "paired t", "Wilcoxon", "sign flip", "naive pooling", "unit bootstrap", "two-way bootstrap", "Welch over seeds",
-)  # fmt: skip
+    "paired t",
+    "Wilcoxon",
+    "sign flip",
+    "naive pooling",
+    "unit bootstrap",
+    "two-way bootstrap",
+    "Welch over seeds",
+)
 
 
 @dataclass(frozen=True)
@@ -78,9 +84,12 @@ class Case:
 def cases() -> list[Case]:
     """Return the settings of the full run."""
     known = {
-        (3, 50): (0.04, 0.033, 0.392), (5, 50): (0.04, 0.043, 0.575), (5, 104): (0.04, 0.043, 0.831),
-        (3, 1000): (0.02, 0.048, 0.395), (5, 1000): (0.02, 0.043, 0.670),
-    }  # fmt: skip
+        (3, 50): (0.04, 0.033, 0.392),
+        (5, 50): (0.04, 0.043, 0.575),
+        (5, 104): (0.04, 0.043, 0.831),
+        (3, 1000): (0.02, 0.048, 0.395),
+        (5, 1000): (0.02, 0.043, 0.670),
+    }
     found = []
     for seeds, units in ((3, 50), (5, 50), (10, 50), (5, 104), (3, 1000), (5, 1000)):
         for sd in (0.0, 0.005, 0.01, 0.02):
@@ -108,7 +117,7 @@ def draw(case: Case, generator: np.random.Generator) -> dict[str, Values]:
 
 def _arm(
     unit_Q: Values, num_seeds: int, sd: float, trained: bool, kind: Kind, generator: np.random.Generator
-) -> Values:  # fmt: skip
+) -> Values:
     scores_SQ = unit_Q + generator.normal(0, SD_ARM_UNIT, len(unit_Q)) + np.zeros((num_seeds, 1))
     if trained:
         scores_SQ += generator.normal(0, sd, (num_seeds, 1)) + generator.normal(0, SD_REST, scores_SQ.shape)
@@ -220,10 +229,12 @@ def simulate_family(seeds: int, units: int, draws: int, seed: int = 0, sd: float
     for _ in range(draws):
         unit_MQ = _related((units,), SD_UNIT, generator)
         scores = {
-            arm: unit_MQ[:, None] + _related((1, units), SD_ARM_UNIT, generator)
-            + _related((seeds, 1), sd, generator) + _related((seeds, units), SD_REST, generator)
+            arm: unit_MQ[:, None]
+            + _related((1, units), SD_ARM_UNIT, generator)
+            + _related((seeds, 1), sd, generator)
+            + _related((seeds, units), SD_REST, generator)
             for arm in arms
-        }  # fmt: skip
+        }
         by_measure = [{arm: values[m] for arm, values in scores.items()} for m in measures]
         p = [[crossed(one, {arm: 1.0, "A": -1.0}).p for arm in arms[1:]] for one in by_measure]
         fixed_p = [crossed(one, {arm: 1.0, "A": -1.0}, fixed).p for one in by_measure for arm in arms[1:]]

@@ -40,10 +40,12 @@ def type_one(*, clusters: int, icc: float, units: int, seeds: int, draws: int, s
         effect += math.sqrt(1 - icc) * random.normal(size=len(names))
         common = random.normal(0.5, 0.3, len(names))
         arms = {
-            arm: common + side * 0.05 * effect + random.normal(0, 0.01, (seeds, 1))
+            arm: common
+            + side * 0.05 * effect
+            + random.normal(0, 0.01, (seeds, 1))
             + random.normal(0, 0.1, (seeds, len(names)))
             for arm, side in (("A", -1), ("B", 1))
-        }  # fmt: skip
+        }
         found["clustered"] += crossed(arms, WEIGHTS, None, group).p <= 0.05
         found["plain"] += crossed(arms, WEIGHTS).p <= 0.05
     return {name: count / draws for name, count in found.items()}

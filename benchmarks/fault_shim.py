@@ -20,8 +20,11 @@ from typing import Any
 
 STRIKES = ("before", "after", "torn", "full", "term", "int", "hup")
 SIGNALS = {"term": signal.SIGTERM, "int": signal.SIGINT, "hup": signal.SIGHUP}
-NATIVE = (("pyarrow.parquet", "write_table"), ("safetensors.torch", "save_file"),
-          ("transformers.modeling_utils", "safe_save_file"))  # fmt: skip
+NATIVE = (
+    ("pyarrow.parquet", "write_table"),
+    ("safetensors.torch", "save_file"),
+    ("transformers.modeling_utils", "safe_save_file"),
+)
 """Functions that write a file, named by their second argument, without Python's help; of modules that are loaded."""
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
@@ -83,8 +86,16 @@ class Shim:
                 done = super().write
                 return shim.step("write", self.name, lambda: done(view), lambda: done(view[: len(view) // 2]))
 
-        def opened(file: Any, mode: str = "r", buffering: int = -1, encoding: Any = None, errors: Any = None,
-                   newline: Any = None, closefd: bool = True, opener: Any = None) -> Any:  # fmt: skip
+        def opened(
+            file: Any,
+            mode: str = "r",
+            buffering: int = -1,
+            encoding: Any = None,
+            errors: Any = None,
+            newline: Any = None,
+            closefd: bool = True,
+            opener: Any = None,
+        ) -> Any:
             if isinstance(file, int) or opener or not set(mode) & set("wax+") or not shim.holds(file):
                 return real_open(file, mode, buffering, encoding, errors, newline, closefd, opener)
             raw = shim.step("open", file, lambda: Raw(file, mode.replace("b", "").replace("t", "")))

@@ -38,9 +38,19 @@ from ablate.store.results import ResultStore
 from benchmarks.fault_shim import STRIKES, Shim
 
 ARMS = ("instructions", "dual_view")
-VALUES = ("seed=0", "runtime.study=faults", "model=tiny", "source.documents=600", "budget.limit=8",
-          "train.batch_size=4", "evaluation.sets=[test]", "tracker=none", "runtime.dev_set=null", "runtime.threads=1",
-          "runtime.checkpoint_every=1")  # fmt: skip
+VALUES = (
+    "seed=0",
+    "runtime.study=faults",
+    "model=tiny",
+    "source.documents=600",
+    "budget.limit=8",
+    "train.batch_size=4",
+    "evaluation.sets=[test]",
+    "tracker=none",
+    "runtime.dev_set=null",
+    "runtime.threads=1",
+    "runtime.checkpoint_every=1",
+)
 DAMAGES = ("flip", "truncate", "zero", "exchange", "vanish")
 CODES = {"before": -9, "after": -9, "torn": -9, "full": 2, "term": 143, "int": 130, "hup": 129}
 """What a struck command may end with; 0 besides when it ended before the operation, or -9 where no code comes back."""

@@ -30,10 +30,20 @@ from ablate.tracking import read_ledger
 ARMS = ("query_only", "instructions", "instruction_negatives", "dual_view")
 SEEDS = (0, 1, 2)
 STUDY = (
-    "-m", f"+experiment={','.join(ARMS)}", f"seed={','.join(map(str, SEEDS))}", "runtime.study=faults", "model=tiny",
-    "source.documents=600", "budget.limit=96", "train.batch_size=8", "evaluation.sets=[test]", "tracker=none",
-    "runtime.dev_set=null", "runtime.threads=1", "runtime.checkpoint_every=4",
-)  # fmt: skip
+    "-m",
+    f"+experiment={','.join(ARMS)}",
+    f"seed={','.join(map(str, SEEDS))}",
+    "runtime.study=faults",
+    "model=tiny",
+    "source.documents=600",
+    "budget.limit=96",
+    "train.batch_size=8",
+    "evaluation.sets=[test]",
+    "tracker=none",
+    "runtime.dev_set=null",
+    "runtime.threads=1",
+    "runtime.checkpoint_every=4",
+)
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 NUM_STAGES = 3 * len(ARMS) * len(SEEDS)
 """Mixes, trainings and evaluations, but for those of the untouched backbone."""
@@ -117,9 +127,12 @@ def start(results: Path, mode: Mode | None = None) -> subprocess.Popen[bytes]:
     with open(f"{results}.log", "ab") as log:
         return subprocess.Popen(
             [sys.executable, *program, *STUDY, *(mode.overrides if mode else ()), f"runtime.results={results}"],
-            cwd=ROOT, stdout=subprocess.DEVNULL if mode and mode.limited else log, stderr=subprocess.PIPE if mode and
-            mode.limited else log, start_new_session=True, preexec_fn=limit if mode and mode.limited else None,
-        )  # fmt: skip
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL if mode and mode.limited else log,
+            stderr=subprocess.PIPE if mode and mode.limited else log,
+            start_new_session=True,
+            preexec_fn=limit if mode and mode.limited else None,
+        )
 
 
 def scores(results: Path) -> dict[tuple[str, int], str]:

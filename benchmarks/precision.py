@@ -34,10 +34,19 @@ def main() -> int:
     options = parser.parse_args()
     for precision in ("fp32", "bf16"):
         command = [
-            sys.executable, "-m", "ablate.run", "-m", f"+experiment={options.arm}", f"train.precision={precision}",
-            f"seed={','.join(map(str, options.seeds))}", quoted("runtime.results", options.results),
-            "runtime.study=precision", f"runtime.label={precision}", "tracker=none", *options.overrides,
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "ablate.run",
+            "-m",
+            f"+experiment={options.arm}",
+            f"train.precision={precision}",
+            f"seed={','.join(map(str, options.seeds))}",
+            quoted("runtime.results", options.results),
+            "runtime.study=precision",
+            f"runtime.label={precision}",
+            "tracker=none",
+            *options.overrides,
+        ]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     print(f"{'dataset / measure / condition / direction':70s} {'fp32':>8s} {'bf16-fp32':>10s} {'sd of seeds':>12s}")
     table = in_words(Evidence(options.results, "precision").long_table())

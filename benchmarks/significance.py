@@ -57,8 +57,13 @@ def timed(path: Path) -> float:
     command = [sys.executable, "-m", "analysis.significance", "--scores", str(path), "--baseline", "arm_0"]
     started = time.perf_counter()
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, "--json", str(path.with_suffix(".json"))], check=True, stdout=subprocess.DEVNULL,
-                   stderr=subprocess.DEVNULL, env=environment)  # fmt: skip
+    subprocess.run(
+        [*command, "--json", str(path.with_suffix(".json"))],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    )
     return time.perf_counter() - started
 
 

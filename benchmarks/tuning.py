@@ -43,11 +43,24 @@ def stub(plan: Plan, folder: str, number: int) -> Outcome:
 
 def measure(storage: str, folder: Path, workers: int, trials: int) -> float:
     """Return the seconds that the trials take, with worker processes that are warm."""
-    plan = build_plan(dict(
-        study=f"bench-{os.getpid()}", objective=[MEASURE], directions=[], params={}, arms=[], n_trials=trials,
-        workers=workers, max_failures=1, sampler="random", sampler_seed=0, num_startup=10**6, pruner="median",
-        pruner_warmup=0, storage=storage,
-    ))  # fmt: skip
+    plan = build_plan(
+        dict(
+            study=f"bench-{os.getpid()}",
+            objective=[MEASURE],
+            directions=[],
+            params={},
+            arms=[],
+            n_trials=trials,
+            workers=workers,
+            max_failures=1,
+            sampler="random",
+            sampler_seed=0,
+            num_startup=10**6,
+            pruner="median",
+            pruner_warmup=0,
+            storage=storage,
+        )
+    )
     place = plan.folder(folder)
     place.mkdir(parents=True)
     space = {"train.learning_rate": Interval(1e-5, 1e-3, log=True)}

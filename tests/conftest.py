@@ -158,9 +158,20 @@ def tiny_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results of the arm dual_view in the study `polarity` with seeds 0 and 1, by a tiny model; not to be changed."""
     base = tmp_path_factory.getbasetemp()
     results = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny_runs"  # one for all workers
-    overrides = ("+experiment=dual_view", "seed=0,1", "model=tiny", "source.documents=600", "evaluation.sets=[test]",
-                 "budget.limit=16", "train.batch_size=8", "tracker=none", "runtime.dev_set=null", "runtime.threads=1",
-                 "runtime.study=polarity", override("runtime.results", results))  # fmt: skip
+    overrides = (
+        "+experiment=dual_view",
+        "seed=0,1",
+        "model=tiny",
+        "source.documents=600",
+        "evaluation.sets=[test]",
+        "budget.limit=16",
+        "train.batch_size=8",
+        "tracker=none",
+        "runtime.dev_set=null",
+        "runtime.threads=1",
+        "runtime.study=polarity",
+        override("runtime.results", results),
+    )
     command = [sys.executable, "-m", "ablate.run", "-m", *overrides]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
     assert done.returncode == 0, done.stderr

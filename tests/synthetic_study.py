@@ -114,10 +114,17 @@ def _write(path: Path, found: list[QueryScore]) -> None:
 
 
 def _complete(
-    store: ResultStore, kind: Any, recipe: Mapping[str, Any], label: str, seed: int, parents: tuple[str, ...],
-    files: Mapping[str, str | None], counts: Mapping[str, Any], hardware: Mapping[str, Any],
+    store: ResultStore,
+    kind: Any,
+    recipe: Mapping[str, Any],
+    label: str,
+    seed: int,
+    parents: tuple[str, ...],
+    files: Mapping[str, str | None],
+    counts: Mapping[str, Any],
+    hardware: Mapping[str, Any],
     declared: str = "",
-) -> Manifest:  # fmt: skip
+) -> Manifest:
     folder = store.folder(kind, digest(recipe))
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -125,9 +132,18 @@ def _complete(
             (folder / name).write_text(text)
     folder.mkdir(parents=True, exist_ok=True)
     return store.complete(
-        kind, recipe, files=tuple(files), parents=parents, seed=seed, label=label, counts=counts, hardware=hardware,
-        cost={}, started="2026-01-02T00:00:00+00:00", declared=declared,
-    )  # fmt: skip
+        kind,
+        recipe,
+        files=tuple(files),
+        parents=parents,
+        seed=seed,
+        label=label,
+        counts=counts,
+        hardware=hardware,
+        cost={},
+        started="2026-01-02T00:00:00+00:00",
+        declared=declared,
+    )
 
 
 def claim(name: str, expects: str, place: Place = NDCG, contrast: str = "b - a", **more: Any) -> dict[str, Any]:
@@ -149,6 +165,9 @@ def declare(root: Path, block: Mapping[str, Any], at: str = "2026-01-01T00:00:00
     path = root / "studies" / study / f"{built.digest}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"declared_at": at, "study": declaration(built)}))
-    cells = [DeclaredCell(label=arm.split()[0], seed=seed, arm_id=digest(arm), differs={"arm": arm})
-             for seed in built.seeds for arm in built.arms]  # fmt: skip
+    cells = [
+        DeclaredCell(label=arm.split()[0], seed=seed, arm_id=digest(arm), differs={"arm": arm})
+        for seed in built.seeds
+        for arm in built.arms
+    ]
     return StudyRecords(ResultStore(root), study).declare(built, cells)

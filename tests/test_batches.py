@@ -89,8 +89,11 @@ def test_a_passage_that_is_positive_and_negative_of_one_row_is_our_mistake():
 
 
 def test_queries_of_equal_text_are_one_query():
-    rows = [group("a/plain", ["A"], hard=["H"], query="old bridge"), group("b/plain", ["B"], hard=["K"], query="sea"),
-            group("c/plain", ["C"], hard=["L"], query="old bridge", answers=["K"])]  # fmt: skip
+    rows = [
+        group("a/plain", ["A"], hard=["H"], query="old bridge"),
+        group("b/plain", ["B"], hard=["K"], query="sea"),
+        group("c/plain", ["C"], hard=["L"], query="old bridge", answers=["K"]),
+    ]
     assert table(relations(rows, True).candidate_QP) == ["xxx...", "xxxxxx", "..x.xx"]  # columns A H B K C L
 
 

@@ -240,8 +240,11 @@ def test_an_evaluation_set_by_hand(tmp_path: Path) -> None:
         ("q3-old", "q3", "text of q3", "only old of q3", "reversed", "old"),
     ]
     assert one.qrels == {
-        "q3": {"d6": 1, "d7": 1}, "q3-og": {"d6": 1, "d7": 1}, "q3-new": {"d6": 1}, "q3-old": {"d7": 1},
-    }  # fmt: skip
+        "q3": {"d6": 1, "d7": 1},
+        "q3-og": {"d6": 1, "d7": 1},
+        "q3-new": {"d6": 1},
+        "q3-old": {"d7": 1},
+    }
     # `new` from its diff file, `old` and `long` from the labels
     assert one.changed_documents == {"q3-new": ("d7",), "q3-old": ("d6",), "q3-long": ("d6", "d7")}
     assert one.opposites == (("q3-new", "q3-old"),) and one.pairs is None
@@ -484,9 +487,13 @@ def test_movies() -> None:
     assert source.complements == (("after", "before"), ("genre", "notgenre"))
     assert len(one.documents) == 16_221 and len({row.query_id for row in rows}) == 104
     assert Counter((found.condition, found.direction) for found in one.queries) == {
-        ("plain", "plain"): 32, ("original", "og"): 32, ("changed", "after"): 32, ("reversed", "before"): 32,
-        ("changed", "genre"): 32, ("reversed", "notgenre"): 32,
-    }  # fmt: skip
+        ("plain", "plain"): 32,
+        ("original", "og"): 32,
+        ("changed", "after"): 32,
+        ("reversed", "before"): 32,
+        ("changed", "genre"): 32,
+        ("reversed", "notgenre"): 32,
+    }
     assert len(one.opposites) == 64 and len(one.qrels) == 192
     metadata = {}
     with open(folder / "corpus.jsonl", encoding="utf-8") as file:
@@ -507,8 +514,11 @@ def test_scifact() -> None:
     one = source.evaluation_set("test")
     assert len(one.documents) == 5_183
     assert Counter(found.condition for found in one.queries) == {
-        "plain": 300, "original": 188, "changed": 188, "reversed": 188,
-    }  # fmt: skip
+        "plain": 300,
+        "original": 188,
+        "changed": 188,
+        "reversed": 188,
+    }
     assert len(one.opposites) == 188 and len(one.changed_documents) == 188
     unjudged = [found for found in one.queries if found.query_id not in one.qrels]
     assert len(unjudged) == 188  # evidence has one polarity, so one of sup and ref has no label

@@ -52,8 +52,18 @@ def train(root: Path, arm: str, recipe: Recipe, study: str = "s") -> None:
     store, identity = ResultStore(root), identify(recipe, 0, Revisions("s", "m"))
     with store.making("train", identity.train) as folder:
         if folder is not None:
-            store.complete("train", identity.train, files=(), parents=(identity.mix_id,), seed=0,
-                           label=f"{study}/{arm}", counts={}, hardware={}, cost={}, started="")  # fmt: skip
+            store.complete(
+                "train",
+                identity.train,
+                files=(),
+                parents=(identity.mix_id,),
+                seed=0,
+                label=f"{study}/{arm}",
+                counts={},
+                hardware={},
+                cost={},
+                started="",
+            )
     store.add_label("train", identity.train_id, f"{study}/{arm}")
 
 

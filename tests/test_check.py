@@ -66,13 +66,18 @@ def test_sound_rows_give_counts_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"instruction": "Only  films", "reversed_instruction": "only films"},
-         "16 of 16 rows carry the same instruction on both sides"),
+        (
+            {"instruction": "Only  films", "reversed_instruction": "only films"},
+            "16 of 16 rows carry the same instruction on both sides",
+        ),
         ({"hard_negatives": ("x",), "positives": ("x",)}, "16 of 16 rows have a passage that is positive and negative"),
-        ({"instruction": "same", "instruction_negatives": ("q0r0+",)},
-         "1 of 16 rows label a passage the other way round than a row of the same query and instruction (first: q0r1)"),
+        (
+            {"instruction": "same", "instruction_negatives": ("q0r0+",)},
+            "1 of 16 rows label a passage the other way round than a row of the same query and instruction "
+            "(first: q0r1)",
+        ),
     ],
-)  # fmt: skip
+)
 def test_rows_that_contradict_themselves(changes: dict[str, Any], words: str) -> None:
     found = said(checking.read_rows(HandMadeSource(8, **changes).rows()).findings)
     assert words in found and found.startswith("FAILED: training: ")
@@ -90,9 +95,13 @@ def test_a_mix_of_few_queries_is_said_below_a_tenth() -> None:
 def test_a_sound_set_has_no_finding() -> None:
     assert checking.contradictions(bed()) == checking.unmeasured(bed()) == []
     assert checking.counts_of(bed())[0] == {
-        "set": "bed/test", "condition": "original", "queries": 2, "judged": 2, "with positives": 2,
+        "set": "bed/test",
+        "condition": "original",
+        "queries": 2,
+        "judged": 2,
+        "with positives": 2,
         "changed documents": 0,
-    }  # fmt: skip
+    }
 
 
 def test_labels_that_contradict() -> None:
@@ -305,8 +314,9 @@ def test_claims_are_about_declared_cells_planned_or_not() -> None:
         check_plan(study, {"a": "bm25"}, [a], [], None)
     nameless = dataclasses.replace(b, label="+experiment=b", seed=None, arm_id=None, reason="no such key")
     (note,) = check_plan(study, {"a": "bm25"}, [a, nameless], [], None)
-    assert note == ("the claims are not checked: 1 of 2 declared runs have no name, because they cannot be composed "
-                    "(no such key)")  # fmt: skip
+    assert note == (
+        "the claims are not checked: 1 of 2 declared runs have no name, because they cannot be composed (no such key)"
+    )
 
 
 def test_a_run_says_it_before_training_and_above_its_scores(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -317,11 +327,22 @@ def test_a_run_says_it_before_training_and_above_its_scores(tmp_path: Path, capf
     queries.append({"_id": "again", "text": "Number  0"})
     labels = {"train": qrels(*(f"q{number} d{number} 1" for number in range(4))), "dev": qrels("again d0 1", "q4 d4 1")}
     folder = write(tmp_path / "leaky", corpus, queries, labels)
-    words = ("+experiment=query_only", "source=beir", override("source.path", str(folder)), "source.rows=all",
-             "model=tiny", "miner.skip=0", "miner.count=1", "miner.depth=5", "budget.limit=4",
-             "budget.negatives_per_group=1",
-             "train.batch_size=2", "tracker=none", override("runtime.results", str(tmp_path / "results")),
-             "runtime.threads=1")  # fmt: skip
+    words = (
+        "+experiment=query_only",
+        "source=beir",
+        override("source.path", str(folder)),
+        "source.rows=all",
+        "model=tiny",
+        "miner.skip=0",
+        "miner.count=1",
+        "miner.depth=5",
+        "budget.limit=4",
+        "budget.negatives_per_group=1",
+        "train.batch_size=2",
+        "tracker=none",
+        override("runtime.results", str(tmp_path / "results")),
+        "runtime.threads=1",
+    )
     warning = "warning: leaky/dev: 1 of 2 judged queries are training queries too (first: again), and a judged pair"
     code, error = call(("ablate.run", *words))
     out = capfd.readouterr().out

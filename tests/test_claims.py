@@ -91,8 +91,12 @@ def test_undecided_says_how_many_more_seeds_or_units_would_decide(tmp_path: Path
     result = one.row.result
     seeds, units = more_needed(one.row, result.estimate, 0.05)
     assert units is not None and f"{units - 20:,} more queries ({units:,} with these 5 seeds)" in one.ruling.reason
-    parts = Parts(max(result.v_seed - result.v_resid, 0) * 5, max(result.v_query - result.v_resid, 0) * 20,
-                  result.v_resid * 100, 2.0)  # fmt: skip
+    parts = Parts(
+        max(result.v_seed - result.v_resid, 0) * 5,
+        max(result.v_query - result.v_resid, 0) * 20,
+        result.v_resid * 100,
+        2.0,
+    )
     enough, one_less = (power(result.estimate, *design(parts, 5, count)) for count in (units, units - 1))
     assert enough >= 0.8 > one_less
     if seeds is not None:
@@ -106,18 +110,27 @@ def test_nothing_decides_where_the_estimate_is_on_the_border(tmp_path: Path) -> 
 
 def test_more_seeds_are_no_way_for_arms_without_training(tmp_path: Path) -> None:
     system = {"stage": "ranker"}
-    arms = {"a": Arm(system={**system, "k": 1}, seeds=(0,)),
-            "b": Arm(system={**system, "k": 2}, shift={NDCG: 0.012}, seeds=(0,))}  # fmt: skip
+    arms = {
+        "a": Arm(system={**system, "k": 1}, seeds=(0,)),
+        "b": Arm(system={**system, "k": 2}, shift={NDCG: 0.012}, seeds=(0,)),
+    }
     one = only(judged(tmp_path, arms, [claim("c", "greater")]))
     assert one.ruling.verdict in ("UNDECIDED", "SUPPORTED") and one.row is not None
     assert more_needed(one.row, 0.012, 0.001)[0] is None
 
 
 def test_confounded_and_unmatched_come_before_what_the_test_says(tmp_path: Path) -> None:
-    arms = {"a": Arm(), "b": Arm({**ON, "plain_twins": 1.0}, {NDCG: 0.1}), "c": Arm(ON, {NDCG: 0.1}, groups=16),
-            "d": Arm({**ON, "z": 1}, {NDCG: 0.1}, groups=16)}  # fmt: skip
-    claims = [claim("two keys", "greater"), claim("volume", "greater", contrast="c - a"),
-              claim("both", "greater", contrast="d - a")]  # fmt: skip
+    arms = {
+        "a": Arm(),
+        "b": Arm({**ON, "plain_twins": 1.0}, {NDCG: 0.1}),
+        "c": Arm(ON, {NDCG: 0.1}, groups=16),
+        "d": Arm({**ON, "z": 1}, {NDCG: 0.1}, groups=16),
+    }
+    claims = [
+        claim("two keys", "greater"),
+        claim("volume", "greater", contrast="c - a"),
+        claim("both", "greater", contrast="d - a"),
+    ]
     first, second, third = judged(tmp_path, arms, claims).claims
     assert first.ruling.verdict == "CONFOUNDED"
     assert first.ruling.reason.startswith("b and a differ in 2 keys") or "differ in 2 keys: " in first.ruling.reason
@@ -187,9 +200,11 @@ def test_a_late_or_changed_claim_is_exploratory_and_the_old_one_stays_in_the_fam
     found = verdicts(tmp_path)
     shown = {(one.claim.name, one.withdrawn): one for one in found.claims}
     assert [(key, one.ruling.verdict) for key, one in shown.items()] == [
-        (("kept", False), "SUPPORTED"), (("c", False), "EXPLORATORY"), (("new", False), "EXPLORATORY"),
+        (("kept", False), "SUPPORTED"),
+        (("c", False), "EXPLORATORY"),
+        (("new", False), "EXPLORATORY"),
         (("c", True), "EXPLORATORY"),
-    ]  # fmt: skip
+    ]
     assert shown["new", False].would_be == "REFUTED"
     assert shown["c", False].ruling.reason.startswith("declared after results, or changed since: 10 of 10 runs")
     assert shown["c", True].ruling.reason.startswith("it was withdrawn")
@@ -240,15 +255,24 @@ def test_a_declaration_younger_than_its_runs_or_unknown_is_told(tmp_path: Path) 
         ({"seeds": [0, 1, 2]}, {"a": [0, 1, 2]}, ["fewer than 5 seeds (a 3)"]),
         ({}, {"a": [0, 1, 2, 3, 4]}, []),
         ({}, {"a": [0, 1, 2, 3, 4, 5]}, ["not at a declared look of 5 seeds (a 6)"]),
-        ({"seeds": [*range(10)], "looks": [5, 10]}, {"a": [*range(7)]},
-         ["not at a declared look of 5 or 10 seeds (a 7)"]),
+        (
+            {"seeds": [*range(10)], "looks": [5, 10]},
+            {"a": [*range(7)]},
+            ["not at a declared look of 5 or 10 seeds (a 7)"],
+        ),
         ({"seeds": [*range(10)], "looks": [5, 10]}, {"a": [*range(5)]}, []),
-        ({"seeds": [*range(10)], "looks": [5, 10]}, {"a": [5, 6, 7, 8, 9]},
-         ["the seeds of a are not the first ones declared"]),
-        ({"seeds": [*range(10)], "looks": [5, 10]}, {"a": [*range(5)], "b": [*range(10)]},
-         ["the arms are at different looks"]),
+        (
+            {"seeds": [*range(10)], "looks": [5, 10]},
+            {"a": [5, 6, 7, 8, 9]},
+            ["the seeds of a are not the first ones declared"],
+        ),
+        (
+            {"seeds": [*range(10)], "looks": [5, 10]},
+            {"a": [*range(5)], "b": [*range(10)]},
+            ["the arms are at different looks"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_seeds_must_be_those_of_a_declared_look(study: dict[str, Any], seeds: Any, said: list[str]) -> None:
     from ablate.study.declaration import build_study
 
@@ -276,8 +300,12 @@ def test_looks_divide_alpha(tmp_path: Path) -> None:
 
 
 def test_holm_runs_over_all_declared_claims_and_one_without_scores_counts(tmp_path: Path) -> None:
-    claims = [claim("c", "greater"), claim("d", "equivalent", margin=0.05), claim("e", "greater", contrast="z - a"),
-              claim("f", "greater", place=("d/test", "plain", "plain", "RR@10"))]  # fmt: skip
+    claims = [
+        claim("c", "greater"),
+        claim("d", "equivalent", margin=0.05),
+        claim("e", "greater", contrast="z - a"),
+        claim("f", "greater", place=("d/test", "plain", "plain", "RR@10")),
+    ]
     found = judged(tmp_path, two(0.012), claims)
     first, second, third, fourth = found.claims
     assert first.row is not None and second.row is not None
@@ -312,8 +340,10 @@ def test_a_macro_mean_is_over_all_data_sets_that_have_the_measure(tmp_path: Path
 
 
 def test_a_trend_over_doses(tmp_path: Path) -> None:
-    arms = {name: Arm({"label_noise": dose} if dose else {}, {NDCG: -0.4 * dose})
-            for name, dose in (("n0", 0.0), ("n1", 0.1), ("n2", 0.2))}  # fmt: skip
+    arms = {
+        name: Arm({"label_noise": dose} if dose else {}, {NDCG: -0.4 * dose})
+        for name, dose in (("n0", 0.0), ("n1", 0.1), ("n2", 0.2))
+    }
     slope = claim("dose", "less", contrast="trend: n0=0, n1=.1, n2=.2")
     one = only(judged(tmp_path, arms, [slope], arms=["n0", "n1", "n2"]))
     assert one.ruling.verdict == "SUPPORTED" and one.row is not None

@@ -148,9 +148,7 @@ def test_a_scores_file_with_clusters_is_tested_over_them(tmp_path: Path, capsys:
     assert wordings["status"] == "confirmatory"
 
 
-def test_few_clusters_are_exploratory_and_a_unit_is_in_one(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_few_clusters_are_exploratory_and_a_unit_is_in_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_scores(tmp_path / "few.csv", lambda unit: f"w{unit % 9}")
     assert main(["--scores", str(path), "--baseline", "A"]) == 0
     assert "exploratory: fewer than 5 seeds in a trained arm, fewer than 10 clusters" in capsys.readouterr().out

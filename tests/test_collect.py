@@ -46,9 +46,13 @@ def test_the_table_has_every_score_with_arm_and_seed(results: Path, capsys: pyte
     assert main(["s", "--results", str(results), "--out", str(results / "out.parquet")]) == 0
     rows = pq.read_table(results / "out.parquet").to_pylist()
     assert [(row["arm"], row["seed"], row["unit_id"], row["value"]) for row in rows] == [
-        ("a", 0, "q1", 0.2), ("a", 0, "q2", 0.4), ("a", 1, "q1", 0.6), ("a", 1, "q2", 0.8),
-        ("untouched", 0, "q1", 0.1), ("untouched", 0, "q2", 0.1),
-    ]  # fmt: skip
+        ("a", 0, "q1", 0.2),
+        ("a", 0, "q2", 0.4),
+        ("a", 1, "q1", 0.6),
+        ("a", 1, "q2", 0.8),
+        ("untouched", 0, "q1", 0.1),
+        ("untouched", 0, "q2", 0.1),
+    ]
     printed = capsys.readouterr().out
     assert "d/test  nDCG@10" in printed and "6 scores written" in printed
     line = next(line for line in printed.splitlines() if line.strip().startswith("a "))

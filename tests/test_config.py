@@ -164,8 +164,9 @@ def test_two_spellings_of_an_arm_are_one_arm() -> None:
 
 def test_only_drawn_weights_tie_the_untouched_model_to_a_seed() -> None:
     assert "untouched_id" in {
-        name for name in ids(run_config("model=tiny")) if ids(run_config("model=tiny"))[name] != ids(
-            run_config("model=tiny", "seed=1"))[name]
+        name
+        for name in ids(run_config("model=tiny"))
+        if ids(run_config("model=tiny"))[name] != ids(run_config("model=tiny", "seed=1"))[name]
     }
     assert ids(run_config())["untouched_id"] == ids(run_config("seed=1"))["untouched_id"]
 

@@ -42,10 +42,12 @@ def scores(seed: int = 0, arms: str = "AB", num_seeds: int = 4, num_units: int =
     generator = np.random.Generator(np.random.PCG64(seed))
     unit_Q = generator.normal(0, 0.3, num_units)
     return {
-        arm: unit_Q + generator.normal(0.05 * place, 0.1, num_units) + generator.normal(0, 0.05, (num_seeds, 1))
+        arm: unit_Q
+        + generator.normal(0.05 * place, 0.1, num_units)
+        + generator.normal(0, 0.05, (num_seeds, 1))
         + generator.normal(0, 0.1, (num_seeds, num_units))
         for place, arm in enumerate(arms)
-    }  # fmt: skip
+    }
 
 
 def assert_same(left, right) -> None:

@@ -28,9 +28,20 @@ from ablate.store.manifest import read_manifest
 from ablate.store.results import ResultStore
 from analysis import budgets, collect, costs, fairness, significance
 
-OVERRIDES = ("+experiment=dual_view", "seed=0", "model=tiny", "source.documents=600", "evaluation.sets=[test]",
-             "budget.limit=16", "train.batch_size=8", "tracker=none", "runtime.dev_set=null", "runtime.threads=1",
-             "runtime.study=polarity", "runtime.baseline=null")  # fmt: skip
+OVERRIDES = (
+    "+experiment=dual_view",
+    "seed=0",
+    "model=tiny",
+    "source.documents=600",
+    "evaluation.sets=[test]",
+    "budget.limit=16",
+    "train.batch_size=8",
+    "tracker=none",
+    "runtime.dev_set=null",
+    "runtime.threads=1",
+    "runtime.study=polarity",
+    "runtime.baseline=null",
+)
 """Of the run with seed 0 in `tiny_runs`."""
 
 
@@ -208,8 +219,12 @@ def test_names_that_stay_in_a_folder(name: str) -> None:
 
 
 def test_all_files_have_the_mode_of_the_umask(tiny_runs: Path, tmp_path: Path) -> None:
-    modes = {stat.S_IMODE(path.stat().st_mode) for kind in ("mixes", "runs", "evals")
-             for path in (tiny_runs / kind).rglob("*") if path.is_file()}  # fmt: skip
+    modes = {
+        stat.S_IMODE(path.stat().st_mode)
+        for kind in ("mixes", "runs", "evals")
+        for path in (tiny_runs / kind).rglob("*")
+        if path.is_file()
+    }
     (tmp_path / "usual").touch()
     assert modes == {stat.S_IMODE((tmp_path / "usual").stat().st_mode)}
     (tmp_path / "own").touch(mode=0o600)
@@ -311,9 +326,18 @@ def test_no_file_is_run(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["import pickle", "torch.load(f)", "torch.load(f, weights_only=False)", "yaml.load(f)", "yaml.unsafe_load(f)",
-     "np.load(f, allow_pickle=True)", "eval(x)", "joblib.load(f)", "m.load(f, trust_remote_code=True)"],
-)  # fmt: skip
+    [
+        "import pickle",
+        "torch.load(f)",
+        "torch.load(f, weights_only=False)",
+        "yaml.load(f)",
+        "yaml.unsafe_load(f)",
+        "np.load(f, allow_pickle=True)",
+        "eval(x)",
+        "joblib.load(f)",
+        "m.load(f, trust_remote_code=True)",
+    ],
+)
 def test_the_check_of_dangers_can_fail(source: str) -> None:
     assert dangers(source)
 

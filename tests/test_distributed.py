@@ -20,9 +20,14 @@ from ablate.records import UserError
 from ablate.store.results import ResultStore
 
 TINY = (
-    "model=tiny", "train.batch_size=8", "tracker=none", "runtime.dev_set=null", "source.documents=600",
-    "budget.limit=32", "runtime.threads=1",
-)  # fmt: skip
+    "model=tiny",
+    "train.batch_size=8",
+    "tracker=none",
+    "runtime.dev_set=null",
+    "source.documents=600",
+    "budget.limit=32",
+    "runtime.threads=1",
+)
 
 
 def test_texts_are_shared_out_once_each_and_evenly_by_tokens() -> None:
@@ -61,9 +66,14 @@ def start(program: list[str], processes: int) -> subprocess.CompletedProcess[str
     command = [sys.executable, *(torchrun if processes > 1 else []), *program]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
         env=environment,
-    ) as process:  # fmt: skip
+    ) as process:
         try:
             out, err = process.communicate(timeout=240)
         except subprocess.TimeoutExpired:

@@ -24,9 +24,17 @@ os.kill(os.getpid(), 9)
 
 
 def test_only_drafts_of_the_dead_are_swept_when_a_store_is_opened(tmp_path: Path) -> None:
-    names = ["locks/run-1.json", "mixes/a/manifest.json", "runs/a/workload.json", "evals/a/notes.json",
-             "evals/a/embeddings/shard-0", "studies/s/d.json", "failures/s/x.txt", "vectors/v.npy",
-             "probe"]  # fmt: skip
+    names = [
+        "locks/run-1.json",
+        "mixes/a/manifest.json",
+        "runs/a/workload.json",
+        "evals/a/notes.json",
+        "evals/a/embeddings/shard-0",
+        "studies/s/d.json",
+        "failures/s/x.txt",
+        "vectors/v.npy",
+        "probe",
+    ]
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("whole")

@@ -27,8 +27,11 @@ def made_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    arms = {"a": Arm(shift={NDCG: 0.0, CHANGED: 0.0}), "b": Arm({"instructed": 1.0}, {NDCG: 0.1, CHANGED: 0.1}),
-            "bm25": Arm(system={"stage": "ranker"}, seeds=(0,))}  # fmt: skip
+    arms = {
+        "a": Arm(shift={NDCG: 0.0, CHANGED: 0.0}),
+        "b": Arm({"instructed": 1.0}, {NDCG: 0.1, CHANGED: 0.1}),
+        "bm25": Arm(system={"stage": "ranker"}, seeds=(0,)),
+    }
     declare(tmp_path, study_block([claim("one", "greater"), claim("two", "greater", contrast="b - bm25")]))
     make_study(tmp_path, arms)
     make_study(tmp_path, {"x": Arm({"other": 1})}, "another")

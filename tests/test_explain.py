@@ -25,8 +25,17 @@ def test_a_winner_is_found_wherever_the_run_is_composed_from(
     winner.parent.mkdir(parents=True)
     winner.write_text("# @package _global_\ntrain:\n  learning_rate: 0.000321\n")
     tuned = override("hydra.searchpath", [f"file://{tmp_path / 'tuned'}"])
-    code, said = call(("ablate.run", *many, "+experiment=dual_view", tuned, "+winners=dual_view", *SMALL,
-                       override("runtime.results", tmp_path / "results")))  # fmt: skip
+    code, said = call(
+        (
+            "ablate.run",
+            *many,
+            "+experiment=dual_view",
+            tuned,
+            "+winners=dual_view",
+            *SMALL,
+            override("runtime.results", tmp_path / "results"),
+        )
+    )
     assert code == 0, said
     out = capsys.readouterr().out
     assert "differs from instruction_negatives in factors.reversed_views" in out, "and not in the rate of the winner"
@@ -37,8 +46,16 @@ def test_the_plan_of_a_tuning_sweep_makes_nothing_and_says_what_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)
-    command = ("ablate.run", "-m", "+sweeps=tune", "+experiment=dual_view", "tracker=none", "runtime.plan_only=true",
-               "hydra.sweeper.n_trials=5", override("runtime.results", tmp_path / "results"))  # fmt: skip
+    command = (
+        "ablate.run",
+        "-m",
+        "+sweeps=tune",
+        "+experiment=dual_view",
+        "tracker=none",
+        "runtime.plan_only=true",
+        "hydra.sweeper.n_trials=5",
+        override("runtime.results", tmp_path / "results"),
+    )
     code, said = call(command)
     assert (code, said) == (0, "") and not list(tmp_path.rglob("*"))
     assert capsys.readouterr().out.splitlines()[1:] == [

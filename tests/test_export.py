@@ -53,10 +53,18 @@ def read(path: Path) -> Any:
 def test_the_directory_has_the_standard_places(exported: Path) -> None:
     files = sorted(str(path.relative_to(exported)) for path in exported.rglob("*") if path.is_file())
     assert files == [
-        "1_Pooling/config.json", "2_Normalize/config.json", "README.md", "config.json",
-        "config_sentence_transformers.json", "model.safetensors", "modules.json", "sentence_bert_config.json",
-        "tokenizer.json", "tokenizer_config.json", "training_recipe.json",
-    ]  # fmt: skip
+        "1_Pooling/config.json",
+        "2_Normalize/config.json",
+        "README.md",
+        "config.json",
+        "config_sentence_transformers.json",
+        "model.safetensors",
+        "modules.json",
+        "sentence_bert_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "training_recipe.json",
+    ]
     assert [module["path"] for module in read(exported / "modules.json")] == ["", "1_Pooling", "2_Normalize"]
     assert read(exported / "1_Pooling" / "config.json")["pooling_mode"] == "mean"
     values = read(exported / "config_sentence_transformers.json")
@@ -240,8 +248,9 @@ def test_the_licence_is_read_from_the_front_matter_only(tmp_path: Path) -> None:
 
 def test_baselines_and_commands_of_arms(tiny_runs: Path) -> None:
     assert [path.stem for name in ("label_noise_0.35", "label_noise_0.1") if (path := experiment_of(name))] == [
-        "label_noise", "label_noise"
-    ]  # fmt: skip
+        "label_noise",
+        "label_noise",
+    ]
     assert experiment_of("dual_view_custom") is None and baseline_of("custom") is None
     assert baseline_of("query_only") is None
     name, factors = baseline_of("label_noise_0.35") or ("", None)
@@ -254,7 +263,7 @@ def test_baselines_and_commands_of_arms(tiny_runs: Path) -> None:
     assert other is not None and "+experiment" not in other and "factors.reversed_views=1.0" in other
 
 
-@pytest.mark.parametrize("separator", [" ", "it's {x} \"q\"", "a\\b", "a\\'b\\", "; ", "null"])
+@pytest.mark.parametrize("separator", [" ", 'it\'s {x} "q"', "a\\b", "a\\'b\\", "; ", "null"])
 def test_a_command_quotes_any_text(separator: str) -> None:
     config = run_config("+experiment=joint", "model=decoder", "model.path=org/name", f"model.hub_revision={'a' * 40}")
     recipe = replace(config.recipe, model=replace(config.recipe.model, separator=separator))
@@ -276,8 +285,14 @@ def decoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         single="[CLS] $A", special_tokens=[("[CLS]", tokenizer.cls_token_id)]
     )
     tokenizer.eos_token, tokenizer.pad_token = "[SEP]", None
-    config = LlamaConfig(vocab_size=150, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-                         num_attention_heads=2, max_position_embeddings=512)  # fmt: skip
+    config = LlamaConfig(
+        vocab_size=150,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=512,
+    )
     torch.manual_seed(0)
     LlamaModel(config).save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))
@@ -286,10 +301,23 @@ def decoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def decoder(folder: Path, **values: Any) -> ModelConfig:
     known: dict[str, Any] = dict(
-        name="decoder", path=str(folder), hub_revision=None, tiny=None, lora=None, pooling="last", normalise=True,
-        query_prefix="query: ", passage_prefix="passage: ", separator="\n", order="instruction_first",
-        append_eos=True, query_length=24, passage_length=16, dropout=0.0, trust_remote_code=False,
-    )  # fmt: skip
+        name="decoder",
+        path=str(folder),
+        hub_revision=None,
+        tiny=None,
+        lora=None,
+        pooling="last",
+        normalise=True,
+        query_prefix="query: ",
+        passage_prefix="passage: ",
+        separator="\n",
+        order="instruction_first",
+        append_eos=True,
+        query_length=24,
+        passage_length=16,
+        dropout=0.0,
+        trust_remote_code=False,
+    )
     return ModelConfig(**{**known, **values})
 
 

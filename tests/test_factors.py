@@ -50,8 +50,10 @@ EMPTY = {"instruction": "", "reversed_instruction": "", "paraphrase": "", "instr
 def on(name: str) -> object:
     """Return the level of a factor in `ON`; one that is not there fails in words."""
     if name not in ON:
-        pytest.fail(f"the factor {name} has no level in ON of tests/test_factors.py: add one at which it does "
-                    f"something to half of the rows")  # fmt: skip
+        pytest.fail(
+            f"the factor {name} has no level in ON of tests/test_factors.py: add one at which it does "
+            f"something to half of the rows"
+        )
     return ON[name]
 
 
@@ -164,8 +166,11 @@ def test_switching_a_factor_on_leaves_the_draws_of_the_others(name: str) -> None
     """Which rows are instructed, and which get a twin, is the same whatever else is on."""
 
     def rows(levels: dict[str, object], kind: str) -> set[str]:
-        return {draft.row.row_id for draft in drafts(**levels) if draft.is_twin == (kind == "twin")
-                and (kind == "twin" or draft.group.view == "original")}  # fmt: skip
+        return {
+            draft.row.row_id
+            for draft in drafts(**levels)
+            if draft.is_twin == (kind == "twin") and (kind == "twin" or draft.group.view == "original")
+        }
 
     levels = {"instructed": 0.6, "instruction_negatives": 1, "reversed_views": 0.6}
     beside = {**with_needs(name), **levels}

@@ -64,19 +64,31 @@ def test_a_fair_study_passes_every_check(tmp_path: Path) -> None:
     ("name", "change", "said"),
     [
         ("same seeds in all trained arms", {"seeds": (0, 2)}, "seeds 0, 1: a; seeds 0, 2: b"),
-        ("same units", {"shift": {NDCG: 0.0, ("d/test", "plain", "plain", "MRR@10"): 0.0}},
-         "unlike units of d/test: 20 values in a (0, 1); 40 values in b (0, 1)"),
-        ("every value is a number", {"shift": {NDCG: float("nan")}},
-         "values that are no number: b seed 0: 20 of 20, b seed 1: 20 of 20"),
-        ("same candidate documents", {"candidates": "other"},
-         "candidate lists of d/test differ in b (0, 1) from 2 other runs"),
+        (
+            "same units",
+            {"shift": {NDCG: 0.0, ("d/test", "plain", "plain", "MRR@10"): 0.0}},
+            "unlike units of d/test: 20 values in a (0, 1); 40 values in b (0, 1)",
+        ),
+        (
+            "every value is a number",
+            {"shift": {NDCG: float("nan")}},
+            "values that are no number: b seed 0: 20 of 20, b seed 1: 20 of 20",
+        ),
+        (
+            "same candidate documents",
+            {"candidates": "other"},
+            "candidate lists of d/test differ in b (0, 1) from 2 other runs",
+        ),
         ("same protocol", {"evaluation": {**EVALUATION, "depth": 20}}, "depth differ in b (0, 1) from 2 other runs"),
         ("same budget", {"groups": 16}, "b UNMATCHED: 16 against 8 groups (seed 0)"),
         ("no factor without effect", {"content": "same"}, "a and b differ in recipe and have the same mix"),
-        ("same device and threads", {"hardware": {"device": "cuda", "device_name": "H", "threads": 2}},
-         "device cpu but cuda in b (0, 1); device_name cpu but H in b (0, 1); threads 1 but 2 in b (0, 1)"),
+        (
+            "same device and threads",
+            {"hardware": {"device": "cuda", "device_name": "H", "threads": 2}},
+            "device cpu but cuda in b (0, 1); device_name cpu but H in b (0, 1); threads 1 but 2 in b (0, 1)",
+        ),
     ],
-)  # fmt: skip
+)
 def test_each_check_fails_on_what_it_is_there_for(tmp_path: Path, name: str, change: dict[str, Any], said: str) -> None:
     both = {"content": "same"} if "content" in change else {}
     arms = {"a": dataclasses.replace(FAIR["a"], **both), "b": dataclasses.replace(FAIR["b"], **change)}
@@ -127,8 +139,13 @@ def test_an_arm_with_two_recipes_is_told(tmp_path: Path) -> None:
     store = make_study(tmp_path, FAIR)
     make_study(tmp_path, {name: dataclasses.replace(arm, seeds=(2,)) for name, arm in FAIR.items()})
     assert failing(store) == []
-    make_study(tmp_path, {"a": dataclasses.replace(FAIR["a"], seeds=(3,), train={"learning_rate": 0.2}),
-                          "b": dataclasses.replace(FAIR["b"], seeds=(3,))})  # fmt: skip
+    make_study(
+        tmp_path,
+        {
+            "a": dataclasses.replace(FAIR["a"], seeds=(3,), train={"learning_rate": 0.2}),
+            "b": dataclasses.replace(FAIR["b"], seeds=(3,)),
+        },
+    )
     assert checks_of(store)["one recipe per arm"].found == "a differs between its seeds in train.learning_rate"
 
 
@@ -184,20 +201,32 @@ CLEAN = {"commit": "1" * 40, "dirty": False, "code": "x", "changed": []}
         (CLEAN, {**CLEAN, "dirty": True}, False, "commit 1111111111 (12 stages)"),  # an untracked file of sweeps/
         (CLEAN, {**CLEAN, "commit": "2" * 40}, False, "one state of the code, commit 1111111111 (6 stages), 2222"),
         (CLEAN, {**CLEAN, "commit": None, "dirty": None, "changed": None}, False, "1111111111 (6 stages), none (6"),
-        ({**CLEAN, "changed": ["ablate/x.py"]}, {**CLEAN, "changed": ["ablate/x.py"]}, False,
-         "uncommitted: ablate/x.py; commit them"),
+        (
+            {**CLEAN, "changed": ["ablate/x.py"]},
+            {**CLEAN, "changed": ["ablate/x.py"]},
+            False,
+            "uncommitted: ablate/x.py; commit them",
+        ),
         (CLEAN, {"commit": "1" * 40, "dirty": False}, False, "commit 1111111111 (12 stages)"),  # an older manifest
-        (CLEAN, {**CLEAN, "code": "y", "changed": ["ablate/x.py"]}, True,
-         "2 states of the code, commits 1111111111 (12 stages); uncommitted: ablate/x.py; commit them and run"),
+        (
+            CLEAN,
+            {**CLEAN, "code": "y", "changed": ["ablate/x.py"]},
+            True,
+            "2 states of the code, commits 1111111111 (12 stages); uncommitted: ablate/x.py; commit them and run",
+        ),
         (CLEAN, {**CLEAN, "code": "y", "commit": "2" * 40}, True, "2 states of the code, commits 1111111111 (6"),
         (CLEAN, {"commit": "2" * 40, "dirty": False}, True, "2 states of the code"),
         (CLEAN, {"commit": "1" * 40, "dirty": True}, True, "6 stages of a working tree with changes"),
     ],
-)  # fmt: skip
+)
 def test_the_code_is_judged_by_its_content(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: dict[str, Any], second: dict[str, Any], fails: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    first: dict[str, Any],
+    second: dict[str, Any],
+    fails: bool,
     said: str,
-) -> None:  # fmt: skip
+) -> None:
     for name, git in (("a", first), ("b", second)):
         monkeypatch.setattr("ablate.store.provenance.git_state", lambda git=git: git)
         store = make_study(tmp_path, {name: FAIR[name]})
@@ -211,8 +240,9 @@ def test_what_is_recorded_of_the_code(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "ablate", tmp_path / "ablate", ignore=shutil.ignore_patterns("__pycache__"))
 
     def git(*words: str) -> None:
-        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=tmp_path, check=True,
-                       capture_output=True)  # fmt: skip
+        subprocess.run(
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=tmp_path, check=True, capture_output=True
+        )
 
     def state() -> dict[str, Any]:
         done = subprocess.run([sys.executable, "-B", "-c", script], cwd=tmp_path, check=True, capture_output=True)
@@ -265,8 +295,11 @@ def test_the_budget_of_the_claims_or_of_most_arms_is_the_measure(tmp_path: Path)
     assert checks_of(store)["same budget"].found == "a UNMATCHED: 16 against 8 groups (seed 0)"
     declare(tmp_path / "most", study_block([claim("one", "greater", contrast="c - a")], arms=["a", "c"], seeds=[0, 1]))
     assert Evidence(store.root, "s").baseline == "a"
-    declare(tmp_path / "most", study_block([claim("two", "greater", contrast="z - y")], arms=["y", "z"], seeds=[0, 1]),
-            at="2026-01-02T00:00:00+00:00")  # fmt: skip
+    declare(
+        tmp_path / "most",
+        study_block([claim("two", "greater", contrast="z - y")], arms=["y", "z"], seeds=[0, 1]),
+        at="2026-01-02T00:00:00+00:00",
+    )
     assert Evidence(store.root, "s").baseline == "b"  # the claims are about arms that are not there
 
 
@@ -280,12 +313,15 @@ def test_equal_mixes_of_unequal_budgets_or_models_are_no_idle_factor(tmp_path: P
         first, second = given if len(given) == 2 else ({}, *given)
         changes = {"a": {"factors": {}, **first}, "b": {"factors": {}, **second}}
         return [
-            dataclasses.replace(arm, mixes={
-                seed: dataclasses.replace(one, recipe={**one.recipe, **changes[arm.arm]})
-                for seed, one in arm.mixes.items()
-            })
+            dataclasses.replace(
+                arm,
+                mixes={
+                    seed: dataclasses.replace(one, recipe={**one.recipe, **changes[arm.arm]})
+                    for seed, one in arm.mixes.items()
+                },
+            )
             for arm in arms
-        ]  # fmt: skip
+        ]
 
     tokens = {"budget": {"unit": "tokens", "limit": 8}, "model": {"revision": "m"}}
     other, on = {"revision": "n"}, {"factors": {"instructed": 1.0}}
@@ -361,23 +397,35 @@ BASE = {"instructed": 1.0, "instruction_negatives": 1}
     [
         (trained(BASE), trained(BASE), ()),
         (trained(BASE), trained({**BASE, "reversed_views": 1.0}), ("factors.reversed_views",)),
-        (trained(BASE), trained({**BASE, "reversed_views": 1.0, "twin_polarity": "random", "twins": "add"}),
-         ("factors.reversed_views",)),
-        (trained({**BASE, "reversed_views": 1.0}), trained({**BASE, "reversed_views": 1.0, "label_noise": 0.1}),
-         ("factors.label_noise",)),
+        (
+            trained(BASE),
+            trained({**BASE, "reversed_views": 1.0, "twin_polarity": "random", "twins": "add"}),
+            ("factors.reversed_views",),
+        ),
+        (
+            trained({**BASE, "reversed_views": 1.0}),
+            trained({**BASE, "reversed_views": 1.0, "label_noise": 0.1}),
+            ("factors.label_noise",),
+        ),
         (trained({}), trained(BASE), ("factors.instructed", "factors.instruction_negatives")),
         (trained(BASE), trained(BASE, source={"kind": "world", "skew": 2, "revision": "q"}), ("source.skew",)),
         (trained(BASE), trained(BASE, source={"kind": "world", "skew": 1, "revision": "q"}), ("source.revision",)),
         (trained(BASE), trained(BASE, source={"kind": "beir", "revision": "q"}), ("source.kind",)),
         (trained(BASE), trained(BASE, model={"revision": "n", "pooling": "last"}), ("model.revision",)),
-        (trained(BASE), trained(BASE, model={"revision": "m", "pooling": "last"}, train={"epochs": 2}),
-         ("model.pooling", "train.epochs")),
+        (
+            trained(BASE),
+            trained(BASE, model={"revision": "m", "pooling": "last"}, train={"epochs": 2}),
+            ("model.pooling", "train.epochs"),
+        ),
         (trained(BASE), {"system": {"stage": "untouched", "model": {"revision": "m", "pooling": "mean"}}}, ("system",)),
-        (trained(BASE), {"system": {"stage": "untouched", "model": {"revision": "n", "pooling": "mean"}}},
-         ("system", "model.revision")),
+        (
+            trained(BASE),
+            {"system": {"stage": "untouched", "model": {"revision": "n", "pooling": "mean"}}},
+            ("system", "model.revision"),
+        ),
         ({"system": {"stage": "ranker", "k1": 1}}, {"system": {"stage": "ranker", "k1": 2}}, ("system.k1",)),
     ],
-)  # fmt: skip
+)
 def test_keys_that_follow_from_a_switch_do_not_count(
     first: dict[str, Any], second: dict[str, Any], switches: tuple[str, ...]
 ) -> None:
@@ -466,7 +514,7 @@ def test_a_declared_combination_that_makes_no_sense(tmp_path: Path, incoherent: 
         (lambda text: sealed(text, differs=[1]), r"\(cells\[0\].differs must be a group of keys\)"),
         (lambda text: sealed(text, more=1), r"\(unknown key cells\[0\].more"),
     ],
-)  # fmt: skip
+)
 def test_a_record_of_cells_is_not_trusted(
     tmp_path: Path, change: Any, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -476,8 +524,9 @@ def test_a_record_of_cells_is_not_trusted(
     path.write_text(change(path.read_text()))
     assert main(["s", "--results", str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert re.search(f"{path}.*{said}", line) and line.endswith("; issue the study's command again, which records its "
-                                                                "cells anew")  # fmt: skip
+    assert re.search(f"{path}.*{said}", line) and line.endswith(
+        "; issue the study's command again, which records its cells anew"
+    )
     declare(tmp_path, block)
     assert failing(store) == []
 

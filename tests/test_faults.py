@@ -61,14 +61,29 @@ def test_a_seed_decides_the_faults() -> None:
     rounds = [drawn(7, number, 400) for number in range(200)]
     assert rounds == [drawn(7, number, 400) for number in range(200)] != [drawn(8, n, 400) for n in range(200)]
     kinds = {fault.partition("@")[0].partition(":")[0] for faults in rounds for fault in faults}
-    assert kinds == {"before", "after", "torn", "full", "term", "int", "hup", "flip", "truncate", "zero", "exchange",
-                     "vanish"}  # fmt: skip
+    assert kinds == {
+        "before",
+        "after",
+        "torn",
+        "full",
+        "term",
+        "int",
+        "hup",
+        "flip",
+        "truncate",
+        "zero",
+        "exchange",
+        "vanish",
+    }
 
 
 def test_a_struck_study_goes_on_to_the_same_scores() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.faults", "--replay", "torn@120 term@200"],
-        cwd=ROOT, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "round 0: --replay 'torn@120 term@200': identical" in done.stdout

@@ -28,8 +28,12 @@ def test_a_data_set_has_the_name_of_the_folder_that_the_command_names(
     (tmp_path / "set").rename(tmp_path / "alpha")
     shutil.copytree(tmp_path / "alpha", tmp_path / "beta")
     store = ResultStore(tmp_path / "results")
-    for folder, study, arm in (("alpha", "one", "bm25"), ("beta", "two", "bm25"), ("beta", "two", "bm25_instruction"),
-                               ("alpha", "two", "bm25")):  # fmt: skip
+    for folder, study, arm in (
+        ("alpha", "one", "bm25"),
+        ("beta", "two", "bm25"),
+        ("beta", "two", "bm25_instruction"),
+        ("alpha", "two", "bm25"),
+    ):
         execute(run_config(f"+experiment={arm}", *overrides(tmp_path / folder, store.root, study)))
         told = capsys.readouterr().out
         assert f"\n{folder}/dev\n" in told and {"alpha": "beta", "beta": "alpha"}[folder] + "/dev" not in told

@@ -10,10 +10,16 @@ import pytest
 from conftest import NEEDS_EXTRA, checked_skip, extra
 
 
-@pytest.mark.parametrize("reason, marked, extras, outcome", [
-    (NEEDS_EXTRA, True, False, "skipped"), (NEEDS_EXTRA, True, True, "failed"), (NEEDS_EXTRA, False, False, "failed"),
-    ("PostgreSQL is not installed", True, True, "skipped"), ("no data", False, False, "skipped"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "reason, marked, extras, outcome",
+    [
+        (NEEDS_EXTRA, True, False, "skipped"),
+        (NEEDS_EXTRA, True, True, "failed"),
+        (NEEDS_EXTRA, False, False, "failed"),
+        ("PostgreSQL is not installed", True, True, "skipped"),
+        ("no data", False, False, "skipped"),
+    ],
+)
 def test_a_missing_extra_is_a_failure_where_it_must_be_there(
     reason: str, marked: bool, extras: bool, outcome: str
 ) -> None:

@@ -44,21 +44,27 @@ def toy(name: str) -> EvaluationSet:
         (f"{base}{end}", base, "fish", instruction, condition, direction)
         for base in ("q1", "q2")
         for end, instruction, condition, direction in (
-            ("", "", "plain", "plain"), ("-og", "any", "original", "og"),
-            ("-red", "red", "changed", "red"), ("-blue", "blue", "reversed", "blue"),
+            ("", "", "plain", "plain"),
+            ("-og", "any", "original", "og"),
+            ("-red", "red", "changed", "red"),
+            ("-blue", "blue", "reversed", "blue"),
         )
-    ]  # fmt: skip
+    ]
     return EvaluationSet(
         name=name,
         documents=tuple(Passage(doc_id, text) for doc_id, text in TEXTS.items()),
         queries=tuple(EvaluationQuery(*query) for query in queries),
-        qrels={q: {doc_id: 1 for doc_id in grades} for base in ("q1", "q2") for q, grades in
-               ((base, "bc"), (f"{base}-og", "bc"), (f"{base}-red", "b"), (f"{base}-blue", "c"))},
-        changed_documents={f"{base}-{end}": (lost,) for base in ("q1", "q2") for end, lost in
-                           (("red", "c"), ("blue", "b"))},
+        qrels={
+            q: {doc_id: 1 for doc_id in grades}
+            for base in ("q1", "q2")
+            for q, grades in ((base, "bc"), (f"{base}-og", "bc"), (f"{base}-red", "b"), (f"{base}-blue", "c"))
+        },
+        changed_documents={
+            f"{base}-{end}": (lost,) for base in ("q1", "q2") for end, lost in (("red", "c"), ("blue", "b"))
+        },
         opposites=(("q1-red", "q1-blue"), ("q2-red", "q2-blue")),
         pairs={("q1-red", "q1-blue"): (("b", "c"),)},
-    )  # fmt: skip
+    )
 
 
 def record(
@@ -76,8 +82,18 @@ def record(
     result = rank_and_score(Random(seed), sets, depth=depth)
     files = write_evaluation(folder, result if keep else dataclasses.replace(result, sets={}))
     counts = {"scores": len(result.scores), "candidates": result.candidates}
-    store.complete("evaluation", recipe, files=files, parents=(), seed=seed, label=f"s/{arm}", counts=counts,
-                   hardware={}, cost={}, started="")  # fmt: skip
+    store.complete(
+        "evaluation",
+        recipe,
+        files=files,
+        parents=(),
+        seed=seed,
+        label=f"s/{arm}",
+        counts=counts,
+        hardware={},
+        cost={},
+        started="",
+    )
     return folder
 
 
@@ -184,9 +200,7 @@ def test_conditions_may_come_in_several_files(results: Path, tmp_path: Path) -> 
     assert call(results, "--seed", "0", f"toy/test={whole}", *words, name="twice") == 2
 
 
-def test_honest_imports_beside_honest_arms_fail_no_check(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_honest_imports_beside_honest_arms_fail_no_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Recipes of imports hold a depth and judgments, those of arms run here sets, a source and a batch."""
     results = tmp_path / "results"
     both = (toy("toy/test"), toy("toy/dev"))
@@ -223,9 +237,7 @@ def test_honest_imports_beside_honest_arms_fail_no_check(
     assert (tmp_path / "new" / "x.json").is_file()
 
 
-def test_one_file_is_not_two_training_seeds(
-    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_file_is_not_two_training_seeds(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = run_file(tmp_path / "x.trec", bm25())
     copy = run_file(tmp_path / "y.trec.gz", bm25())
     (tmp_path / "z.trec").write_bytes((tmp_path / "x.trec").read_bytes())

@@ -28,9 +28,18 @@ ANSWERS = {"right": (False, True), "back": (True, False), "both": (True, True), 
 
 
 def item(number: int, kind: str = "date", **changes: Any) -> Item:
-    values = dict(id=f"i{number}", query_id=f"q{number}", query="films", passage_a="a", passage_b="b",
-                  instruction="only old ones", complement="no old ones", constraint_type=kind, stratum=kind,
-                  known_bad=False)  # fmt: skip
+    values = dict(
+        id=f"i{number}",
+        query_id=f"q{number}",
+        query="films",
+        passage_a="a",
+        passage_b="b",
+        instruction="only old ones",
+        complement="no old ones",
+        constraint_type=kind,
+        stratum=kind,
+        known_bad=False,
+    )
     return Item(**{**values, **changes})
 
 
@@ -226,13 +235,24 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 def test_the_command_prints_and_writes_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ("id", "query_id", "query", "passage_a", "passage_b", "instruction", "complement", "constraint_type")
-    items = [{name: getattr(item(number, "date" if number % 2 else "genre"), name) for name in names}
-             for number in range(200)]  # fmt: skip
+    items = [
+        {name: getattr(item(number, "date" if number % 2 else "genre"), name) for name in names}
+        for number in range(200)
+    ]
     said = [vars(judgment(number, "judge", "back" if number % 8 == 0 else "right", "llm")) for number in range(200)]
-    said += [vars(judgment(number, "human", "back" if number % 10 == 0 else "right", rater))
-             for rater in ("ann", "bob") for number in range(80)]  # fmt: skip
-    command = ["--items", str(write(tmp_path / "items.jsonl", items)), "--json", str(tmp_path / "new" / "audit.json"),
-               "--judgments", str(write(tmp_path / "said.jsonl", said))]  # fmt: skip
+    said += [
+        vars(judgment(number, "human", "back" if number % 10 == 0 else "right", rater))
+        for rater in ("ann", "bob")
+        for number in range(80)
+    ]
+    command = [
+        "--items",
+        str(write(tmp_path / "items.jsonl", items)),
+        "--json",
+        str(tmp_path / "new" / "audit.json"),
+        "--judgments",
+        str(write(tmp_path / "said.jsonl", said)),
+    ]
     assert main(command) == 0
     shown = capsys.readouterr().out
     assert "Are the inverted labels right?" in shown and "Gwet's AC1" in shown and "| genre" in shown
@@ -266,8 +286,10 @@ def test_every_place_is_given_and_no_stratum_gives_more_than_it_has(sizes: dict[
 
 def test_sheets_are_blind_and_read_back_to_what_was_meant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A rater who knows the truth fills the sheets by their texts; the judgments say it of the right passages."""
-    items = [item(n, passage_a=f"old {n}", passage_b=f"new {n}", instruction=f"only old {n}", complement=f"not old {n}")
-             for n in range(60)]  # fmt: skip
+    items = [
+        item(n, passage_a=f"old {n}", passage_b=f"new {n}", instruction=f"only old {n}", complement=f"not old {n}")
+        for n in range(60)
+    ]
     path = tmp_path / "items.jsonl"
     path.write_text("".join(json.dumps(vars(one)) + "\n" for one in items))
     folder = tmp_path / "audit"

@@ -24,10 +24,23 @@ from ablate.store.files import EMBEDDINGS_FOLDER
 
 WORDS = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibis", "jay")
 MODEL = ModelConfig(
-    name="tiny", path=None, hub_revision=None, tiny=TinyModel(vocabulary=120, hidden=16, layers=1, heads=2), lora=None,
-    pooling="mean", normalise=True, query_prefix="", passage_prefix="", separator=" ", order="query_first",
-    append_eos=False, query_length=16, passage_length=12, dropout=0.0, trust_remote_code=False,
-)  # fmt: skip
+    name="tiny",
+    path=None,
+    hub_revision=None,
+    tiny=TinyModel(vocabulary=120, hidden=16, layers=1, heads=2),
+    lora=None,
+    pooling="mean",
+    normalise=True,
+    query_prefix="",
+    passage_prefix="",
+    separator=" ",
+    order="query_first",
+    append_eos=False,
+    query_length=16,
+    passage_length=12,
+    dropout=0.0,
+    trust_remote_code=False,
+)
 
 
 def tiny(**changes: object) -> BiEncoder:

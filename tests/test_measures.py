@@ -145,8 +145,11 @@ def test_nothing_judged_gives_no_value_and_a_reason() -> None:
 def test_names() -> None:
     assert measures.parse("nDCG@10") == ("nDCG", 10) and measures.parse("WISE(code)") == ("WISE(code)", None)
     assert [measures.mean_name(n) for n in ("RR@10", "AP@1000", "nDCG@5", "p-MRR")] == [
-        "MRR@10", "MAP@1000", "nDCG@5", "p-MRR",
-    ]  # fmt: skip
+        "MRR@10",
+        "MAP@1000",
+        "nDCG@5",
+        "p-MRR",
+    ]
     for wrong in ("ndcg@10", "nDCG", "nDCG@0", "MRR@10", "p-mrr", ""):
         with pytest.raises(
             UserError, match=r"is not known; known are nDCG@k, RR@k, AP@k, recall@k, Robustness@k, p-MRR"
@@ -170,8 +173,14 @@ QRELS = st.dictionaries(
 def test_agrees_with_trec_eval_on_its_own_ties(
     run: dict[str, dict[str, float]], qrels: dict[str, dict[str, int]]
 ) -> None:
-    names = {"nDCG@3": "ndcg_cut_3", "nDCG@10": "ndcg_cut_10", "AP@1000": "map_cut_1000", "AP@4": "map_cut_4",
-             "recall@5": "recall_5", "RR@1000": "recip_rank"}  # fmt: skip
+    names = {
+        "nDCG@3": "ndcg_cut_3",
+        "nDCG@10": "ndcg_cut_10",
+        "AP@1000": "map_cut_1000",
+        "AP@4": "map_cut_4",
+        "recall@5": "recall_5",
+        "RR@1000": "recip_rank",
+    }
     rankings = {q: rank(q, list(docs), list(docs.values())) for q, docs in run.items()}
     ours = measures.query_measures(list(names), qrels, rankings)
     engine = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut.3,10", "map_cut.4,1000", "recall.5", "recip_rank"})
@@ -385,9 +394,14 @@ def test_explicit_pairs_are_not_multiplied_and_bases_weigh_the_same() -> None:
     pairs = (("s1", "v1"), ("s2", "v2"), ("s3", "v3"))
     wide = AFTER._replace(pairs=pairs)
     narrow = Opposite("p-after", "p-before", "p", "after", "before", (("s1", "v1"),))
-    rankings = of(**{
-        "q-after": "s1 v1 s2 v2 v3 s3", "q-before": "v1 s1 s2 v2 v3 s3", "p-after": "v1 s1", "p-before": "v1 s1",
-    })  # fmt: skip
+    rankings = of(
+        **{
+            "q-after": "s1 v1 s2 v2 v3 s3",
+            "q-before": "v1 s1 s2 v2 v3 s3",
+            "p-after": "v1 s1",
+            "p-before": "v1 s1",
+        }
+    )
     result = measures.pairwise([wide, narrow], {}, rankings)
     assert result.accuracy.per_unit == pytest.approx({"q": 1 / 3, "p": 0.0})
     assert result.accuracy.mean == pytest.approx(1 / 6) and result.accuracy_over_pairs == pytest.approx(1 / 4)
@@ -401,8 +415,11 @@ def test_several_opposites_of_one_base_keep_their_directions_apart() -> None:
     result = measures.pairwise([AFTER._replace(pairs=(("s", "v"),)), genre], {}, rankings)
     assert result.accuracy.per_unit == {"q": 0.5} and result.satisfying_over_violating.per_unit == {"q": 0.75}
     assert {d: r.per_unit["q"] for d, r in result.one_sided.items()} == {
-        "after": 1.0, "before": 1.0, "genre": 0.0, "notgenre": 1.0,
-    }  # fmt: skip
+        "after": 1.0,
+        "before": 1.0,
+        "genre": 0.0,
+        "notgenre": 1.0,
+    }
 
 
 def test_pairwise_gaps() -> None:

@@ -344,8 +344,10 @@ def test_errors_in_values(changes: dict[str, Any], text: str) -> None:
 def test_a_row_has_fewer_where_fewer_are_left() -> None:
     source = Source(TEXTS, [row("q1r1", "film", "d1"), row("q2r1", "psi", "d1"), row("q3", "the", "d1")])
     assert {name: len(found) for name, found in negatives(mine(source, count=2)).items()} == {
-        "q1r1": 2, "q2r1": 1, "q3": 0,
-    }  # fmt: skip
+        "q1r1": 2,
+        "q2r1": 1,
+        "q3": 0,
+    }
 
 
 def test_without_the_library_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

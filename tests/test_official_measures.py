@@ -347,8 +347,11 @@ def test_the_whole_followir_evaluation_of_mteb(official: Any) -> None:
     rng = np.random.default_rng(3)
     ids = [str(number) for number in range(30)]
     sides = ("og", "changed")
-    run = {f"{t}-{side}": dict(zip(ids, rng.normal(size=30).round(1).tolist(), strict=True))
-           for t in range(4) for side in sides}  # fmt: skip
+    run = {
+        f"{t}-{side}": dict(zip(ids, rng.normal(size=30).round(1).tolist(), strict=True))
+        for t in range(4)
+        for side in sides
+    }
     qrels = {query_id: dict(zip(ids, rng.integers(0, 3, 30).tolist(), strict=True)) for query_id in run}
     lost = {str(t): rng.choice(ids, 4, replace=False).tolist() for t in range(4)}
     theirs = official.evaluate_p_mrr_change(qrels, run, lost, [1, 5, 10, 1000])

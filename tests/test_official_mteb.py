@@ -370,9 +370,9 @@ def test_a_whole_run_keeps_rankings_provenance_and_home(tmp_path: Path) -> None:
     hub_data.followir(tmp_path / "data" / "Core17InstructionRetrieval")
     hub_data.nevir(tmp_path / "data" / "NevIR")
     command = [sys.executable, "-m", "ablate.run", "+experiment=instructions", "+evaluation_source=followir"]
-    command += [override("evaluation.source.path", tmp_path / 'data'), "evaluation.sets=[Core17InstructionRetrieval]"]
+    command += [override("evaluation.source.path", tmp_path / "data"), "evaluation.sets=[Core17InstructionRetrieval]"]
     command += ["model=tiny", "source.documents=600", "budget.limit=32", "train.batch_size=16", "tracker=none"]
-    command += [override("runtime.results", tmp_path / 'results'), "runtime.threads=1"]
+    command += [override("runtime.results", tmp_path / "results"), "runtime.threads=1"]
     places = {"HF_HOME", "HF_DATASETS_CACHE", "MTEB_CACHE"}
     environment = {key: value for key, value in os.environ.items() if key not in places}
     environment |= {"HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}

@@ -18,12 +18,21 @@ from synthetic_study import Arm, claim, declare, make_quick, make_study, study_b
 STUDY = ("s", "--results", "{dir}/r")
 SCORED = ("--run", "{dir}/a.run", "--qrels", "{dir}/a.qrels")
 ITEM = {
-    "id": "i", "query_id": "q", "query": "fish", "passage_a": "old", "passage_b": "new", "instruction": "only old",
-    "complement": "not old", "constraint_type": "date",
-}  # fmt: skip
+    "id": "i",
+    "query_id": "q",
+    "query": "fish",
+    "passage_a": "old",
+    "passage_b": "new",
+    "instruction": "only old",
+    "complement": "not old",
+    "constraint_type": "date",
+}
 ANSWERS = {
-    "a_under_instruction": True, "b_under_instruction": False, "a_under_complement": False, "b_under_complement": True,
-}  # fmt: skip
+    "a_under_instruction": True,
+    "b_under_instruction": False,
+    "a_under_complement": False,
+    "b_under_complement": True,
+}
 AUDIT = ("--items", "{dir}/items.jsonl", "--judgments", "{dir}/judged.jsonl")
 STATED = ("--sd-seed", ".01", "--sd-query", ".1", "--sd-resid", ".1", "--seeds", "5", "--units", "100")
 LONG = (*SCORED, "--arm", "A", "--seed", "0", "--dataset", "D")
@@ -47,25 +56,44 @@ OUTPUTS = [
     *(Output("analysis.claims", f"--{name}", f"x.{name}", (), STUDY) for name in ("markdown", "latex", "csv")),
     Output("analysis.collect", "--out", "x.parquet", (), STUDY),
     Output("analysis.significance", "--json", "x.json", (), ("--scores", "{dir}/s.csv", "--baseline", "a")),
-    Output("analysis.significance", "--out", "out", [f"significance.{kind}" for kind in ("md", "tex", "csv", "json")],
-           ("--scores", "{dir}/s.csv", "--baseline", "a")),
+    Output(
+        "analysis.significance",
+        "--out",
+        "out",
+        [f"significance.{kind}" for kind in ("md", "tex", "csv", "json")],
+        ("--scores", "{dir}/s.csv", "--baseline", "a"),
+    ),
     Output("analysis.power", "--out", "out", ("power.md", "power.json", "power.svg"), STATED),
     Output("analysis.score", "--json", "x.json", (), SCORED),
     Output("analysis.score", "--scores", "x.csv", (), LONG),
     Output("analysis.score", "--scores", "x.parquet", (), LONG),
     Output("analysis.inversion_audit", "--json", "x.json", (), AUDIT),
-    Output("analysis.sample_for_audit", "--to", "out", ("sheets.csv", "items.jsonl", "design.json"),
-           ("--items", "{dir}/items.jsonl", "--size", "1", "--known-bad", "0")),
+    Output(
+        "analysis.sample_for_audit",
+        "--to",
+        "out",
+        ("sheets.csv", "items.jsonl", "design.json"),
+        ("--items", "{dir}/items.jsonl", "--size", "1", "--known-bad", "0"),
+    ),
     Output("analysis.sample_for_audit", "--out", "x.jsonl"),
     Output("ablate.export", "--to", "out"),
-    Output("benchmarks.audit_coverage", "--json", "x.json", (),
-           ("--audits", "1", "--truths", ".9", "--labels", "100", "--kinds", "2", "--iccs", "0", "--judges", "good")),
+    Output(
+        "benchmarks.audit_coverage",
+        "--json",
+        "x.json",
+        (),
+        ("--audits", "1", "--truths", ".9", "--labels", "100", "--kinds", "2", "--iccs", "0", "--judges", "good"),
+    ),
     Output("benchmarks.calibration", "--json", "x.json"),
     Output("benchmarks.faults", "--json", "x.json"),
-]  # fmt: skip
+]
 ROWS = [pytest.param(one, id=f"{one.module} {one.option} {one.place}") for one in OUTPUTS]
-MODULES = [path for package in ("ablate", "analysis", "benchmarks") for path in sorted((ROOT / package).glob("*.py"))
-           if not path.stem.startswith("__")]  # fmt: skip
+MODULES = [
+    path
+    for package in ("ablate", "analysis", "benchmarks")
+    for path in sorted((ROOT / package).glob("*.py"))
+    if not path.stem.startswith("__")
+]
 
 
 @pytest.fixture
@@ -78,9 +106,10 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "a.run": "q Q0 d 1 2.0 x\n",
         "a.qrels": "q 0 d 1\n",
         "items.jsonl": "".join(json.dumps({**ITEM, "id": name}) + "\n" for name in ("i", "j")),
-        "judged.jsonl": "".join(json.dumps({"item_id": name, "rater": "ann", "kind": "human", **ANSWERS}) + "\n"
-                                for name in ("i", "j")),
-    }  # fmt: skip
+        "judged.jsonl": "".join(
+            json.dumps({"item_id": name, "rater": "ann", "kind": "human", **ANSWERS}) + "\n" for name in ("i", "j")
+        ),
+    }
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
     return tmp_path
@@ -106,11 +135,16 @@ def test_the_folders_on_the_way_are_made(one: Output, inputs: Path) -> None:
 
 
 UNREADABLE = {
-    "ablate.export": ("nothing",), "analysis.power": (), "benchmarks.audit_coverage": (), "benchmarks.calibration": (),
-    "benchmarks.faults": (), "analysis.inversion_audit": ("--items", "none", "--judgments", "none"),
-    "analysis.score": ("--run", "none", "--qrels", "none"), "analysis.sample_for_audit": ("--items", "none"),
+    "ablate.export": ("nothing",),
+    "analysis.power": (),
+    "benchmarks.audit_coverage": (),
+    "benchmarks.calibration": (),
+    "benchmarks.faults": (),
+    "analysis.inversion_audit": ("--items", "none", "--judgments", "none"),
+    "analysis.score": ("--run", "none", "--qrels", "none"),
+    "analysis.sample_for_audit": ("--items", "none"),
     "analysis.significance": ("--scores", "none.csv"),
-}  # fmt: skip
+}
 """What a command is called with beside the place: nothing of it is there, so that work would end in another mistake."""
 
 

@@ -53,19 +53,22 @@ def test_a_plain_text_needs_no_quotation_marks(text: str) -> None:
     assert written(text) == text
 
 
-@pytest.mark.parametrize("override, shown", [
-    ("runtime.results=/tmp/a b é", "'runtime.results=\"/tmp/a b é\"'"),
-    ("source.path=/data/a=b", "'source.path=\"/data/a=b\"'"),
-    ("+evaluation.source.path=/data/{x}", "'+evaluation.source.path=\"/data/{x}\"'"),
-    ("source.path=/data/x}", "'source.path=\"/data/x}\"'"),
-    ("source.path=/data/[1]", "'source.path=\"/data/[1]\"'"),
-    ("source.path=/data/a'b", "'source.path=\"/data/a'\"'\"'b\"'"),
-    ('source.path=/data/a"b', "'source.path=\"/data/a\\\"b\"'"),
-    ("source.path=/data/a#b", "'source.path=\"/data/a#b\"'"),
-    ("source.path=/data/a(b)", "'source.path=\"/data/a(b)\"'"),
-    ("source.path=/data/ä", "'source.path=\"/data/ä\"'"),
-    ("source.path=/data/a&b;c", "'source.path=\"/data/a&b;c\"'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "override, shown",
+    [
+        ("runtime.results=/tmp/a b é", "'runtime.results=\"/tmp/a b é\"'"),
+        ("source.path=/data/a=b", "'source.path=\"/data/a=b\"'"),
+        ("+evaluation.source.path=/data/{x}", "'+evaluation.source.path=\"/data/{x}\"'"),
+        ("source.path=/data/x}", "'source.path=\"/data/x}\"'"),
+        ("source.path=/data/[1]", "'source.path=\"/data/[1]\"'"),
+        ("source.path=/data/a'b", "'source.path=\"/data/a'\"'\"'b\"'"),
+        ('source.path=/data/a"b', '\'source.path="/data/a\\"b"\''),
+        ("source.path=/data/a#b", "'source.path=\"/data/a#b\"'"),
+        ("source.path=/data/a(b)", "'source.path=\"/data/a(b)\"'"),
+        ("source.path=/data/ä", "'source.path=\"/data/ä\"'"),
+        ("source.path=/data/a&b;c", "'source.path=\"/data/a&b;c\"'"),
+    ],
+)
 def test_a_text_that_the_grammar_cannot_read_is_shown_in_quotation_marks(override: str, shown: str) -> None:
     line = explain_unquoted(override)
     assert line == f"{override} holds characters with a meaning of their own; as one text: {shown}"
@@ -79,11 +82,26 @@ def test_a_comma_is_several_values_or_one_text() -> None:
     )
 
 
-@pytest.mark.parametrize("override", [
-    "seed=1", "runtime.results=/a b/c", "source.path='/a=b'", "evaluation.sets=[test]", "seed=choice(1,2)",
-    "evaluation.sets=[test", "source={kind:beir", "source.path='/a", "no override", "=x", "train.epochs=2", "+a=",
-    "~factors", "seed=range(0,3)", "train.epochs=choice(1,",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seed=1",
+        "runtime.results=/a b/c",
+        "source.path='/a=b'",
+        "evaluation.sets=[test]",
+        "seed=choice(1,2)",
+        "evaluation.sets=[test",
+        "source={kind:beir",
+        "source.path='/a",
+        "no override",
+        "=x",
+        "train.epochs=2",
+        "+a=",
+        "~factors",
+        "seed=range(0,3)",
+        "train.epochs=choice(1,",
+    ],
+)
 def test_what_is_right_or_wrong_in_another_way_is_not_explained_so(override: str) -> None:
     assert explain_unquoted(override) is None
 
@@ -94,7 +112,10 @@ UNQUOTED = re.compile(r'f"[+\w.]*\b(results|path|storage|searchpath)=[^"{]*\{(?!
 def test_no_test_writes_a_path_into_an_override_unquoted() -> None:
     bad, good = "f" + '"runtime.results={tmp_path}"', "f" + '"source.path={path!r} is no folder"'
     assert UNQUOTED.search(bad) and not UNQUOTED.search(good)
-    found = [f"{path.name}:{number}: write override(key, value) of conftest" for path in (ROOT / "tests").rglob("*.py")
-             for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
-             if UNQUOTED.search(line)]  # fmt: skip
+    found = [
+        f"{path.name}:{number}: write override(key, value) of conftest"
+        for path in (ROOT / "tests").rglob("*.py")
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if UNQUOTED.search(line)
+    ]
     assert found == []

@@ -76,39 +76,75 @@ def test_the_cells_of_a_study_are_the_grid_then_seeds_then_arms() -> None:
 
 def test_the_command_line_restricts_replaces_and_crosses_a_study() -> None:
     base = study(grid=[{"key": "source.skew", "values": [0.5, 0.9]}])
-    one = words(of_study("why", base, [Given("+sweeps", ("why",), False), Given("seed", ("7",), False),
-                                       Given("source.skew", ("0.9",), False)]))  # fmt: skip
+    one = words(
+        of_study(
+            "why",
+            base,
+            [Given("+sweeps", ("why",), False), Given("seed", ("7",), False), Given("source.skew", ("0.9",), False)],
+        )
+    )
     assert one == [
         "+sweeps=why +experiment=query_only source.skew=0.9 runtime.study=why seed=7",
         "+sweeps=why +experiment=dual_view source.skew=0.9 runtime.study=why seed=7",
     ]
-    more = list(of_study("why", study(seeds=[0]), [Given("+budget.limit", ("8", "16"), True),
-                                                   Given("runtime.study", ("mine",), False),
-                                                   Given("model", ("tiny",), False)]))  # fmt: skip
+    more = list(
+        of_study(
+            "why",
+            study(seeds=[0]),
+            [
+                Given("+budget.limit", ("8", "16"), True),
+                Given("runtime.study", ("mine",), False),
+                Given("model", ("tiny",), False),
+            ],
+        )
+    )
     assert words(more)[0] == "+sweeps=why +experiment=query_only +budget.limit=8 runtime.study=mine model=tiny seed=0"
     assert [point.axes for point in more] == [(("budget.limit", "8"),)] * 2 + [(("budget.limit", "16"),)] * 2
 
 
 def test_a_value_of_the_grid_has_one_spelling_whoever_names_it() -> None:
-    grid = [{"key": "+miner", "values": ["bm25", "a b"]}, {"key": "factors.label_noise", "values": [1.0, 0.5]},
-            {"key": "runtime.progress", "values": [True]}]  # fmt: skip
+    grid = [
+        {"key": "+miner", "values": ["bm25", "a b"]},
+        {"key": "factors.label_noise", "values": [1.0, 0.5]},
+        {"key": "runtime.progress", "values": [True]},
+    ]
     base = study(seeds=[0], arms=["label_noise"], grid=grid)
-    given = [Given("miner", ('"a b"',), False), Given("+factors.label_noise", ("1", "0.25"), True),
-             Given("runtime.progress", ("True",), False)]  # fmt: skip
+    given = [
+        Given("miner", ('"a b"',), False),
+        Given("+factors.label_noise", ("1", "0.25"), True),
+        Given("runtime.progress", ("True",), False),
+    ]
     assert words(of_study("why", base, given)) == [
         f"+sweeps=why +experiment=label_noise +miner='a b' factors.label_noise={share} runtime.progress=true "
-        "runtime.study=why seed=0" for share in ("1.0", "0.25")
-    ]  # fmt: skip
-    cells = list(of_declaration("why", base, [*given, Given("model", ("tiny",), False), Given("seed", ("7",), False),
-                                              Given("budget.limit", ("8", "16"), True)]))  # fmt: skip
+        "runtime.study=why seed=0"
+        for share in ("1.0", "0.25")
+    ]
+    cells = list(
+        of_declaration(
+            "why",
+            base,
+            [
+                *given,
+                Given("model", ("tiny",), False),
+                Given("seed", ("7",), False),
+                Given("budget.limit", ("8", "16"), True),
+            ],
+        )
+    )
     assert len(cells) == 4 and cells[0].axes[0] == ("miner", "bm25")
-    assert words(cells)[3] == ("+sweeps=why +experiment=label_noise +miner='a b' factors.label_noise=0.5 "
-                               "runtime.progress=true model=tiny runtime.study=why seed=0")  # fmt: skip
+    assert words(cells)[3] == (
+        "+sweeps=why +experiment=label_noise +miner='a b' factors.label_noise=0.5 "
+        "runtime.progress=true model=tiny runtime.study=why seed=0"
+    )
 
 
 def test_declared_cells_have_resolved_labels_and_what_tells_them_apart() -> None:
-    arms = ["label_noise factors.label_noise=1e-1", "label_noise factors.label_noise=0.2", "query_only",
-            "query_only factors.reversed_views=1.0"]  # fmt: skip
+    arms = [
+        "label_noise factors.label_noise=1e-1",
+        "label_noise factors.label_noise=0.2",
+        "query_only",
+        "query_only factors.reversed_views=1.0",
+    ]
     declared = study(arms=arms, seeds=[0, 1])
     identified: list[tuple[str, int]] = []
 
@@ -171,15 +207,18 @@ def test_a_point_of_the_grid_stands_in_the_label_unless_the_label_has_it_already
     noise = {"runtime": {"label": "label_noise_0.1"}}
     axes = (("experiment", "label_noise"), ("factors.label_noise", "0.1"))
     assert label_of(Composed(noise, "label_noise_${factors.label_noise}"), axes) == "label_noise_0.1"
-    (cell,) = plan([Point(("+experiment=dual_view", "source.skew=0.5", "seed=0"), (("source.skew", "0.5"),))],
-                   composed, ids)  # fmt: skip
+    (cell,) = plan(
+        [Point(("+experiment=dual_view", "source.skew=0.5", "seed=0"), (("source.skew", "0.5"),))], composed, ids
+    )
     assert cell.label == "dual_view skew=0.5" and cell.config is not None and cell.config.runtime.label == cell.label
     assert cell.overrides[-2:] == ("runtime.label='dual_view skew=0.5'", "seed=0")
 
 
 def test_an_incoherent_cell_is_listed_with_its_reason() -> None:
-    points = [Point((f"+experiment={arm}", f"factors.instructed={share}", "seed=0"), ())
-              for arm, share in (("dual_view", 0), ("dual_view", 1))]  # fmt: skip
+    points = [
+        Point((f"+experiment={arm}", f"factors.instructed={share}", "seed=0"), ())
+        for arm, share in (("dual_view", 0), ("dual_view", 1))
+    ]
     wrong, right = plan(points, composed, ids)
     assert wrong.config is None and "factors.instructed makes, and that is off" in wrong.reason
     assert right.config is not None and wrong.name == "dual_view seed 0"
@@ -214,9 +253,17 @@ def store_with_a_run(root: Path, config: RunConfig, *, seconds: float) -> Result
         with store.making(kind, recipe) as folder:
             if folder is not None:
                 store.complete(
-                    kind, recipe, files=(), parents=parents, seed=config.seed, label=f"{study_name}/{label}",
-                    counts={}, hardware={}, cost=cost, started="",
-                )  # fmt: skip
+                    kind,
+                    recipe,
+                    files=(),
+                    parents=parents,
+                    seed=config.seed,
+                    label=f"{study_name}/{label}",
+                    counts={},
+                    hardware={},
+                    cost=cost,
+                    started="",
+                )
     return store
 
 
@@ -271,8 +318,18 @@ def test_an_arm_that_trains_nothing_has_neither_the_lock_nor_the_cost_of_a_train
     assert [cell.estimate_s for cell in cells] == [12, None, None, None, 3]  # `untouched` was measured with it
     recipe = cells[2].identity.evaluation
     (store.folder("evaluation", cells[2].identity.eval_id)).mkdir(parents=True)
-    store.complete("evaluation", recipe, files=(), parents=(), seed=0, label="single_runs/random_ranker", counts={},
-                   hardware={}, cost={"wall_s": 4.0}, started="")  # fmt: skip
+    store.complete(
+        "evaluation",
+        recipe,
+        files=(),
+        parents=(),
+        seed=0,
+        label="single_runs/random_ranker",
+        counts={},
+        hardware={},
+        cost={"wall_s": 4.0},
+        started="",
+    )
     fewer = plan([Point(("+experiment=random_ranker", "evaluation.sets=[test]", "seed=5"), ())], composed, ids)
     estimate(store, [*cells, *fewer])
     assert [cell.estimate_s for cell in (*cells, *fewer)] == [12, None, 4, 4, 3, 4]

@@ -68,10 +68,12 @@ def test_power_agrees_with_simulation() -> None:
     draws, hits = 600, 0
     for _ in range(draws):
         arms = {
-            arm: generator.normal(0, 0.1 / math.sqrt(2), 104) + shift + generator.normal(0, 0.01, (5, 1))
+            arm: generator.normal(0, 0.1 / math.sqrt(2), 104)
+            + shift
+            + generator.normal(0, 0.01, (5, 1))
             + generator.normal(0, 0.1, (5, 104))
             for arm, shift in (("A", 0.0), ("B", 0.04))
-        }  # fmt: skip
+        }
         hits += crossed(arms, {"B": 1.0, "A": -1.0}).p < 0.05
     expected = power(0.04, *design(TYPICAL, 5, 104))
     assert abs(hits / draws - expected) < 4 * math.sqrt(expected * (1 - expected) / draws)

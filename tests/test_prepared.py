@@ -20,8 +20,17 @@ from ablate.model.text import TextTemplate
 from ablate.records import UserError
 from ablate.run import execute
 
-SMALL = ("source.documents=600", "evaluation.sets=[test]", "budget.limit=16", "train.batch_size=8", "train.epochs=1",
-         "tracker=none", "runtime.dev_set=null", "runtime.threads=1", "runtime.device=cpu")  # fmt: skip
+SMALL = (
+    "source.documents=600",
+    "evaluation.sets=[test]",
+    "budget.limit=16",
+    "train.batch_size=8",
+    "train.epochs=1",
+    "tracker=none",
+    "runtime.dev_set=null",
+    "runtime.threads=1",
+    "runtime.device=cpu",
+)
 LORA = "+model.lora={rank: 2, alpha: 4, dropout: 0, targets: [%s]}"
 
 

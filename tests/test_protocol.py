@@ -91,9 +91,17 @@ def value(evaluation: Evaluation, measure: str, unit_id: str, direction: str) ->
 def test_scores_by_hand() -> None:
     evaluation = evaluate(HandMade(ORDERS), [SET], depth=4)
     ndcg = {s.unit_id: s.value for s in evaluation.scores if s.measure == "nDCG@10"}
-    assert ndcg == pytest.approx({
-        "b1": AT_2, "b1-og": 1, "b2-og": 1, "b1-after": 1, "b2-after": 1, "b1-before": 1, "b2-before": AT_2,
-    })  # fmt: skip
+    assert ndcg == pytest.approx(
+        {
+            "b1": AT_2,
+            "b1-og": 1,
+            "b2-og": 1,
+            "b1-after": 1,
+            "b2-after": 1,
+            "b1-before": 1,
+            "b2-before": AT_2,
+        }
+    )
     assert value(evaluation, "RR@10", "b1", "plain") == 0.5
     assert value(evaluation, "AP@1000", "b2-before", "before") == 0.5
     assert value(evaluation, "p-MRR", "b1", "after") == pytest.approx(1 - 2 / 4)
@@ -125,9 +133,14 @@ def test_what_stands_beside_the_scores() -> None:
     assert evaluation.candidates == {"toy/test": hashlib.sha256(b"a\nb\nc\nd\n").hexdigest()}
     assert evaluation.warnings == ("toy/test: rankings of depth 2 are shorter than the cut-off of AP@1000",)
     assert evaluation.counts["toy/test"] == {
-        "documents": 4, "queries": 8, "groups": 2, "pairs": 2, "decisions by a tie": 0,
-        "decisions with neither document ranked": 0, "pairwise accuracy over pairs": 0.5,
-    }  # fmt: skip
+        "documents": 4,
+        "queries": 8,
+        "groups": 2,
+        "pairs": 2,
+        "decisions by a tie": 0,
+        "decisions with neither document ranked": 0,
+        "pairwise accuracy over pairs": 0.5,
+    }
     assert evaluation.opposites == {"toy/test": (("after", "before"),)}
     assert value(evaluation, "p-MRR", "b1", "after") == pytest.approx(1 - 2 / 3)  # b falls out of a list of two
 
@@ -304,11 +317,13 @@ def films(instructions: tuple[str, str]) -> EvaluationSet:
     queries = [EvaluationQuery(f"{base}-{words[2]}", base, "eckhart", *words) for base in bases for words in posed]
     good = {"og": ("early", "late"), "after": ("late",), "before": ("early",)}
     return EvaluationSet(
-        "films", tuple(documents), tuple(queries),
+        "films",
+        tuple(documents),
+        tuple(queries),
         {f"{base}-{end}": dict.fromkeys(ids, 1) for base in bases for end, ids in good.items()},
         {f"{base}-{end}": lost for base in bases for end, lost in (("after", ("early",)), ("before", ("late",)))},
         tuple((f"{base}-after", f"{base}-before") for base in bases),
-    )  # fmt: skip
+    )
 
 
 WORDS = "eckhart film only released films are relevant any"
@@ -321,8 +336,9 @@ def test_collapse_is_told_from_following() -> None:
     # every other film passes both: early 2 -> 22, late 1 -> 21, and the relevant ones are lost with them
     assert rows["after"].mean == pytest.approx(1 - 2 / 22) and rows["before"].mean == pytest.approx(1 - 1 / 21)
     assert {d: (r.verdict, r.ndcg_changed) for d, r in rows.items()} == {
-        "after": ("collapse", 0.0), "before": ("collapse", 0.0),
-    }  # fmt: skip
+        "after": ("collapse", 0.0),
+        "before": ("collapse", 0.0),
+    }
     assert {r.verdict for r in counting.summary()} == {""}  # without a reference nothing is called a collapse
     assert {r.verdict for r in counting.summary(untouched, margin=1.0)} == {""}
     text = format_table(compare(counting, untouched))
@@ -382,8 +398,11 @@ def test_a_fall_without_a_positive_p_mrr_is_no_collapse() -> None:
 def test_words_that_lift_the_same_documents_are_lexical() -> None:
     one = films(("film", "film"))
     # `film` does not tell the two directions apart; two more films of the actor stand between them without it
-    documents = (Passage("early", "eckhart film film film"), Passage("late", "eckhart film film film"),
-                 *(Passage(f"other{i}", "eckhart eckhart") for i in range(5)))  # fmt: skip
+    documents = (
+        Passage("early", "eckhart film film film"),
+        Passage("late", "eckhart film film film"),
+        *(Passage(f"other{i}", "eckhart eckhart") for i in range(5)),
+    )
     one = replace(one, documents=documents)
     counting, untouched = (evaluate(WordCount(WORDS, use), [one], depth=7) for use in (True, False))
     rows = {r.direction: r for r in counting.summary(untouched) if r.measure == "p-MRR"}

@@ -277,8 +277,18 @@ def test_passages_come_in_the_order_asked(tmp_path: Path) -> None:
         Passage("8_1", "text of 8_1", "-"),
     ]
     assert [passage.doc_id for passage in source.documents()] == [
-        "100", "200", "201", "202", "7_1", "7_2", "7_3", "101", "203", "8_0", "8_1"
-    ]  # fmt: skip
+        "100",
+        "200",
+        "201",
+        "202",
+        "7_1",
+        "7_2",
+        "7_3",
+        "101",
+        "203",
+        "8_0",
+        "8_1",
+    ]
     with pytest.raises(UserError, match="document '999' is in no record of the source"):
         list(source.passages(["100", "999"]))
 
@@ -552,8 +562,10 @@ def test_infir(tmp_path: Path, renamed: dict[str, str]) -> None:
     assert second.query_id != row.query_id and second.row_id != row.row_id
     ids = (*row.positives, *row.instruction_negatives, *row.hard_negatives)
     assert [passage.text for passage in source.passages(ids)] == [
-        "right", "right for the poisoned instruction", "right for the poisoned query"
-    ]  # fmt: skip
+        "right",
+        "right for the poisoned instruction",
+        "right for the poisoned query",
+    ]
     assert row.answers == ids[:2]
     assert (second.positives, second.hard_negatives) == (ids[2:], ids[:1])
 

@@ -108,8 +108,17 @@ def test_the_summary_of_one_system() -> None:
     assert "toy/test" in text and "p-MRRx100" in text and "Robustness@10" in text
 
 
-TINY = ("model=tiny", "source.documents=600", "evaluation.sets=[test]", "tracker=none", "runtime.threads=1",
-        "runtime.dev_set=null", "runtime.study=s", "budget.limit=16", "train.batch_size=8")  # fmt: skip
+TINY = (
+    "model=tiny",
+    "source.documents=600",
+    "evaluation.sets=[test]",
+    "tracker=none",
+    "runtime.threads=1",
+    "runtime.dev_set=null",
+    "runtime.study=s",
+    "budget.limit=16",
+    "train.batch_size=8",
+)
 
 
 def test_baselines_are_arms_with_scores_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,11 +134,18 @@ def test_baselines_are_arms_with_scores_and_nothing_else(tmp_path: Path, capsys:
     assert "no mix and no training (ranker=bm25)" in capsys.readouterr().out
     found = store.by_arm("evaluation", "s")
     assert sorted(found) == [
-        ("bm25", 0), ("bm25_instruction", 0), ("random_ranker", 0), ("random_ranker", 1), ("untouched", 0),
-    ]  # fmt: skip
+        ("bm25", 0),
+        ("bm25_instruction", 0),
+        ("random_ranker", 0),
+        ("random_ranker", 1),
+        ("untouched", 0),
+    ]
     assert {arm: is_deterministic(manifest) for (arm, _), manifest in found.items()} == {
-        "bm25": True, "bm25_instruction": True, "random_ranker": False, "untouched": False,  # tiny: drawn weights
-    }  # fmt: skip
+        "bm25": True,
+        "bm25_instruction": True,
+        "random_ranker": False,
+        "untouched": False,  # tiny: drawn weights
+    }
 
     before = found["untouched", 0].id
     make("query_only", 0)

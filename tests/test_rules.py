@@ -411,8 +411,11 @@ def test_errors_of_the_folder_and_of_splits(tmp_path: Path) -> None:
 
 
 def test_a_querys_own_document_is_left_out_under_every_rule(tmp_path: Path) -> None:
-    corpus = [*CORPUS, {"_id": "q1", "text": "Text of q1!", "metadata": {"year": 1990}},
-              {"_id": "q3", "text": "text of q3", "metadata": {"year": 1991}}]  # fmt: skip
+    corpus = [
+        *CORPUS,
+        {"_id": "q1", "text": "Text of q1!", "metadata": {"year": 1990}},
+        {"_id": "q3", "text": "text of q3", "metadata": {"year": 1991}},
+    ]
     path = folder(tmp_path / "set", corpus, test="q3\td4\t1\nq3\td5\t2\nq3\td6\t1\nq3\tq3\t1\n")
     with pytest.raises(UserError, match="3 queries are documents of the corpus under the same id"):
         opened(path)
@@ -445,8 +448,11 @@ def test_movies() -> None:
     found = opened(path, *rules, evaluation_splits=("dev",), skew=source["skew"], seed=0, minimum=source["minimum"])
     rows = list(found.rows())
     assert Counter(row.row_id.split(":")[1] for row in rows) == {
-        "decade": 530, "cast_size": 700, "title_starts_with": 469, "text_length": 801,
-    }  # fmt: skip
+        "decade": 530,
+        "cast_size": 700,
+        "title_starts_with": 469,
+        "text_length": 801,
+    }
     assert found.left_out["dev"] == {"decade": 8, "cast_size": 0, "title_starts_with": 0, "text_length": 0}
     dev = found.evaluation_set("dev")
     assert dev.name == "movies-rules/dev"

@@ -118,9 +118,12 @@ def test_the_same_seed_gives_the_same_bits(finished: Path, tmp_path: Path) -> No
 def test_a_killed_training_goes_on_to_the_same_bits(finished: Path, tmp_path: Path) -> None:
     overrides = ("+experiment=dual_view", *TINY, "runtime.checkpoint_every=4")
     process = subprocess.Popen(
-        command(tmp_path, *overrides), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        command(tmp_path, *overrides),
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         start_new_session=True,
-    )  # fmt: skip
+    )
     train_id = next(ResultStore(finished).manifests("train")).id
     ledger = tmp_path / "runs" / train_id / "ledger.jsonl"
     deadline = time.monotonic() + 120
@@ -157,8 +160,15 @@ def test_a_full_disk_is_one_line_and_the_same_command_finishes_later(finished: P
 
 def test_minilm_trains_and_its_loss_falls(tmp_path: Path) -> None:
     """The main job's command on a reduced budget, with its default tracker: W&B offline."""
-    done = run(tmp_path, "+experiment=dual_view", "source.documents=600", "budget.limit=96", "evaluation.sets=[test]",
-               "runtime.dev_set=null", "train.batch_size=16")  # fmt: skip
+    done = run(
+        tmp_path,
+        "+experiment=dual_view",
+        "source.documents=600",
+        "budget.limit=96",
+        "evaluation.sets=[test]",
+        "runtime.dev_set=null",
+        "train.batch_size=16",
+    )
     assert done.returncode == 0, done.stderr
     store = ResultStore(tmp_path)
     ledger = store.folder("train", next(store.manifests("train")).id) / "ledger.jsonl"
@@ -185,8 +195,15 @@ def test_every_arm_runs(tmp_path: Path) -> None:
 
 
 def test_in_a_multirun_a_mistake_is_one_line_and_the_other_runs_go_on(tmp_path: Path) -> None:
-    done = run(tmp_path, "-m", "+experiment=dual_view", *SMALL, "source.documents=600", "budget.limit=100000,16,0",
-               "runtime.until=mix")  # fmt: skip
+    done = run(
+        tmp_path,
+        "-m",
+        "+experiment=dual_view",
+        *SMALL,
+        "source.documents=600",
+        "budget.limit=100000,16,0",
+        "runtime.until=mix",
+    )
     assert done.returncode == 2
     lines = done.stderr.strip().splitlines()
     assert lines[0].startswith("incoherent: dual_view limit=0 seed 0: budget.limit=0 is out of range")
@@ -205,8 +222,15 @@ def test_what_differs_is_said_for_levels_given_on_the_command_line(tmp_path: Pat
 
 def test_a_beir_folder_trains_and_is_measured_on_its_own_split(tmp_path: Path) -> None:
     folder = data_folder("condaqa_pairs")
-    done = run(tmp_path, "+experiment=dual_view", "source=beir", override("source.path", folder),
-               "evaluation.sets=[train]", *SMALL, "budget.limit=32")  # fmt: skip
+    done = run(
+        tmp_path,
+        "+experiment=dual_view",
+        "source=beir",
+        override("source.path", folder),
+        "evaluation.sets=[train]",
+        *SMALL,
+        "budget.limit=32",
+    )
     assert done.returncode == 0, done.stderr
     assert "condaqa_pairs/train" in done.stdout
     assert "warning: condaqa_pairs/train: these are the queries that were trained on" in done.stdout

@@ -23,9 +23,17 @@ def stage(
         assert folder is not None
         (folder / "data").write_bytes(b"x" * 1000)
         made = store.complete(
-            kind, recipe, files=("data",), parents=parents, seed=int(str(recipe["seed"])), label=labels[0], counts={},
-            hardware={}, cost={}, started="2026-01-01T00:00:00+00:00",
-        )  # fmt: skip
+            kind,
+            recipe,
+            files=("data",),
+            parents=parents,
+            seed=int(str(recipe["seed"])),
+            label=labels[0],
+            counts={},
+            hardware={},
+            cost={},
+            started="2026-01-01T00:00:00+00:00",
+        )
     for label in labels[1:]:
         store.add_label(kind, made.id, label)
     return made

@@ -128,8 +128,9 @@ def test_equal_ids_on_both_sides_and_json_documents(folder: Folder) -> None:
 
 def test_one_file_may_hold_both_sides(folder: Folder) -> None:
     both_runs, both_qrels = ORIGINAL + CHANGED, "1-og 0 a 1\n2-og 0 a 1\n1-changed 0 b 1\n2-changed 0 c 1\n"
-    arguments = pair(folder, original_run=both_runs, changed_run=both_runs, original_qrels=both_qrels,
-                     changed_qrels=both_qrels)  # fmt: skip
+    arguments = pair(
+        folder, original_run=both_runs, changed_run=both_runs, original_qrels=both_qrels, changed_qrels=both_qrels
+    )
     found = folder.score(*arguments)
     assert list(found["original"]["nDCG@10"]["per_query"]) == ["1-og", "2-og"]
     assert list(found["changed"]["nDCG@10"]["per_query"]) == ["1-changed", "2-changed"]
@@ -165,8 +166,7 @@ def test_the_ranking_of_the_plain_query_is_never_taken_for_that_of_a_variant(fol
     # the runs hold the plain queries too; `a` moves from 1 to 2 under the variant, from 1 to 3 under the plain query
     plain = "1 Q0 b 1 3 t\n1 Q0 c 2 2 t\n1 Q0 a 3 1 t\n2 Q0 b 1 3 t\n2 Q0 c 2 2 t\n2 Q0 a 3 1 t\n"
     both = plain + ORIGINAL + CHANGED.replace("-changed", "-after")
-    arguments = pair(folder, original_run=both, changed_run=both,
-                     changed_qrels="1-after 0 b 1\n2-after 0 c 1\n")  # fmt: skip
+    arguments = pair(folder, original_run=both, changed_run=both, changed_qrels="1-after 0 b 1\n2-after 0 c 1\n")
     out = folder.path / "s.csv"
     found = folder.score(*arguments, "--scores", str(out), "--arm", "A", "--seed", "0", "--dataset", "D")
     assert found["p-MRR"]["per_query"] == {"1": 0.5, "2": 0.5}
@@ -205,8 +205,9 @@ QRELS_OF = {
 def test_which_variants_are_compared_comes_from_the_judgments(
     original: list[str], changed: list[str], asked: tuple[str | None, str | None], expected: tuple[str, str] | str
 ) -> None:
-    sides = [{query: grades for name in names for query, grades in QRELS_OF[name].items()}
-             for names in (original, changed)]  # fmt: skip
+    sides = [
+        {query: grades for name in names for query, grades in QRELS_OF[name].items()} for names in (original, changed)
+    ]
     if isinstance(expected, str):
         with pytest.raises(UserError, match=re.escape(expected)):
             variants_of(*sides, ["1", "1-2"], asked)
@@ -289,8 +290,24 @@ def test_arms_are_gathered_in_one_file_for_significance(
         scores = [(f"q{place}", "a b" if place <= better else "b a") for place in (1, 2, 3)]
         lines = [f"{q} Q0 {d} 0 {-place} t\n" for q, order in scores for place, d in enumerate(order.split())]
         run = folder("one.run", "".join(lines))
-        return score.main(["--run", run, "--qrels", qrels, "--measure", "RR@10", "--scores", str(out), "--arm", arm,
-                           "--seed", str(seed), "--dataset", "D"])  # fmt: skip
+        return score.main(
+            [
+                "--run",
+                run,
+                "--qrels",
+                qrels,
+                "--measure",
+                "RR@10",
+                "--scores",
+                str(out),
+                "--arm",
+                arm,
+                "--seed",
+                str(seed),
+                "--dataset",
+                "D",
+            ]
+        )
 
     for arm, seed, better in [("A", 0, 1), ("A", 1, 0), ("B", 0, 2), ("B", 1, 3)]:
         assert add(arm, seed, better) == 0
@@ -344,10 +361,12 @@ def test_half_given_arguments(folder: Folder, capsys: pytest.CaptureFixture[str]
         (["--run", run, "--qrels", qrels, "--measure", "WISE"], "--measure 'WISE' cannot be asked for"),
         ([*pair(folder), "--measure", "Robustness@5"], "--measure 'Robustness@5' is for --run and --qrels"),
         (["--run", run, "--qrels", qrels, "--scores", "a.csv"], "--arm is missing, and --scores is there"),
-        (["--run", run, "--qrels", qrels, "--scores", "a.txt", "--arm", "A", "--seed", "0", "--dataset", "D"],
-         "--scores a.txt: the name must end in .csv or .parquet"),
+        (
+            ["--run", run, "--qrels", qrels, "--scores", "a.txt", "--arm", "A", "--seed", "0", "--dataset", "D"],
+            "--scores a.txt: the name must end in .csv or .parquet",
+        ),
         ([*pair(folder), "--changed-variant", "og"], "--changed-variant 'og': no judged changed query ends in '-og'"),
-    ]:  # fmt: skip
+    ]:
         assert score.main(arguments) == 2, message
         assert message in capsys.readouterr().err
 

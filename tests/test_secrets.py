@@ -37,9 +37,17 @@ def record(root: Path, recipe: dict[str, Any], label: str) -> str:
         assert folder is not None
         (folder / "notes.json").write_text("{}")
         manifest = store.complete(
-            "evaluation", recipe, files=("notes.json",), parents=(), seed=0, label=label, counts={"from": [SECRET]},
-            hardware={}, cost={}, started="",
-        )  # fmt: skip
+            "evaluation",
+            recipe,
+            files=("notes.json",),
+            parents=(),
+            seed=0,
+            label=label,
+            counts={"from": [SECRET]},
+            hardware={},
+            cost={},
+            started="",
+        )
     assert manifest == store.find("evaluation", recipe)
     return manifest.id
 
@@ -48,9 +56,7 @@ def everything(root: Path) -> str:
     return "\n".join(f"{path} {path.read_text()}" for path in root.rglob("*") if path.is_file())
 
 
-def test_no_secret_stands_in_a_file_of_results(
-    tmp_path: Path, secret: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_secret_stands_in_a_file_of_results(tmp_path: Path, secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = {"stage": "x", "separator": f" {secret} ", "value": 0.5}
     store, study = ResultStore(tmp_path), f"study-{secret}"
     stage_id = record(tmp_path, recipe, f"{study}/arm {secret}")
@@ -74,8 +80,12 @@ def test_only_what_was_left_out_may_differ() -> None:
     stored = {"a": f"x{REMOVED}y", "b": [1, "text"], REMOVED: 2}
     assert is_scrubbed(stored) and not is_scrubbed({"a": [1, "text"]})
     assert is_same_but_for_secrets(stored, {"a": "x-secret-y", "b": [1, "text"], "name": 2})
-    for other in ({"a": "x-secret-z", "b": [1, "text"], "name": 2}, {"a": "xy", "b": [2, "text"], "name": 2},
-                  {"a": "xy", "b": [1.0, "text"], "name": 2}, {"a": "xy", "b": [1, "text"]}):  # fmt: skip
+    for other in (
+        {"a": "x-secret-z", "b": [1, "text"], "name": 2},
+        {"a": "xy", "b": [2, "text"], "name": 2},
+        {"a": "xy", "b": [1.0, "text"], "name": 2},
+        {"a": "xy", "b": [1, "text"]},
+    ):
         assert not is_same_but_for_secrets(stored, other)
 
 
@@ -85,8 +95,26 @@ def test_an_error_line_has_no_secret_and_nothing_that_steers(secret: str) -> Non
     assert scrub_text("postgresql://me:pass@host/x") == f"postgresql://me:{REMOVED}@host/x"
 
 
-@pytest.mark.parametrize("char", [*map(chr, range(9)), "\x0b", "\r", "\x1b", "\x7f", "\x80", "\x9b", "\x9f", "\u061c",
-                                  "\u200e", "\u202e", "\u2028", "\u2066", "\ud800", "\U000e0041"])  # fmt: skip
+@pytest.mark.parametrize(
+    "char",
+    [
+        *map(chr, range(9)),
+        "\x0b",
+        "\r",
+        "\x1b",
+        "\x7f",
+        "\x80",
+        "\x9b",
+        "\x9f",
+        "\u061c",
+        "\u200e",
+        "\u202e",
+        "\u2028",
+        "\u2066",
+        "\ud800",
+        "\U000e0041",
+    ],
+)
 def test_what_steers_a_terminal_is_shown(char: str) -> None:
     shown = visible(f"a{char}b")
     assert shown == f"a{char.encode('unicode_escape').decode()}b" and shown.isprintable()
@@ -118,8 +146,18 @@ def test_a_label_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.Captur
     with store.making("evaluation", recipe) as folder:
         assert folder is not None
         write_scores(folder / "scores.parquet", [QueryScore("d", "plain", "plain", "q", "nDCG@10", 0.5)])
-        store.complete("evaluation", recipe, files=("scores.parquet",), parents=(), seed=0, counts={},
-                       label="s/\x1b]0;x\x07\u202e", hardware={}, cost={}, started="")  # fmt: skip
+        store.complete(
+            "evaluation",
+            recipe,
+            files=("scores.parquet",),
+            parents=(),
+            seed=0,
+            counts={},
+            label="s/\x1b]0;x\x07\u202e",
+            hardware={},
+            cost={},
+            started="",
+        )
     assert collect(["s", "--results", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert r"\x1b]0;x\x07\u202e" in printed and all(line.isprintable() for line in printed.splitlines())
@@ -127,9 +165,20 @@ def test_a_label_cannot_steer_the_terminal(tmp_path: Path, capsys: pytest.Captur
 
 @pytest.mark.parametrize(
     ("text", "cell"),
-    [("=HYPERLINK(1)", "'=HYPERLINK(1)"), ("+x", "'+x"), ("-a + b", "'-a + b"), ("@SUM(1)", "'@SUM(1)"),
-     ("\tx", "'\tx"), ("'=x", "''=x"), ("'plain", "'plain"), ("-0.5", "-0.5"), ("+1", "+1"), ("a=b", "a=b"), ("", "")],
-)  # fmt: skip
+    [
+        ("=HYPERLINK(1)", "'=HYPERLINK(1)"),
+        ("+x", "'+x"),
+        ("-a + b", "'-a + b"),
+        ("@SUM(1)", "'@SUM(1)"),
+        ("\tx", "'\tx"),
+        ("'=x", "''=x"),
+        ("'plain", "'plain"),
+        ("-0.5", "-0.5"),
+        ("+1", "+1"),
+        ("a=b", "a=b"),
+        ("", ""),
+    ],
+)
 def test_no_cell_is_a_formula_and_each_is_read_back(text: str, cell: str) -> None:
     written = to_csv(["x", "y"], [{"x": text, "y": -0.5}])
     import csv

@@ -83,8 +83,9 @@ A change here means other training under the same id: never without another id a
 def golden(arm: str, table: Mapping[str, str], name: str, value: str) -> str:
     """Return what a table of this file pins for an arm; an arm that is not pinned yet fails with the line to add."""
     if arm not in table:
-        pytest.fail(f'conf/experiment/{arm}.yaml is not pinned: add `"{arm}": "{value}",` to {name} in '
-                    f"tests/test_shipped.py")  # fmt: skip
+        pytest.fail(
+            f'conf/experiment/{arm}.yaml is not pinned: add `"{arm}": "{value}",` to {name} in tests/test_shipped.py'
+        )
     return table[arm]
 
 
@@ -176,8 +177,13 @@ def test_what_is_pinned_is_an_arm(table: dict[str, str]) -> None:
         ("source=beir", "source.path=somewhere"),
         ("source=movies_rules", "source.path=somewhere"),
         ("source=promptriever", "source.path=somewhere", "+evaluation_source=world"),
-        ("source=tevatron", "source.path=somewhere", "+evaluation_source=beir", "evaluation.source.path=there",
-         "evaluation.sets=[dev]"),
+        (
+            "source=tevatron",
+            "source.path=somewhere",
+            "+evaluation_source=beir",
+            "evaluation.source.path=there",
+            "evaluation.sets=[dev]",
+        ),
         ("source=infir", "source.path=somewhere", "+evaluation_source=world"),
         ("+evaluation_source=followir",),
         ("+evaluation_source=mfollowir",),
@@ -215,15 +221,43 @@ def test_official_benchmarks_go_by_either_name(name: str, source: str) -> None:
 def test_every_yaml_of_a_group_is_covered_above() -> None:
     found = {f"{path.parent.name}={path.stem}" for path in (ROOT / "conf").glob("*/*.yaml")}
     found -= {f"experiment={arm}" for arm in ARMS}
-    defaults = {"source=world", "model=minilm", "budget=groups", "train=standard", "evaluation=standard",
-                "tracker=wandb_offline"}  # fmt: skip
-    others = {"source=beir", "source=movies_rules", "miner=bm25", "miner=dense", "miner=none", "model=tiny",
-              "source=promptriever", "source=tevatron", "source=infir", "evaluation_source=world",
-              "evaluation_source=beir", "evaluation_source=beir_official", "evaluation_source=followir",
-              "evaluation_source=mfollowir", "evaluation_source=instructir", "evaluation_source=nevir",
-              "evaluation=followir", "evaluation=instructir", "evaluation=beir",
-              "index=exact", "index=ivf", "index=hnsw", "index=pq",
-              "model=local", "model=decoder", "tracker=none", "tracker=wandb"}  # fmt: skip
+    defaults = {
+        "source=world",
+        "model=minilm",
+        "budget=groups",
+        "train=standard",
+        "evaluation=standard",
+        "tracker=wandb_offline",
+    }
+    others = {
+        "source=beir",
+        "source=movies_rules",
+        "miner=bm25",
+        "miner=dense",
+        "miner=none",
+        "model=tiny",
+        "source=promptriever",
+        "source=tevatron",
+        "source=infir",
+        "evaluation_source=world",
+        "evaluation_source=beir",
+        "evaluation_source=beir_official",
+        "evaluation_source=followir",
+        "evaluation_source=mfollowir",
+        "evaluation_source=instructir",
+        "evaluation_source=nevir",
+        "evaluation=followir",
+        "evaluation=instructir",
+        "evaluation=beir",
+        "index=exact",
+        "index=ivf",
+        "index=hnsw",
+        "index=pq",
+        "model=local",
+        "model=decoder",
+        "tracker=none",
+        "tracker=wandb",
+    }
     assert found == defaults | others
 
 

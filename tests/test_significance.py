@@ -58,10 +58,18 @@ def study(
                 for seed in range(num_seeds):
                     values = units + 0.1 * place + generator.normal(0, 0.01) + generator.normal(0, 0.03, num_units)
                     rows += [
-                        {"arm": arm, "seed": seed, "dataset": dataset, "condition": condition, "direction": direction,
-                         "unit_id": f"q{unit}", "measure": measure, "value": round(float(value), 6)}
+                        {
+                            "arm": arm,
+                            "seed": seed,
+                            "dataset": dataset,
+                            "condition": condition,
+                            "direction": direction,
+                            "unit_id": f"q{unit}",
+                            "measure": measure,
+                            "value": round(float(value), 6),
+                        }
                         for unit, value in enumerate(values)
-                    ]  # fmt: skip
+                    ]
     return rows
 
 
@@ -270,13 +278,26 @@ def test_the_ends_of_an_interval_lie_where_a_difference_can(
     assert bounds(measure, blocks, weights) == expected
     low, high = crossed(blocks, weights).ci
     assert low < -scale and high > scale
-    rows = [("s", str(seed), arm, f"q{unit}", value * scale) for arm, matrix in wild.items()
-            for seed, line in enumerate(matrix) for unit, value in enumerate(line)]  # fmt: skip
-    table = from_arrow(pa.table({
-        "arm": [row[2] for row in rows], "seed": [row[1] for row in rows], "dataset": ["d"] * len(rows),
-        "condition": ["plain"] * len(rows), "unit_id": [row[3] for row in rows], "measure": [measure] * len(rows),
-        "value": [row[4] for row in rows],
-    }), "made")  # fmt: skip
+    rows = [
+        ("s", str(seed), arm, f"q{unit}", value * scale)
+        for arm, matrix in wild.items()
+        for seed, line in enumerate(matrix)
+        for unit, value in enumerate(line)
+    ]
+    table = from_arrow(
+        pa.table(
+            {
+                "arm": [row[2] for row in rows],
+                "seed": [row[1] for row in rows],
+                "dataset": ["d"] * len(rows),
+                "condition": ["plain"] * len(rows),
+                "unit_id": [row[3] for row in rows],
+                "measure": [measure] * len(rows),
+                "value": [row[4] for row in rows],
+            }
+        ),
+        "made",
+    )
     (target,) = targets(table)
     (found,) = contrast_rows(table, [Asked("x", weights, target)], Plan())
     assert found.query_set is not None
@@ -289,10 +310,15 @@ ARMS = (("a", 1), ("b", -1))
 
 @pytest.mark.parametrize("size", [0.0, 1e-300, 9e59])
 @pytest.mark.parametrize("spread", [0.0, 1.0])
-def test_no_size_of_score_is_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str], size: float, spread: float
-) -> None:  # fmt: skip
-    lines = [f"{arm},{seed},d,plain,q{unit},m,{sign * size * (1 - spread * unit / 3)}" for arm, sign in ARMS
-             for seed in (0, 1) for unit in (0, 1, 2)]  # fmt: skip
+def test_no_size_of_score_is_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], size: float, spread: float
+) -> None:
+    lines = [
+        f"{arm},{seed},d,plain,q{unit},m,{sign * size * (1 - spread * unit / 3)}"
+        for arm, sign in ARMS
+        for seed in (0, 1)
+        for unit in (0, 1, 2)
+    ]
     (tmp_path / "s.csv").write_text("\n".join(["arm,seed,dataset,condition,unit_id,measure,value", *lines]))
     assert main(["--scores", str(tmp_path / "s.csv"), "--baseline", "a", "--margin", ".02"]) == 0
     assert "| b - a" in capsys.readouterr().out
@@ -331,10 +357,18 @@ def population_of(seed_sd: float, arm_unit_sd: float, effect: float, num_seeds: 
         shifts = generator.normal(0, seed_sd, num_seeds)
         shifts += (effect if arm == "B" else 0) - shifts.mean()
         rows += [
-            {"arm": arm, "seed": seed, "dataset": "d", "condition": "c", "unit_id": f"{unit}", "measure": "RR@10",
-             "value": units[unit] - units.mean() + shifts[seed] + generator.normal(0, 1e-3)}
-            for seed in range(num_seeds) for unit in range(num_units)
-        ]  # fmt: skip
+            {
+                "arm": arm,
+                "seed": seed,
+                "dataset": "d",
+                "condition": "c",
+                "unit_id": f"{unit}",
+                "measure": "RR@10",
+                "value": units[unit] - units.mean() + shifts[seed] + generator.normal(0, 1e-3),
+            }
+            for seed in range(num_seeds)
+            for unit in range(num_units)
+        ]
     return rows_of(table_of(rows))[0].population
 
 
@@ -358,7 +392,7 @@ def test_degenerate_rows_are_flagged() -> None:
 # formats
 
 
-NASTY = r'a_b & <i>50%</i> #1 {x} $y$ | ~^\"'
+NASTY = r"a_b & <i>50%</i> #1 {x} $y$ | ~^\""
 
 
 def nasty_table() -> Table:
@@ -383,7 +417,7 @@ def test_html_is_escaped() -> None:
 
 def test_markdown_is_escaped() -> None:
     text = to_markdown(nasty_table())
-    assert "| a_b & &lt;i>50%&lt;/i> #1 {x} $y$ \\| \\~^\\\\\" |" in text
+    assert '| a_b & &lt;i>50%&lt;/i> #1 {x} $y$ \\| \\~^\\\\" |' in text
     assert all(line.count("|") - line.count("\\|") == 3 for line in text.splitlines() if line.startswith("|"))
     assert escape_markdown("_em_ [a](b) &lt; `c`") == "\\_em\\_ [a]\\(b) &amp;lt; \\`c\\`"
 
@@ -404,9 +438,12 @@ def test_what_is_known_of_the_arms_is_shown() -> None:
     import dataclasses
 
     table = dataclasses.replace(
-        table_of(study()), differs={"B - A": "factors.x (off → 1)"}, marks={"B - A": "UNMATCHED"},
-        mark="fairness: 1 of 2 checks failed", remarks=(("B - A", "UNMATCHED", "twice the rows"),),
-    )  # fmt: skip
+        table_of(study()),
+        differs={"B - A": "factors.x (off → 1)"},
+        marks={"B - A": "UNMATCHED"},
+        mark="fairness: 1 of 2 checks failed",
+        remarks=(("B - A", "UNMATCHED", "twice the rows"),),
+    )
     above, main_one = (to_markdown(one) for one in all_tables(table, rows_of(table), Plan())[:2])
     assert "twice the rows" in above and main_one.startswith("**Contrasts of scores (fairness: 1 of 2 checks failed)**")
     assert "| differs in " in main_one and "| factors.x (off → 1) |" in main_one and "| UNMATCHED |" in main_one
@@ -443,8 +480,11 @@ def test_command_line_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[s
     values_SQ = table.cells[Cell("d1", *CHANGED, "p-MRR")].values_SQ
     expected = crossed(values_SQ, {"B_x": 1.0, "A": -1.0})
     assert (first["estimate"], first["se"], first["df"], first["p"]) == (
-        expected.estimate, expected.se, expected.df, expected.p,
-    )  # fmt: skip
+        expected.estimate,
+        expected.se,
+        expected.df,
+        expected.p,
+    )
     assert first["tost_p"] == expected.tost(0.02) and first["ci"] == list(expected.ci)
     assert [guard["cell"]["measure"] for guard in first["beside"]] == ["nDCG@10"]
     lines = list(csv.DictReader((tmp_path / "out/significance.csv").read_text(encoding="utf-8").splitlines()))
@@ -507,11 +547,17 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A study with a fair arm, one of double volume, one that differs in two factors, one of one seed, the backbone."""
     make_quick(monkeypatch)
     untouched = {"stage": "untouched", "model": {"revision": "m", "pooling": "mean"}}
-    make_study(tmp_path, {
-        "a": Arm(), "better": Arm({"x": 1}, {NDCG: 0.1}), "double": Arm({"y": 1}, groups=16),
-        "mixed": Arm({"x": 1, "y": 1}), "once": Arm({"z": 1}, seeds=(0,)),
-        "untouched": Arm(system=untouched, seeds=(0,)),
-    })  # fmt: skip
+    make_study(
+        tmp_path,
+        {
+            "a": Arm(),
+            "better": Arm({"x": 1}, {NDCG: 0.1}),
+            "double": Arm({"y": 1}, groups=16),
+            "mixed": Arm({"x": 1, "y": 1}),
+            "once": Arm({"z": 1}, seeds=(0,)),
+            "untouched": Arm(system=untouched, seeds=(0,)),
+        },
+    )
     return tmp_path
 
 
@@ -529,8 +575,11 @@ def test_a_study_is_tested_with_what_is_known_of_its_arms(results: Path, capsys:
         ["once - a", "NOT TESTED", "once has one seed, which says nothing about new ones; train more (1 of 1 places)"],
     ]
     assert contrasts.startswith("Contrasts of study s (fairness: 2 of 14 checks failed)**")
-    rows = {cells[1]: cells for cells in ([c.strip() for c in line.split("|")] for line in contrasts.splitlines()[4:])
-            if len(cells) > 2}  # fmt: skip
+    rows = {
+        cells[1]: cells
+        for cells in ([c.strip() for c in line.split("|")] for line in contrasts.splitlines()[4:])
+        if len(cells) > 2
+    }
     assert list(rows) == ["better - a", "double - a", "mixed - a", "untouched - a"]
     assert rows["better - a"][2] == "factors.x (off → 1)" and rows["better - a"][-2] == ""
     assert rows["double - a"][-2] == "UNMATCHED" and rows["mixed - a"][-2] == "CONFOUNDED"

@@ -57,9 +57,13 @@ def command(results: Path, *overrides: str) -> int:
 
 def process(results: Path, *overrides: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "ablate.run", *overrides, override("runtime.results", results)], cwd=ROOT, text=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "ablate.run", *overrides, override("runtime.results", results)],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
 
 
 def scores(results: Path) -> dict[str, str]:
@@ -151,8 +155,9 @@ def test_a_study_records_its_cells_and_analysis_calls_them_as_they_are_called(
     (declared,) = StudyRecords(store, "smoke").declarations()
     cells = StudyRecords(store, "smoke").cells(declared)
     assert cells is not None and [(cell.label, cell.seed, cell.differs) for cell in cells] == [
-        (label, 0, {}), (label, 1, {}),
-    ]  # fmt: skip
+        (label, 0, {}),
+        (label, 1, {}),
+    ]
     assert trained == [f"{label} seed 0", f"{label} seed 1"]
     (path,) = (tmp_path / "studies" / "smoke" / "cells").iterdir()
     text = path.read_text()
@@ -345,8 +350,10 @@ def test_joblib_shares_the_threads_and_gives_the_same_scores(finished: Path, tmp
 def test_costs_count_shared_stages_once(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     costs = read_costs(Evidence(finished, "smoke"))
     assert {arm: (cost.runs, cost.stages) for arm, cost in costs.items()} == {
-        "dual_view": (2, 6), "instruction_negatives": (2, 6), "untouched": (0, 2),
-    }  # fmt: skip
+        "dual_view": (2, 6),
+        "instruction_negatives": (2, 6),
+        "untouched": (0, 2),
+    }
     assert all(cost.sums["cpu_s"] > 0 and not cost.unknown for cost in costs.values())
     tokens = sum(manifest.counts["tokens"] for manifest in ResultStore(finished).manifests("train"))
     assert sum(cost.sums.get("tokens", 0) for cost in costs.values()) == tokens

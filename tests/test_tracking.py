@@ -234,11 +234,23 @@ def test_secrets_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_API_KEY", "tell-nobody-this")
     removed = "[removed: looks like a secret]"
     given = {
-        "api_key": "a", "wandbApiKey": "b", "db": {"password": 1234, "user": "u"}, "hf_token": "t",
-        "client_secret": "s", "storage": "postgresql://me:pw@host/db", "note": "key tell-nobody-this here",
-        "private_key": "k", "pad_token": "[PAD]", "max_tokens": 5, "tokens": "all", "primary_key": "id", "keys": ["a"],
-        "monkey": "m", "token": None, "unit": "tokens",
-    }  # fmt: skip
+        "api_key": "a",
+        "wandbApiKey": "b",
+        "db": {"password": 1234, "user": "u"},
+        "hf_token": "t",
+        "client_secret": "s",
+        "storage": "postgresql://me:pw@host/db",
+        "note": "key tell-nobody-this here",
+        "private_key": "k",
+        "pad_token": "[PAD]",
+        "max_tokens": 5,
+        "tokens": "all",
+        "primary_key": "id",
+        "keys": ["a"],
+        "monkey": "m",
+        "token": None,
+        "unit": "tokens",
+    }
     kept = scrub(given)
     for name in ("api_key", "wandbApiKey", "hf_token", "client_secret", "private_key"):
         assert kept[name] == removed, name
@@ -565,9 +577,15 @@ class AcceptsRunsThenSilent(Answering):
     def do_POST(self) -> None:
         question = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode(errors="replace")
         bucket = {
-            "id": "QnVja2V0", "name": "r1", "displayName": "n", "description": "", "config": "{}", "sweepName": None,
-            "project": {"id": "UHJvag==", "name": "p", "entity": {"id": "RW50", "name": "e"}}, "historyLineCount": 0,
-        }  # fmt: skip
+            "id": "QnVja2V0",
+            "name": "r1",
+            "displayName": "n",
+            "description": "",
+            "config": "{}",
+            "sweepName": None,
+            "project": {"id": "UHJvag==", "name": "p", "entity": {"id": "RW50", "name": "e"}},
+            "historyLineCount": 0,
+        }
         if not self.path.startswith("/graphql"):
             self.take(question)
         elif "upsertBucket" in question:

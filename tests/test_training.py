@@ -453,10 +453,16 @@ def test_precision_follows_the_device_and_never_the_processor(native, monkeypatc
     assert resolve_precision("auto", "auto") == "bf16" and resolve_precision("fp32", "auto") == "fp32"
 
 
-@pytest.mark.parametrize("flags, native", [
-    ("fpu avx512f avx512_bf16 amx_tile", True), ("avx2 amx_bf16", True), ("avx2 avx512f avx512_vnni", False),
-    ("avx2 no_amx_bf16_here", False), ("", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "flags, native",
+    [
+        ("fpu avx512f avx512_bf16 amx_tile", True),
+        ("avx2 amx_bf16", True),
+        ("avx2 avx512f avx512_vnni", False),
+        ("avx2 no_amx_bf16_here", False),
+        ("", False),
+    ],
+)
 def test_native_bf16_is_read_from_the_flags_of_the_processor(flags, native, tmp_path, monkeypatch):
     cpuinfo = tmp_path / "cpuinfo"
     assert device_module.processor_flags(cpuinfo) == []
@@ -474,9 +480,13 @@ def test_what_the_last_bits_depend_on_is_recorded(monkeypatch):
     monkeypatch.setenv("MKL_DYNAMIC", "")
     found = device_module.arithmetic("cpu")
     assert found == {
-        "device": "cpu", "device_name": "cpu", "threads": torch.get_num_threads(), "mkldnn": True,
-        "kernels": torch.backends.cpu.get_cpu_capability(), "settings": {"MKL_CBWR": "COMPATIBLE"},
-    }  # fmt: skip
+        "device": "cpu",
+        "device_name": "cpu",
+        "threads": torch.get_num_threads(),
+        "mkldnn": True,
+        "kernels": torch.backends.cpu.get_cpu_capability(),
+        "settings": {"MKL_CBWR": "COMPATIBLE"},
+    }
     monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
     assert device_module.arithmetic("cpu")["mkldnn"] is False
 

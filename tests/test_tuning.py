@@ -35,9 +35,21 @@ from ablate.tuning.sweep import MAX_RETRIES, ArmStudy, ArmToTune, Outcome, open_
 
 MEASURE = "pairs/both/satisfying over violating"
 BASE: dict[str, Any] = dict(
-    study="s", objective=[MEASURE], directions=[], params={}, arms=[], n_trials=4, workers=1, max_failures=3,
-    sampler="random", sampler_seed=0, num_startup=2, pruner="none", pruner_warmup=0, storage="sqlite",
-)  # fmt: skip
+    study="s",
+    objective=[MEASURE],
+    directions=[],
+    params={},
+    arms=[],
+    n_trials=4,
+    workers=1,
+    max_failures=3,
+    sampler="random",
+    sampler_seed=0,
+    num_startup=2,
+    pruner="none",
+    pruner_warmup=0,
+    storage="sqlite",
+)
 RATE = {"train.learning_rate": Interval(1e-5, 1e-3, log=True)}
 
 
@@ -117,7 +129,7 @@ def test_a_fixed_value_on_the_command_line_removes_a_dimension_and_a_sweep_repla
         ({"train.learning_rate": [1, 2]}, [], "write choice"),
         ({"train.schedule": "choice([a], [b])"}, [], "no single value"),
     ],
-)  # fmt: skip
+)
 def test_spaces_that_are_refused(params: dict[str, Any], arguments: list[str], words: str) -> None:
     with pytest.raises(UserError, match=words.replace("(", r"\(")):
         parse(params, arguments)
@@ -132,8 +144,10 @@ def test_points_of_a_grid_and_corners() -> None:
     ]
     assert len(grid(space)) == 6
     assert corners({**space, **RATE})[1] == {
-        "train.epochs": 5, "train.schedule": None, "train.learning_rate": 1e-3,
-    }  # fmt: skip
+        "train.epochs": 5,
+        "train.schedule": None,
+        "train.learning_rate": 1e-3,
+    }
     with pytest.raises(UserError, match="a grid needs choice"):
         grid(RATE)
 
@@ -251,9 +265,13 @@ def test_a_trial_runs_up_to_its_dev_scores_and_says_which_it_is(tmp_path: Path) 
     (overrides,) = given
     assert overrides[0] == "+experiment=a" and overrides[1].startswith("train.learning_rate=")
     assert overrides[2:] == [
-        "++runtime.study=tuning_s", "++runtime.label=a_t0", "++runtime.until=dev", "++runtime.baseline=null",
-        "++trial.study=s.a", "++trial.number=0",
-    ]  # fmt: skip
+        "++runtime.study=tuning_s",
+        "++runtime.label=a_t0",
+        "++runtime.until=dev",
+        "++runtime.baseline=null",
+        "++trial.study=s.a",
+        "++trial.number=0",
+    ]
 
 
 def test_failures_are_bounded(tmp_path: Path) -> None:
@@ -379,8 +397,9 @@ def test_records_are_for_all_arms_and_winners_only_when_all_are_complete(tmp_pat
     assert write_record(one, both, tmp_path) == [] and not list((tmp_path / "winners").iterdir())
     found = json.loads((tmp_path / "tuning.json").read_text())
     assert [(name, arm["trials"], arm["finished"], arm["failed"]) for name, arm in found.items()] == [
-        ("a", 2, 1, 0), ("b", 2, 0, 1),
-    ]  # fmt: skip
+        ("a", 2, 1, 0),
+        ("b", 2, 0, 1),
+    ]
     assert found["b"]["best"] == [] and found["a"]["space"] == {
         "train.learning_rate": "tag(log, interval(1e-05, 0.001))"
     }
@@ -412,9 +431,12 @@ def test_winners_are_read_back_by_hydra_with_their_types(tmp_path: Path) -> None
     from ablate.compose import load
 
     space = {
-        "train.learning_rate": Interval(1e-5, 2e-5, log=True), "train.schedule": Choice(("cosine",)),
-        "train.epochs": Whole(3, 3), "model": Choice(("tiny",)), "train.in_batch_negatives": Choice((False,)),
-    }  # fmt: skip
+        "train.learning_rate": Interval(1e-5, 2e-5, log=True),
+        "train.schedule": Choice(("cosine",)),
+        "train.epochs": Whole(3, 3),
+        "model": Choice(("tiny",)),
+        "train.in_batch_negatives": Choice((False,)),
+    }
     one = plan(n_trials=1)
     (arm,) = arms(one, tmp_path, "dual_view", dimensions=space)
     run_trials(one, [arm], lambda overrides, number: Outcome("complete", (0.25,)))
@@ -434,13 +456,25 @@ def test_winners_are_read_back_by_hydra_with_their_types(tmp_path: Path) -> None
 
 
 def start(tmp_path: Path, job: str, *overrides: str, **environment: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(ROOT / "tests" / "tuning_app.py"), "-m", "+sweeps=tune", *overrides,
-               override("runtime.results", tmp_path), "model=tiny"]  # fmt: skip
+    command = [
+        sys.executable,
+        str(ROOT / "tests" / "tuning_app.py"),
+        "-m",
+        "+sweeps=tune",
+        *overrides,
+        override("runtime.results", tmp_path),
+        "model=tiny",
+    ]
     variables = {**os.environ, "TUNING_JOB": job, "TUNING_LOG": str(tmp_path / "jobs.txt"), "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        command, cwd=ROOT, env={**variables, **environment}, text=True, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        command,
+        cwd=ROOT,
+        env={**variables, **environment},
+        text=True,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def run(tmp_path: Path, job: str, *overrides: str, **environment: str) -> tuple[int, str, str]:
@@ -520,8 +554,15 @@ def test_a_secret_in_the_storage_shows_nowhere(tmp_path: Path) -> None:
 
 def test_each_arm_gets_the_same_trials(tmp_path: Path) -> None:
     given = ("+sweeps=tune_each_arm", "hydra.sweeper.arms=[dual_view,'label_noise factors.label_noise=0.2']")
-    command = [sys.executable, str(ROOT / "tests" / "tuning_app.py"), "-m", *given, "hydra.sweeper.n_trials=2",
-               override("runtime.results", tmp_path), "model=tiny"]  # fmt: skip
+    command = [
+        sys.executable,
+        str(ROOT / "tests" / "tuning_app.py"),
+        "-m",
+        *given,
+        "hydra.sweeper.n_trials=2",
+        override("runtime.results", tmp_path),
+        "model=tiny",
+    ]
     variables = {"TUNING_JOB": "peak", "TUNING_LOG": str(tmp_path / "jobs.txt"), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, **variables}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -70,9 +70,21 @@ def server() -> Iterator[str]:
 
 def plan(url: str, **changes: Any) -> Any:
     values = dict(
-        study="s", objective=[MEASURE], directions=[], params={}, arms=[], n_trials=8, workers=4, max_failures=3,
-        sampler="tpe", sampler_seed=0, num_startup=4, pruner="median", pruner_warmup=0, storage=url,
-    )  # fmt: skip
+        study="s",
+        objective=[MEASURE],
+        directions=[],
+        params={},
+        arms=[],
+        n_trials=8,
+        workers=4,
+        max_failures=3,
+        sampler="tpe",
+        sampler_seed=0,
+        num_startup=4,
+        pruner="median",
+        pruner_warmup=0,
+        storage=url,
+    )
     return build_plan({**values, **changes})
 
 

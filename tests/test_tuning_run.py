@@ -21,15 +21,32 @@ from ablate.tracking import read_ledger
 from ablate.tuning.plan import build_plan
 from ablate.tuning.trial import Watcher
 
-TINY = ("+experiment=dual_view", "model=tiny", "source.documents=600", "budget.limit=96", "train.batch_size=8",
-        "tracker=none", "runtime.threads=1", "runtime.progress=false")  # fmt: skip
+TINY = (
+    "+experiment=dual_view",
+    "model=tiny",
+    "source.documents=600",
+    "budget.limit=96",
+    "train.batch_size=8",
+    "tracker=none",
+    "runtime.threads=1",
+    "runtime.progress=false",
+)
 MEASURE = "pairs/both/satisfying over violating"
 
 
 def test_a_tuning_sweep_trains_and_never_scores_a_test_set(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "ablate.run", "-m", "+sweeps=tune", "+sweeps/space=temperature", *TINY,
-               "hydra.sweeper.n_trials=2", "hydra.sweeper.sampler=random",
-               override("runtime.results", tmp_path)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "ablate.run",
+        "-m",
+        "+sweeps=tune",
+        "+sweeps/space=temperature",
+        *TINY,
+        "hydra.sweeper.n_trials=2",
+        "hydra.sweeper.sampler=random",
+        override("runtime.results", tmp_path),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0 and done.stderr == "", done.stderr
     store = ResultStore(tmp_path)
@@ -69,10 +86,24 @@ def test_a_pruned_training_can_be_gone_on_with(tmp_path: Path, monkeypatch: pyte
 
 
 def test_an_objective_that_the_dev_set_lacks_is_named_with_what_there_is(tmp_path: Path) -> None:
-    plan = build_plan(dict(
-        study="s", objective=["changed/before/nDCG@10"], directions=[], params={}, arms=[], n_trials=1, workers=1,
-        max_failures=1, sampler="tpe", sampler_seed=0, num_startup=1, pruner="none", pruner_warmup=0, storage="sqlite",
-    ))  # fmt: skip
+    plan = build_plan(
+        dict(
+            study="s",
+            objective=["changed/before/nDCG@10"],
+            directions=[],
+            params={},
+            arms=[],
+            n_trials=1,
+            workers=1,
+            max_failures=1,
+            sampler="tpe",
+            sampler_seed=0,
+            num_startup=1,
+            pruner="none",
+            pruner_warmup=0,
+            storage="sqlite",
+        )
+    )
     watcher = Watcher(plan, str(tmp_path), "s.a", 0)
     scores = {"dev/movies/dev/changed/before/nDCG@10": 0.25, "dev/movies/dev/plain/plain/nDCG@10": 0.5}
     assert watcher.values(scores) == (0.25,)

@@ -182,8 +182,10 @@ def test_both_renderings_of_a_content_say_the_same_and_differ_in_habit() -> None
         twin = doc_id[:-1] + "b"
         assert levels_said(doc_id) == levels_said(twin)
         assert texts()[doc_id] != texts()[twin]
-        closing = [next(i for i, ends in enumerate(shared().closers) if texts()[key].lower()[:-1].endswith(ends))
-                   for key in (doc_id, twin)]
+        closing = [
+            next(i for i, ends in enumerate(shared().closers) if texts()[key].lower()[:-1].endswith(ends))
+            for key in (doc_id, twin)
+        ]
         assert closing == [0, 1]
 
 
@@ -398,7 +400,13 @@ def test_another_wording_is_another_wording() -> None:
 
 def test_numbers_and_articles() -> None:
     assert [in_words(n) for n in (0, 13, 40, 57, 300, 482)] == [
-        "zero", "thirteen", "forty", "fifty-seven", "three hundred", "four hundred and eighty-two"]  # fmt: skip
+        "zero",
+        "thirteen",
+        "forty",
+        "fifty-seven",
+        "three hundred",
+        "four hundred and eighty-two",
+    ]
     assert [with_article(noun) for noun in ("lamp", "island cottage")] == ["a lamp", "an island cottage"]
 
 

@@ -26,9 +26,7 @@ class _Parser(argparse.ArgumentParser):
 
 def command(module: str, description: str, example: str) -> argparse.ArgumentParser:
     """Return the parser of `python -m MODULE`; `example` is what may follow that."""
-    return _Parser(
-        prog=f"python -m {module}", description=description, epilog=f"example: python -m {module} {example}"
-    )
+    return _Parser(prog=f"python -m {module}", description=description, epilog=f"example: python -m {module} {example}")
 
 
 def seed(text: str) -> int:

@@ -149,12 +149,16 @@ def check_command_line(arguments: Sequence[str]) -> tuple[list[str], str | None]
     for word in rest:
         if word.startswith("-"):
             options = [option for action in parser._actions for option in action.option_strings]
-            raise UserError(f"{word} is no option; values are given as key=value, and options are: "
-                            f"{', '.join(options)}{meant(word, options)}")  # fmt: skip
+            raise UserError(
+                f"{word} is no option; values are given as key=value, and options are: "
+                f"{', '.join(options)}{meant(word, options)}"
+            )
     if rest:
         flags = [word for word in arguments if word.startswith("-")]
-        raise UserError(f"{rest[0]} is cut off from the other values by {flags[0]}; write options first, then all "
-                        f"values: {' '.join([*flags, *given.overrides, *rest])}")  # fmt: skip
+        raise UserError(
+            f"{rest[0]} is cut off from the other values by {flags[0]}; write options first, then all "
+            f"values: {' '.join([*flags, *given.overrides, *rest])}"
+        )
     asked = [f"--{name.replace('_', '-')}" for name in ALONE if getattr(given, name)]
     if len(asked) > 1:
         raise UserError(f"{' and '.join(asked)} exclude each other; leave one of them out")
@@ -184,17 +188,21 @@ def check_form(text: str, places: Places, *, many: bool) -> None:
     except (HydraException, ValueError, RecursionError) as error:
         raise UserError(_malformed(key, value, error)) from error
     if override.is_sweep_override() and not many:
-        raise UserError(f"{shown} is a list of values, one for each run: write -m before it (python -m ablate.run -m "
-                        f"{shown}); one value that is a list has brackets: {_short(f'{key}=[{value}]')}; as one text: "
-                        f"{_short(shell_word(key, value))}")  # fmt: skip
+        raise UserError(
+            f"{shown} is a list of values, one for each run: write -m before it (python -m ablate.run -m "
+            f"{shown}); one value that is a list has brackets: {_short(f'{key}=[{value}]')}; as one text: "
+            f"{_short(shell_word(key, value))}"
+        )
     if "." in name or "@" in name or override.is_sweep_override():
         return
     is_text = isinstance(override.value(), (str, list, type(None))) or override._value is None
     added = override.is_add() or override.is_force_add()
     if (added or not is_text) and (options := places.options(name)):
         if not is_text:
-            raise UserError(f"{shown}: {name} is a group, whose values are files: {', '.join(options)}; its keys are "
-                            f"set one by one: {name}.KEY=…")  # fmt: skip
+            raise UserError(
+                f"{shown}: {name} is a group, whose values are files: {', '.join(options)}; its keys are "
+                f"set one by one: {name}.KEY=…"
+            )
     elif added and "/" not in name and name not in places.plain:
         raise UserError(unknown_key(name, places.top(places.plain)))
 

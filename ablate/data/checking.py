@@ -99,9 +99,11 @@ def read_rows(rows: Iterable[SourceRow], num_sampled: int = 3) -> Rows:
     for row_ids, what in (
         (equal, "carry the same instruction on both sides, so that a reversed twin labels one request both ways"),
         (both, "have a passage that is positive and negative at once"),
-        ([row_id for row_id in crossed if row_id not in set(both)],
-         "label a passage the other way round than a row of the same query and instruction"),
-    ):  # fmt: skip
+        (
+            [row_id for row_id in crossed if row_id not in set(both)],
+            "label a passage the other way round than a row of the same query and instruction",
+        ),
+    ):
         if row_ids:
             found.findings.append(
                 Finding("FAILED", f"training: {len(row_ids):,} of {found.num_rows:,} rows {what} (first: {row_ids[0]})")

@@ -41,7 +41,6 @@ is asked of the rows that its arm takes.
 """
 
 
-
 @dataclass(frozen=True)
 class Mix:
     """A built training set: groups in order, the passages they name, and the card of counts."""

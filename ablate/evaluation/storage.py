@@ -59,7 +59,6 @@ def read_scores(path: Path | str) -> tuple[QueryScore, ...]:
     return tuple(QueryScore(*row) for row in zip(*columns, strict=True))
 
 
-
 def write_evaluation(folder: Path, evaluation: Evaluation) -> tuple[str, ...]:
     """Write an evaluation into a folder and return the file names; equal evaluations give equal bytes."""
     files = [SCORES_FILE, NOTES_FILE]

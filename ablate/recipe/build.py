@@ -69,8 +69,10 @@ def _check_together(run: RunConfig) -> None:
     check_name("runtime.label", runtime.label)
     for name, text in (("project", runtime.tracker.project), ("entity", runtime.tracker.entity)):
         if text is not None and not WANDB_NAME.fullmatch(text):
-            raise UserError(f"runtime.tracker.{name}={_shown(text)} is no name for W&B: up to 128 characters, none of "
-                            f"them white space but blanks, and none of / \\ # ? % :")  # fmt: skip
+            raise UserError(
+                f"runtime.tracker.{name}={_shown(text)} is no name for W&B: up to 128 characters, none of "
+                f"them white space but blanks, and none of / \\ # ? % :"
+            )
     if runtime.label == "untouched" and recipe.ranker != "untouched":
         raise UserError("runtime.label='untouched' is the name of the backbone before training; choose another one")
     switched_on = active(recipe.factors)
@@ -171,8 +173,9 @@ def _build_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
     kinds = {typing.get_args(type_hints(option)["kind"])[0]: option for option in options}
     kind = value.get("kind") if isinstance(value, Mapping) else None
     if not isinstance(kind, str) or kind not in kinds:
-        raise UserError(f"{path}.kind={_shown(kind)} is not known; allowed: {', '.join(kinds)}"
-                        f"{meant(str(kind), list(kinds))}")  # fmt: skip
+        raise UserError(
+            f"{path}.kind={_shown(kind)} is not known; allowed: {', '.join(kinds)}{meant(str(kind), list(kinds))}"
+        )
     return build(kinds[kind], value, path)
 
 
@@ -225,8 +228,12 @@ def _shown(value: Any) -> str:
 
 
 WORDS: dict[Any, str] = {
-    int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"
-}  # fmt: skip
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    type(None): "null",
+}
 
 
 def _describe(hint: Any) -> str:

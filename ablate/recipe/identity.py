@@ -1,9 +1,9 @@
 """The id chain: what a stage is, is the digest of the values and contents that it is made from.
 
-    mix_id   = H(source with its revision, active factors, budget, seed)
-    train_id = H(mix_id, model with its revision, train, seed)
-    eval_id  = H(train_id, evaluation), or H(ranker, evaluation) where nothing is trained
-    arm_id   = H(recipe)                                                    no seed: runs of one arm share it
+mix_id   = H(source with its revision, active factors, budget, seed)
+train_id = H(mix_id, model with its revision, train, seed)
+eval_id  = H(train_id, evaluation), or H(ranker, evaluation) where nothing is trained
+arm_id   = H(recipe)                                                    no seed: runs of one arm share it
 """
 
 from __future__ import annotations

@@ -279,8 +279,10 @@ def _provenance(run: FinishedRun, origin: Origin, command: str | None) -> str:
     else:
         lines.append("To reproduce, check out the commit above, install, and run")
         lines.append(f"```\n{command}\n```")
-        lines.append(f"A run that prints the train id `{manifest.id}` has exactly this recipe, which is also in "
-                     "`training_recipe.json`.")  # fmt: skip
+        lines.append(
+            f"A run that prints the train id `{manifest.id}` has exactly this recipe, which is also in "
+            "`training_recipe.json`."
+        )
     return "\n\n".join(lines)
 
 

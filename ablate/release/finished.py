@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ablate.model.encoder import BiEncoder
 
 
-
 @dataclass(frozen=True)
 class FinishedRun:
     """A complete and undamaged training with what it was made from."""

@@ -71,8 +71,10 @@ def command_of(recipe: Recipe, seed: int, arm: str) -> str | None:
     except UserError:
         return None
     places = {"source.path", "evaluation.source.path", *(["model.path"] if recipe.model.hub_revision is None else [])}
-    shown = [f"{key}=PATH" if key in places and value is not None else shell_word(key, value)
-             for key, value in changed.items()]  # fmt: skip
+    shown = [
+        f"{key}=PATH" if key in places and value is not None else shell_word(key, value)
+        for key, value in changed.items()
+    ]
     groups = (shlex.quote(word) for word in chosen if word not in _DEFAULTS)
     return " ".join(["python -m ablate.run", *groups, *shown, f"seed={seed}"])
 

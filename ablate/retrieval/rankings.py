@@ -60,9 +60,7 @@ class Ranking:
 class DocumentOrder:
     """The string order of one list of documents, worked out once and used for many queries."""
 
-    def __init__(
-        self, doc_ids: Iterable[str], query_id: str | None = None, *, ties: TieOrder = "descending"
-    ) -> None:
+    def __init__(self, doc_ids: Iterable[str], query_id: str | None = None, *, ties: TieOrder = "descending") -> None:
         """Take distinct document ids; raises UserError naming the document that is there twice, and the query."""
         self.doc_ids = tuple(doc_ids)
         ordered = sorted(range(len(self.doc_ids)), key=self.doc_ids.__getitem__, reverse=ties == "descending")

@@ -31,9 +31,15 @@ TUNING_FILE = "tuning.json"
 """In the folder of a search for hyper-parameters: what came out."""
 
 WRITTEN_INTO = (
-    LOCKS, VECTORS, *(f"{name}/*" for name in FOLDERS.values()), f"{FOLDERS['evaluation']}/*/{EMBEDDINGS_FOLDER}",
-    f"{STUDIES}/*", f"{STUDIES}/*/{CELLS}", f"{FAILURES}/*", f"{TUNING}/*",
-)  # fmt: skip
+    LOCKS,
+    VECTORS,
+    *(f"{name}/*" for name in FOLDERS.values()),
+    f"{FOLDERS['evaluation']}/*/{EMBEDDINGS_FOLDER}",
+    f"{STUDIES}/*",
+    f"{STUDIES}/*/{CELLS}",
+    f"{FAILURES}/*",
+    f"{TUNING}/*",
+)
 """Folders of a store in which drafts may be left over."""
 
 

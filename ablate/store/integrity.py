@@ -28,9 +28,18 @@ MOST_PACKED = 200
 FREE_BYTES = 64 * 2**20
 
 UNREADABLE = (
-    OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError, IndexError, NotImplementedError,
-    RecursionError, OverflowError,
-)  # fmt: skip
+    OSError,
+    EOFError,
+    zlib.error,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    NotImplementedError,
+    RecursionError,
+    OverflowError,
+)
 """What readers of JSON, gzip and Parquet raise for content that they do not expect; Arrow's errors are among them."""
 
 TICK_S = 0.05

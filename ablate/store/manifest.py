@@ -106,11 +106,13 @@ def read_manifest(folder: Path) -> Manifest | None:
             raise UserError(f"{path} is the manifest of {values['kind']} {values['id']}, of another folder; {remedy}")
         if not is_scrubbed(values["recipe"]) and digest(values["recipe"]) != values["id"]:
             raise another_recipe(folder)
-        manifest = Manifest(**{
-            **{name: Recorded.of(value, f"{path}: {name}", remedy) for name, value in values.items()},
-            "parents": tuple(values["parents"]),
-            "labels": tuple(values["labels"]),
-        })  # fmt: skip
+        manifest = Manifest(
+            **{
+                **{name: Recorded.of(value, f"{path}: {name}", remedy) for name, value in values.items()},
+                "parents": tuple(values["parents"]),
+                "labels": tuple(values["labels"]),
+            }
+        )
         if manifest.checksum and manifest.checksum != _checksum(manifest):
             raise UserError(f"{path} was changed after it was written (its checksum is that of other values); {remedy}")
         return manifest

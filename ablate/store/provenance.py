@@ -17,9 +17,18 @@ from ablate.project import ROOT
 from ablate.store.integrity import sha256_of
 
 PACKAGES = (
-    "torch", "lightning", "transformers", "tokenizers", "peft", "faiss-cpu", "bm25s", "numpy", "scipy",
-    "pytrec-eval-terrier", "hydra-core",
-)  # fmt: skip
+    "torch",
+    "lightning",
+    "transformers",
+    "tokenizers",
+    "peft",
+    "faiss-cpu",
+    "bm25s",
+    "numpy",
+    "scipy",
+    "pytrec-eval-terrier",
+    "hydra-core",
+)
 """Whose versions are recorded: they can change a number."""
 
 

@@ -373,11 +373,15 @@ class ResultStore:
         remedy = f"delete {path} and issue the run's command again"
         values = read_json(path, remedy)
         sums = {"train", "digest"}  # of before there were any: mix, labels and counts alone
-        if not isinstance(values, dict) or {*values} - sums != {"mix", "labels", "counts"} or not (
-            isinstance(values["mix"], str)
-            and is_texts(values["labels"])
-            and isinstance(values["counts"], dict)
-            and all(type(count) is int for count in values["counts"].values())
+        if (
+            not isinstance(values, dict)
+            or {*values} - sums != {"mix", "labels", "counts"}
+            or not (
+                isinstance(values["mix"], str)
+                and is_texts(values["labels"])
+                and isinstance(values["counts"], dict)
+                and all(type(count) is int for count in values["counts"].values())
+            )
         ):
             raise UserError(f"{path} is not a record of a training's totals; {remedy}")
         found = Workload(train_id, values["mix"], tuple(values["labels"]), values["counts"])

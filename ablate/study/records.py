@@ -1,7 +1,7 @@
 """What is kept of a study beside its stages: its declarations, its cells as they were resolved, and its failures.
 
-    <root>/studies/<study>/<digest>.json   <root>/studies/<study>/cells/<digest>.json
-    <root>/failures/<study>/<label>-s<seed>.txt
+<root>/studies/<study>/<digest>.json   <root>/studies/<study>/cells/<digest>.json
+<root>/failures/<study>/<label>-s<seed>.txt
 """
 
 from __future__ import annotations

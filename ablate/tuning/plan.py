@@ -81,8 +81,10 @@ def build_plan(values: Mapping[str, Any]) -> Plan:
             f"objectives; set hydra.sweeper.pruner=none"
         )
     if plan.storage not in ("sqlite", "journal") and "://" not in plan.storage:
-        raise UserError(f"hydra.sweeper.storage={plan.storage!r} is none of: sqlite, journal, a URL such as "
-                        f"postgresql+psycopg://host/database")  # fmt: skip
+        raise UserError(
+            f"hydra.sweeper.storage={plan.storage!r} is none of: sqlite, journal, a URL such as "
+            f"postgresql+psycopg://host/database"
+        )
     return plan
 
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import optuna
 
 
-
 def space_values(dimensions: Mapping[str, Dimension]) -> dict[str, str]:
     """Return a space as key to text."""
     return {key: str(dimension) for key, dimension in dimensions.items()}

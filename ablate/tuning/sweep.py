@@ -288,8 +288,9 @@ def _start(pool: ThreadPoolExecutor | None, launch: Launch, overrides: list[str]
 
 
 def _show(arm: ArmStudy, trial: optuna.Trial, outcome: Outcome) -> None:
-    point = ", ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
-                      for key, value in trial.params.items())  # fmt: skip
+    point = ", ".join(
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in trial.params.items()
+    )
     values = " ".join(f"{value:.4f}" for value in outcome.values)
     words = {"complete": values, "pruned": "pruned", "failed": f"FAILED: {outcome.message}"}[outcome.state]
     print(f"{arm.study.study_name} trial {trial.number} ({point}): {words} [{arm.finished}/{arm.target}]", flush=True)

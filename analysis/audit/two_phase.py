@@ -127,14 +127,23 @@ def estimate_share(
         )
     rest = np.flatnonzero(~known)
     part = _sampled(
-        answers[rest], np.unique(strata[rest], return_inverse=True)[1], clusters[rest],
-        None if judged is None else np.asarray(judged, dtype=float)[rest], confidence,
-    )  # fmt: skip
+        answers[rest],
+        np.unique(strata[rest], return_inverse=True)[1],
+        clusters[rest],
+        None if judged is None else np.asarray(judged, dtype=float)[rest],
+        confidence,
+    )
     share, low, high = (known_share * known_mean + (1 - known_share) * x for x in (part.share, part.low, part.high))
     return dataclasses.replace(
-        part, share=share, low=low, high=high, num_items=N, num_labels=int(labelled.sum()), known_share=known_share,
+        part,
+        share=share,
+        low=low,
+        high=high,
+        num_items=N,
+        num_labels=int(labelled.sum()),
+        known_share=known_share,
         known_mean=known_mean,
-    )  # fmt: skip
+    )
 
 
 def _sampled(answers: Any, strata: Any, clusters: Any, judged: Any, confidence: float) -> Estimate:
@@ -170,9 +179,7 @@ def _sampled(answers: Any, strata: Any, clusters: Any, judged: Any, confidence: 
     else:  # not one error, or nothing but errors: as many items as there are, less what clusters repeat
         effective = n / (float(sizes @ sizes) / n)
     low, high = share_interval(share, effective, confidence)
-    return Estimate(
-        share, low, high, N, n, effective, len(N_h), max(1.0, clustered / independent), lam, 0.0, 0.0
-    )  # fmt: skip
+    return Estimate(share, low, high, N, n, effective, len(N_h), max(1.0, clustered / independent), lam, 0.0, 0.0)
 
 
 def share_interval(share: float, n: float, confidence: float = 0.95) -> tuple[float, float]:

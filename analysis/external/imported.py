@@ -261,8 +261,7 @@ def _read(one: EvaluationSet, paths: Sequence[Path], depth: int) -> tuple[list[R
     missing = [query.query_id for query in one.queries if query.query_id not in rankings]
     unequal = len({len(ranking) for ranking in rankings.values()}) > 1
     full = [
-        min(depth, len(documents) if one.candidates is None else len(one.candidates[query_id]))
-        for query_id in rankings
+        min(depth, len(documents) if one.candidates is None else len(one.candidates[query_id])) for query_id in rankings
     ]
     num_short = sum(len(ranking) < size for ranking, size in zip(rankings.values(), full, strict=True))
     num_constant = sum(len(ranking) > 1 and ranking.scores[0] == ranking.scores[-1] for ranking in rankings.values())
@@ -271,16 +270,24 @@ def _read(one: EvaluationSet, paths: Sequence[Path], depth: int) -> tuple[list[R
         (missing, f"{len(missing):,} of {len(known):,} queries have no ranking and score 0: {_some(missing)}"),
         (unknown, f"{len(unknown):,} queries of the file are not in the set and are ignored: {_some(unknown)}"),
         (num_cut, f"{num_cut:,} rankings were cut to the study's depth of {depth:,}"),
-        (num_short, f"{num_short:,} of {len(rankings):,} rankings are shorter than the study's (the shortest has "
-                    f"{min(map(len, rankings.values())):,} of {max(full):,} documents); what is outside counts as not "
-                    "found"),
-        (num_constant, f"{num_constant:,} of {len(rankings):,} rankings have one score for all documents: their ids "
-                       "alone decide"),
-        (ties["documents"], f"{ties['documents']:,} of {ties['of_documents']:,} documents "
-                            f"({ties['documents'] / max(ties['of_documents'], 1):.0%}) in {ties['queries']:,} rankings "
-                            "share their score (float32) with another; their ids decide, descending as strings"),
+        (
+            num_short,
+            f"{num_short:,} of {len(rankings):,} rankings are shorter than the study's (the shortest has "
+            f"{min(map(len, rankings.values())):,} of {max(full):,} documents); what is outside counts as not "
+            "found",
+        ),
+        (
+            num_constant,
+            f"{num_constant:,} of {len(rankings):,} rankings have one score for all documents: their ids alone decide",
+        ),
+        (
+            ties["documents"],
+            f"{ties['documents']:,} of {ties['of_documents']:,} documents "
+            f"({ties['documents'] / max(ties['of_documents'], 1):.0%}) in {ties['queries']:,} rankings "
+            "share their score (float32) with another; their ids decide, descending as strings",
+        ),
         (unequal, "the rankings have unlike lengths, so documents outside of them seem to move in p-MRR"),
-    ]  # fmt: skip
+    ]
     return list(rankings.values()), [f"{one.name}: {text}" for holds, text in words if holds]
 
 

@@ -192,8 +192,10 @@ def variants_of(
             f"{name} {_counted(_judged_variants(qrels, topics))}"
             for name, qrels in (("original", original), ("changed", changed))
         )
-        raise UserError(f"which variants p-MRR compares is open, judged are {shown}; say it by --original-variant and "
-                        "--changed-variant")  # fmt: skip
+        raise UserError(
+            f"which variants p-MRR compares is open, judged are {shown}; say it by --original-variant and "
+            "--changed-variant"
+        )
     return pairs[0]
 
 

@@ -72,8 +72,7 @@ def clustered_twice(
     Statistics 29, 238-249.
     """
     both = [
-        Grouping.of(list(zip(one.clusters, two.clusters, strict=True)))
-        for one, two in zip(first, second, strict=True)
+        Grouping.of(list(zip(one.clusters, two.clusters, strict=True))) for one, two in zip(first, second, strict=True)
     ]
     over_first, over_second, over_both = (crossed(arms, weights, options, g) for g in (first, second, both))
     larger = max(over_first, over_second, key=lambda found: found.se)

@@ -13,12 +13,47 @@ from analysis.stats.crossed import Estimate
 from analysis.stats.matrix import ScoreTable
 
 _FLAT = (
-    "contrast", "dataset", "condition", "direction", "measure", "unit", "n_units", "estimate", "se", "df", "p",
-    "p_holm", "q_bh", "family_size", "ci_low", "ci_high", "v_seed", "v_query", "v_resid", "share_seed", "margin",
-    "tost_p", "tost_p_holm", "degenerate", "status", "smallest_detectable", "relative_change", "standardised",
-    "p_new_wins", "win", "tie", "loss", "seeds", "means", "p_these_checkpoints", "p_sign_flip", "p_this_query_set",
-    "population", "differs", "mark",
-)  # fmt: skip
+    "contrast",
+    "dataset",
+    "condition",
+    "direction",
+    "measure",
+    "unit",
+    "n_units",
+    "estimate",
+    "se",
+    "df",
+    "p",
+    "p_holm",
+    "q_bh",
+    "family_size",
+    "ci_low",
+    "ci_high",
+    "v_seed",
+    "v_query",
+    "v_resid",
+    "share_seed",
+    "margin",
+    "tost_p",
+    "tost_p_holm",
+    "degenerate",
+    "status",
+    "smallest_detectable",
+    "relative_change",
+    "standardised",
+    "p_new_wins",
+    "win",
+    "tie",
+    "loss",
+    "seeds",
+    "means",
+    "p_these_checkpoints",
+    "p_sign_flip",
+    "p_this_query_set",
+    "population",
+    "differs",
+    "mark",
+)
 
 
 def main_table(table: ScoreTable, rows: Sequence[ContrastRow], plan: Plan) -> Table:
@@ -118,14 +153,27 @@ def _notes(rows: Sequence[ContrastRow], plan: Plan) -> tuple[str, ...]:
 def clusters_table(rows: Sequence[ContrastRow]) -> Table:
     """Return what clusters of units change: how alike their units are, and what that does to the standard error."""
     columns = (
-        Column("contrast"), Column("where"), Column("clusters", "r"), Column("ICC", "r"), Column("SE over units", "r"),
-        Column("SE over clusters", "r"), Column("design effect", "r"),
-    )  # fmt: skip
+        Column("contrast"),
+        Column("where"),
+        Column("clusters", "r"),
+        Column("ICC", "r"),
+        Column("SE over units", "r"),
+        Column("SE over clusters", "r"),
+        Column("design effect", "r"),
+    )
     lines = tuple(
-        (row.label, str(row.cell), f"{found.num_clusters:,}", number(found.icc, 2), number(found.plain.se),
-         number(found.estimate.se), number(found.design_effect, 2))
-        for row in rows if (found := row.clusters) is not None
-    )  # fmt: skip
+        (
+            row.label,
+            str(row.cell),
+            f"{found.num_clusters:,}",
+            number(found.icc, 2),
+            number(found.plain.se),
+            number(found.estimate.se),
+            number(found.design_effect, 2),
+        )
+        for row in rows
+        if (found := row.clusters) is not None
+    )
     note = "The test is over new clusters: units of one cluster (one wording, one kind of constraint) vary together."
     return Table("Clusters of units", columns, lines, (note,))
 
@@ -133,27 +181,44 @@ def clusters_table(rows: Sequence[ContrastRow]) -> Table:
 def opinions_table(rows: Sequence[ContrastRow]) -> Table:
     """Return the second opinions beside the test, and which population each claim covers."""
     columns = (
-        Column("contrast"), Column("where"), Column("crossed p", "r"), Column("these checkpoints: paired t p", "r"),
-        Column("sign flip p", "r"), Column("this query set: Welch over seeds p", "r"), Column("d", "r"),
-        Column("P(new beats new)", "r"), Column("what the claim covers"),
-    )  # fmt: skip
+        Column("contrast"),
+        Column("where"),
+        Column("crossed p", "r"),
+        Column("these checkpoints: paired t p", "r"),
+        Column("sign flip p", "r"),
+        Column("this query set: Welch over seeds p", "r"),
+        Column("d", "r"),
+        Column("P(new beats new)", "r"),
+        Column("what the claim covers"),
+    )
     lines = tuple(
         (
-            row.label, str(row.cell), probability(row.result.p), probability(row.checkpoints.p),
-            probability(row.p_sign_flip), probability(row.query_set.p if row.query_set else None),
-            number(row.standardised, 2), "–" if row.p_new_wins is None else f"{row.p_new_wins:.2f}", row.population,
+            row.label,
+            str(row.cell),
+            probability(row.result.p),
+            probability(row.checkpoints.p),
+            probability(row.p_sign_flip),
+            probability(row.query_set.p if row.query_set else None),
+            number(row.standardised, 2),
+            "–" if row.p_new_wins is None else f"{row.p_new_wins:.2f}",
+            row.population,
         )
         for row in rows
-    )  # fmt: skip
+    )
     return Table("Second opinions and what each claim covers", columns, lines)
 
 
 def beside_table(rows: Sequence[ContrastRow]) -> Table:
     """Return the non-inferiority of nDCG beside every p-MRR contrast."""
     columns = (
-        Column("contrast"), Column("p-MRR"), Column("beside it"), Column("difference", "r"), Column("interval", "r"),
-        Column("one-sided p", "r"), Column("verdict"),
-    )  # fmt: skip
+        Column("contrast"),
+        Column("p-MRR"),
+        Column("beside it"),
+        Column("difference", "r"),
+        Column("interval", "r"),
+        Column("one-sided p", "r"),
+        Column("verdict"),
+    )
     lines = []
     for row in rows:
         for guard in row.guards:
@@ -168,10 +233,15 @@ def replication_table(rows: Sequence[ContrastRow], alpha: float) -> Table:
     """Return, for contrasts on several data sets, on how many the effect is there and the signs."""
     columns = (Column("contrast"), Column("condition"), Column("measure"), Column("there on at least", "r"))
     lines = [
-        (found["contrast"], _posed(found["condition"], found["direction"]), found["measure"],
-         f"{found['replicated_on']} of {found['of']}", ", ".join(f"{n} {sign}" for n, sign in found["signs"].items()))
+        (
+            found["contrast"],
+            _posed(found["condition"], found["direction"]),
+            found["measure"],
+            f"{found['replicated_on']} of {found['of']}",
+            ", ".join(f"{n} {sign}" for n, sign in found["signs"].items()),
+        )
         for found in replication(rows, alpha)
-    ]  # fmt: skip
+    ]
     note = f"Partial conjunction at {alpha:g}, Bonferroni's form; these data sets, no claim about data sets in general."
     return Table("Replication over data sets", (*columns, Column("signs")), tuple(lines), (note,))
 
@@ -234,16 +304,25 @@ def row_record(table: ScoreTable, row: ContrastRow) -> dict[str, Any]:
         "these_checkpoints": {**_estimate(row.checkpoints), "p_sign_flip": row.p_sign_flip},
         "this_query_set": _estimate(row.query_set) if row.query_set else None,
         "beside": [
-            {"cell": guard.cell._asdict(), **_estimate(guard.estimate), "margin": guard.margin,
-             "p_noninferior": guard.p, "verdict": guard.verdict}
+            {
+                "cell": guard.cell._asdict(),
+                **_estimate(guard.estimate),
+                "margin": guard.margin,
+                "p_noninferior": guard.p,
+                "verdict": guard.verdict,
+            }
             for guard in row.guards
         ],
-        "clusters": None if row.clusters is None else {
-            "number": row.clusters.num_clusters, "icc": row.clusters.icc,
-            "design_effect": row.clusters.design_effect, "se_over_units": row.clusters.plain.se,
+        "clusters": None
+        if row.clusters is None
+        else {
+            "number": row.clusters.num_clusters,
+            "icc": row.clusters.icc,
+            "design_effect": row.clusters.design_effect,
+            "se_over_units": row.clusters.plain.se,
         },
         "population": row.population,
-    }  # fmt: skip
+    }
 
 
 def report_record(table: ScoreTable, rows: Sequence[ContrastRow], plan: Plan) -> dict[str, Any]:

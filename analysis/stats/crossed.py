@@ -475,8 +475,9 @@ def _seed_parts(
         return [], [], float("inf")
     count = len(sizes) ** 2
     if options.seed_variance == "welch":
-        seed_parts = [(used[a] ** 2 * moments[a].seed_square / moments[a].num_seeds, moments[a].num_seeds - 1)
-                      for a in trained]  # fmt: skip
+        seed_parts = [
+            (used[a] ** 2 * moments[a].seed_square / moments[a].num_seeds, moments[a].num_seeds - 1) for a in trained
+        ]
         residual_parts = [
             (used[a] ** 2 * square / (moments[a].num_seeds * size) / count, (moments[a].num_seeds - 1) * free)
             for a in trained

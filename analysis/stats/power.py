@@ -185,9 +185,12 @@ def _finds(parts: Parts, difference: float, seeds: int, units: int, alpha: float
 
 
 def detectable_table(
-    parts: Parts, seeds: Sequence[int] = GRID_SEEDS, units: Sequence[int] = GRID_UNITS, alpha: float = 0.05,
+    parts: Parts,
+    seeds: Sequence[int] = GRID_SEEDS,
+    units: Sequence[int] = GRID_UNITS,
+    alpha: float = 0.05,
     wanted: float = 0.8,
-) -> dict[tuple[int, int], float]:  # fmt: skip
+) -> dict[tuple[int, int], float]:
     """Return (S, Q) -> smallest detectable difference."""
     return {(s, q): smallest_detectable(*design(parts, s, q), alpha, wanted) for q in units for s in seeds}
 

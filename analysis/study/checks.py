@@ -144,8 +144,12 @@ def _candidates(evidence: Evidence) -> tuple[bool, str]:
     told = [run for run, found in notes if not found]
     datasets = dict.fromkeys(name for _, found in notes for name in found or ())
     for name in datasets:
-        same, said = _equal(f"candidate lists of {name}", [(run, found[name]) for run, found in notes
-                                                          if found and name in found], told, "one list")  # fmt: skip
+        same, said = _equal(
+            f"candidate lists of {name}",
+            [(run, found[name]) for run, found in notes if found and name in found],
+            told,
+            "one list",
+        )
         if not same:
             return False, said
     return _equal("", [(run, "") for run, found in notes if found], told, f"{len(datasets)} list(s) of documents")
@@ -277,13 +281,18 @@ def _devices(evidence: Evidence) -> tuple[bool, str]:
 
     Rankers that are no model compute nothing that could differ, so they are left out.
     """
-    stages = [(run, one.hardware) for run in evidence.runs for one in run.stages
-              if "device" in one.hardware and one.recipe.get("stage") != "ranker"]  # fmt: skip
+    stages = [
+        (run, one.hardware)
+        for run in evidence.runs
+        for one in run.stages
+        if "device" in one.hardware and one.recipe.get("stage") != "ranker"
+    ]
     settings = sorted({name for _, hardware in stages for name in hardware.get("settings", ())} - {*SEEN_IN_USED})
     alike, unlike = list[str](), list[str]()
     for name in (*USED, *settings):
-        groups = _grouped((value, (run.arm, run.seed)) for run, hardware in stages
-                          if (value := _used(hardware, name)) is not None)  # fmt: skip
+        groups = _grouped(
+            (value, (run.arm, run.seed)) for run, hardware in stages if (value := _used(hardware, name)) is not None
+        )
         if not groups:
             continue
         usual = max(groups, key=lambda value: len(groups[value]))

@@ -15,7 +15,6 @@ import pyarrow as pa
 from ablate.records import UserError
 from ablate.store.manifest import Kind, Manifest
 from ablate.store.results import ResultStore
-from ablate.study.records import StudyRecords
 from ablate.study.declaration import DeclaredCell
 from ablate.study.records import StudyRecords
 from analysis.study.declared import Declaration, stored_declarations
@@ -46,9 +45,14 @@ class Evidence:
     """
 
     def __init__(
-        self, results: str | Path, study: str, *, baseline: str | None = None, declared: Declaration | None = None,
+        self,
+        results: str | Path,
+        study: str,
+        *,
+        baseline: str | None = None,
+        declared: Declaration | None = None,
         with_models: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.store: ResultStore = _ReadOnce(results)
         self.study = study
         self.with_models = with_models

@@ -157,8 +157,9 @@ def idle_factors(arms: Sequence[ArmTotals]) -> list[str]:
             mix = (seed, manifest.counts["content"], manifest.content_sha256.get(PASSAGES_FILE), digest(cut))
             by_mix.setdefault(mix, {})[digest(asked)] = arm.arm
     nothing = sorted({tuple(sorted(names.values())) for names in by_mix.values() if len(names) > 1})
-    return [f"{' and '.join(names)} differ in recipe and have the same mix: a factor did nothing here"
-            for names in nothing]  # fmt: skip
+    return [
+        f"{' and '.join(names)} differ in recipe and have the same mix: a factor did nothing here" for names in nothing
+    ]
 
 
 def format_budgets(arms: Sequence[ArmTotals], baseline: str) -> str:

@@ -72,16 +72,19 @@ class AblateOptuna(Sweeper):
         from ablate.tuning.sweep import close_arms, look_at_arms, num_trials, open_arms, run_trials, sweep_lock
 
         if "LOCAL_RANK" in os.environ:
-            raise UserError("LOCAL_RANK is set: a process of a distributed training must not sweep; start the sweep "
-                            "outside of it")  # fmt: skip
+            raise UserError(
+                "LOCAL_RANK is set: a process of a distributed training must not sweep; start the sweep outside of it"
+            )
         settings: Any = self.config.hydra.sweeper
         raw: Any = OmegaConf.to_container(settings, resolve=False)
         check_no_secret(raw["storage"])
         values: Any = OmegaConf.to_container(settings, resolve=True)
         plan = build_plan(values)
         if plan.workers > 1 and type(self.launcher).__name__ == "BasicLauncher":
-            raise UserError(f"hydra.sweeper.workers={plan.workers} needs a launcher with processes of its own: add "
-                            f"hydra/launcher=joblib or hydra/launcher=submitit_local")  # fmt: skip
+            raise UserError(
+                f"hydra.sweeper.workers={plan.workers} needs a launcher with processes of its own: add "
+                f"hydra/launcher=joblib or hydra/launcher=submitit_local"
+            )
         dimensions, fixed = parse(plan.params, arguments)
         num_trials(plan, dimensions)  # a grid that does not fit is refused before anything is made
         arms = [self._arm(spec, plan, dimensions, fixed) for spec in plan.arms or ("",)]
@@ -106,9 +109,11 @@ class AblateOptuna(Sweeper):
         for path in winners:
             print(f"winner: {path}")
         if len(failures) >= plan.max_failures:
-            raise UserError(f"{len(failures)} trials failed (hydra.sweeper.max_failures={plan.max_failures}), the "
-                            f"last: {failures[-1]}; the study is kept: mend it and issue the same command "
-                            f"again")  # fmt: skip
+            raise UserError(
+                f"{len(failures)} trials failed (hydra.sweeper.max_failures={plan.max_failures}), the "
+                f"last: {failures[-1]}; the study is kept: mend it and issue the same command "
+                f"again"
+            )
 
     def _arm(self, spec: str, plan: Any, dimensions: Any, fixed: tuple[str, ...]) -> Any:
         """Compose an arm without any trial: mistakes show before the first one, and its recipe is what is declared."""
@@ -129,8 +134,10 @@ class AblateOptuna(Sweeper):
             jobs.run((*overrides, *to_texts(point)))
         dev = run.runtime.dev_set
         if dev is None or dev.startswith(("test", "heldout")):
-            raise UserError(f"runtime.dev_set={dev!r}: tuning needs an evaluation set that no claim is tested on; name "
-                            f"one, such as runtime.dev_set=dev")  # fmt: skip
+            raise UserError(
+                f"runtime.dev_set={dev!r}: tuning needs an evaluation set that no claim is tested on; name "
+                f"one, such as runtime.dev_set=dev"
+            )
         declared = {
             "space": space_values(dimensions),
             "objective": [list(plan.objective), list(plan.all_directions)],

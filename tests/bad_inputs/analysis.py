@@ -22,20 +22,59 @@ def _call(name: str, words: str, module: str, *arguments: str, made: bool = Fals
 
 NOWHERE = "the folder of results (runtime.results, --results) is ''"
 BAD_INPUTS = [
-    *(_call(f"{module}: no folder of results", NOWHERE, module, "s", "--results", "", *more)
-      for module, more in (("budgets", ()), ("collect", ()), ("costs", ()), ("fairness", ()), ("claims", ()),
-                           ("significance", ("--baseline", "a")))),
-    BadInput("a run without a folder of results", ("ablate.run", "tracker=none", "runtime.results=''"),
-             ("runtime.results is empty, which would mean the current folder",)),
-    BadInput("a run without a name", ("ablate.run", "tracker=none", "runtime.results={dir}/r", "runtime.label='..'"),
-             ("runtime.label='..' means a folder",)),
+    *(
+        _call(f"{module}: no folder of results", NOWHERE, module, "s", "--results", "", *more)
+        for module, more in (
+            ("budgets", ()),
+            ("collect", ()),
+            ("costs", ()),
+            ("fairness", ()),
+            ("claims", ()),
+            ("significance", ("--baseline", "a")),
+        )
+    ),
+    BadInput(
+        "a run without a folder of results",
+        ("ablate.run", "tracker=none", "runtime.results=''"),
+        ("runtime.results is empty, which would mean the current folder",),
+    ),
+    BadInput(
+        "a run without a name",
+        ("ablate.run", "tracker=none", "runtime.results={dir}/r", "runtime.label='..'"),
+        ("runtime.label='..' means a folder",),
+    ),
     _call("an unknown study", "no evaluation of a study 't'", "fairness", "t", "--results", "{dir}/r", made=True),
-    _call("an unknown baseline", "--baseline 'z' has no scores in study 's'; arms are a, b", "fairness", "s",
-          "--results", "{dir}/r", "--baseline", "z", made=True),
-    _call("nothing to contrast", "study 's' has no declared claims; give --baseline ARM", "significance", "s",
-          "--results", "{dir}/r", made=True),
+    _call(
+        "an unknown baseline",
+        "--baseline 'z' has no scores in study 's'; arms are a, b",
+        "fairness",
+        "s",
+        "--results",
+        "{dir}/r",
+        "--baseline",
+        "z",
+        made=True,
+    ),
+    _call(
+        "nothing to contrast",
+        "study 's' has no declared claims; give --baseline ARM",
+        "significance",
+        "s",
+        "--results",
+        "{dir}/r",
+        made=True,
+    ),
     _call("an unknown option", "unrecognized arguments: --nothing", "fairness", "s", "--nothing"),
     _call("no study", "the following arguments are required: study", "budgets"),
-    _call("an unknown measure", "--measure 'x' is not there; measures: nDCG@10", "collect", "s", "--results", "{dir}/r",
-          "--measure", "x", made=True),
-]  # fmt: skip
+    _call(
+        "an unknown measure",
+        "--measure 'x' is not there; measures: nDCG@10",
+        "collect",
+        "s",
+        "--results",
+        "{dir}/r",
+        "--measure",
+        "x",
+        made=True,
+    ),
+]

@@ -5,9 +5,15 @@ from __future__ import annotations
 from bad_inputs import BadInput
 
 CLAIM = {
-    "name": "c", "says": "s", "contrast": "dual_view - untouched", "dataset": "world/test",
-    "condition": "pairs", "direction": "both", "measure": "satisfying over violating", "expects": "greater",
-}  # fmt: skip
+    "name": "c",
+    "says": "s",
+    "contrast": "dual_view - untouched",
+    "dataset": "world/test",
+    "condition": "pairs",
+    "direction": "both",
+    "measure": "satisfying over violating",
+    "expects": "greater",
+}
 
 
 def _study(name: str, words: str, *overrides: str) -> BadInput:
@@ -29,25 +35,52 @@ def _text(value: str | float) -> str:
 
 
 BAD_INPUTS = [
-    _claim("an unknown data set", "the dataset 'wrld/test' is none of world/test; did you mean world/test?",
-           dataset="wrld/test"),
-    _claim("a data set that is there and not measured", "the dataset 'world/heldout' is none of world/test",
-           dataset="world/heldout"),
-    _claim("an unknown condition", "the condition 'pair' is none of plain, original, changed, reversed, instructed,",
-           condition="pair"),
-    _claim("a condition without the measure", "there are no scores of satisfying over violating on world/test (plain:",
-           condition="plain"),
-    _claim("an unknown direction", "(pairs: boht); there are 'satisfying over violating on world/test (pairs: both)'",
-           direction="boht"),
-    _claim("no direction where there are two", "(pairs: no direction is named); there are", measure="one-sided rate",
-           direction=""),
+    _claim(
+        "an unknown data set",
+        "the dataset 'wrld/test' is none of world/test; did you mean world/test?",
+        dataset="wrld/test",
+    ),
+    _claim(
+        "a data set that is there and not measured",
+        "the dataset 'world/heldout' is none of world/test",
+        dataset="world/heldout",
+    ),
+    _claim(
+        "an unknown condition",
+        "the condition 'pair' is none of plain, original, changed, reversed, instructed,",
+        condition="pair",
+    ),
+    _claim(
+        "a condition without the measure",
+        "there are no scores of satisfying over violating on world/test (plain:",
+        condition="plain",
+    ),
+    _claim(
+        "an unknown direction",
+        "(pairs: boht); there are 'satisfying over violating on world/test (pairs: both)'",
+        direction="boht",
+    ),
+    _claim(
+        "no direction where there are two",
+        "(pairs: no direction is named); there are",
+        measure="one-sided rate",
+        direction="",
+    ),
     _claim("a measure in another spelling", "measure 'ndcg@10' is not known", measure="ndcg@10"),
     _claim("a misspelt measure", "did you mean pairwise accuracy?", measure="pairwise acuracy"),
-    _claim("a cut-off that is not reported", "there are no scores of nDCG@20 on world/test (plain: plain)",
-           measure="nDCG@20", condition="plain", direction="plain"),
-    _claim("an unknown arm", "study.claims: 'c': contrast 'dual_veiw - untouched': arm 'dual_veiw' is "
-           "unknown; arms are dual_view, untouched; did you mean dual_view?",
-           contrast="dual_veiw - untouched"),
+    _claim(
+        "a cut-off that is not reported",
+        "there are no scores of nDCG@20 on world/test (plain: plain)",
+        measure="nDCG@20",
+        condition="plain",
+        direction="plain",
+    ),
+    _claim(
+        "an unknown arm",
+        "study.claims: 'c': contrast 'dual_veiw - untouched': arm 'dual_veiw' is "
+        "unknown; arms are dual_view, untouched; did you mean dual_view?",
+        contrast="dual_veiw - untouched",
+    ),
     _claim("an arm without a minus", "a + or - is missing", contrast="dual_view untouched"),
     _claim("an arm with itself", "must sum to 0 and not all be 0", contrast="dual_view - dual_view"),
     _claim("weights that do not sum to 0", "sum to 1;", contrast="2*dual_view - untouched"),
@@ -70,12 +103,25 @@ BAD_INPUTS = [
     _claim("a misspelt key", "unknown key study.claims[0].datset", datset="world/test"),
     _claims("two claims of one name", "the name 'c' is there twice", CLAIM, {**CLAIM, "expects": "less"}),
     _claims("one test under two names", "'c' and 'd' are one test under two names", CLAIM, {**CLAIM, "name": "d"}),
-    _claims("one test the other way round", "'c' and 'd' are one test under two names", CLAIM,
-            {**CLAIM, "name": "d", "expects": "less", "contrast": "untouched - dual_view"}),
-    _study("a margin of an unknown measure", "study.margins: nDCG: measure 'nDCG' is not known",
-           "+study.margins=[[nDCG,.1]]"),
-    _study("a margin of nothing", "study.margins: nDCG@10: the margin 0 must lie between 0 and 1",
-           "+study.margins=[[nDCG@10,0.0]]"),
-    _study("two margins of one measure", "study.margins: nDCG@10 is there twice",
-           "+study.margins=[[nDCG@10,0.1],[nDCG@10,0.2]]"),
-]  # fmt: skip
+    _claims(
+        "one test the other way round",
+        "'c' and 'd' are one test under two names",
+        CLAIM,
+        {**CLAIM, "name": "d", "expects": "less", "contrast": "untouched - dual_view"},
+    ),
+    _study(
+        "a margin of an unknown measure",
+        "study.margins: nDCG: measure 'nDCG' is not known",
+        "+study.margins=[[nDCG,.1]]",
+    ),
+    _study(
+        "a margin of nothing",
+        "study.margins: nDCG@10: the margin 0 must lie between 0 and 1",
+        "+study.margins=[[nDCG@10,0.0]]",
+    ),
+    _study(
+        "two margins of one measure",
+        "study.margins: nDCG@10 is there twice",
+        "+study.margins=[[nDCG@10,0.1],[nDCG@10,0.2]]",
+    ),
+]

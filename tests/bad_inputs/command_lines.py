@@ -18,8 +18,10 @@ def _as_typed(words: str, *arguments: str) -> BadInput:
 
 BAD_INPUTS = [
     # keys
-    _row("unknown key budget.limt; known here: unit, limit, fill, negatives_per_group; did you mean budget.limit?",
-         "budget.limt=3"),
+    _row(
+        "unknown key budget.limt; known here: unit, limit, fill, negatives_per_group; did you mean budget.limit?",
+        "budget.limt=3",
+    ),
     _row("did you mean budget.limit?", "++budget.limt=3"),
     _row("did you mean budget.limit?", "-m", "+experiment=query_only,joint", "budget.limt=3"),
     _row("unknown key budgt; known here: budget, evaluation, ", "budgt.limit=3"),
@@ -37,8 +39,10 @@ BAD_INPUTS = [
     _row("there is one source already, which is changed without +: source=beir", "+source=beir"),
     _row("experiment is given twice; leave one of them out", "+experiment=joint", "+experiment=dual_view"),
     _row("there are: none, wandb, wandb_offline; did you mean wandb?", "tracker=wnadb"),
-    _row("model=mini: there is no 'mini' in model; there are: decoder, local, minilm, tiny; did you mean minilm?",
-         "model=mini"),
+    _row(
+        "model=mini: there is no 'mini' in model; there are: decoder, local, minilm, tiny; did you mean minilm?",
+        "model=mini",
+    ),
     _row("did you mean world?", "source=wrld"),
     _row("did you mean joblib?", "hydra/launcher=joblip"),
     _row("there are: ablate_optuna, ablate_study, basic", "hydra/sweeper=optun"),
@@ -46,8 +50,11 @@ BAD_INPUTS = [
     _row("budget is a group, whose values are files: groups; its keys are set one by one: budget.KEY=…", "budget=5"),
     _row("seed is no group; there are: budget, ", "seed@x=3"),
     _row("no experiment is chosen, so that there is nothing to leave out", "~experiment"),
-    _row("~budget: budget is a group of keys, and budget.limit=8 is one of them; leave ~budget out", "~budget",
-         "budget.limit=8"),
+    _row(
+        "~budget: budget is a group of keys, and budget.limit=8 is one of them; leave ~budget out",
+        "~budget",
+        "budget.limit=8",
+    ),
     _row("budget=[]: budget is a group of keys", "budget=[]", "budget.limit=8"),
     _row("+experiment=null: the choice of a group is the name of a file", "+experiment=null"),
     _row("unknown key hydra.launcher.n_jobs; known here: none", "hydra.launcher.n_jobs=2"),
@@ -56,8 +63,10 @@ BAD_INPUTS = [
     _row("seed=0,1 is a list of values, one for each run: write -m before it", "seed=0,1"),
     _row("a study has many runs: write -m before +sweeps=smoke", "+sweeps=smoke"),
     _row("a study has many runs: write -m before +sweeps=tune", "+sweeps=tune"),
-    _row("'dual_view' is no key=value (both, without spaces around =); did you mean +experiment=dual_view or",
-         "dual_view"),
+    _row(
+        "'dual_view' is no key=value (both, without spaces around =); did you mean +experiment=dual_view or",
+        "dual_view",
+    ),
     _row("'seed' is no key=value", "seed"),
     _row("'=3' has no key before =", "=3"),
     _row("'@x=3' has no key before =", "@x=3"),
@@ -66,23 +75,27 @@ BAD_INPUTS = [
     _row("{ is not closed by }", "runtime.label={a"),
     _row("[ is not closed by ]", "evaluation.sets=[test"),
     _row(") closes what is not open", "runtime.label=a)"),
-    _row("the quotation mark \" is not closed", 'runtime.label="a'),
+    _row('the quotation mark " is not closed', 'runtime.label="a'),
     _row("as one text: 'runtime.label=\"a=b\"'", "runtime.label=a=b"),
     _row("a comma has no value beside it", "seed=0,,1"),
     _row("is a number of 5000 digits; shorten it", "seed=" + "1" * 5000, name="5,000 digits"),
     # values
     _row("seed has no value; it takes a whole number, 0 to 9223372036854775807", "seed="),
     _row("seed='abc' has the wrong type (str)", "seed=abc"),
-    _row("seed=1000.0 has the wrong type (float); it takes a whole number, 0 to 9223372036854775807; write seed=1000",
-         "seed=1e3"),
+    _row(
+        "seed=1000.0 has the wrong type (float); it takes a whole number, 0 to 9223372036854775807; write seed=1000",
+        "seed=1e3",
+    ),
     _row("seed=-1 is out of range; allowed: 0 to 9223372036854775807", "seed=-1"),
     _row("seed=9223372036854775808 is too large", "seed=9223372036854775808"),
     _row("train.learning_rate=1000000", "train.learning_rate=1" + 400 * "0", name="a rate of 400 digits"),
     _row("budget.limit=0 is out of range; allowed: at least 1", "budget.limit=0"),
     _row("train.learning_rate=nan must be a finite number", "train.learning_rate=nan"),
     _row("train.learning_rate=inf must be a finite number", "train.learning_rate=1e999"),
-    _row("budget.unit='toknes' is not known; allowed: groups, pairs, tokens, queries; did you mean tokens?",
-         "budget.unit=toknes"),
+    _row(
+        "budget.unit='toknes' is not known; allowed: groups, pairs, tokens, queries; did you mean tokens?",
+        "budget.unit=toknes",
+    ),
     _row("runtime.device='cuda:7' is not known; allowed: auto, cpu, cuda", "runtime.device=cuda:7"),
     _row("runtime.threads=100000 is out of range; allowed: 1 to 1024", "runtime.threads=100000"),
     _row("evaluation.index.kind=['ivf'] is not known", "evaluation.index.kind=[ivf]"),
@@ -91,8 +104,11 @@ BAD_INPUTS = [
     _row("source.path has no value and needs one: add source.path=…", "source=beir"),
     _row("/nowhere", "source=beir", "source.path=/nowhere"),
     _row("/nowhere", "source=movies_rules", "source.path=/nowhere"),
-    _row("the source has no evaluation set 'nothing'; it has: dev, test, heldout", "evaluation.sets=[nothing]",
-         "source.documents=600"),
+    _row(
+        "the source has no evaluation set 'nothing'; it has: dev, test, heldout",
+        "evaluation.sets=[nothing]",
+        "source.documents=600",
+    ),
     _row("runtime.baseline='nope' is no arm in conf/experiment/; known: bm25, ", "runtime.baseline=nope"),
     _row("factors.instructed", "factors.reversed_views=1"),
     _row("seed is not set (null)", "seed=null"),
@@ -103,8 +119,12 @@ BAD_INPUTS = [
     # options
     _as_typed("did you mean --multirun?", "--multrun"),
     _as_typed("-x is no option", "-x"),
-    _as_typed("model=tiny is cut off from the other values by -m; write options first, then all values: -m seed=1 "
-              "model=tiny", "seed=1", "-m", "model=tiny"),
+    _as_typed(
+        "model=tiny is cut off from the other values by -m; write options first, then all values: -m seed=1 model=tiny",
+        "seed=1",
+        "-m",
+        "model=tiny",
+    ),
     _as_typed("invalid choice: 'jbo'", "--cfg", "jbo"),
     _as_typed("--run and --multirun exclude each other", "-r", "-m"),
     _as_typed("--resolve goes with --cfg job", "--resolve"),
@@ -112,11 +132,12 @@ BAD_INPUTS = [
     _as_typed("nope is not found in ", "--config-name", "nope"),
     # many runs: a mistake of all is said once
     _row("source.path has no value and needs one: add source.path=… (each of the 20 cells)", "-m", "+sweeps=movies"),
-    _row("budget.limit=0 is out of range; allowed: at least 1 (each of the 2 cells)", "-m", "seed=0,1",
-         "budget.limit=0"),
+    _row(
+        "budget.limit=0 is out of range; allowed: at least 1 (each of the 2 cells)", "-m", "seed=0,1", "budget.limit=0"
+    ),
     _row("there is no 'dual_vew' in experiment", "-m", "+experiment=dual_vew", "seed=0,1"),
     _row("one study at a time", "-m", "+sweeps=smoke,laptop"),
     _row("a study has a list of values (key=1,2,3), not a range to search", "-m", "seed=interval(0,3)"),
     _row("the command line describes no run", "-m", "seed=glob(*)"),
     _row("+experiment=3: the choice of a group is the name of a file, no number", "-m", "+experiment=3,3"),
-]  # fmt: skip
+]

@@ -11,12 +11,24 @@ from typing import Any
 
 from bad_inputs import BadInput, nothing
 
-BERT = {"model_type": "bert", "vocab_size": 12, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
-        "intermediate_size": 8, "max_position_embeddings": 64}  # fmt: skip
+BERT = {
+    "model_type": "bert",
+    "vocab_size": 12,
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 8,
+    "max_position_embeddings": 64,
+}
 ROBERTA = {**BERT, "model_type": "roberta", "pad_token_id": 1, "max_position_embeddings": 66}
 LLAMA = {**BERT, "model_type": "llama"}
-SMALL = ("source.documents=600", "budget.limit=16", "train.batch_size=8", "model.query_length=16",
-         "model.passage_length=32")  # fmt: skip
+SMALL = (
+    "source.documents=600",
+    "budget.limit=16",
+    "train.batch_size=8",
+    "model.query_length=16",
+    "model.passage_length=32",
+)
 
 
 @functools.cache
@@ -70,8 +82,15 @@ def _folder(
 def _row(
     name: str, words: str | tuple[str, ...], make: Callable[[Path], object] = nothing, *overrides: str
 ) -> BadInput:
-    command = ("ablate.run", "model=local", "model.path='{dir}/model'", *SMALL, "tracker=none",
-               "runtime.results='{dir}/results'", *overrides)  # fmt: skip
+    command = (
+        "ablate.run",
+        "model=local",
+        "model.path='{dir}/model'",
+        *SMALL,
+        "tracker=none",
+        "runtime.results='{dir}/results'",
+        *overrides,
+    )
     return BadInput(name, command, (words,) if isinstance(words, str) else words, make)
 
 
@@ -84,45 +103,85 @@ BAD_INPUTS = [
     _row("a file", "is a file; name the directory", lambda folder: (folder / "model").write_text("x")),
     _row("no tokenizer", "holds no tokenizer", _folder(tokenizer__json=None)),
     _row("no weights", "model.safetensors is needed", _folder(model__safetensors=None)),
-    _row("a pickle", "AutoModel.from_pretrained(DIR).save_pretrained(DIR)",
-         _folder(model__safetensors=None, pytorch_model__bin=b"x")),
+    _row(
+        "a pickle",
+        "AutoModel.from_pretrained(DIR).save_pretrained(DIR)",
+        _folder(model__safetensors=None, pytorch_model__bin=b"x"),
+    ),
     _row("a config that is cut", "config.json is no JSON", _folder('{"model_type": "be')),
     _row("a config of great depth", "config.json is no JSON", _folder("[" * 100_000)),
     _row("a config that is a list", "names no model_type", _folder("[1]")),
     _row("a config without a type", "names no model_type", _folder('{"vocab_size": 3}')),
     _row("a type that is not known", ("cannot be loaded", "nosuch"), _folder({**BERT, "model_type": "nosuch"})),
-    _row("code of its own", ("cannot be loaded", "trust_remote_code"),
-         _folder({**BERT, "model_type": "own", "auto_map": {"AutoConfig": "own.C", "AutoModel": "own.M"}},
-                 own__py="raise SystemExit(9)")),
-    _row("heads that do not divide", ("cannot be loaded", "multiple of the number of attention heads"),
-         _folder({**BERT, "num_attention_heads": 3})),
+    _row(
+        "code of its own",
+        ("cannot be loaded", "trust_remote_code"),
+        _folder(
+            {**BERT, "model_type": "own", "auto_map": {"AutoConfig": "own.C", "AutoModel": "own.M"}},
+            own__py="raise SystemExit(9)",
+        ),
+    ),
+    _row(
+        "heads that do not divide",
+        ("cannot be loaded", "multiple of the number of attention heads"),
+        _folder({**BERT, "num_attention_heads": 3}),
+    ),
     _row("a size that is a word", "cannot be loaded", _folder({**BERT, "hidden_size": "eight"})),
     _row("a tokenizer that is cut", "cannot be loaded", _folder(tokenizer__json='{"version": "1.0", ')),
-    _row("a tokenizer of another model", "gives ids up to 11, and its network has embeddings for 9",
-         _folder({**BERT, "vocab_size": 9})),
+    _row(
+        "a tokenizer of another model",
+        "gives ids up to 11, and its network has embeddings for 9",
+        _folder({**BERT, "vocab_size": 9}),
+    ),
     _row("weights that are cut", "is no whole file of weights", _folder(weights=_weights()[:-3])),
     _row("weights that are empty", "is no whole file of weights", _folder(weights=b"")),
     _row("a header of 10^18 bytes", "is no whole file of weights", _folder(weights=_weights(10**18))),
     _row("a header that is no JSON", "is no whole file of weights", _folder(weights=_weights(header=b"{x}"))),
-    _row("weights of another shape", "has the shape [3, 1], and config.json asks for [12, 8]",
-         _folder(weights=_table(3))),
-    _row("more tokens than positions", "model.passage_length=65 is more than the 64 positions of", _folder(),
-         "model.passage_length=65"),
-    *(_row(f"the positions that {kind} keeps", "model.passage_length=66 is more than the 64 positions of "
-           "model.name='local' (66, of which its architecture reserves 2); set it to at most 64",
-           _folder({**ROBERTA, "model_type": kind}), "model.passage_length=66")
-      for kind in ("roberta", "xlm-roberta", "camembert", "mpnet")),
+    _row(
+        "weights of another shape", "has the shape [3, 1], and config.json asks for [12, 8]", _folder(weights=_table(3))
+    ),
+    _row(
+        "more tokens than positions",
+        "model.passage_length=65 is more than the 64 positions of",
+        _folder(),
+        "model.passage_length=65",
+    ),
+    *(
+        _row(
+            f"the positions that {kind} keeps",
+            "model.passage_length=66 is more than the 64 positions of "
+            "model.name='local' (66, of which its architecture reserves 2); set it to at most 64",
+            _folder({**ROBERTA, "model_type": kind}),
+            "model.passage_length=66",
+        )
+        for kind in ("roberta", "xlm-roberta", "camembert", "mpnet")
+    ),
     _row("a query longer than positions", "model.query_length=65", _folder(ROBERTA), "model.query_length=65"),
-    _row("no end-of-text token", "has no end-of-text token; set model.append_eos=false", _folder(),
-         "model.append_eos=true"),
+    _row(
+        "no end-of-text token",
+        "has no end-of-text token; set model.append_eos=false",
+        _folder(),
+        "model.append_eos=true",
+    ),
     _row("adapters on nothing", "model.lora.targets=['q_proj'] names no module", _folder(), LORA % "query,q_proj"),
-    _row("adapters on a norm", "['LayerNorm'] names a LayerNorm, which takes no adapter", _folder(),
-         LORA % "LayerNorm"),
+    _row(
+        "adapters on a norm", "['LayerNorm'] names a LayerNorm, which takes no adapter", _folder(), LORA % "LayerNorm"
+    ),
     _row("adapters nowhere", "model.lora.targets=[] would train nothing", _folder(), LORA % ""),
     _row("a hub id without commit", "needs model.hub_revision to be a commit", nothing, "model.path=org/name"),
     _row("a hub id at a branch", "not 'main'", nothing, "model.path=org/name", "model.hub_revision=main"),
-    _row("heads of a tiny model", "model.tiny.hidden=33 is not a multiple of model.tiny.heads=2", nothing, *TINY,
-         "model.tiny.hidden=33"),
-    _row("a tiny vocabulary below the letters", "model.tiny.vocabulary=99 is out of range; allowed: 100 to 100000",
-         nothing, *TINY, "model.tiny.vocabulary=99"),
-]  # fmt: skip
+    _row(
+        "heads of a tiny model",
+        "model.tiny.hidden=33 is not a multiple of model.tiny.heads=2",
+        nothing,
+        *TINY,
+        "model.tiny.hidden=33",
+    ),
+    _row(
+        "a tiny vocabulary below the letters",
+        "model.tiny.vocabulary=99 is out of range; allowed: 100 to 100000",
+        nothing,
+        *TINY,
+        "model.tiny.vocabulary=99",
+    ),
+]

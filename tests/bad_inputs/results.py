@@ -32,8 +32,11 @@ def _template() -> Path:
     with patch("ablate.store.provenance.git_state", dict), patch("ablate.store.results.os.fsync"):
         store = make_study(root, {"a": Arm(seeds=(0, 1)), "b": Arm(seeds=(0, 1), factors={"instructed": 1.0})})
         mix = next(store.manifests("mix"))
-        recipe = {name: value for name, value in compose("seed=0", "model=tiny").items() if name not in
-                  ("seed", "runtime", "study")}  # fmt: skip
+        recipe = {
+            name: value
+            for name, value in compose("seed=0", "model=tiny").items()
+            if name not in ("seed", "runtime", "study")
+        }
         train = {"stage": "train", "mix": mix.id, "model": {"revision": "m"}, "train": {}, "seed": 0}
         files = {"config.json": json.dumps({"recipe": recipe, "seed": 0}), "model/config.json": "{}"}
         synthetic_study._complete(store, "train", train, "s/own", 0, (mix.id,), files, {}, {})
@@ -179,97 +182,218 @@ CLAIMS, FAIRNESS, BUDGETS, COSTS = (
     (f"analysis.{name}", "s", *AT) for name in ("claims", "fairness", "budgets", "costs")
 )
 SIGNIFICANCE = ("analysis.significance", "s", "--baseline", "a", *AT)
-RUN = ("ablate.run", "tracker=none", "seed=0", "model=tiny", "runtime.plan_only=true",
-       "runtime.results='{dir}/results'")  # fmt: skip
+RUN = (
+    "ablate.run",
+    "tracker=none",
+    "seed=0",
+    "model=tiny",
+    "runtime.plan_only=true",
+    "runtime.results='{dir}/results'",
+)
 
 BAD_INPUTS = [
     _bad("a torn manifest", "manifest.json cannot be read (JSONDecodeError", _evaluation(_torn)),
     _bad("a torn manifest, for costs", "manifest.json cannot be read", _evaluation(_torn), *COSTS),
     _bad("a torn manifest, for a plan", "manifest.json cannot be read", _evaluation(_torn), *RUN),
     _bad("a torn manifest, for fairness", "manifest.json cannot be read", _evaluation(_torn), *FAIRNESS),
-    _bad("a manifest that is a list", "is not a readable manifest (no JSON object of finite values)",
-         _evaluation(lambda folder: (folder / "manifest.json").write_text("[]"))),
-    _bad("a manifest of great depth", "manifest.json cannot be read (RecursionError",
-         _evaluation(lambda folder: (folder / "manifest.json").write_text("[" * 100_000))),
-    _bad("a number of 5,000 digits", "manifest.json cannot be read (ValueError",
-         _evaluation(lambda folder: (folder / "manifest.json").write_text('{"seed": ' + "9" * 5000 + "}"))),
-    _bad("half a character in a recipe", "manifest.json cannot be read (UnicodeEncodeError",
-         _manifest(recipe={"stage": "\ud800"})),
+    _bad(
+        "a manifest that is a list",
+        "is not a readable manifest (no JSON object of finite values)",
+        _evaluation(lambda folder: (folder / "manifest.json").write_text("[]")),
+    ),
+    _bad(
+        "a manifest of great depth",
+        "manifest.json cannot be read (RecursionError",
+        _evaluation(lambda folder: (folder / "manifest.json").write_text("[" * 100_000)),
+    ),
+    _bad(
+        "a number of 5,000 digits",
+        "manifest.json cannot be read (ValueError",
+        _evaluation(lambda folder: (folder / "manifest.json").write_text('{"seed": ' + "9" * 5000 + "}")),
+    ),
+    _bad(
+        "half a character in a recipe",
+        "manifest.json cannot be read (UnicodeEncodeError",
+        _manifest(recipe={"stage": "\ud800"}),
+    ),
     _bad("no seed that is a number", 'seed is "0", which must be a whole number from 0', _manifest(seed="0")),
     _bad("a negative seed", "seed is -1, which must be a whole number from 0", _manifest(seed=-1), *CLAIMS),
     _bad("labels that are a text", 'labels is "s/a", which must be a list of texts', _manifest(labels="s/a")),
-    _bad("a cost that is infinite", "no JSON object of finite values", _manifest(cost={"wall_s": float("inf")}),
-         *COSTS),
+    _bad(
+        "a cost that is infinite", "no JSON object of finite values", _manifest(cost={"wall_s": float("inf")}), *COSTS
+    ),
     _bad("a cost that is a text", "which must be an object of numbers", _manifest(cost={"wall_s": "much"}), *COSTS),
     _bad("an unknown field", "'more' is no field of a manifest", _manifest(more=1)),
-    _bad("a parent that leaves the folder", "parents is [\"../../x\"], which must be a list of ids",
-         _manifest(parents=["../../x"])),
-    _bad("an id that leaves the folder", "id is \"../x\", which must be at least 12 hex digits", _manifest(id="../x")),
+    _bad(
+        "a parent that leaves the folder",
+        'parents is ["../../x"], which must be a list of ids',
+        _manifest(parents=["../../x"]),
+    ),
+    _bad("an id that leaves the folder", 'id is "../x", which must be at least 12 hex digits', _manifest(id="../x")),
     _bad("a kind that there is not", 'kind is "evil", which must be mix, train or evaluation', _manifest(kind="evil")),
     _bad("another recipe under the id", "holds another recipe under the id", _manifest(recipe={"stage": "x"})),
-    _bad("a manifest that was changed", "was changed after it was written (its checksum",
-         _evaluation(lambda folder: _edited(folder, checksum="0" * 16))),
-    _bad("a mix without a budget", "manifest.json: recipe.budget is missing; delete",
-         _other_recipe("mix", "s/a", "budget"), *BUDGETS),
-    _bad("a mix without a budget, for fairness", "recipe.budget is missing", _other_recipe("mix", "s/a", "budget"),
-         *FAIRNESS),
-    _bad("a budget that is a text", 'recipe.budget is "8", which must be an object',
-         _other_recipe("mix", "s/a", budget="8"), *CLAIMS),
-    _bad("a mix whose content is not told", "counts.content is missing",
-         lambda results: _sealed(_stage(results, "mix", "s/a"), counts={"groups": 8}), *FAIRNESS),
-    _bad("a total that is a text", 'counts.groups is "many", which must be a number',
-         lambda results: _sealed(_stage(results, "mix", "s/a"), counts={"groups": "many", "content": "c"}), *BUDGETS),
-    _bad("a backbone that is a text", 'recipe.model is "m", which must be an object',
-         _other_recipe("train", "s/own", model="m"), *EXPORT),
-    _bad("an evaluation that is a text", 'recipe.evaluation is "x", which must be an object',
-         _other_recipe("evaluation", "s/a", evaluation="x"), *SIGNIFICANCE),
-    _bad("settings that are a text", 'hardware.settings is "x", which must be an object',
-         _manifest(hardware={"device": "cpu", "settings": "x"}), *FAIRNESS),
-    _bad("changed files that are a number", "git.changed is 1, which must be a list of texts",
-         _manifest(git={"changed": 1}), *FAIRNESS),
+    _bad(
+        "a manifest that was changed",
+        "was changed after it was written (its checksum",
+        _evaluation(lambda folder: _edited(folder, checksum="0" * 16)),
+    ),
+    _bad(
+        "a mix without a budget",
+        "manifest.json: recipe.budget is missing; delete",
+        _other_recipe("mix", "s/a", "budget"),
+        *BUDGETS,
+    ),
+    _bad(
+        "a mix without a budget, for fairness",
+        "recipe.budget is missing",
+        _other_recipe("mix", "s/a", "budget"),
+        *FAIRNESS,
+    ),
+    _bad(
+        "a budget that is a text",
+        'recipe.budget is "8", which must be an object',
+        _other_recipe("mix", "s/a", budget="8"),
+        *CLAIMS,
+    ),
+    _bad(
+        "a mix whose content is not told",
+        "counts.content is missing",
+        lambda results: _sealed(_stage(results, "mix", "s/a"), counts={"groups": 8}),
+        *FAIRNESS,
+    ),
+    _bad(
+        "a total that is a text",
+        'counts.groups is "many", which must be a number',
+        lambda results: _sealed(_stage(results, "mix", "s/a"), counts={"groups": "many", "content": "c"}),
+        *BUDGETS,
+    ),
+    _bad(
+        "a backbone that is a text",
+        'recipe.model is "m", which must be an object',
+        _other_recipe("train", "s/own", model="m"),
+        *EXPORT,
+    ),
+    _bad(
+        "an evaluation that is a text",
+        'recipe.evaluation is "x", which must be an object',
+        _other_recipe("evaluation", "s/a", evaluation="x"),
+        *SIGNIFICANCE,
+    ),
+    _bad(
+        "settings that are a text",
+        'hardware.settings is "x", which must be an object',
+        _manifest(hardware={"device": "cpu", "settings": "x"}),
+        *FAIRNESS,
+    ),
+    _bad(
+        "changed files that are a number",
+        "git.changed is 1, which must be a list of texts",
+        _manifest(git={"changed": 1}),
+        *FAIRNESS,
+    ),
     _bad("a stage under another id", "of another folder", _renamed),
-    _bad("a file outside the folder", "which must be an object of digests by files inside the folder",
-         _manifest(content_sha256={"../../etc/passwd": "0" * 64})),
-    _bad("an absolute file", "which must be an object of digests by files inside the folder",
-         _manifest(content_sha256={"/etc/passwd": "0" * 64}), *FAIRNESS),
-    _bad("a file outside the folder, for a plan", "which must be an object of digests by files inside the folder",
-         _manifest(content_sha256={"x/../../y": "0" * 64}), *RUN),
+    _bad(
+        "a file outside the folder",
+        "which must be an object of digests by files inside the folder",
+        _manifest(content_sha256={"../../etc/passwd": "0" * 64}),
+    ),
+    _bad(
+        "an absolute file",
+        "which must be an object of digests by files inside the folder",
+        _manifest(content_sha256={"/etc/passwd": "0" * 64}),
+        *FAIRNESS,
+    ),
+    _bad(
+        "a file outside the folder, for a plan",
+        "which must be an object of digests by files inside the folder",
+        _manifest(content_sha256={"x/../../y": "0" * 64}),
+        *RUN,
+    ),
     _bad("a link that leaves the folder", "scores.parquet is a link that leaves its folder", _evaluation(_link)),
     _bad("a pipe in the place of a file", "scores.parquet is no plain file", _evaluation(_pipe)),
-    _bad("changed scores", "scores.parquet was changed (",
-         _evaluation(lambda folder: _flipped(folder / "scores.parquet"))),
-    _bad("changed scores, for claims", "scores.parquet was changed (",
-         _evaluation(lambda folder: _flipped(folder / "scores.parquet")), *CLAIMS),
-    _bad("changed scores, for significance", "scores.parquet was changed (",
-         _evaluation(lambda folder: _flipped(folder / "scores.parquet")), *SIGNIFICANCE),
+    _bad(
+        "changed scores",
+        "scores.parquet was changed (",
+        _evaluation(lambda folder: _flipped(folder / "scores.parquet")),
+    ),
+    _bad(
+        "changed scores, for claims",
+        "scores.parquet was changed (",
+        _evaluation(lambda folder: _flipped(folder / "scores.parquet")),
+        *CLAIMS,
+    ),
+    _bad(
+        "changed scores, for significance",
+        "scores.parquet was changed (",
+        _evaluation(lambda folder: _flipped(folder / "scores.parquet")),
+        *SIGNIFICANCE,
+    ),
     _bad("exchanged scores", "scores.parquet was changed (", _exchanged, *SIGNIFICANCE),
     _bad("no scores", "scores.parquet is missing; delete", _evaluation(lambda f: (f / "scores.parquet").unlink())),
     _bad("recorded scores that are no Parquet", "scores.parquet cannot be read (ArrowInvalid", _scores(b"PAR1" * 9)),
     _bad("recorded scores with other columns", "scores.parquet cannot be read", _other_columns),
     _bad("a torn record of totals", "workload.json cannot be read (JSONDecodeError", _workload('{"mix"'), *BUDGETS),
-    _bad("totals that are texts", "workload.json is not a record of a training's totals",
-         _workload('{"mix": "a", "labels": ["s/a"], "counts": {"groups": "8"}}'), *BUDGETS),
-    _bad("totals of another training", "workload.json was changed, or belongs to another training", _of_another,
-         *BUDGETS),
+    _bad(
+        "totals that are texts",
+        "workload.json is not a record of a training's totals",
+        _workload('{"mix": "a", "labels": ["s/a"], "counts": {"groups": "8"}}'),
+        *BUDGETS,
+    ),
+    _bad(
+        "totals of another training", "workload.json was changed, or belongs to another training", _of_another, *BUDGETS
+    ),
     _bad("totals, for collect", "workload.json is not a record of a training's totals", _workload("{}")),
-    _bad("code that a config.json asks for, for search", "add --trust-remote-code to run it",
-         lambda results: _config(results, trust_remote_code=True), *SEARCH),
-    _bad("code that a config.json asks for, for export", "add --trust-remote-code to run it",
-         lambda results: _config(results, trust_remote_code=True), *EXPORT),
-    _bad("a model with an unknown key", "config.json: unknown key model.evil",
-         lambda results: _config(results, evil=1), *EXPORT),
-    _bad("a setting that was a secret", "held what looks like a secret, which was not kept",
-         lambda results: _config(results, separator=" [removed: looks like a secret] "), *EXPORT),
-    _bad("a recipe that is no recipe", "config.json cannot be read (KeyError",
-         lambda results: _recorded(results, "train", "s/own", "config.json", b"{}"), *EXPORT),
+    _bad(
+        "code that a config.json asks for, for search",
+        "add --trust-remote-code to run it",
+        lambda results: _config(results, trust_remote_code=True),
+        *SEARCH,
+    ),
+    _bad(
+        "code that a config.json asks for, for export",
+        "add --trust-remote-code to run it",
+        lambda results: _config(results, trust_remote_code=True),
+        *EXPORT,
+    ),
+    _bad(
+        "a model with an unknown key",
+        "config.json: unknown key model.evil",
+        lambda results: _config(results, evil=1),
+        *EXPORT,
+    ),
+    _bad(
+        "a setting that was a secret",
+        "held what looks like a secret, which was not kept",
+        lambda results: _config(results, separator=" [removed: looks like a secret] "),
+        *EXPORT,
+    ),
+    _bad(
+        "a recipe that is no recipe",
+        "config.json cannot be read (KeyError",
+        lambda results: _recorded(results, "train", "s/own", "config.json", b"{}"),
+        *EXPORT,
+    ),
     _bad("a file more in a model", "adapter_config.json is not among the files that the manifest", _added, *EXPORT),
-    _bad("a changed file of a model", "model/config.json was changed (",
-         lambda results: (_stage(results, "train", "s/own") / "model/config.json").write_text("[]"), *SEARCH),
+    _bad(
+        "a changed file of a model",
+        "model/config.json was changed (",
+        lambda results: (_stage(results, "train", "s/own") / "model/config.json").write_text("[]"),
+        *SEARCH,
+    ),
     _bad("a run whose mix is gone", "which is not complete under", _vanished_mix, *SEARCH),
-    _bad("a declaration that is no JSON", "cannot be read (JSONDecodeError",
-         lambda results: next(results.glob("studies/s/*.json")).write_text("{"), *CLAIMS),
-    _bad("cells of another declaration", "was changed, or belongs to another declaration than",
-         lambda results: (path := next(results.glob("studies/s/cells/*.json"))).write_text(
-             path.read_text().replace('"declaration": "', '"declaration": "0')), *CLAIMS),
+    _bad(
+        "a declaration that is no JSON",
+        "cannot be read (JSONDecodeError",
+        lambda results: next(results.glob("studies/s/*.json")).write_text("{"),
+        *CLAIMS,
+    ),
+    _bad(
+        "cells of another declaration",
+        "was changed, or belongs to another declaration than",
+        lambda results: (path := next(results.glob("studies/s/cells/*.json"))).write_text(
+            path.read_text().replace('"declaration": "', '"declaration": "0')
+        ),
+        *CLAIMS,
+    ),
     _bad("a name with escape sequences", r"\x1b[2J", lambda results: None, "analysis.collect", "\x1b[2J", *AT),
-]  # fmt: skip
+]

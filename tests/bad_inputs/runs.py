@@ -10,7 +10,10 @@ def _run(name: str, words: str, *overrides: str) -> BadInput:
 
 
 BAD_INPUTS = [
-    _run("a unit that is no unit", "budget.unit='toknes' is not known; allowed: groups, pairs, tokens, queries",
-         "budget.unit=toknes"),
+    _run(
+        "a unit that is no unit",
+        "budget.unit='toknes' is not known; allowed: groups, pairs, tokens, queries",
+        "budget.unit=toknes",
+    ),
     _run("a folder that is not there", "/nowhere", "source=beir", "source.path=/nowhere"),
-]  # fmt: skip
+]

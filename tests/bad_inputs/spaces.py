@@ -45,12 +45,18 @@ BAD_INPUTS = [
     _row("hydra.sweeper.n_trials=0 is out of range", "hydra.sweeper.n_trials=0"),
     _row("did you mean tpe?", "hydra.sweeper.sampler=tpee"),
     _row("has no finite list of values; a grid needs choice(…) or range(…)", "hydra.sweeper.sampler=grid"),
-    _row("the grid has 6 points and hydra.sweeper.n_trials=3 would leave some out", "hydra.sweeper.sampler=grid",
-         "train.epochs=1,2,3", "train.learning_rate=1e-4,2e-4", "hydra.sweeper.n_trials=3"),
+    _row(
+        "the grid has 6 points and hydra.sweeper.n_trials=3 would leave some out",
+        "hydra.sweeper.sampler=grid",
+        "train.epochs=1,2,3",
+        "train.learning_rate=1e-4,2e-4",
+        "hydra.sweeper.n_trials=3",
+    ),
     _row("hydra.sweeper.pruner='med' is not known; allowed: none, median, ", "hydra.sweeper.pruner=med"),
     _row("is none of: sqlite, journal, a URL", "hydra.sweeper.storage=sqlit"),
-    _row("holds a password; put the URL into an environment variable",
-         "hydra.sweeper.storage=postgresql://me:secret@h/d"),
+    _row(
+        "holds a password; put the URL into an environment variable", "hydra.sweeper.storage=postgresql://me:secret@h/d"
+    ),
     _row("must name at least one measure", "hydra.sweeper.objective=[]"),
     _row("must be condition/direction/measure", "hydra.sweeper.objective=[world/test/original/original/nDCG@10]"),
     _row("add 'original/original/nDCG@10' as a second objective", "hydra.sweeper.objective=[changed/changed/p-MRR]"),
@@ -64,4 +70,4 @@ BAD_INPUTS = [
     _row("there is no 'dual_vew' in experiment", "hydra.sweeper.arms=[dual_vew]", sweeps="tune_each_arm"),
     _row("do not tell the arms apart", "hydra.sweeper.arms=[joint,joint]", sweeps="tune_each_arm"),
     _row("the choice of a group is the name of a file", "hydra.sweeper.arms=[3]", sweeps="tune_each_arm"),
-]  # fmt: skip
+]

@@ -15,8 +15,9 @@ BAD_INPUTS = [
     _row("there are: none, wandb, wandb_offline; did you mean wandb?", "tracker=wanb"),
     _row("tracker is a group, whose values are files", "tracker=1"),
     _row("there is one tracker already, which is changed without +: tracker=wandb", "+tracker=wandb"),
-    _row("runtime.tracker.kind='online' is not known; allowed: none, wandb_offline, wandb",
-         "runtime.tracker.kind=online"),
+    _row(
+        "runtime.tracker.kind='online' is not known; allowed: none, wandb_offline, wandb", "runtime.tracker.kind=online"
+    ),
     _row("runtime.tracker.kind=[] is not known", "runtime.tracker.kind=[]"),
     _row("runtime.tracker.project='a/b'" + NAME, "runtime.tracker.project=a/b"),
     _row("runtime.tracker.project='a?'" + NAME, "runtime.tracker.project='a?'"),
@@ -26,8 +27,13 @@ BAD_INPUTS = [
     _row("runtime.tracker.project is not set (null)", "runtime.tracker.project=null"),
     _row("runtime.tracker.entity='#1'" + NAME, "runtime.tracker.entity='#1'"),
     _row("runtime.tracker.entity=3 has the wrong type (int); it takes text", "runtime.tracker.entity=3"),
-    _row("runtime.tracker.log_model='yes' has the wrong type (str); it takes true or false",
-         "runtime.tracker.log_model='yes'"),
-    _row("unknown key runtime.tracker.projct; known here: kind, project, entity, log_model; did you mean "
-         "runtime.tracker.project?", "runtime.tracker.projct=a"),
-]  # fmt: skip
+    _row(
+        "runtime.tracker.log_model='yes' has the wrong type (str); it takes true or false",
+        "runtime.tracker.log_model='yes'",
+    ),
+    _row(
+        "unknown key runtime.tracker.projct; known here: kind, project, entity, log_model; did you mean "
+        "runtime.tracker.project?",
+        "runtime.tracker.projct=a",
+    ),
+]

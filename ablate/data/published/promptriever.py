@@ -41,9 +41,16 @@ class Promptriever:
     """
 
     fields = (
-        "query_id", "query", "only_query", "only_instruction", "has_instruction", "positive_passages",
-        "negative_passages", "new_negatives", "reversed_instruction",
-    )  # fmt: skip
+        "query_id",
+        "query",
+        "only_query",
+        "only_instruction",
+        "has_instruction",
+        "positive_passages",
+        "negative_passages",
+        "new_negatives",
+        "reversed_instruction",
+    )
     """What is read of a record; `reversed_instruction` is ours and optional: the complement of `only_instruction`."""
 
     def __init__(

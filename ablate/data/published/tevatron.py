@@ -1,8 +1,8 @@
 """Tevatron's training records with their passages inside (https://github.com/texttron/tevatron), without instructions.
 
-    query_id, query
-    positive_passages  [{docid, title, text}]
-    negative_passages  [{docid, title, text}]
+query_id, query
+positive_passages  [{docid, title, text}]
+negative_passages  [{docid, title, text}]
 """
 
 from __future__ import annotations

@@ -72,12 +72,12 @@ def make_evaluation_set(seed: int, name: str, topics: tuple[Topic, ...]) -> Eval
                 instruction = write_instruction(noun, demands, "evaluation", base.wording)
                 direction = "usual" if usual else "unusual"
                 queries.append(EvaluationQuery(query_id, base.base_id, base.query, instruction, condition, direction))
-                good = [all(demand.holds(levels[demand.constraint.attribute][i]) for demand in demands)
-                        for i in range(topic.contents)]
+                good = [
+                    all(demand.holds(levels[demand.constraint.attribute][i]) for demand in demands)
+                    for i in range(topic.contents)
+                ]
                 qrels[query_id] = {doc_id: 1 for doc_id, flag in zip(ids, good, strict=True) if flag}
-                changed_documents[query_id] = tuple(
-                    doc_id for doc_id, flag in zip(ids, good, strict=True) if not flag
-                )
+                changed_documents[query_id] = tuple(doc_id for doc_id, flag in zip(ids, good, strict=True) if not flag)
             opposites.append((f"{base.base_id}-changed", f"{base.base_id}-reversed"))
     documents = tuple(evaluation_documents(seed, topics))
     return EvaluationSet(f"world/{name}", documents, tuple(queries), qrels, changed_documents, tuple(opposites))

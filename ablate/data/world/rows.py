@@ -57,8 +57,9 @@ def _row(
 ) -> SourceRow:
     draws = Draws(key(seed, "row", row_id))
     frame, constraint = _choose_demands(topic, levels, draws)
-    in_frame = [all(demand.holds(levels[demand.constraint.attribute][i]) for demand in frame)
-                for i in range(topic.contents)]
+    in_frame = [
+        all(demand.holds(levels[demand.constraint.attribute][i]) for demand in frame) for i in range(topic.contents)
+    ]
     side = [constraint.holds[level] for level in levels[constraint.attribute]]
     usual_ones = [i for i in range(topic.contents) if in_frame[i] and side[i]]
     unusual_ones = [i for i in range(topic.contents) if in_frame[i] and not side[i]]

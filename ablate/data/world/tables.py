@@ -121,9 +121,7 @@ def shared() -> Shared:
     return Shared(
         prefixes=tuple(tuple(table["styles"][style]["prefixes"]) for style in STYLES),
         closers=tuple(tuple(table["styles"][style]["closers"]) for style in STYLES),
-        templates={
-            split: {form: tuple(table["instructions"][split][form]) for form in FORMS} for split in SPLITS
-        },
+        templates={split: {form: tuple(table["instructions"][split][form]) for form in FORMS} for split in SPLITS},
         broad=tuple(table["instructions"]["broad"]),
         names=tuple(first + last for first in names["first"] for last in names["last"]),
     )
