@@ -1,8 +1,8 @@
-"""Score TREC run files of any system: plain measures, Robustness@10 and p-MRR, with everything that was wrong.
+"""Score TREC run files of any system: plain measures, Robustness@10, p-MRR, SICR and WISE, and all that was wrong.
 
     python -m analysis.score --run system.run --qrels test.qrels --json scores.json
 
-Definitions, ties and gaps are those of `ablate.evaluation.measures`; no model is loaded.
+Definitions, ties and gaps are those of `ablate.evaluation`; no model is loaded.
 """
 
 from __future__ import annotations
@@ -17,18 +17,21 @@ from typing import Any
 
 from ablate import reading
 from ablate.cli.command import command, finish, output_file, seed, write_parquet, write_text
+from ablate.evaluation.instructed import INFOSEARCH_MEASURES
 from ablate.evaluation.measures import P_MRR, MeasureResult, mean_name, parse
 from ablate.evaluation.trec import read_changed_documents, read_groups, read_qrels
 from ablate.records import UserError
 from ablate.tables import Column, Table, number, text_of_cell, to_csv, to_markdown
+from analysis.external.instructed import MODES, score_modes
 from analysis.external.scored import DEFAULT_MEASURES, Scored, Side, read_finite_run, score_pair, score_run
 from analysis.stats.matrix import COLUMNS, listed
 
 _PAIR_FILES = ("original_run", "changed_run", "original_qrels", "changed_qrels", "changed_documents")
+_MODE_FILES = tuple(f"{mode}_{kind}" for kind in ("run", "qrels") for mode in MODES)
 
 
 def report_record(scored: Scored) -> dict[str, Any]:
-    """Return everything as plain values for JSON: `run`, `original`, `changed`, p-MRR, Robustness@k, listed, ties."""
+    """Return everything as plain values for JSON: the parts, the overall measures, listed, ties, warnings."""
     found: dict[str, Any] = {
         part: {name: _result_record(result) for name, result in results.items()}
         for part, results in scored.parts.items()
@@ -66,7 +69,8 @@ def table(scored: Scored, title: str) -> Table:
         Column("n ranked", "r"),
     )
     rows = [(part, result) for part, results in scored.parts.items() for result in results.values()]
-    rows += [("original, changed" if name == P_MRR else "run", one) for name, one in scored.overall.items()]
+    compared = {P_MRR: "original, changed"} | dict.fromkeys(INFOSEARCH_MEASURES, ", ".join(MODES))
+    rows += [(compared.get(name, "run"), one) for name, one in scored.overall.items()]
     lines = [
         (
             of,
@@ -79,22 +83,30 @@ def table(scored: Scored, title: str) -> Table:
         for of, one in rows
     ]
     notes = ["mean: over all judged queries, 0 for one without a ranking; ranked only: over those that the run has."]
-    if any(name != P_MRR for name in scored.overall):
+    if any(name not in compared for name in scored.overall):
         notes.append("Robustness@k: the lowest nDCG@k of each group; n counts groups, n ranked those with all queries.")
     if P_MRR in scored.overall:
         notes.append(
             "p-MRR: n counts topics; raw value (papers print it times 100), above 0 when documents that lost their "
             "relevance move down. It also rises when every document falls: read it beside the changed nDCG."
         )
+    if not scored.overall.keys().isdisjoint(INFOSEARCH_MEASURES):
+        notes.append(
+            "SICR, WISE: n counts queries; raw values (the paper prints them times 100). SICR: share of relevant "
+            "documents whose rank and score both follow the instruction and its reverse, if one scorer with one scale "
+            "made the three runs; WISE: reward or penalty by the three ranks, -1 to 1. (code): as the public code of "
+            "InfoSearch computes it, which differs from the paper."
+        )
     return Table(title, columns, tuple(lines), tuple(notes))
 
 
 def long_rows(scored: Scored, arm: str, seed: int, dataset: str) -> Iterator[dict[str, Any]]:
     """Yield one row with COLUMNS for each value; the condition of `--run` is not known and stays empty."""
-    places = {"run": ("", ""), "original": ("original", ""), "changed": ("changed", scored.variants[1] or "changed")}
+    places = {"run": ("", ""), "changed": ("changed", scored.variants[1] or "changed")}
+    places |= {mode: (mode, "") for mode in MODES}
     cells = [(*places[part], one) for part, results in scored.parts.items() for one in results.values()]
-    for name, result in scored.overall.items():
-        cells.append((*(places["changed"] if name == P_MRR else ("instructed", "all")), result))
+    over = {P_MRR: places["changed"]} | dict.fromkeys(INFOSEARCH_MEASURES, places["instructed"])
+    cells += [(*over.get(name, ("instructed", "all")), result) for name, result in scored.overall.items()]
     for condition, side, result in cells:
         for unit_id, value in result.per_unit.items():
             values = (arm, seed, dataset, condition, side, unit_id, result.name, value)
@@ -105,7 +117,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     made = command(
         "analysis.score",
-        "Score TREC run files of any system by per-query measures, Robustness@10 and p-MRR.",
+        "Score TREC run files of any system by per-query measures, Robustness@10, p-MRR, SICR and WISE.",
         "--original-run og.run --changed-run changed.run --original-qrels og.qrels --changed-qrels changed.qrels "
         "--changed-documents diff.tsv --json scores.json",
     )
@@ -116,15 +128,27 @@ def parser() -> argparse.ArgumentParser:
         metavar="F",
         help="TSV query, group, for Robustness@k; without it a group is the part of the query id before the first _",
     )
-    made.add_argument("--original-run", metavar="F", help="run under the original instruction, for p-MRR")
+    made.add_argument(
+        "--original-run",
+        metavar="F",
+        help="run under the original instruction, for p-MRR; run of the query alone, for SICR and WISE",
+    )
     made.add_argument("--changed-run", metavar="F", help="run under the changed instruction; may be the same file")
-    made.add_argument("--original-qrels", metavar="F", help="judgments under the original instruction")
+    made.add_argument("--original-qrels", metavar="F", help="its judgments")
     made.add_argument("--changed-qrels", metavar="F", help="judgments under the changed instruction")
     made.add_argument(
         "--changed-documents",
         metavar="F",
         help="documents that lose their relevance, by topic: BEIR TSV (diff_*.tsv) or JSON {query: [documents]}",
     )
+    made.add_argument(
+        "--instructed-run",
+        metavar="F",
+        help="run with the instruction, for SICR and WISE; its query ids are those of the original run",
+    )
+    made.add_argument("--instructed-qrels", metavar="F", help="judgments under the instruction")
+    made.add_argument("--reversed-run", metavar="F", help="run with the reversed instruction, for SICR and WISE")
+    made.add_argument("--reversed-qrels", metavar="F", help="judgments under the reversed instruction")
     made.add_argument(
         "--original-variant",
         metavar="V",
@@ -142,8 +166,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="M",
         action="append",
         help="nDCG@k, RR@k, AP@k, recall@k or Robustness@k "
-        f"(repeatable; default {', '.join(DEFAULT_MEASURES)}); Robustness@10 and p-MRR always come, "
-        "nDCG@10 always beside p-MRR",
+        f"(repeatable; default {', '.join(DEFAULT_MEASURES)}); Robustness@10, p-MRR, SICR and WISE "
+        "come by themselves, with nDCG@10 beside the last three",
     )
     made.add_argument("--json", type=output_file, metavar="OUT", help="write all values, per query too, to this file")
     made.add_argument(
@@ -159,21 +183,31 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _check(args: argparse.Namespace) -> tuple[bool, bool]:
-    """Return whether a run and whether a pair of runs is to be scored; raises UserError for a half-given one."""
+def _check(args: argparse.Namespace) -> tuple[bool, bool, bool]:
+    """Return whether a run, a pair of runs and three modes are to be scored; raises UserError for a half-given one."""
 
     def all_or_none(names: Sequence[str]) -> bool:
         lacking = [name for name in names if getattr(args, name) is None]
         if lacking and len(lacking) < len(names):
             given = next(name for name in names if name not in lacking)
-            option, other = (f"--{name.replace('_', '-')}" for name in (lacking[0], given))
-            raise UserError(f"{option} is missing, and {other} is there; give both, or neither")
+            raise UserError(f"{_option(lacking[0])} is missing, and {_option(given)} is there; give both, or neither")
         return not lacking
 
-    one, pair = all_or_none(("run", "qrels")), all_or_none(_PAIR_FILES)
-    if not one and not pair:
-        files = ", ".join(f"--{name.replace('_', '-')}" for name in _PAIR_FILES)
-        raise UserError(f"nothing to score; give --run and --qrels, or {files}")
+    one = all_or_none(("run", "qrels"))
+    only_pair, only_modes = (
+        [_option(name) for name in files if name not in others and getattr(args, name) is not None]
+        for files, others in ((_PAIR_FILES, _MODE_FILES), (_MODE_FILES, _PAIR_FILES))
+    )
+    if only_pair and only_modes:
+        raise UserError(f"{only_pair[0]} is for p-MRR, {only_modes[0]} for SICR and WISE; score them one by one")
+    modes = bool(only_modes) and all_or_none(_MODE_FILES)
+    pair = not modes and all_or_none(_PAIR_FILES)
+    if not one and not pair and not modes:
+        files, more = (", ".join(map(_option, names)) for names in (_PAIR_FILES, _MODE_FILES))
+        raise UserError(f"nothing to score; give --run and --qrels, or {files}, or {more}")
+    for name in ("original_variant", "changed_variant"):
+        if getattr(args, name) is not None and not pair:
+            raise UserError(f"{_option(name)} is for p-MRR; give {', '.join(map(_option, _PAIR_FILES))}")
     if args.groups and not one:
         raise UserError("--groups is for Robustness@k of --run; give --run and --qrels too")
     all_or_none(("scores", "arm", "seed", "dataset"))
@@ -183,11 +217,16 @@ def _check(args: argparse.Namespace) -> tuple[bool, bool]:
         if parse(name).cutoff is None:
             raise UserError(
                 f"--measure {name!r} cannot be asked for; known are nDCG@k, RR@k, AP@k, recall@k, "
-                "Robustness@k; p-MRR comes by itself with --changed-documents"
+                "Robustness@k; p-MRR comes by itself with --changed-documents, SICR and WISE with "
+                "--instructed-run"
             )
         if parse(name).family == "Robustness" and not one:
             raise UserError(f"--measure {name!r} is for --run and --qrels; give these too")
-    return one, pair
+    return one, pair, modes
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _side(run: str, qrels: str) -> Side:
@@ -197,7 +236,7 @@ def _side(run: str, qrels: str) -> Side:
 
 
 def _run(args: argparse.Namespace) -> None:
-    one, pair = _check(args)
+    one, pair, modes = _check(args)
     names = list(dict.fromkeys(args.measure or DEFAULT_MEASURES))
     scored = Scored({}, {}, {}, {}, ())
     if one:
@@ -208,6 +247,9 @@ def _run(args: argparse.Namespace) -> None:
         changed = _side(args.changed_run, args.changed_qrels)
         variants = (args.original_variant, args.changed_variant)
         scored |= score_pair(original, changed, read_changed_documents(args.changed_documents), names, variants)
+    if modes:
+        sides = {mode: _side(getattr(args, f"{mode}_run"), getattr(args, f"{mode}_qrels")) for mode in MODES}
+        scored |= score_modes(sides, names)
     if args.json:
         record = json.dumps(report_record(scored), indent=1, ensure_ascii=False, allow_nan=False)
         write_text(args.json, record + "\n")
@@ -215,7 +257,8 @@ def _run(args: argparse.Namespace) -> None:
         _add_scores(args.scores, list(long_rows(scored, args.arm, args.seed, args.dataset)))
     for line in problems(scored):
         print(line)
-    sources = [name for name in (args.run, args.original_run, args.changed_run) if name]
+    given = (args.run, args.original_run, args.changed_run, args.instructed_run, args.reversed_run)
+    sources = [name for name in given if name]
     print(to_markdown(table(scored, f"Scores of {', '.join(dict.fromkeys(sources))}")), end="")
 
 

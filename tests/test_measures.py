@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ablate.evaluation import measures
-from ablate.evaluation.measures import InstructedCase, Opposite, ThreeRanks, ThreeScores
+from ablate.evaluation.measures import Opposite
 from ablate.records import UserError
 from ablate.retrieval.rankings import DocumentOrder, Ranking, by_query, rank
 
@@ -291,79 +291,6 @@ def test_the_minimum_is_taken_inside_a_seed() -> None:
     assert minima == pytest.approx([0.5, 0.5])
     means = [np.mean([measures.query_measure("nDCG@10", qrels, r).per_unit[q] for r in per_seed]) for q in ("x", "y")]
     assert min(means) == pytest.approx(0.75)
-
-
-# SICR and WISE
-
-
-@pytest.mark.parametrize(
-    ("ranks", "scores", "paper", "code"),
-    [
-        ((5, 2, 9), (0.50, 0.60, 0.40), 1, 1),
-        ((5, 2, 9), (0.50, 0.45, 0.40), 0, 0),
-        ((1, 1, 4), (0.70, 0.80, 0.50), 0, 1),
-        ((1, 1, 4), (0.70, 0.60, 0.50), 0, 0),
-        ((5, 2, 4), (0.50, 0.60, 0.40), 0, 0),
-        ((1, 1, 1), (0.70, 0.80, 0.50), 0, 0),
-    ],
-)
-def test_sicr(ranks: tuple[int, int, int], scores: tuple[float, float, float], paper: int, code: int) -> None:
-    assert measures.sicr_indicator(ThreeRanks(*ranks), ThreeScores(*scores)) == paper
-    assert measures.sicr_indicator(ThreeRanks(*ranks), ThreeScores(*scores), code=True) == code
-
-
-WISE_TABLE = [
-    ((1, 1, 2), 1, 1, 1, 1),
-    ((3, 1, 9), 0.929, 1, 0.900, 1),
-    ((5, 1, 9), 0.900, 1, 0.800, 0.800),
-    ((10, 1, 30), 0.850, 0.850, 0.550, 0.550),
-    ((20, 1, 30), 0.782, 0.782, 0.050, 0.050),
-    ((10, 5, 30), 0.397, 0.397, 0.335, 0.335),
-    ((10, 10, 30), 0.316, 0.316, 0.316, 0.316),
-    ((25, 1, 30), 0.010, 0.010, 0.010, 0.010),
-    ((10, 30, 5), -1, -1, -0.667, -0.667),
-    ((10, 12, 5), -1, -1, -0.167, -0.167),
-    ((10, 30, 40), -0.667, -0.667, -0.667, -0.667),
-    ((10, 20, 10), -0.500, -0.500, -0.500, -0.500),
-    ((10, 5, 8), -0.200, -0.200, -0.200, -0.200),
-    ((5, 5, 5), 0, 0, 0, 0),
-]
-
-
-@pytest.mark.parametrize(("ranks", "paper_1", "paper_5", "code_1", "code_5"), WISE_TABLE)
-def test_wise(ranks: tuple[int, int, int], paper_1: float, paper_5: float, code_1: float, code_5: float) -> None:
-    three = ThreeRanks(*ranks)
-    found = [
-        measures.wise(three, 1),
-        measures.wise(three, 5),
-        measures.wise_code(three, 1),
-        measures.wise_code(three, 5),
-    ]
-    assert found == pytest.approx([paper_1, paper_5, code_1, code_5], abs=5e-4)
-
-
-def test_instructed_measures_average_over_documents_and_skip_gaps() -> None:
-    original = rank("o", ["a", "b", "c"], [0.5, 0.9, 0.8])  # b c a
-    instructed = rank("i", ["a", "b", "c"], [0.95, 0.9, 0.8])  # a b c
-    reverse = rank("r", ["b", "c"], [0.9, 0.8])  # a is outside: rank 3, score 0
-    case = InstructedCase(original, instructed, reverse, ("a",), 1, 2)
-    found = measures.instructed_measures({"q": case, "gap": case._replace(reversed=None)})
-    assert {name: result.listed for name, result in found.items()} == {
-        name: {measures.SKIPPED: ("gap",)} for name in ("SICR", "SICR(code)", "WISE", "WISE(code)")
-    }
-    # ranks of a: 3, 1, 3: not below the original under the reverse, so SICR 0 and WISE (3 - 3) / 3 = 0
-    assert {name: result.per_unit for name, result in found.items()} == {
-        name: {"q": 0.0} for name in ("SICR", "SICR(code)", "WISE", "WISE(code)")
-    }
-    longer = rank("r", ["b", "c", "d"], [0.9, 0.8, 0.7])  # a now has rank 4
-    two = case._replace(reversed=longer, relevant=("a", "b"))
-    values = {name: result.per_unit["q"] for name, result in measures.instructed_measures({"q": two}).items()}
-    # a: 3, 1, 4 with scores .5, .95, 0: SICR 1; b: 1, 2, 1: SICR 0, WISE (1 - 2) / 2 = -.5
-    assert values["SICR"] == 0.5 and values["SICR(code)"] == 0.5
-    assert values["WISE"] == pytest.approx((1 - math.sqrt(2) / 20 - 0.5) / 2)
-    assert values["WISE(code)"] == pytest.approx((1 - 2 / 20 - 0.5) / 2)
-    with pytest.raises(UserError, match="query 'q': no relevant document"):
-        measures.instructed_measures({"q": case._replace(relevant=())})
 
 
 # pairwise accuracy

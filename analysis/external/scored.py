@@ -42,9 +42,9 @@ class Scored:
     """All that was found; results carry their own listed units and warnings."""
 
     parts: dict[str, dict[str, MeasureResult]]
-    """`run`, `original`, `changed` -> measure -> result."""
+    """`run`, `original`, `changed`, `instructed`, `reversed` -> measure -> result."""
     overall: dict[str, MeasureResult]
-    """p-MRR and Robustness@k."""
+    """Robustness@k, p-MRR, SICR and WISE."""
     listed: dict[str, dict[str, tuple[str, ...]]]
     """Part or overall measure -> reason -> units; nothing that needs a word is left out."""
     ties: dict[str, dict[str, int]]
@@ -85,7 +85,7 @@ def score_run(side: Side, names: Sequence[str], groups: Mapping[str, str] | None
     """
     check_measurable("run", side)
     robust = dict.fromkeys([ROBUSTNESS, *(name for name in names if measures.parse(name).family == "Robustness")])
-    plain = _score_side("run", side, [name for name in names if name not in robust])
+    plain = score_side("run", side, [name for name in names if name not in robust])
     judged = [query_id for query_id, grades in side.qrels.items() if grades]
     group_of = {query_id: (groups or {}).get(query_id, query_id.split("_", 1)[0]) for query_id in judged}
     overall = {}
@@ -125,7 +125,7 @@ def score_pair(
     changed, after, left_changed = _own_side("changed", changed, changed_documents, suffixes[1])
     names = [name for name in names if measures.parse(name).family != "Robustness"]
     names = names if NDCG in names else [NDCG, *names]
-    scored = _score_side("original", original, names) | _score_side("changed", changed, names)
+    scored = score_side("original", original, names) | score_side("changed", changed, names)
     for part, left_out in (("original", left_original), ("changed", left_changed)):
         if left_out:
             scored.listed.setdefault(part, {})[OTHER_SIDE] = left_out
@@ -236,7 +236,8 @@ def check_measurable(part: str, side: Side) -> None:
         )
 
 
-def _score_side(part: str, side: Side, names: Sequence[str]) -> Scored:
+def score_side(part: str, side: Side, names: Sequence[str]) -> Scored:
+    """Score one run with measures that have a value per query, and say what is wrong with it under its name."""
     results = measures.query_measures([*dict.fromkeys([NDCG, *names])], side.qrels, side.rankings)
     found = results[NDCG].listed
     warnings = []

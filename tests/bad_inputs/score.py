@@ -20,6 +20,15 @@ PAIR = {
 }
 OPTIONS = ("--original-run", "--changed-run", "--original-qrels", "--changed-qrels", "--changed-documents")
 
+MODES = {
+    "original.run": "q1 Q0 a 1 2 t\nq1 Q0 b 2 1 t\n",
+    "original.qrels": "q1 0 a 1\nq1 0 b 1\n",
+    "instructed.run": "q1 Q0 a 1 3 t\nq1 Q0 b 2 1 t\n",
+    "instructed.qrels": "q1 0 a 1\nq1 0 b 0\n",
+    "reversed.run": "q1 Q0 b 1 2 t\nq1 Q0 a 2 1 t\n",
+    "reversed.qrels": "q1 0 a 0\nq1 0 b 1\n",
+}
+
 
 def _files(content: Mapping[str, str | bytes]) -> BadInput:
     """Return a row that only makes files, for the helpers below."""
@@ -46,6 +55,12 @@ def _run(
 def _pair(name: str, words: str, *more: str, **changed: str) -> BadInput:
     given = [part for option, file in zip(OPTIONS, PAIR, strict=True) for part in (option, f"{{dir}}/{file}")]
     content = {file: changed.get(file.replace(".", "_"), text) for file, text in PAIR.items()}
+    return BadInput(name, ("analysis.score", *given, *more), (words,), _files(content).make)
+
+
+def _modes(name: str, words: str, *more: str, without: str = "", **changed: str) -> BadInput:
+    given = [part for file in MODES if file != without for part in (f"--{file.replace('.', '-')}", f"{{dir}}/{file}")]
+    content = {file: changed.get(file.replace(".", "_"), text) for file, text in MODES.items()}
     return BadInput(name, ("analysis.score", *given, *more), (words,), _files(content).make)
 
 
@@ -171,4 +186,74 @@ BAD_INPUTS = [
         new_run="2-after Q0 a 1 1 t\n",
     ),
     _pair("nothing relevant on a side", "changed: no document is relevant", new_qrels="1-after 0 b 0\n"),
+    _modes("modes without a run", "--reversed-run is missing, and --original-run is there", without="reversed.run"),
+    _modes(
+        "modes without judgments", "--original-qrels is missing, and --original-run is there", without="original.qrels"
+    ),
+    _modes(
+        "modes without the original run",
+        "--original-run is missing, and --instructed-run is there",
+        without="original.run",
+    ),
+    _modes(
+        "modes and a pair at once",
+        "--changed-run is for p-MRR, --instructed-run for SICR and WISE",
+        "--changed-run",
+        "{dir}/instructed.run",
+    ),
+    _modes(
+        "modes with a variant",
+        "--changed-variant is for p-MRR; give --original-run, --changed-run",
+        "--changed-variant",
+        "og",
+    ),
+    _modes("modes with Robustness@k", "--measure 'Robustness@5' is for --run and --qrels", "--measure", "Robustness@5"),
+    _modes(
+        "a query that is judged with the instruction only",
+        "query 'q2' is in the instructed judgments and not in the original ones",
+        instructed_qrels="q1 0 a 1\nq2 0 a 1\n",
+    ),
+    _modes(
+        "a query that is not judged under the reverse",
+        "query 'q2' is in the original judgments and not in the reversed ones",
+        original_qrels="q1 0 a 1\nq2 0 a 1\n",
+        instructed_qrels="q1 0 a 1\nq2 0 a 1\n",
+    ),
+    _modes(
+        "modes under other query ids",
+        "query 'q1' is in the original judgments and not in the instructed ones; SICR and WISE compare one query",
+        instructed_qrels="q1-in 0 a 1\n",
+        instructed_run="q1-in Q0 a 1 1 t\n",
+    ),
+    _modes(
+        "a run of other queries than its judgments",
+        "reversed: none of the 1 ranked queries is among the 1 judged",
+        reversed_run="q1-rev Q0 a 1 1 t\n",
+    ),
+    _modes(
+        "nothing relevant in a mode",
+        "instructed: no document is relevant for any of the 1 judged queries",
+        instructed_qrels="q1 0 a 0\n",
+    ),
+    _modes(
+        "nothing relevant in two modes",
+        "SICR has no value: no unit is left (1 left out: no document is relevant "
+        "both originally and under the instruction); SICR and WISE need",
+        original_qrels="q1 0 b 1\n",
+        instructed_qrels="q1 0 a 1\n",
+    ),
+    _modes(
+        "rankings of different queries only",
+        "SICR has no value: no unit is left (2 skipped: without one of the rankings)",
+        reversed_run="q2 Q0 a 1 1 t\n",
+        original_qrels="q1 0 a 1\nq2 0 a 1\n",
+        instructed_qrels="q1 0 a 1\nq2 0 a 1\n",
+        reversed_qrels="q1 0 b 1\nq2 0 b 1\n",
+    ),
+    _modes(
+        "an infinite score in a mode",
+        "{dir}/instructed.run: query 'q1', document 'a': the score is inf",
+        instructed_run="q1 Q0 a 1 inf t\n",
+    ),
+    _modes("a torn line in a mode", "{dir}/reversed.qrels, line 1: 3 columns, expected 4", reversed_qrels="q1 a 0\n"),
 ]
