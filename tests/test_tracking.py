@@ -99,7 +99,7 @@ def test_a_torn_last_line_is_ignored_by_readers_and_repaired_on_opening(tmp_path
     assert path.read_bytes().startswith(whole)
     records = read_ledger(path)
     assert [record["kind"] for record in records[3:]] == ["resumed", "finish"]
-    assert records[3]["dropped_bytes"] == 27 and records[3]["step"] is None
+    assert records[3]["dropped_bytes"] == 27
 
 
 def test_a_long_torn_line_is_cut_off_too(tmp_path: Path) -> None:
@@ -130,23 +130,18 @@ def test_a_corrupt_line_elsewhere_is_named(tmp_path: Path) -> None:
         read_ledger(tmp_path / "absent.jsonl")
 
 
-def test_resume_supersedes_later_steps(tmp_path: Path) -> None:
+def test_going_on_supersedes_from_the_first_step_logged(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     ledger_with(path, 1, 2, 3, 4)
     ledger = Ledger(path)
     ledger.start({}, **START)
     assert ledger.attempt == 2
-    ledger.resume(2)
+    assert sorted(ledger_steps(path)) == [1, 2, 3, 4]  # nothing is known of where it goes on
     ledger.log(3, {"loss": 30.0})
     assert ledger_steps(path) == {1: {"loss": 1.0}, 2: {"loss": 2.0}, 3: {"loss": 30.0}}
     ledger.log(3, {"accuracy": 0.5, "loss": 31.0})  # a second call for a step adds up
     assert ledger_steps(path)[3] == {"loss": 31.0, "accuracy": 0.5}
     ledger.finish("finished")
-
-
-def test_opening_again_without_resume_supersedes_from_the_first_step_logged(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.jsonl"
-    ledger_with(path, 1, 2, 3)
     ledger = Ledger(path)
     ledger.log(2, {"other": 1.0})
     assert ledger_steps(path) == {1: {"loss": 1.0}, 2: {"other": 1.0}}
@@ -265,7 +260,6 @@ def test_none_is_the_ledger_alone(tmp_path: Path) -> None:
         "none", ledger_path=tmp_path / "l.jsonl", wandb_dir=tmp_path / "wandb", project="p", entity=None
     )
     tracker.start({}, **START)
-    tracker.resume(0)
     tracker.log(1, {"loss": 1.0})
     tracker.finish("finished")
     assert ledger_steps(tmp_path / "l.jsonl") == {1: {"loss": 1.0}} and not (tmp_path / "wandb").exists()
@@ -562,7 +556,6 @@ def test_kill_9_of_a_run_and_a_second_attempt(
         "wandb_offline", ledger_path=tmp_path / "l.jsonl", wandb_dir=tmp_path / "again", project="p", entity=None
     )
     tracker.start({"lr": 0.5}, **START)
-    tracker.resume(9)
     tracker.log(10, {"loss": -1.0})
     tracker.finish("finished")
     found = read_wandb(offline_file(tmp_path / "again"))

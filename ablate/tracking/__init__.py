@@ -18,15 +18,15 @@ __all__ += ["ledger_steps", "merge_steps", "open_tracker", "read_ledger"]
 
 
 class Tracker(Protocol):
-    """Takes what a run reports; `finish` belongs into a `finally` and may be called twice."""
+    """Takes what a run reports; `finish` belongs into a `finally` and may be called twice.
+
+    A run that goes on is opened and started again; what was logged from its first new step on is superseded.
+    """
 
     def start(
         self, recipe: Mapping[str, Any], *, group: str, job_type: str, tags: Sequence[str], name: str, run_id: str
     ) -> None:
         """Begin an attempt: the resolved recipe, the study (`group`), the arm's tags and the run's name and id."""
-
-    def resume(self, step: int) -> None:
-        """Go on after `step`, between `start` and the first `log`: what was logged for later steps is superseded."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Report training metrics of one step; several calls with one step add up, the last value of a name wins."""

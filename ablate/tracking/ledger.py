@@ -1,12 +1,12 @@
 """The ledger: everything that a run reports, one JSON object per line, the record of truth.
 
 Each record is handed to the operating system before the call returns, so a run that is killed (kill -9) loses at most
-the record in flight. `start`, `resume`, `summary`, `table`, `artifact` and `finish` are also fsynced, metric records
+the record in flight. `start`, `resumed`, `summary`, `table`, `artifact` and `finish` are also fsynced, metric records
 at most every `FSYNC_EVERY_S` seconds, so a power cut loses at most that many seconds of metrics.
 
 Kinds of records, each with `time` (seconds since 1970) and `kind`:
     start     recipe, group, job_type, tags, name, run_id; one per attempt
-    resumed   step (or null), dropped_bytes; written when a ledger is opened again and by `resume`
+    resumed   dropped_bytes; written when a ledger is opened again
     metrics   step, values
     summary   values
     table     name, columns, rows
@@ -63,7 +63,7 @@ class Ledger:
             if not existed:
                 _fsync_folder(self.path.parent)
             if earlier or self._end < size:
-                self._append({"kind": "resumed", "step": None, "dropped_bytes": size - self._end}, sync=True)
+                self._append({"kind": "resumed", "dropped_bytes": size - self._end}, sync=True)
         except OSError as error:
             os.close(self._file)
             raise self._unwritable(error) from error
@@ -79,10 +79,6 @@ class Ledger:
         names = {"group": group, "job_type": job_type, "tags": list(tags), "name": name}
         record = {"recipe": scrub(recipe), **scrub_texts(names)}
         self._append({"kind": "start", **record, "run_id": run_id}, sync=True)
-
-    def resume(self, step: int) -> None:
-        """Record that training goes on after `step`: metric records of later steps are superseded."""
-        self._append({"kind": "resumed", "step": int(step), "dropped_bytes": 0}, sync=True)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Record the values of one training step."""
@@ -171,16 +167,14 @@ def ledger_steps(path: Path) -> dict[int, dict[str, float]]:
 def merge_steps(records: Iterable[Mapping[str, Any]]) -> dict[int, dict[str, float]]:
     """Return one set of values per step: the last value of each name wins, and superseded steps are left out.
 
-    A `resumed` record with a step supersedes the metrics of later steps before it. One without a step (the ledger was
-    opened again) supersedes the metrics from the first step on that is logged after it.
+    A `resumed` record supersedes the metrics before it from the first step on that is logged after it: every step is
+    logged, so that is the one after the last checkpoint.
     """
     steps: dict[int, dict[str, float]] = {}
     reopened = False
     for record in records:
         if record["kind"] == "resumed":
-            reopened = record["step"] is None
-            if not reopened:
-                steps = {step: values for step, values in steps.items() if step <= record["step"]}
+            reopened = True
         elif record["kind"] == "metrics":
             if reopened:
                 steps = {step: values for step, values in steps.items() if step < record["step"]}

@@ -48,10 +48,6 @@ class MirroredLedger:
         self._ledger.start(recipe, group=group, job_type=job_type, tags=tags, name=name, run_id=run_id)
         self._mirror.start(self._ledger.path, self._ledger.attempt)
 
-    def resume(self, step: int) -> None:
-        """Go on after `step`."""
-        self._ledger.resume(step)
-
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Record the values of one training step."""
         self._ledger.log(step, values)
