@@ -1,4 +1,4 @@
-"""Tables as aligned text, Markdown, LaTeX (booktabs), HTML and CSV, and curves as SVG, escaped for their format."""
+"""Tables as aligned text, Markdown, LaTeX (booktabs) and CSV, and curves as SVG: everything escaped for its format."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def escape_latex(text: str) -> str:
 
 
 def escape_html(text: str) -> str:
-    """Return a text that HTML shows as it is, in attributes too."""
+    """Return a text that HTML and SVG show as it is, in attributes too."""
     return html.escape(visible(" ".join(text.split())), quote=True)
 
 
@@ -160,22 +160,6 @@ def to_latex(table: Table) -> str:
 def _latex_cell(text: str, column: Column) -> str:
     shown = escape_latex(text)
     return re.sub(r"-(?=[\d.])", "$-$", shown) if column.align == "r" else shown
-
-
-def to_html(table: Table) -> str:
-    """Return an HTML table with its caption, and the notes as paragraphs."""
-    aligned = [' class="number"' if column.align == "r" else "" for column in table.columns]
-    head = "".join(f"<th{a}>{escape_html(c.name)}</th>" for a, c in zip(aligned, table.columns, strict=True))
-    rows = [
-        "<tr>" + "".join(f"<td{a}>{escape_html(text)}</td>" for a, text in zip(aligned, row, strict=True)) + "</tr>"
-        for row in table.rows
-    ]
-    body = "\n".join(rows)
-    notes = "".join(f"\n<p>{escape_html(note)}</p>" for note in table.notes)
-    return (
-        f"<table>\n<caption>{escape_html(table.title)}</caption>\n<thead><tr>{head}</tr></thead>\n"
-        f"<tbody>\n{body}\n</tbody>\n</table>{notes}\n"
-    )
 
 
 def to_csv(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:

@@ -25,7 +25,6 @@ from ablate.tables import (
     escape_markdown,
     number,
     probability,
-    to_html,
     to_latex,
     to_markdown,
     to_text,
@@ -407,12 +406,6 @@ def test_latex_is_escaped() -> None:
     assert [text.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
     assert escape_latex("two\nlines") == "two lines"
     assert escape_latex("a → b ±1") == r"a $\rightarrow$ b $\pm$1"
-
-
-def test_html_is_escaped() -> None:
-    text = to_html(nasty_table())
-    assert "<td>a_b &amp; &lt;i&gt;50%&lt;/i&gt; #1 {x} $y$ | ~^\\&quot;</td>" in text
-    assert '<td class="number">-0.5</td>' in text and "<i>" not in text
 
 
 def test_markdown_is_escaped() -> None:

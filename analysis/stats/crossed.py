@@ -341,11 +341,6 @@ def trend_weights(doses: Mapping[str, float]) -> dict[str, float]:
     return {arm: (dose - mean) / spread for arm, dose in doses.items()}
 
 
-def interaction_weights(both: str, first: str, second: str, neither: str) -> dict[str, float]:
-    """Return the weights of a 2×2 interaction: both - first - second + neither."""
-    return {both: 1.0, first: -1.0, second: -1.0, neither: 1.0}
-
-
 def _as_blocks(arm: Blocks) -> list[Values]:
     return [np.asarray(arm, dtype=np.float64)] if isinstance(arm, np.ndarray) else [np.asarray(b, float) for b in arm]
 
