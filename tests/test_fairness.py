@@ -25,7 +25,7 @@ from analysis.fairness import main
 from analysis.study.differences import HOW, between, confounded
 from analysis.study.evidence import Evidence
 from analysis.study.fairness import Check, examine, fairness_table, headline
-from analysis.study.runs import ArmRun, deterministic_arms
+from analysis.study.runs import ArmRun, deterministic_arms, seed_varies
 from analysis.study.totals import ArmTotals, idle_factors
 
 FAIR = {"a": Arm(seeds=(0, 1)), "b": Arm({"instructed": 1.0}, seeds=(0, 1))}
@@ -367,21 +367,24 @@ def test_the_table_marks_failures() -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "expected"),
+    ("recipe", "varied"),
     [
-        ({"stage": "untouched"}, True),
-        ({"stage": "untouched", "seed": 3}, False),
-        ({"stage": "ranker"}, True),
-        ({"stage": "ranker", "seed": 0}, False),
-        ({"stage": "imported"}, True),
-        ({"stage": "imported", "seed": 1}, False),
-        ({"stage": "evaluation"}, False),
+        ({"stage": "untouched"}, "nothing"),
+        ({"stage": "untouched", "seed": 3}, "initialisation"),
+        ({"stage": "ranker"}, "nothing"),
+        ({"stage": "ranker", "seed": 0}, "order of the documents"),
+        ({"stage": "imported"}, "nothing"),
+        ({"stage": "imported", "seed": 1}, "what its importer varied"),
+        ({"stage": "evaluation"}, "rows and draws of the mix, their order, initialisation and dropout"),
     ],
 )
-def test_which_arms_are_deterministic(tmp_path: Path, recipe: dict[str, Any], expected: bool) -> None:
+def test_which_arms_are_deterministic_and_what_a_seed_varies(
+    tmp_path: Path, recipe: dict[str, Any], varied: str
+) -> None:
     store = make_study(tmp_path, {"x": Arm(system=recipe, seeds=(0,))})
     (run,) = runs_of(store)
-    assert deterministic_arms([run]) == (frozenset({"x"}) if expected else frozenset())
+    assert deterministic_arms([run]) == (frozenset({"x"}) if varied == "nothing" else frozenset())
+    assert seed_varies([run]) == {"x": varied}
 
 
 def trained(factors: dict[str, Any], **more: Any) -> dict[str, Any]:

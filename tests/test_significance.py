@@ -578,7 +578,10 @@ def test_a_study_is_tested_with_what_is_known_of_its_arms(results: Path, capsys:
     assert rows["double - a"][-2] == "UNMATCHED" and rows["mixed - a"][-2] == "CONFOUNDED"
     assert rows["untouched - a"][2] == "system (trained → untouched)"
     assert "Declared without training randomness: untouched." in contrasts
+    mix = "rows and draws of the mix, their order, initialisation and dropout"
+    assert f"What a seed varies: better, a, double, mixed: {mix}; untouched: nothing." in contrasts
     record = json.loads((out / "significance.json").read_text(encoding="utf-8"))
+    assert record["contrasts"][-1]["seed_varies"] == {"untouched": "nothing", "a": mix}
     assert (record["family_size"], record["mark"]) == (4, "fairness: 2 of 14 checks failed")
     assert [one["mark"] for one in record["contrasts"]] == [None, "UNMATCHED", "CONFOUNDED", None]
     assert [one["mark"] for one in record["remarks"]] == ["UNMATCHED", "CONFOUNDED", "NOT TESTED"]
@@ -597,7 +600,7 @@ def test_a_study_has_the_numbers_of_its_scores_file(results: Path, capsys: pytes
     assert main(["s", "--results", str(results), *common, str(results / "1.json")]) == 0
     assert main(["--scores", str(results / "s.parquet"), *common, str(results / "2.json")]) == 0
     one, two = (json.loads((results / f"{name}.json").read_text())["contrasts"][0] for name in "12")
-    assert {key for key in one if one[key] != two[key]} == {"differs"}
+    assert {key for key in one if one[key] != two[key]} == {"differs", "seed_varies"}
 
 
 def test_without_contrasts_those_of_the_declared_claims_are_tested(

@@ -95,7 +95,7 @@ def main_table(table: ScoreTable, rows: Sequence[ContrastRow], plan: Plan) -> Ta
         cells += [table.marks.get(row.label, "")] if marks else []
         lines.append(tuple(cells))
     title = f"Contrasts of {table.source}" + (f" ({table.mark})" if table.mark else "")
-    return Table(title, tuple(columns), tuple(lines), _notes(rows, plan))
+    return Table(title, tuple(columns), tuple(lines), _notes(table, rows, plan))
 
 
 def _posed(condition: str, direction: str) -> str:
@@ -111,7 +111,7 @@ def _means(row: ContrastRow) -> str:
     return ", ".join(f"{arm} {number(mean)}" for arm, mean in row.means.items())
 
 
-def _notes(rows: Sequence[ContrastRow], plan: Plan) -> tuple[str, ...]:
+def _notes(table: ScoreTable, rows: Sequence[ContrastRow], plan: Plan) -> tuple[str, ...]:
     options = plan.options
     if options.estimand == "these_checkpoints":
         test = "Paired t over units of seed-averaged scores: a claim about these checkpoints only."
@@ -131,6 +131,13 @@ def _notes(rows: Sequence[ContrastRow], plan: Plan) -> tuple[str, ...]:
         family,
         f"detectable: smallest difference found with power {plan.power:g}; p above {options.alpha:g} is not equality.",
     ]
+    varied: dict[str, list[str]] = {}
+    for arm in dict.fromkeys(arm for row in rows for arm, weight in row.weights.items() if weight != 0):
+        if arm in table.seed_varies:
+            varied.setdefault(table.seed_varies[arm], []).append(arm)
+    if varied:
+        shown = "; ".join(f"{', '.join(arms)}: {what}" for what, arms in varied.items())
+        notes.append(f"What a seed varies: {shown}.")
     margins = {row.margin for row in rows if row.margin is not None}
     if margins:
         shown = ", ".join(f"{margin:g}" for margin in sorted(margins))
@@ -278,7 +285,7 @@ def row_record(table: ScoreTable, row: ContrastRow) -> dict[str, Any]:
         "seeds": dict(row.num_seeds),
         "means": dict(row.means),
         "seed_means": {arm: list(means) for arm, means in row.seed_means.items()},
-        "seed_stands_for": {arm: table.seed_stands_for[arm] for arm in row.weights if arm in table.seed_stands_for},
+        "seed_varies": {arm: table.seed_varies[arm] for arm in row.weights if arm in table.seed_varies},
         "differs": table.differs.get(row.label),
         "mark": table.marks.get(row.label),
         **_estimate(result),

@@ -82,8 +82,8 @@ class ScoreTable:
     """What stands in the title of every table of these scores."""
     remarks: tuple[tuple[str, str, str], ...] = ()
     """(contrast, mark, why) of what stands above the table: UNMATCHED, CONFOUNDED, NOT TESTED."""
-    seed_stands_for: Mapping[str, str] = field(default_factory=dict)
-    """arm -> what a seed varies (initialisation, order, data draw, …)."""
+    seed_varies: Mapping[str, str] = field(default_factory=dict)
+    """arm -> what changes with its seed, where that is known: of studies, not of a file of scores."""
 
     @property
     def arms(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from analysis.study.declared import claim_weights
 from analysis.study.differences import confounded, differences, reference_of
 from analysis.study.evidence import Evidence
 from analysis.study.fairness import Check, examine, fairness_table, headline
-from analysis.study.runs import deterministic_arms
+from analysis.study.runs import deterministic_arms, seed_varies
 from analysis.study.totals import unmatched
 
 
@@ -115,7 +115,13 @@ class OpenStudy:
             if against:
                 marks[label] = ", ".join(against)
             remarks += [(label, mark, why) for mark, why in against.items()]
-        return dataclasses.replace(self.table, differs=differs, marks=marks, remarks=tuple(remarks))
+        return dataclasses.replace(
+            self.table,
+            differs=differs,
+            marks=marks,
+            remarks=tuple(remarks),
+            seed_varies=seed_varies(self.evidence.runs),
+        )
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,19 @@ def deterministic_arms(runs: Sequence[ArmRun]) -> frozenset[str]:
     return frozenset(arm for arm, found in arms.items() if all(is_deterministic(run.evaluation) for run in found))
 
 
+def seed_varies(runs: Sequence[ArmRun]) -> dict[str, str]:
+    """Return arm -> what changes with its seed, from how its scores were made."""
+    return {arm: _varied(found[0]) for arm, found in by_arm(runs).items()}
+
+
+def _varied(run: ArmRun) -> str:
+    if is_deterministic(run.evaluation):
+        return "nothing"
+    trained = "rows and draws of the mix, their order, initialisation and dropout"
+    others = {"ranker": "order of the documents", "untouched": "initialisation", "imported": "what its importer varied"}
+    return others.get(run.evaluation.recipe.get("stage", ""), trained)
+
+
 def seeds_of(runs: Sequence[ArmRun], leave_out: frozenset[str] = frozenset()) -> Mapping[str, tuple[int, ...]]:
     """Return arm -> its seeds, rising."""
     return {arm: tuple(run.seed for run in found) for arm, found in by_arm(runs).items() if arm not in leave_out}
