@@ -190,9 +190,6 @@ def test_what_is_pinned_is_an_arm(table: dict[str, str]) -> None:
         ("+evaluation_source=instructir", "model.order=instruction_first", 'model.separator="[SEP]"'),
         ("+evaluation_source=nevir",),
         ("+evaluation_source=beir_official",),
-        ("evaluation=followir",),
-        ("evaluation=instructir",),
-        ("evaluation=beir",),
         ("+miner=bm25",),
         ("+miner=dense",),
         ("source=beir", "source.path=somewhere", "+miner=none"),
@@ -208,14 +205,6 @@ def test_what_is_pinned_is_an_arm(table: dict[str, str]) -> None:
 )
 def test_every_choice_of_a_group_builds_and_is_another_configuration(overrides: tuple[str, ...]) -> None:
     assert run_config(*overrides) != run_config()
-
-
-@pytest.mark.parametrize(
-    ("name", "source"), [("followir", "followir"), ("instructir", "instructir"), ("beir", "beir_official")]
-)
-def test_official_benchmarks_go_by_either_name(name: str, source: str) -> None:
-    assert run_config(f"evaluation={name}") == run_config(f"+evaluation_source={source}")
-    assert run_config(f"evaluation={name}").recipe.evaluation.source is not None
 
 
 def test_every_yaml_of_a_group_is_covered_above() -> None:
@@ -246,9 +235,6 @@ def test_every_yaml_of_a_group_is_covered_above() -> None:
         "evaluation_source=mfollowir",
         "evaluation_source=instructir",
         "evaluation_source=nevir",
-        "evaluation=followir",
-        "evaluation=instructir",
-        "evaluation=beir",
         "index=exact",
         "index=ivf",
         "index=hnsw",

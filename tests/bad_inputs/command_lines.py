@@ -67,6 +67,11 @@ BAD_INPUTS = [
         "'dual_view' is no key=value (both, without spaces around =); did you mean +experiment=dual_view or",
         "dual_view",
     ),
+    _row(
+        "there is no 'followir' in evaluation, but +evaluation_source=followir; there are: standard",
+        "evaluation=followir",
+    ),
+    _row("there is no 'beir' in evaluation, but +evaluation_source=beir", "evaluation=beir"),
     _row("'seed' is no key=value", "seed"),
     _row("'=3' has no key before =", "=3"),
     _row("'@x=3' has no key before =", "@x=3"),
