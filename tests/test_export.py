@@ -20,8 +20,8 @@ from ablate.export import export, license_in, main
 from ablate.model.encoder import BiEncoder
 from ablate.recipe.schema import Lora, ModelConfig
 from ablate.records import Passage, UserError
-from ablate.release.card import _code, _interval, _text
-from ablate.release.finished import find_run
+from ablate.release.card import Measured, Origin, _code, _interval, _text, model_card
+from ablate.release.finished import FinishedRun, find_run
 from ablate.release.portable import check_portable, plain_vectors, portable_tokenizer, write_portable
 from ablate.release.reproduce import baseline_of, command_of, experiment_of
 from ablate.store.results import ResultStore
@@ -158,6 +158,54 @@ def test_the_scores_in_the_card_are_those_of_the_run(exported: Path, tiny_runs: 
         f"{np.mean(before):.3f} | {np.mean(means):.3f} ± {np.std(means, ddof=1):.3f} (S = 2) |"
     )
     assert row in (exported / "README.md").read_text(encoding="utf-8")
+
+
+def card_of(run: FinishedRun, *measured: Measured, **changes: Any) -> str:
+    known = {"other_seeds": [], "baseline": None, "command": None, "add_pooling_layer": False, **changes}
+    return model_card(run, Origin("a/b", "a|b {{ x }} *c*", None), measured, **known)
+
+
+def test_a_card_of_whatever_a_run_is_keeps_its_paragraphs_and_tables(tiny_runs: Path) -> None:
+    run = find_run(ResultStore(tiny_runs), "polarity/dual_view:0")
+    ((manifest, evaluation),) = run.evaluations()
+    warned = replace(evaluation, warnings=("cut | here", "{% if %}"))
+    alone = Measured(manifest.id, warned, None, {0: evaluation})
+    several = replace(alone, untouched=run.untouched(manifest), seeds={3: evaluation, 0: evaluation})
+    lora = Lora(rank=2, alpha=4.0, dropout=0.0, targets=("q",))
+    model = replace(run.recipe.model, lora=lora, normalise=False, query_prefix="q: ", order="instruction_first")
+    decoder = replace(run, recipe=replace(run.recipe, model=model))
+    nasty = replace(run, manifest=replace(run.manifest, labels=("s/x_`1`|", "t/y"), git={}))
+    cards = {
+        "no scores": card_of(run),
+        "scores": card_of(run, alone),
+        "seeds": card_of(run, several, alone, other_seeds=[3, 5]),
+        "decoder": card_of(decoder, baseline=("b", run.recipe.factors), command="a command", add_pooling_layer=True),
+        "nasty": card_of(nasty),
+    }
+    for name, card in cards.items():
+        assert "\n\n\n" not in card and card.endswith("\n") and not card.endswith("\n\n"), name
+        for block in re.sub(r"```.*?```", "", card, flags=re.S).split("\n\n"):
+            rows = block.splitlines()
+            if any(row.startswith("|") for row in rows):
+                cells = {len(re.findall(r"(?<!\\)\|", row)) for row in rows}
+                assert len(cells) == 1 and set(rows[1]) == {"|", "-"}, (name, block)
+        assert r"a\|b {{ x }} \*c\*" in card, name
+    assert "This run has not been evaluated." in cards["no scores"] and "S = 1: " not in cards["no scores"]
+    assert "S = 1: this recipe was trained with seed 0 only" in cards["scores"] and "not measured |" in cards["scores"]
+    assert "\n\nWarning: cut \\| here\n\nWarning: {% if %}\n\n### world/test\n" in cards["scores"]
+    both = "S = 2 seeds of this recipe were measured so (0, 3); trained and not measured so: 5: the last column is the"
+    assert both in cards["seeds"] and "measured so (0); trained and not measured so: 3, 5.\n" in cards["seeds"]
+    for words in (
+        "| adapter | LoRA, merged into the weights |",
+        "arm `b` in no factor.",
+        "```\na command\n```",
+        "inner product",
+        "a long instruction pushes the query out",
+        ", add_pooling_layer=False).eval()",
+        "encode(['q: ' + item for item in (instruction + ' ' + query, query)]",
+    ):
+        assert words in cards["decoder"], words
+    assert "# x\\_\\`1\\`\\|, seed 0\n" in cards["nasty"] and "| git commit of ablate | not known |" in cards["nasty"]
 
 
 def test_interval_by_hand() -> None:

@@ -150,6 +150,7 @@ RULES: dict[str, set[str]] = {
         "ablate.records",
         "ablate.secrets",
         "ablate.store",
+        "jinja2",
         "numpy",
         "tokenizers",
         "torch",

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, NamedTuple
+
+import jinja2
 
 from ablate.engine.display import COLLAPSE_MARGIN
 from ablate.evaluation.measures import mean_interval, range_of, within
 from ablate.evaluation.summary import Evaluation, SummaryRow
 from ablate.recipe.factors import Factors, active
-from ablate.recipe.schema import ModelConfig
 from ablate.recipe.values import diff, flatten
 from ablate.release.finished import FinishedRun, recipe_values
 
@@ -44,6 +46,11 @@ class Measured:
     seeds: Mapping[int, Evaluation]
     """Same recipe and evaluation, every seed that is there, this one included."""
 
+    @property
+    def several(self) -> bool:
+        """Whether there is something to be said over seeds."""
+        return len(self.seeds) > 1
+
 
 def model_card(
     run: FinishedRun,
@@ -55,165 +62,86 @@ def model_card(
     command: str | None,
     add_pooling_layer: bool,
 ) -> str:
-    """Return README.md of an exported run; all that comes from data is escaped."""
-    name = f"{run.arms[0]}, seed {run.manifest.seed}"
-    parts = [
-        _front_matter(origin),
-        f"# {_text(name)}",
-        f"A bi-encoder for retrieval with instructions, trained from {_text(origin.described)} as one run of a study "
-        f"of training data: arm {_code(run.arms[0])}, seed {run.manifest.seed}, run `{run.manifest.id}`. It was made "
-        "to compare arms with each other, not to be the best model for a use.",
-        "## How to pose a query",
-        _usage(run.recipe.model, add_pooling_layer),
-        "## What it was trained on",
-        _mix(run, baseline),
-        "## Scores",
-        _scores(measured, run.manifest.seed, other_seeds),
-        "## Recipe",
-        "Every value that can change a number.",
-        _table(["key", "value"], [[_code(key), _code(value)] for key, value in _recipe(run)]),
-        "## Where it comes from",
-        _provenance(run, origin, command),
-    ]
-    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+    """Return README.md of an exported run: `card.md.j2`, where all that comes from data is escaped."""
+    manifest, counts, factors = run.manifest, run.mix.counts, run.recipe.factors
+    # of places on this machine only the revision is told
+    recipe = {k: v for k, v in flatten(recipe_values(run.recipe)).items() if not k.endswith(".path") or v is None}
+    return _template().render(
+        run=run,
+        origin=origin,
+        measured=measured,
+        other_seeds=other_seeds,
+        baseline=baseline,
+        command=command,
+        add_pooling_layer=add_pooling_layer,
+        level=f"{100 * CONFIDENCE:.0f}",
+        generated_share=counts["generated_share"],
+        levels=active(factors),
+        changes={} if baseline is None else diff(baseline[1], factors),
+        totals={key: value for key, value in flatten(counts).items() if _is_number(value)},
+        work={key: value for key, value in manifest.counts.items() if _is_number(value)},
+        recipe=recipe,
+        weights={k: v for k, v in manifest.content_sha256.items() if k.endswith(".safetensors")},
+        commit=manifest.git.get("commit"),
+        uncommitted=manifest.git.get("changed", manifest.git.get("dirty")),  # older manifests know of the whole tree
+        cost={key: round(value, 1) for key, value in manifest.cost.items()},
+    )
 
 
-def _front_matter(origin: Origin) -> str:
-    tags = ["sentence-transformers", "feature-extraction", "sentence-similarity", "instruction-following-retrieval"]
-    lines = ["library_name: sentence-transformers", "pipeline_tag: sentence-similarity"]
-    lines += [f"license: {json.dumps(origin.license or 'unknown')}"]
-    lines += [f"base_model: {json.dumps(origin.base_model)}"] if origin.base_model else []
-    return "\n".join(["---", *lines, "tags:", *(f"- {tag}" for tag in tags), "---"])
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # that is for HTML
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "text": _text,
+        "code": _code,
+        "number": _number,
+        "json": json.dumps,
+        "repr": repr,
+        "summary": _summary,
+    }
+    return environment.get_template("card.md.j2")
 
 
-def _usage(model: ModelConfig, add_pooling_layer: bool) -> str:
-    first, second = ("query", "instruction") if model.order == "query_first" else ("instruction", "query")
-    posed = f"{first} + {model.separator!r} + {second}"
-    options = ", add_pooling_layer=False" if add_pooling_layer else ""
-    similarity = "cosine" if model.normalise else "inner product (vectors are not normalised)"
-    pooling = {
-        "mean": "(hidden * mask).sum(1) / mask.sum(1)",
-        "cls": "hidden[:, 0]",
-        "last": "hidden[torch.arange(len(hidden)), batch['attention_mask'].sum(1) - 1]",
-    }[model.pooling]
-    normalise = "\n    vectors = torch.nn.functional.normalize(vectors, dim=-1)" if model.normalise else ""
-    return f"""Query and instruction are one text, joined by `{model.separator!r}`, {first} first.
-Without an instruction the text is the query alone, with no separator. A document is its title, a space and its text;
-its text alone where it has no title. Similarity: {similarity}.
+class _Line(NamedTuple):
+    """A line of the table of scores, its numbers as they are shown."""
 
-```python
-from sentence_transformers import SentenceTransformer  # 6.0 or later
-
-model = SentenceTransformer("PATH_OF_THIS_FOLDER")
-query, instruction = "papers on sleep and memory", "Only papers with a control group."
-title, text = "Sleep and memory", "We compare two groups of students."
-queries = model.encode_query([{posed}, query])  # with and without the instruction
-documents = model.encode_document([title + " " + text, text])
-print(model.similarity(queries, documents))
-```
-
-Use `encode_query` and `encode_document`, not `encode`: they add the prefixes (query {_code(model.query_prefix)},
-document {_code(model.passage_prefix)}) and cut at the lengths that the model was trained and measured with:
-{model.query_length} tokens for query and instruction *together*, {model.passage_length} for a document, special tokens
-included, the end cut off: a long {first} pushes the {second} out. `encode` alone cuts at
-{max(model.query_length, model.passage_length)} tokens and adds no prefix.
-
-The same vectors with transformers alone:
-
-```python
-import torch
-from transformers import AutoModel, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("PATH_OF_THIS_FOLDER")
-network = AutoModel.from_pretrained("PATH_OF_THIS_FOLDER"{options}).eval()
-
-def encode(texts, length):
-    batch = tokenizer(texts, padding=True, truncation=True, max_length=length, return_tensors="pt")
-    with torch.no_grad():
-        hidden = network(**batch).last_hidden_state
-    mask = batch["attention_mask"].unsqueeze(-1)
-    vectors = {pooling}{normalise}
-    return vectors
-
-query, instruction = "papers on sleep and memory", "Only papers with a control group."
-title, text = "Sleep and memory", "We compare two groups of students."
-queries = encode([{model.query_prefix!r} + item for item in ({posed}, query)], {model.query_length})
-documents = encode([{model.passage_prefix!r} + item for item in (title + " " + text, text)], {model.passage_length})
-print(queries @ documents.T)
-```"""
+    condition: str
+    measure: str
+    verdict: str
+    num_units: int
+    mean: str
+    interval: str
+    untouched: str
+    over_seeds: str
 
 
-def _mix(run: FinishedRun, baseline: tuple[str, Factors] | None) -> str:
-    counts, budget, factors = run.mix.counts, run.recipe.budget, run.recipe.factors
-    share = counts["generated_share"]
-    generated = "not known" if share is None else f"{100 * share:.0f} %"
-    levels = ", ".join(f"{_code(key)} {_code(value)}" for key, value in active(factors).items()) or "none"
-    lines = [
-        f"Trained on generated text: **{generated}** of the passages were written by a program or a language model.",
-        f"Factors of the data mix that are on: {levels}.",
-    ]
-    if baseline is None:
-        lines.append("No baseline arm is known for this run.")
-    else:
-        name, theirs = baseline
-        changes = [
-            f"{_code(f'factors.{key}')} {_code(a)} → {_code(b)}" for key, (a, b) in diff(theirs, factors).items()
-        ]
-        lines.append(f"Differs from the baseline arm {_code(name)} in {', '.join(changes) or 'no factor'}.")
-    limit = "no limit" if budget.limit is None else f"{budget.limit:,} {budget.unit}"
-    lines.append(f"Budget: {limit}, fill `{budget.fill}`; negatives per group: {budget.negatives_per_group}.")
-    totals = {key: value for key, value in flatten(counts).items() if _is_number(value)}
-    work = {key: value for key, value in run.manifest.counts.items() if _is_number(value)}
-    rows = [["mix", key, value] for key, value in totals.items()] + [["training", k, v] for k, v in work.items()]
-    cells = [[_text(stage), _code(key), _number(value)] for stage, key, value in rows]
-    return "\n\n".join([*lines, _table(["stage", "total", "value"], cells)])
-
-
-def _scores(measured: Sequence[Measured], seed: int, other_seeds: Sequence[int]) -> str:
-    if not measured:
-        return "This run has not been evaluated."
-    parts = [
-        "Mean over units (queries, or base queries for p-MRR, Robustness@10 and pairs) with a "
-        f"{100 * CONFIDENCE:.0f} % t interval over these n units: it says how much other queries of the same kind "
-        "could change the mean of *this* model, and nothing about other seeds. *Untouched* is the backbone before "
-        "training. p-MRR rises also when every document is lost under the instruction: read it beside nDCG@10.",
-    ]
-    if not other_seeds:
-        parts.append(f"S = 1: this recipe was trained with seed {seed} only, so how much a seed changes is not known.")
-    for one in measured:
-        several = len(one.seeds) > 1
-        missing = [other for other in other_seeds if other not in one.seeds]
-        words = f"Evaluation `{one.eval_id}`."
-        if other_seeds:
-            those = ", ".join(map(str, sorted(one.seeds)))
-            words += (
-                f" S = {len(one.seeds)} seeds of this recipe were measured so ({those})"
-                + (f"; trained and not measured so: {', '.join(map(str, missing))}" if missing else "")
-                + (": the last column is the mean over seeds ± standard deviation between them." if several else ".")
-            )
-        parts += [words, *(f"Warning: {_text(warning)}" for warning in one.evaluation.warnings)]
-        heads = ["condition", "measure", "n", "this model", f"{100 * CONFIDENCE:.0f} % interval", "untouched"]
-        heads += ["over seeds"] if several else []
-        rows = one.evaluation.summary(one.untouched, margin=COLLAPSE_MARGIN)
-        units = _units(one.evaluation)
-        before = {} if one.untouched is None else {_key(row): row.mean for row in one.untouched.summary()}
-        seeds = [{_key(row): row.mean for row in other.summary()} for other in one.seeds.values()]
-        for dataset in dict.fromkeys(row.dataset for row in rows):
-            lines = [
-                [
-                    _condition(row),
-                    _text(row.measure) + (f" ({row.verdict.upper()})" if row.verdict else ""),
-                    str(row.num_units),
-                    _mean(row.mean),
-                    _interval(units[_key(row)], row.measure),
-                    _mean(before[_key(row)]) if _key(row) in before else "not measured",
-                    *([_over_seeds([means[_key(row)] for means in seeds if _key(row) in means])] if several else []),
-                ]
-                for row in rows
-                if row.dataset == dataset
-            ]
-            parts += [f"### {_text(dataset)}", _table(heads, lines)]
-    return "\n\n".join(parts)
+def _summary(one: Measured) -> list[tuple[str, list[_Line]]]:
+    """Return each data set of an evaluation with its lines."""
+    units = _units(one.evaluation)
+    before = {} if one.untouched is None else {_key(row): row.mean for row in one.untouched.summary()}
+    seeds = [{_key(row): row.mean for row in other.summary()} for other in one.seeds.values()]
+    found: dict[str, list[_Line]] = {}
+    for row in one.evaluation.summary(one.untouched, margin=COLLAPSE_MARGIN):
+        key = _key(row)
+        same = row.direction in ("", "all", "both", row.condition)
+        line = _Line(
+            row.condition if same else f"{row.condition}: {row.direction}",
+            row.measure,
+            row.verdict,
+            row.num_units,
+            _mean(row.mean),
+            _interval(units[key], row.measure),
+            _mean(before[key]) if key in before else "not measured",
+            _over_seeds([means[key] for means in seeds if key in means]),
+        )
+        found.setdefault(row.dataset, []).append(line)
+    return list(found.items())
 
 
 def _interval(values: Sequence[float], measure: str) -> str:
@@ -240,56 +168,6 @@ def _units(evaluation: Evaluation) -> dict[Key, list[float]]:
 
 def _key(row: SummaryRow) -> Key:
     return row.dataset, row.condition, row.direction, row.measure
-
-
-def _condition(row: SummaryRow) -> str:
-    same = row.direction in ("", "all", "both", row.condition)
-    return _text(row.condition if same else f"{row.condition}: {row.direction}")
-
-
-def _provenance(run: FinishedRun, origin: Origin, command: str | None) -> str:
-    manifest = run.manifest
-    licence = _code(origin.license) if origin.license else "unknown: check it before you pass this model on"
-    commit = manifest.git.get("commit")
-    changed = manifest.git.get("changed", manifest.git.get("dirty"))  # older manifests know of the whole tree only
-    state = " with uncommitted changes" if changed else ""
-    rows = [
-        ["backbone", _text(origin.described)],
-        ["licence of the backbone", licence],
-        ["revision of the backbone", _code(manifest.recipe["model"]["revision"])],
-        ["study/arm", ", ".join(_code(label) for label in manifest.labels)],
-        ["seed", _code(manifest.seed)],
-        ["train id, mix id", f"{_code(manifest.id)}, {_code(run.mix.id)}"],
-        ["weights", _code({k: v for k, v in manifest.content_sha256.items() if k.endswith(".safetensors")})],
-        ["git commit of ablate", (_code(commit) + state) if commit else "not known"],
-        ["trained", f"{_text(manifest.started)} to {_text(manifest.finished)}"],
-        ["hardware", _code(manifest.hardware)],
-        ["cost", _code({key: round(value, 1) for key, value in manifest.cost.items()})],
-        ["packages", _code(manifest.packages)],
-    ]
-    if run.recipe.model.lora is not None:
-        rows.append(["adapter", "LoRA, merged into the weights"])
-    lines = [_table(["what", "value"], rows)]
-    if command is None:
-        lines.append(
-            "To reproduce: check out the commit above, install, and issue a run with the values of "
-            f"`training_recipe.json` and seed {manifest.seed}; "
-            f"a run that prints the train id `{manifest.id}` has exactly this recipe."
-        )
-    else:
-        lines.append("To reproduce, check out the commit above, install, and run")
-        lines.append(f"```\n{command}\n```")
-        lines.append(
-            f"A run that prints the train id `{manifest.id}` has exactly this recipe, which is also in "
-            "`training_recipe.json`."
-        )
-    return "\n\n".join(lines)
-
-
-def _recipe(run: FinishedRun) -> list[tuple[str, Any]]:
-    """Return the dotted keys of a recipe and their values; of places on this machine only the revision is told."""
-    values = flatten(recipe_values(run.recipe))
-    return [(key, value) for key, value in values.items() if not key.endswith(".path") or value is None]
 
 
 def _is_number(value: Any) -> bool:
@@ -319,8 +197,3 @@ def _code(value: object) -> str:
     if "|" not in line and "`" not in line:
         return f"`{line}`"
     return f"<code>{html.escape(line, quote=False).replace('|', '&#124;').replace('`', '&#96;')}</code>"
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
