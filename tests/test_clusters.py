@@ -1,4 +1,4 @@
-"""Clusters of units: by hand, against the plain test, invariances, two kinds at once, and type-I error."""
+"""Clusters of units: by hand, against the plain test, invariances, and type-I error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from ablate.records import UserError
 from analysis.significance import main
-from analysis.stats.clusters import clustered, clustered_twice, intra_class, without_each
+from analysis.stats.clusters import clustered, intra_class
 from analysis.stats.crossed import Estimate, Grouping, Options, crossed
 from benchmarks.cluster_calibration import type_one
 
@@ -89,28 +89,6 @@ def test_equal_units_in_a_cluster_have_icc_one_and_their_number_as_design_effect
     found = clustered(arms, B_MINUS_A, [group], Options(deterministic=frozenset("AB")))
     assert found.design_effect == pytest.approx(4 * (12 / 11) / (48 / 47)) and found.num_clusters == 12
     assert not found.is_exploratory
-
-
-def test_two_kinds_of_clusters_are_no_surer_than_the_worse_of_them() -> None:
-    random = np.random.default_rng(4)
-    rows, columns = np.repeat(np.arange(8), 8), np.tile(np.arange(8), 8)
-    values = random.normal(size=8)[rows] + random.normal(size=8)[columns] + 0.1 * random.normal(size=64)
-    arms = {"A": np.zeros((1, 64)), "B": values[None]}
-    fixed = Options(deterministic=frozenset("AB"))
-    first, second = [Grouping.of(rows)], [Grouping.of(columns)]
-    both = clustered_twice(arms, B_MINUS_A, first, second, fixed)
-    alone = [crossed(arms, B_MINUS_A, fixed, g) for g in (first, second)]
-    cells = crossed(arms, B_MINUS_A, fixed, [Grouping.of(range(64))])
-    assert both.se**2 == pytest.approx(alone[0].se ** 2 + alone[1].se ** 2 - cells.se**2)
-    assert both.se > max(found.se for found in alone)
-
-
-def test_the_cluster_that_carries_the_effect_comes_first() -> None:
-    arms = {"A": np.zeros((1, 6)), "B": np.array([[9.0, 9, 0, 0, 1, 1]])}
-    found = without_each(arms, B_MINUS_A, [["x", "x", "y", "y", "z", "z"]])
-    assert list(found.items())[0] == ("x", 0.5) and math.isclose(found["y"], 5.0)
-    with pytest.raises(UserError, match="the cluster 'x' is a whole data set"):
-        without_each(arms, B_MINUS_A, [["x"] * 6])
 
 
 def test_type_one_error_holds_where_the_plain_test_fails() -> None:

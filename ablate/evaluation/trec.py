@@ -11,7 +11,7 @@ import gzip
 import io
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,26 +64,6 @@ def read_run(path: Path | str) -> dict[str, Ranking]:
             place = reading.at(path, number)
             raise UserError(f"{place}: query {query_id!r}, document {doc_id!r}: {error}") from None
     return {query_id: rank(query_id, list(scores), list(scores.values())) for query_id, scores in found.items()}
-
-
-def write_qrels(path: Path | str, qrels: Mapping[str, Mapping[str, int]]) -> None:
-    """Write judgments: BEIR's three columns with a header if the name ends in `.tsv` or `.tsv.gz`, else TREC's four.
-
-    Raises UserError naming an id that a file cannot hold.
-    """
-    path = Path(path)
-    beir = path.name.removesuffix(".gz").endswith(".tsv")
-
-    def lines() -> Iterator[str]:
-        if beir:
-            yield "\t".join(_BEIR_HEADER) + "\n"
-        for query_id, grades in qrels.items():
-            reading.check_query_id(query_id, "query id", str(path))
-            for doc_id, grade in grades.items():
-                _check_id("document id", doc_id)
-                yield f"{query_id}\t{doc_id}\t{grade}\n" if beir else f"{query_id} 0 {doc_id} {grade}\n"
-
-    _write(path, lines())
 
 
 def read_qrels(path: Path | str, *, notes: list[str] | None = None) -> dict[str, dict[str, int]]:

@@ -413,11 +413,3 @@ def _listed(manifests: list[Manifest], limit: int = 12) -> str:
     """Return ids with the names that they go by, at most `limit` of them and how many more there are."""
     lines = [f"{m.id} ({', '.join(f'{label}:{m.seed}' for label in m.labels)})" for m in manifests[:limit]]
     return ", ".join(lines) + (f" and {len(manifests) - limit} more" if len(manifests) > limit else "")
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from ablate.tracking.ledger import Ledger, Status, ledger_steps, merge_steps, read_ledger
+from ablate.tracking.ledger import Ledger, Status, ledger_steps, read_ledger
 from ablate.tracking.wandb import MirroredLedger, WandbMirror
 
 __all__ = ["Ledger", "MirroredLedger", "Status", "Tracker", "WandbMirror"]
-__all__ += ["ledger_steps", "merge_steps", "open_tracker", "read_ledger"]
+__all__ += ["ledger_steps", "open_tracker", "read_ledger"]
 
 
 class Tracker(Protocol):

@@ -85,19 +85,6 @@ def study_beds(store: ResultStore, study: str) -> Beds:
     return Beds(sets, next(iter(manifests.values())).recipe["evaluation"]["depth"])
 
 
-def import_run(
-    store: ResultStore, study: str, name: str, seed: int | None, files: Mapping[str, Sequence[Path]], beds: Beds
-) -> Imported:
-    """Score run files (dataset -> its files) as one seed of an arm, None for an arm without a seed, and record them.
-
-    Raises UserError for a document that the set does not have, files without any of its queries, a query in two files,
-    another content or kind under a name and seed that the study already has, and a content that it has under another
-    seed.
-    """
-    (imported,) = import_runs(store, study, name, {seed: files}, beds).values()
-    return imported
-
-
 def import_runs(
     store: ResultStore,
     study: str,
@@ -105,7 +92,12 @@ def import_runs(
     runs: Mapping[int | None, Mapping[str, Sequence[Path]]],
     beds: Beds,
 ) -> dict[int | None, Imported]:
-    """Do what `import_run` does for several seeds; nothing is recorded before all of them are read and scored."""
+    """Score run files (seed -> dataset -> its files) as an arm and record them, None for an arm without a seed.
+
+    Nothing is recorded before all seeds are read and scored. Raises UserError for a document that the set does not
+    have, files without any of its queries, a query in two files, another content or kind under a name and seed that the
+    study already has, and a content that it has under another seed.
+    """
     recipes = {number: _recipe(name, number, files, beds) for number, files in runs.items()}
     _check_other_seeds({number: recipe["content"] for number, recipe in recipes.items()})
     for number, recipe in recipes.items():

@@ -1,15 +1,12 @@
-"""What clusters do to a contrast: the clustered test beside the plain one, ICC, design effect, and leaving one out."""
+"""What clusters do to a contrast: the clustered test beside the plain one, ICC and design effect."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
 
-from ablate.records import UserError
 from analysis.stats.crossed import Blocks, Estimate, Grouping, Options, Values, crossed, unit_differences
 
 EXPLORATORY_BELOW = 10
@@ -58,36 +55,6 @@ def clustered(
     )
 
 
-def clustered_twice(
-    arms: Mapping[str, Blocks],
-    weights: Mapping[str, float],
-    first: Sequence[Grouping],
-    second: Sequence[Grouping],
-    options: Options | None = None,
-) -> Estimate:
-    """Return the contrast over new clusters of two kinds that cross each other, such as constraints and wordings.
-
-    SE² is that over the one, plus that over the other, less that over their intersections, and at least the larger of
-    the two; df are those of the larger. Source: Cameron, Gelbach and Miller (2011), Journal of Business and Economic
-    Statistics 29, 238-249.
-    """
-    both = [
-        Grouping.of(list(zip(one.clusters, two.clusters, strict=True))) for one, two in zip(first, second, strict=True)
-    ]
-    over_first, over_second, over_both = (crossed(arms, weights, options, g) for g in (first, second, both))
-    larger = max(over_first, over_second, key=lambda found: found.se)
-    if larger.df is None:
-        return larger
-    se = max(over_first.se**2 + over_second.se**2 - over_both.se**2, larger.se**2) ** 0.5
-    half = float(stdtrit(larger.df, 1 - larger.alpha / 2)) * se
-    return dataclasses.replace(
-        larger,
-        se=se,
-        p=min(1.0, 2 * float(stdtr(larger.df, -abs(larger.estimate) / se))),
-        ci=(larger.estimate - half, larger.estimate + half),
-    )
-
-
 def intra_class(values_Q: Values, group: Grouping) -> float | None:
     """Return the intra-class correlation of values in clusters, None where no cluster has two units.
 
@@ -104,24 +71,3 @@ def intra_class(values_Q: Values, group: Grouping) -> float | None:
     size = (num_units - float(sizes @ sizes) / num_units) / (num_clusters - 1)
     spread = between + (size - 1) * within
     return (between - within) / spread if spread > 0 else 0.0
-
-
-def without_each(
-    arms: Mapping[str, Blocks],
-    weights: Mapping[str, float],
-    names: Sequence[Sequence[str]],
-) -> dict[str, float]:
-    """Return cluster -> the contrast without its units, the one that moves it furthest first.
-
-    `names`: the cluster of every unit, a list for each data set; every data set counts alike, as in `crossed`. Raises
-    UserError for a cluster that is a whole data set.
-    """
-    differences = unit_differences(arms, weights)
-    whole = float(np.mean([values.mean() for values in differences]))
-    found = {}
-    for cluster in dict.fromkeys(name for some in names for name in some):
-        kept = [v[np.asarray([n != cluster for n in some])] for v, some in zip(differences, names, strict=True)]
-        if any(len(values) == 0 for values in kept):
-            raise UserError(f"the cluster {cluster!r} is a whole data set; without it nothing is left to compare")
-        found[cluster] = float(np.mean([values.mean() for values in kept]))
-    return dict(sorted(found.items(), key=lambda item: -abs(item[1] - whole)))

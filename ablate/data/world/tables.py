@@ -21,7 +21,6 @@ GENERATOR_VERSION = 1
 STYLES = ("a", "b")
 """Habits of writing that state nothing: a is chatty, b is ornate."""
 
-KINDS = ("category", "numeric", "date", "presence", "audience", "source", "format", "length")
 FORMS = ("short", "long", "persona", "negated")
 FORM_TURNS = ("short", "persona", "long", "short", "negated", "persona")
 """How often each form is used: these take turns in evaluation, and are drawn with equal chances in training."""
