@@ -21,7 +21,6 @@ BERT = {
     "max_position_embeddings": 64,
 }
 ROBERTA = {**BERT, "model_type": "roberta", "pad_token_id": 1, "max_position_embeddings": 66}
-LLAMA = {**BERT, "model_type": "llama"}
 SMALL = (
     "source.documents=600",
     "budget.limit=16",
