@@ -8,12 +8,12 @@ from pathlib import Path
 
 def commands(package: Path) -> dict[str, str]:
     """Return command -> what it does, in one line: of modules that can be run, the first line of their docstrings."""
-    found = {}
+    summaries = {}
     for path in sorted(package.glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         if path.stem != "__main__" and any(map(_is_entry, tree.body)):
-            found[f"{package.name}.{path.stem}"] = (ast.get_docstring(tree) or "").partition("\n")[0]
-    return found
+            summaries[f"{package.name}.{path.stem}"] = (ast.get_docstring(tree) or "").partition("\n")[0]
+    return summaries
 
 
 def _is_entry(node: ast.stmt) -> bool:

@@ -61,7 +61,9 @@ class Report:
 
     def text(self) -> str:
         """Return findings first, then counts, then rows to read."""
-        lines = [f"{finding.level}: {finding.text}" for finding in sorted(self.findings, key=lambda one: one.level)]
+        lines = [
+            f"{finding.level}: {finding.text}" for finding in sorted(self.findings, key=lambda finding: finding.level)
+        ]
         lines = [*(lines or ["nothing is wrong that a program can see"]), "", *self.counts]
         if self.sets:
             lines += ["", _aligned(self.sets)]
@@ -111,16 +113,16 @@ def check_data(config: RunConfig, sets: Sequence[str] | None, num_sampled: int) 
     _count_rows(report, recipe, source, rows)
     read = [beds.evaluation_set(name) for name in names]
     shared = _shared_passages(source, rows, read)
-    report.findings += [Finding("warning", remark) for remark in dict.fromkeys(r for one in read for r in one.remarks)]
+    report.findings += [Finding("warning", remark) for remark in dict.fromkeys(r for bed in read for r in bed.remarks)]
     texts = _texts(source, rows.first)
     report.findings += checking.equal_passages(rows.first, texts)
     trained = {texts[doc_id] for row in rows.first for doc_id in row.positives}
-    for one in read:
-        report.findings += [*checking.overlap(rows.positives, shared, one), *checking.contradictions(one)]
-        report.findings += checking.unmeasured(one)
-        report.findings += checking.equal_documents(one)
-        report.findings += checking.shared_documents(trained, one)
-        report.sets += checking.counts_of(one)
+    for bed in read:
+        report.findings += [*checking.overlap(rows.positives, shared, bed), *checking.contradictions(bed)]
+        report.findings += checking.unmeasured(bed)
+        report.findings += checking.equal_documents(bed)
+        report.findings += checking.shared_documents(trained, bed)
+        report.sets += checking.counts_of(bed)
     report.counts += _lengths(recipe.model, rows.first, source, read)
     report.sample = [_shown(row, source) for row in rows.sample]
     return report, read
@@ -154,7 +156,7 @@ def _count_rows(report: Report, recipe: Recipe, source: RowSource, rows: checkin
 
 def _shared_passages(source: RowSource, rows: checking.Rows, sets: Iterable[EvaluationSet]) -> dict[str, Passage]:
     """Return the positives of training queries that a set has too; all others are not needed."""
-    asked = {checking.normal(query.query) for one in sets for query in one.queries}
+    asked = {checking.normal(query.query) for bed in sets for query in bed.queries}
     shared = sorted(asked & rows.positives.keys())
     wanted = dict.fromkeys(doc_id for query in shared for doc_id in sorted(rows.positives[query]))
     return {passage.doc_id: passage for passage in source.passages(wanted)} if wanted else {}
@@ -185,7 +187,7 @@ def _lengths(
     lines = []
     wanted = list(dict.fromkeys(doc_id for row in rows for doc_id in row.positives))[:MOST_TOKENISED]
     places = [("training", [(row.query, row.instruction) for row in rows], list(source.passages(wanted)))]
-    places += [(one.name, [(q.query, q.instruction) for q in one.queries], _spread(one.documents)) for one in sets]
+    places += [(bed.name, [(q.query, q.instruction) for q in bed.queries], _spread(bed.documents)) for bed in sets]
     for name, posed, passages in places:
         queries = _spread(posed)
         cut = template.tokenise_queries(queries).num_truncated, template.tokenise_passages(passages).num_truncated
@@ -206,10 +208,10 @@ def _shown(row: SourceRow, source: RowSource) -> dict[str, Any]:
     """Return a row with the beginning of its texts, to be read."""
 
     def texts(doc_ids: Sequence[str]) -> str:
-        found: list[Passage] = list(source.passages(doc_ids[:1]))
+        passages: list[Passage] = list(source.passages(doc_ids[:1]))
         more = f" (and {len(doc_ids) - 1} more)" if len(doc_ids) > 1 else ""
-        words = [" ".join(f"{passage.title} {passage.text}".split())[:MOST_SHOWN] for passage in found]
-        return "".join(f"{passage.doc_id}{more}: {text}" for passage, text in zip(found, words, strict=True))
+        words = [" ".join(f"{passage.title} {passage.text}".split())[:MOST_SHOWN] for passage in passages]
+        return "".join(f"{passage.doc_id}{more}: {text}" for passage, text in zip(passages, words, strict=True))
 
     values = {name: getattr(row, name) for name in ("row_id", "query", "instruction", "reversed_instruction")}
     lists = {name: texts(getattr(row, name)) for name in ("positives", "hard_negatives", "instruction_negatives")}

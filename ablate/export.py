@@ -78,7 +78,9 @@ def _card(run: FinishedRun, encoder: Any) -> str:
         _measured(run),
         other_seeds=list(run.other_seeds()),
         baseline=next(filter(None, map(baseline_of, run.arms)), None),
-        command=next((found for arm in run.arms if (found := command_of(run.recipe, run.manifest.seed, arm))), None),
+        command=next(
+            (command_line for arm in run.arms if (command_line := command_of(run.recipe, run.manifest.seed, arm))), None
+        ),
         add_pooling_layer=takes_pooling_layer(encoder.network),
     )
 
@@ -87,15 +89,15 @@ def _measured(run: FinishedRun) -> list[Measured]:
     from ablate.release.card import Measured
 
     others = {seed: other.evaluations() for seed, other in run.other_seeds().items()}
-    found = []
+    measured = []
     for manifest, evaluation in run.evaluations():
         seeds = {run.manifest.seed: evaluation}
         for seed, evaluations in others.items():
             for other, scores in evaluations:
                 if other.recipe["evaluation"] == manifest.recipe["evaluation"]:
                     seeds[seed] = scores
-        found.append(Measured(manifest.id, evaluation, run.untouched(manifest), seeds))
-    return found
+        measured.append(Measured(manifest.id, evaluation, run.untouched(manifest), seeds))
+    return measured
 
 
 def origin_of(run: FinishedRun) -> Origin:
@@ -128,8 +130,8 @@ def license_in(card: Path) -> str | None:
     except OSError:
         return None
     block = re.match(r"---\s*\n(.*?)\n---", head, re.S)
-    found = re.search(r"^license:\s*[\"']?([\w.+-]+)[\"']?\s*$", block[1], re.M) if block else None
-    return found[1] if found else None
+    match = re.search(r"^license:\s*[\"']?([\w.+-]+)[\"']?\s*$", block[1], re.M) if block else None
+    return match[1] if match else None
 
 
 def _without_places(value: Any) -> Any:

@@ -201,9 +201,9 @@ def parse_json(
     `pairs` is called with the (name, value) pairs of every object, see `object_pairs_hook` of `json.loads`.
     """
     try:
-        found = json.loads(text, object_pairs_hook=pairs)
+        value = json.loads(text, object_pairs_hook=pairs)
         if "\\ud" in text or "\\uD" in text:
-            json.dumps(found, ensure_ascii=False).encode()
+            json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         where = place if error.lineno == 1 else at(place, error.lineno)
         raise UserError(f"{where}: not JSON ({error.msg} at column {error.colno}); {remedy}") from None
@@ -216,15 +216,15 @@ def parse_json(
         if isinstance(error, UserError):
             raise
         raise UserError(f"{place}: JSON that cannot be read ({reason_of(error)}); mend the line") from None
-    return found
+    return value
 
 
 def json_object(text: str, place: str) -> dict[str, Any]:
     """Return a JSON object; raises UserError for anything else."""
-    found = parse_json(text, place)
-    if not isinstance(found, dict):
-        raise UserError(f"{place}: a {type(found).__name__} instead of a JSON object")
-    return found
+    value = parse_json(text, place)
+    if not isinstance(value, dict):
+        raise UserError(f"{place}: a {type(value).__name__} instead of a JSON object")
+    return value
 
 
 def grade(text: str) -> int:
@@ -239,14 +239,14 @@ def grade(text: str) -> int:
 def score(text: str) -> float:
     """Return a score as float32 can hold it, infinities included; raises UserError, without a place, for others."""
     try:
-        found = float(text if text.isascii() and "_" not in text else "none")
+        value = float(text if text.isascii() and "_" not in text else "none")
     except ValueError:
         raise UserError(f"score {_short(text)} is no number") from None
-    if math.isnan(found):
+    if math.isnan(value):
         raise UserError("the score is NaN; it must be a number")
-    if abs(found) > MAX_SCORE and not math.isinf(found):
+    if abs(value) > MAX_SCORE and not math.isinf(value):
         raise UserError(f"score {text} is beyond ±3.4e38, where all scores are equal; scale the scores")
-    return found
+    return value
 
 
 def _short(text: str) -> str:
@@ -257,12 +257,12 @@ def bad_id(text: str) -> str:
     """Return what is wrong with an id, empty when it can stand in every file that is written."""
     if not text:
         return "is empty"
-    found = _NOT_IN_IDS.search(text)
-    if found is None:
+    match = _NOT_IN_IDS.search(text)
+    if match is None:
         return ""
-    if found[0] in f"{SPACE}\n":
+    if match[0] in f"{SPACE}\n":
         return "has white space, which a TREC file cannot hold"
-    return f"has a control character or half of a surrogate pair (U+{ord(found[0]):04X})"
+    return f"has a control character or half of a surrogate pair (U+{ord(match[0]):04X})"
 
 
 def check_id(text: str, what: str, place: str) -> None:

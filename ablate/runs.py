@@ -31,7 +31,7 @@ def stages(store: ResultStore, kinds: Iterable[Kind] = KINDS) -> list[Manifest]:
     return [
         manifest
         for kind in kinds
-        for manifest in sorted(store.manifests(kind), key=lambda one: (sorted(one.labels), one.seed, one.id))
+        for manifest in sorted(store.manifests(kind), key=lambda stage: (sorted(stage.labels), stage.seed, stage.id))
     ]
 
 
@@ -44,18 +44,24 @@ def listing(store: ResultStore, study: str | None, kinds: Iterable[Kind]) -> lis
     """Return a line for every stage (of a study), complete or not; raises UserError for a study that has none."""
     kinds = tuple(kinds)
     known = stages(store, kinds)
-    found = [one for one in known if study is None or any(_study(label) == study for label in one.labels)]
-    if study is not None and not found:
-        names = sorted({_study(label) for one in known for label in one.labels})
+    chosen = [stage for stage in known if study is None or any(_study(label) == study for label in stage.labels)]
+    if study is not None and not chosen:
+        names = sorted({_study(label) for stage in known for label in stage.labels})
         raise UserError(
             f"no stage of a study {study!r} under {store.root}; studies there: {', '.join(names) or 'none'}"
         )
     rows = [
-        (one.kind, one.id, f"{_size(size_of(store.folder(one.kind, one.id))):>9}", one.finished[:16], _names(one))
-        for one in found
+        (
+            stage.kind,
+            stage.id,
+            f"{_size(size_of(store.folder(stage.kind, stage.id))):>9}",
+            stage.finished[:16],
+            _names(stage),
+        )
+        for stage in chosen
     ]
     if study is None:
-        complete = {(one.kind, one.id) for one in known}
+        complete = {(stage.kind, stage.id) for stage in known}
         for kind in kinds:
             for folder in store.folders(kind):
                 if folder.is_dir() and (kind, folder.name) not in complete:
@@ -68,9 +74,9 @@ def listing(store: ResultStore, study: str | None, kinds: Iterable[Kind]) -> lis
 
 def difference(store: ResultStore, first: Manifest, second: Manifest) -> list[str]:
     """Return how two stages differ: the number of keys they share, and each other key with both values."""
-    one, other = store.full_recipe(first), store.full_recipe(second)
-    unequal = diff(one, other)
-    num_shared = len(flatten(one).keys() & flatten(other).keys() - unequal.keys())
+    recipe, other = store.full_recipe(first), store.full_recipe(second)
+    unequal = diff(recipe, other)
+    num_shared = len(flatten(recipe).keys() & flatten(other).keys() - unequal.keys())
     lines = [f"A  {first.kind} {first.id}  {_names(first)}", f"B  {second.kind} {second.id}  {_names(second)}"]
     lines.append(f"{num_shared} keys are equal, {len(unequal)} differ" + ("" if unequal else ": the same recipe"))
     return [*lines, *(f"  {key}: {left!r} -> {right!r}" for key, (left, right) in unequal.items())]
@@ -82,9 +88,9 @@ def resolve(store: ResultStore, text: str, kind: Kind | None) -> Manifest:
     Raises UserError as `ResultStore.resolve` does.
     """
     problems = []
-    for one in (kind,) if kind else ("train", "evaluation", "mix"):
+    for tried_kind in (kind,) if kind else ("train", "evaluation", "mix"):
         try:
-            return store.resolve(one, text)
+            return store.resolve(tried_kind, text)
         except UserError as error:
             problems.append(error)
     means = next((error for error in problems if " means " in str(error)), problems[0])
@@ -99,35 +105,35 @@ def selected(store: ResultStore, text: str) -> tuple[list[Manifest], list[Manife
     known = stages(store)
     if "/" in text:
         label, colon, seed = text.rpartition(":") if ":" in text else (text, "", "")
-        named = [one for one in known if label in one.labels and seed in ("", str(one.seed))]
+        named = [stage for stage in known if label in stage.labels and seed in ("", str(stage.seed))]
         mine = {label}
     else:
-        by_id = [one for one in known if text and one.id.startswith(text)]
+        by_id = [stage for stage in known if text and stage.id.startswith(text)]
         if by_id:
             if len(by_id) > 1:
-                shown = ", ".join(f"{one.kind} {one.id}" for one in by_id[:6])
+                shown = ", ".join(f"{stage.kind} {stage.id}" for stage in by_id[:6])
                 raise UserError(f"{text!r} is the beginning of {len(by_id)} ids: {shown}; give more of it")
             return by_id, []
-        mine = {label for one in known for label in one.labels if _study(label) == text}
-        named = [one for one in known if mine.intersection(one.labels)]
+        mine = {label for stage in known for label in stage.labels if _study(label) == text}
+        named = [stage for stage in known if mine.intersection(stage.labels)]
     if not named:
-        names = ", ".join(sorted({_study(label) for one in known for label in one.labels})) or "none"
+        names = ", ".join(sorted({_study(label) for stage in known for label in stage.labels})) or "none"
         raise UserError(
             f"nothing under {store.root} goes by {text!r}; give an id, STUDY, STUDY/ARM or STUDY/ARM:SEED; studies "
             f"there: {names} (python -m ablate.runs list)"
         )
-    return [one for one in named if mine.issuperset(one.labels)], [
-        one for one in named if not mine.issuperset(one.labels)
+    return [stage for stage in named if mine.issuperset(stage.labels)], [
+        stage for stage in named if not mine.issuperset(stage.labels)
     ]
 
 
 def with_children(store: ResultStore, chosen: Sequence[Manifest]) -> list[Manifest]:
     """Return the stages with everything that was made from them."""
-    found = {one.id: one for one in chosen}
-    for one in stages(store):  # mixes, trainings, evaluations: parents come before their children
-        if not found.keys().isdisjoint(one.parents):
-            found.setdefault(one.id, one)
-    return list(found.values())
+    by_id = {stage.id: stage for stage in chosen}
+    for stage in stages(store):  # mixes, trainings, evaluations: parents come before their children
+        if not by_id.keys().isdisjoint(stage.parents):
+            by_id.setdefault(stage.id, stage)
+    return list(by_id.values())
 
 
 def remove(store: ResultStore, chosen: Sequence[Manifest]) -> None:
@@ -136,16 +142,16 @@ def remove(store: ResultStore, chosen: Sequence[Manifest]) -> None:
     Raises UserError, before anything is touched, when a living process holds one of them.
     """
     with contextlib.ExitStack() as held:
-        for one in chosen:
-            for name in (f"{one.kind}-{one.id}", f"run-{one.id}", f"cell-{one.id}"):
+        for stage in chosen:
+            for name in (f"{stage.kind}-{stage.id}", f"run-{stage.id}", f"cell-{stage.id}"):
                 lock = store.lock(name)
                 if not lock.take():
                     raise UserError(
-                        f"{one.kind} {one.id} is in use: a living process holds {lock.path}; wait for it or end it"
+                        f"{stage.kind} {stage.id} is in use: a living process holds {lock.path}; wait for it or end it"
                     )
                 held.callback(lock.release)
-        for one in sorted(chosen, key=lambda stage: -KINDS.index(stage.kind)):
-            folder = store.folder(one.kind, one.id)
+        for stage in sorted(chosen, key=lambda stage: -KINDS.index(stage.kind)):
+            folder = store.folder(stage.kind, stage.id)
             (folder / MANIFEST_FILE).unlink()
             shutil.rmtree(folder)
 
@@ -174,14 +180,14 @@ def _parser() -> argparse.ArgumentParser:
     differs = commands.add_parser("diff", help="in which keys two recipes differ, parents included")
     differs.add_argument("first", metavar="A", help="an id, the beginning of one, or study/arm:seed")
     differs.add_argument("second", metavar="B")
-    for one in (lists, differs):
-        one.add_argument("--kind", choices=KINDS, help="only stages of this kind")
+    for parser in (lists, differs):
+        parser.add_argument("--kind", choices=KINDS, help="only stages of this kind")
     removes = commands.add_parser("remove", help="remove stages; what another one was made from stays")
     removes.add_argument("target", metavar="ID|STUDY|STUDY/ARM[:SEED]")
     removes.add_argument("--yes", action="store_true", help="do not ask")
     removes.add_argument("--with-children", action="store_true", help="and everything that was made from them")
-    for one in (lists, differs, removes):
-        one.add_argument("--results", default="results", help="folder of results (default: results)")
+    for parser in (lists, differs, removes):
+        parser.add_argument("--results", default="results", help="folder of results (default: results)")
     return made
 
 
@@ -189,18 +195,18 @@ def _remove(store: ResultStore, options: argparse.Namespace) -> None:
     """Show what would go, ask, and remove it; raises UserError before anything is touched."""
     chosen, shared = selected(store, options.target)
     everything = with_children(store, chosen)
-    children = [one for one in everything if one not in chosen]
+    children = [stage for stage in everything if stage not in chosen]
     if children and not options.with_children:
         first = children[0]
         raise UserError(
             f"{len(children)} more stages were made from what {options.target!r} names (first: {first.kind} "
             f"{first.id}, {_names(first)}); name them too, or add --with-children"
         )
-    for one in everything:
-        print(f"{one.kind:<10}  {one.id}  {_size(size_of(store.folder(one.kind, one.id))):>9}  {_names(one)}")
-    for one in shared:
-        print(f"stays: {one.kind} {one.id}, which has other names too: {_names(one)}")
-    total = _size(sum(size_of(store.folder(one.kind, one.id)) for one in everything))
+    for stage in everything:
+        print(f"{stage.kind:<10}  {stage.id}  {_size(size_of(store.folder(stage.kind, stage.id))):>9}  {_names(stage)}")
+    for stage in shared:
+        print(f"stays: {stage.kind} {stage.id}, which has other names too: {_names(stage)}")
+    total = _size(sum(size_of(store.folder(stage.kind, stage.id)) for stage in everything))
     question = f"remove {len(everything)} stages, {total}"
     if not everything:
         print("nothing to remove")

@@ -52,8 +52,8 @@ class Corpus:
     def digest(self) -> str:
         """16 hex digits of SHA-256 over ids, titles and texts in order."""
         hashed = hashlib.sha256()
-        for one in self.documents.values():
-            hashed.update(json.dumps([one.doc_id, one.title, one.text]).encode() + b"\n")
+        for passage in self.documents.values():
+            hashed.update(json.dumps([passage.doc_id, passage.title, passage.text]).encode() + b"\n")
         return hashed.hexdigest()[:16]
 
 
@@ -79,10 +79,10 @@ def corpus_of_run(run: FinishedRun, name: str | None) -> Corpus:
         source = open_sets(evaluation.source or run.recipe.source, evaluation.sets, run.store.cache)
         if evaluation.source is None and source.revision != run.mix.recipe["source"]["revision"]:
             raise UserError("its source has another content now than when it was trained")
-        one = source.evaluation_set(chosen)
+        bed = source.evaluation_set(chosen)
     except UserError as error:
         raise UserError(f"the documents of run {run.manifest.id} cannot be read: {error}; or give --corpus") from error
-    return Corpus(one.name, {passage.doc_id: passage for passage in one.documents})
+    return Corpus(bed.name, {passage.doc_id: passage for passage in bed.documents})
 
 
 def vectors_of(run: FinishedRun, encoder: BiEncoder, corpus: Corpus) -> Any:
@@ -100,19 +100,19 @@ def vectors_of(run: FinishedRun, encoder: BiEncoder, corpus: Corpus) -> Any:
         if said == of and known.shape == shape and known.dtype == np.float32 and np.isfinite(known).all():
             return known
         print(f"{path} is not readable as vectors of this corpus: encoding again", file=sys.stderr)
-    found = encoder.encode_passages(list(corpus.documents.values()), progress=f"{corpus.name}: documents")
+    vectors = encoder.encode_passages(list(corpus.documents.values()), progress=f"{corpus.name}: documents")
     draft = draft_of(path)
     with run.store.tolerating_no_space(f"the vectors of {corpus.name} are not kept"):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(draft, "wb") as file:
-                np.savez(file, allow_pickle=False, vectors=found, of=np.array(of))
+                np.savez(file, allow_pickle=False, vectors=vectors, of=np.array(of))
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(draft, path)
         finally:
             draft.unlink(missing_ok=True)
-    return found
+    return vectors
 
 
 def find(
@@ -157,7 +157,7 @@ def side_by_side(
         before = place_of[0][instructed.doc_ids[place]]
         left = _entry(corpus, plain, place, f"{arrows['to']}{later + 1}", column, arrows)
         right = _entry(corpus, instructed, place, _moved(before - place, arrows), column, arrows)
-        lines += [f"{one} | {other}".rstrip() for one, other in zip(left, right, strict=True)]
+        lines += [f"{line} | {other}".rstrip() for line, other in zip(left, right, strict=True)]
     fresh = sum(place_of[0][doc_id] >= top for doc_id in instructed.doc_ids[:top])
     lines += ["", f"{fresh} of the top {top} with the instruction are not in the top {top} without it"]
     lines.append(

@@ -21,7 +21,7 @@ _CURSOR_UP = "\x1b[A"
 
 def visible(text: str) -> str:
     """Return a text with every steering character in its escaped form, such as `\\x1b`; line feeds and tabs stay."""
-    return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    return _STEERING.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def one_line(text: object) -> str:

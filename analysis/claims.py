@@ -51,7 +51,7 @@ _FLAT = (
 )
 
 
-def claims_table(found: Judgement) -> Table:
+def claims_table(judgement: Judgement) -> Table:
     """Return the claims for readers, one line each, and under it one sentence each."""
     columns = (
         Column("claim"),
@@ -66,23 +66,25 @@ def claims_table(found: Judgement) -> Table:
         Column("Holm p", "r"),
         Column("verdict"),
     )
-    lines = tuple(_line(one) for one in found.claims)
-    reasons = [f"{_name(one)}: {one.ruling.verdict}. {_sentence(one.ruling.reason)}" for one in found.claims]
-    title = f"Claims of study {found.study} ({found.table.mark})"
-    return Table(title, columns, lines, (*reasons, *_notes(found)))
+    lines = tuple(_line(judged) for judged in judgement.claims)
+    reasons = [
+        f"{_name(judged)}: {judged.ruling.verdict}. {_sentence(judged.ruling.reason)}" for judged in judgement.claims
+    ]
+    title = f"Claims of study {judgement.study} ({judgement.table.mark})"
+    return Table(title, columns, lines, (*reasons, *_notes(judgement)))
 
 
-def _line(one: Judged) -> tuple[str, ...]:
-    claim, row = one.claim, one.row
+def _line(judged: Judged) -> tuple[str, ...]:
+    claim, row = judged.claim, judged.row
     place = f"{claim.measure} on {claim.dataset} ({claim.condition}{claim.direction and ': ' + claim.direction})"
     expects = claim.expects + (f" (margin {claim.margin:g})" if claim.margin is not None else "")
-    verdict = one.ruling.verdict
-    verdict += f" (would be {one.would_be})" if one.would_be != verdict else ""
-    head = (_name(one), claim.contrast, str(row.cell) if row else place, expects)
+    verdict = judged.ruling.verdict
+    verdict += f" (would be {judged.would_be})" if judged.would_be != verdict else ""
+    head = (_name(judged), claim.contrast, str(row.cell) if row else place, expects)
     if row is None:
         return (*head, *["–"] * 6, verdict)
     low, high = row.result.ci
-    interval = f"[{number(low)}, {number(high)}]" if one.tested else "–"
+    interval = f"[{number(low)}, {number(high)}]" if judged.tested else "–"
     counts = set(row.num_seeds.values())
     seeds = str(counts.pop()) if len(counts) == 1 else ", ".join(f"{arm} {n}" for arm, n in row.num_seeds.items())
     return (
@@ -91,14 +93,14 @@ def _line(one: Judged) -> tuple[str, ...]:
         f"{row.num_units:,}",
         number(row.result.estimate),
         interval,
-        probability(one.p),
-        probability(one.p_holm),
+        probability(judged.p),
+        probability(judged.p_holm),
         verdict,
     )
 
 
-def _name(one: Judged) -> str:
-    return one.claim.name + (" (withdrawn)" if one.withdrawn else "")
+def _name(judged: Judged) -> str:
+    return judged.claim.name + (" (withdrawn)" if judged.withdrawn else "")
 
 
 def _sentence(text: str) -> str:
@@ -106,74 +108,78 @@ def _sentence(text: str) -> str:
     return start + text[1:].rstrip(".") + "."
 
 
-def _notes(found: Judgement) -> list[str]:
-    study, declared = found.declared.study, found.declared
+def _notes(judgement: Judgement) -> list[str]:
+    study, declared = judgement.declared.study, judgement.declared
     looks = max(1, len(study.looks))
-    alphas = ", ".join(f"{alpha:g}" for alpha in sorted({one.claim.alpha for one in found.claims})) or "–"
+    alphas = ", ".join(f"{alpha:g}" for alpha in sorted({judged.claim.alpha for judged in judgement.claims})) or "–"
     notes = [
         "p: of the test that supports the claim; Holm over the family of "
-        f"{len(found.claims)} declared claims (one that cannot be tested counts with p 1), at alpha {alphas}"
+        f"{len(judgement.claims)} declared claims (one that cannot be tested counts with p 1), at alpha {alphas}"
         + (f" divided by {looks} declared looks" if looks > 1 else "")
         + "; intervals at the same alpha.",
         f"Declared {declared.declared_at or 'in a file, not yet run'} ({declared.digest}): {study.question}",
     ]
-    free = sorted({arm for one in found.claims if one.row for arm in one.row.deterministic})
+    free = sorted({arm for judged in judgement.claims if judged.row for arm in judged.row.deterministic})
     return [*notes, f"Without training randomness: {', '.join(free)}."] if free else notes
 
 
-def judgement_record(found: Judgement) -> dict[str, Any]:
+def judgement_record(judgement: Judgement) -> dict[str, Any]:
     """Return everything as plain values for JSON."""
     return {
-        "study": found.study,
-        "question": found.declared.study.question,
-        "declaration": found.declared.digest,
-        "declared_at": found.declared.declared_at or None,
-        "looks": list(found.declared.study.looks),
-        "fairness": [check._asdict() for check in found.checks],
-        "claims": [_record(found, one) for one in found.claims],
+        "study": judgement.study,
+        "question": judgement.declared.study.question,
+        "declaration": judgement.declared.digest,
+        "declared_at": judgement.declared.declared_at or None,
+        "looks": list(judgement.declared.study.looks),
+        "fairness": [check._asdict() for check in judgement.checks],
+        "claims": [_record(judgement, judged) for judged in judgement.claims],
     }
 
 
-def _record(found: Judgement, one: Judged) -> dict[str, Any]:
-    claim = {"claim" if name == "name" else name: value for name, value in dataclasses.asdict(one.claim).items()}
+def _record(judgement: Judgement, judged: Judged) -> dict[str, Any]:
+    claim = {"claim" if name == "name" else name: value for name, value in dataclasses.asdict(judged.claim).items()}
     return {
         **claim,
-        "withdrawn": one.withdrawn,
-        "verdict": one.ruling.verdict,
-        "would_be": one.would_be,
-        "reason": _sentence(one.ruling.reason),
-        "p": one.p,
-        "p_holm": one.p_holm,
-        "family_size": one.level.family,
-        "alpha_of_a_look": one.level.alpha,
-        "tested": one.tested,
-        "row": None if one.row is None else _row(found, one.row),
+        "withdrawn": judged.withdrawn,
+        "verdict": judged.ruling.verdict,
+        "would_be": judged.would_be,
+        "reason": _sentence(judged.ruling.reason),
+        "p": judged.p,
+        "p_holm": judged.p_holm,
+        "family_size": judged.level.family,
+        "alpha_of_a_look": judged.level.alpha,
+        "tested": judged.tested,
+        "row": None if judged.row is None else _row(judgement, judged.row),
     }
 
 
-def _row(found: Judgement, row: ContrastRow) -> dict[str, Any]:
+def _row(judgement: Judgement, row: ContrastRow) -> dict[str, Any]:
     """Return the estimates of a claim, without a correction over this row alone: the family is that of the claims."""
     corrected = ("p_holm", "q_bh", "tost_p_holm", "family_size")
-    return {name: value for name, value in row_record(found.table, row).items() if name not in corrected}
+    return {name: value for name, value in row_record(judgement.table, row).items() if name not in corrected}
 
 
-def claims_csv(found: Judgement) -> str:
+def claims_csv(judgement: Judgement) -> str:
     """Return the claims as CSV with all digits."""
     lines = []
-    for one in found.claims:
-        record = _record(found, one)
+    for judged in judgement.claims:
+        record = _record(judgement, judged)
         row = record["row"] or {"ci": (None, None)}
-        low, high = row["ci"] if one.tested else (None, None)
+        low, high = row["ci"] if judged.tested else (None, None)
         record |= {name: row.get(name) for name in ("n_units", "estimate", "se", "df")}
         record |= {"ci_low": low, "ci_high": high, "seeds": json.dumps(row["seeds"]) if "seeds" in row else None}
         lines.append(record)
     return to_csv(_FLAT, lines)
 
 
-def tables(found: Judgement) -> list[Table]:
+def tables(judgement: Judgement) -> list[Table]:
     """Return the fairness of the study, its claims, and nDCG beside those on p-MRR."""
-    beside = beside_table([one.row for one in found.claims if one.row is not None])
-    return [fairness_table(found.checks, found.study), claims_table(found), *([beside] if beside.rows else [])]
+    beside = beside_table([judged.row for judged in judgement.claims if judged.row is not None])
+    return [
+        fairness_table(judgement.checks, judgement.study),
+        claims_table(judgement),
+        *([beside] if beside.rows else []),
+    ]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -192,17 +198,19 @@ def parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace) -> None:
     declared = read_declaration(args.declared) if args.declared else None
-    found = judge(OpenStudy(Evidence(args.results, args.study, declared=declared)))
-    shown = "\n".join(to_markdown(one) for one in tables(found))
+    judgement = judge(OpenStudy(Evidence(args.results, args.study, declared=declared)))
+    shown = "\n".join(to_markdown(table) for table in tables(judgement))
     print(shown, end="")
     if args.json:
-        write_text(args.json, json.dumps(judgement_record(found), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        write_text(
+            args.json, json.dumps(judgement_record(judgement), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        )
     if args.markdown:
         write_text(args.markdown, shown)
     if args.latex:
-        write_text(args.latex, "\n".join(to_latex(one) for one in tables(found)))
+        write_text(args.latex, "\n".join(to_latex(table) for table in tables(judgement)))
     if args.csv:
-        write_text(args.csv, claims_csv(found))
+        write_text(args.csv, claims_csv(judgement))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

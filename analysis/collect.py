@@ -32,14 +32,14 @@ def parser() -> argparse.ArgumentParser:
 def _run(args: argparse.Namespace) -> None:
     evidence = Evidence(args.results, args.study)
     table = in_words(evidence.long_table())
-    found = means(table)
-    known = {key[1] for key in found}
+    averages = means(table)
+    known = {key[1] for key in averages}
     for measure in args.measure or ():
         if measure not in known:
             raise UserError(f"--measure {measure!r} is not there; measures: {', '.join(sorted(known))}")
     for line in evidence.remarks:
         print(line)
-    print(format_means({key: value for key, value in found.items() if key[1] in (args.measure or known)}))
+    print(format_means({key: value for key, value in averages.items() if key[1] in (args.measure or known)}))
     fixed = sorted(deterministic_arms(evidence.runs))
     if fixed:
         flags = " ".join(f"--deterministic {arm}" for arm in fixed)

@@ -64,14 +64,14 @@ def _import_all(store: ResultStore, options: argparse.Namespace) -> None:
         asked[None] = by_dataset(options.deterministic, beds)
     for text, *given in options.seed or ():
         try:
-            one = seed(text)
+            seed_number = seed(text)
         except argparse.ArgumentTypeError as error:
             raise UserError(f"--seed {error}") from None
         if not given:
             raise UserError(f"--seed {text}: give at least one DATASET=FILE behind it")
-        if one in asked:
+        if seed_number in asked:
             raise UserError(f"--seed {text} is there twice; give all files of a seed together")
-        asked[one] = by_dataset(given, beds)
+        asked[seed_number] = by_dataset(given, beds)
     for number, imported in import_runs(store, study, name, asked, beds).items():
         _show(store, imported, f"{study}/{name}" + ("" if number is None else f" seed {number}"))
 

@@ -61,10 +61,10 @@ def _run(args: argparse.Namespace) -> None:
 
 def tables(audit: Audit) -> list[Table]:
     """Return the audit as tables: verdicts first."""
-    found = [_verdicts(audit), _shares(audit)]
+    audit_tables = [_verdicts(audit), _shares(audit)]
     if audit.confusion:
-        found.append(_confusion(audit))
-    return [*found, *([_agreement(audit)] if audit.agreement else [])]
+        audit_tables.append(_confusion(audit))
+    return [*audit_tables, *([_agreement(audit)] if audit.agreement else [])]
 
 
 def _verdicts(audit: Audit) -> Table:
@@ -148,13 +148,13 @@ def _confusion(audit: Audit) -> Table:
 def _agreement(audit: Audit) -> Table:
     heads = ("items", "raw", "on yes", "on no", "Krippendorff's alpha", "Gwet's AC1")
     rows = []
-    for name, found in audit.agreement.items():
+    for name, agreement in audit.agreement.items():
         cells = []
         for key in NAMES:
-            interval = found.intervals.get(key)
+            interval = agreement.intervals.get(key)
             bounds = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
-            cells.append(number(getattr(found, key), 2) + bounds)
-        rows.append((name, str(found.num_items), *cells))
+            cells.append(number(getattr(agreement, key), 2) + bounds)
+        rows.append((name, str(agreement.num_items), *cells))
     return Table(
         "Agreement on items with two answers or more",
         (Column("who: what"), *(Column(head, "r") for head in heads)),
@@ -168,11 +168,11 @@ def record(audit: Audit) -> dict[str, Any]:
     shares = audit.shares
     agreements = {
         name: {
-            "items": found.num_items,
-            "raters": found.num_raters,
-            **{key: {"value": getattr(found, key), "ci": found.intervals.get(key)} for key in NAMES},
+            "items": agreement.num_items,
+            "raters": agreement.num_raters,
+            **{key: {"value": getattr(agreement, key), "ci": agreement.intervals.get(key)} for key in NAMES},
         }
-        for name, found in audit.agreement.items()
+        for name, agreement in audit.agreement.items()
     }
     error = audit.rater_error
     return {

@@ -106,8 +106,8 @@ def _parts(args: argparse.Namespace) -> Parts:
 
 def _run(args: argparse.Namespace) -> None:
     parts = _parts(args)
-    found = detectable_table(parts, args.seeds, args.units, args.alpha, args.power)
-    text = to_markdown(as_table(found, parts, args.alpha, args.power))
+    detectable = detectable_table(parts, args.seeds, args.units, args.alpha, args.power)
+    text = to_markdown(as_table(detectable, parts, args.alpha, args.power))
     best = None
     if args.difference is not None:
         if args.cost_seed is None:
@@ -130,14 +130,14 @@ def _run(args: argparse.Namespace) -> None:
         )
     print(text, end="")
     if args.out:
-        _write(args.out, text, parts, found, best, args)
+        _write(args.out, text, parts, detectable, best, args)
 
 
 def _write(
     folder: Path,
     text: str,
     parts: Parts,
-    found: Mapping[tuple[int, int], float],
+    detectable: Mapping[tuple[int, int], float],
     best: Design | None,
     args: argparse.Namespace,
 ) -> None:
@@ -146,7 +146,7 @@ def _write(
         "alpha": args.alpha,
         "power": args.power,
         "parts": vars(parts),
-        "detectable": [{"seeds": s, "units": q, "difference": value} for (s, q), value in found.items()],
+        "detectable": [{"seeds": s, "units": q, "difference": value} for (s, q), value in detectable.items()],
         "cheapest": vars(best) if best else None,
     }
     write_text(folder / "power.json", json.dumps(record, indent=1, allow_nan=False) + "\n")

@@ -101,7 +101,7 @@ def _read(args: argparse.Namespace) -> None:
     design = json.loads((folder / DESIGN).read_text(encoding="utf-8"))
     by_id = {item.id: item for item in read_items(folder / ITEMS)}
     by_sheet = {sheet_id(by_id[name], design["seed"]): by_id[name] for name in design["sheets"]}
-    found, lines_of = [], dict[str, int]()
+    judgments, lines_of = [], dict[str, int]()
     for number, row in _rows(args.filled):
         if row["item_id"] not in by_sheet:
             raise UserError(f"{at(args.filled, number)}: {row['item_id']!r} is no sheet of {folder}")
@@ -112,12 +112,12 @@ def _read(args: argparse.Namespace) -> None:
             judgment = judgment_of(row, by_sheet[row["item_id"]], design["seed"], args.rater)
         except UserError as error:
             raise UserError(f"{at(args.filled, number)}: {error}") from None
-        found += [] if judgment is None else [judgment]
-    if not found:
+        judgments += [] if judgment is None else [judgment]
+    if not judgments:
         raise UserError(f"{args.filled}: none of {len(by_sheet):,} sheets is answered; write yes, no or cannot tell")
-    lines = [json.dumps(dataclasses.asdict(judgment), ensure_ascii=False) for judgment in found]
+    lines = [json.dumps(dataclasses.asdict(judgment), ensure_ascii=False) for judgment in judgments]
     write_text(args.out, "".join(f"{line}\n" for line in lines))
-    print(f"{len(found):,} of {len(by_sheet):,} sheets are answered")
+    print(f"{len(judgments):,} of {len(by_sheet):,} sheets are answered")
 
 
 def _rows(path: str) -> list[tuple[int, dict[str, str]]]:

@@ -32,12 +32,12 @@ _MODE_FILES = tuple(f"{mode}_{kind}" for kind in ("run", "qrels") for mode in MO
 
 def report_record(scored: Scored) -> dict[str, Any]:
     """Return everything as plain values for JSON: the parts, the overall measures, listed, ties, warnings."""
-    found: dict[str, Any] = {
+    record: dict[str, Any] = {
         part: {name: _result_record(result) for name, result in results.items()}
         for part, results in scored.parts.items()
     }
-    found |= {name: _result_record(result) for name, result in scored.overall.items()}
-    return found | {"listed": scored.listed, "ties": scored.ties, "warnings": list(scored.warnings)}
+    record |= {name: _result_record(result) for name, result in scored.overall.items()}
+    return record | {"listed": scored.listed, "ties": scored.ties, "warnings": list(scored.warnings)}
 
 
 def _result_record(result: MeasureResult) -> dict[str, Any]:
@@ -70,17 +70,17 @@ def table(scored: Scored, title: str) -> Table:
     )
     rows = [(part, result) for part, results in scored.parts.items() for result in results.values()]
     compared = {P_MRR: "original, changed"} | dict.fromkeys(INFOSEARCH_MEASURES, ", ".join(MODES))
-    rows += [(compared.get(name, "run"), one) for name, one in scored.overall.items()]
+    rows += [(compared.get(name, "run"), result) for name, result in scored.overall.items()]
     lines = [
         (
             of,
-            mean_name(one.name),
-            number(one.mean),
-            f"{len(one.per_unit):,}",
-            number(one.mean_present_only),
-            f"{sum(unit not in one.absent for unit in one.per_unit):,}",
+            mean_name(result.name),
+            number(result.mean),
+            f"{len(result.per_unit):,}",
+            number(result.mean_present_only),
+            f"{sum(unit not in result.absent for unit in result.per_unit):,}",
         )
-        for of, one in rows
+        for of, result in rows
     ]
     notes = ["mean: over all judged queries, 0 for one without a ranking; ranked only: over those that the run has."]
     if any(name not in compared for name in scored.overall):
@@ -104,7 +104,7 @@ def long_rows(scored: Scored, arm: str, seed: int, dataset: str) -> Iterator[dic
     """Yield one row with COLUMNS for each value; the condition of `--run` is not known and stays empty."""
     places = {"run": ("", ""), "changed": ("changed", scored.variants[1] or "changed")}
     places |= {mode: (mode, "") for mode in MODES}
-    cells = [(*places[part], one) for part, results in scored.parts.items() for one in results.values()]
+    cells = [(*places[part], result) for part, results in scored.parts.items() for result in results.values()]
     over = {P_MRR: places["changed"]} | dict.fromkeys(INFOSEARCH_MEASURES, places["instructed"])
     cells += [(*over.get(name, ("instructed", "all")), result) for name, result in scored.overall.items()]
     for condition, side, result in cells:
@@ -193,7 +193,7 @@ def _check(args: argparse.Namespace) -> tuple[bool, bool, bool]:
             raise UserError(f"{_option(lacking[0])} is missing, and {_option(given)} is there; give both, or neither")
         return not lacking
 
-    one = all_or_none(("run", "qrels"))
+    single = all_or_none(("run", "qrels"))
     only_pair, only_modes = (
         [_option(name) for name in files if name not in others and getattr(args, name) is not None]
         for files, others in ((_PAIR_FILES, _MODE_FILES), (_MODE_FILES, _PAIR_FILES))
@@ -202,13 +202,13 @@ def _check(args: argparse.Namespace) -> tuple[bool, bool, bool]:
         raise UserError(f"{only_pair[0]} is for p-MRR, {only_modes[0]} for SICR and WISE; score them one by one")
     modes = bool(only_modes) and all_or_none(_MODE_FILES)
     pair = not modes and all_or_none(_PAIR_FILES)
-    if not one and not pair and not modes:
+    if not single and not pair and not modes:
         files, more = (", ".join(map(_option, names)) for names in (_PAIR_FILES, _MODE_FILES))
         raise UserError(f"nothing to score; give --run and --qrels, or {files}, or {more}")
     for name in ("original_variant", "changed_variant"):
         if getattr(args, name) is not None and not pair:
             raise UserError(f"{_option(name)} is for p-MRR; give {', '.join(map(_option, _PAIR_FILES))}")
-    if args.groups and not one:
+    if args.groups and not single:
         raise UserError("--groups is for Robustness@k of --run; give --run and --qrels too")
     all_or_none(("scores", "arm", "seed", "dataset"))
     if args.scores and args.scores.suffix.lower() not in (".csv", ".parquet"):
@@ -220,9 +220,9 @@ def _check(args: argparse.Namespace) -> tuple[bool, bool, bool]:
                 "Robustness@k; p-MRR comes by itself with --changed-documents, SICR and WISE with "
                 "--instructed-run"
             )
-        if parse(name).family == "Robustness" and not one:
+        if parse(name).family == "Robustness" and not single:
             raise UserError(f"--measure {name!r} is for --run and --qrels; give these too")
-    return one, pair, modes
+    return single, pair, modes
 
 
 def _option(name: str) -> str:
@@ -236,10 +236,10 @@ def _side(run: str, qrels: str) -> Side:
 
 
 def _run(args: argparse.Namespace) -> None:
-    one, pair, modes = _check(args)
+    single, pair, modes = _check(args)
     names = list(dict.fromkeys(args.measure or DEFAULT_MEASURES))
     scored = Scored({}, {}, {}, {}, ())
-    if one:
+    if single:
         groups = read_groups(args.groups) if args.groups else None
         scored |= score_run(_side(args.run, args.qrels), names, groups)
     if pair:
@@ -266,21 +266,21 @@ def _add_scores(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Add rows to a long table; a row that is there already must have the same value, and is not written twice."""
     import pyarrow as pa
 
-    found = {tuple(str(row[name]) for name in COLUMNS[:-1]): row for row in _read_rows(path)}
+    stored = {tuple(str(row[name]) for name in COLUMNS[:-1]): row for row in _read_rows(path)}
     for row in rows:
         key = tuple(str(row[name]) for name in COLUMNS[:-1])
-        old = found.setdefault(key, row)["value"]
+        old = stored.setdefault(key, row)["value"]
         if old != row["value"]:
             raise UserError(
                 f"{path}: arm {row['arm']!r}, seed {row['seed']}, unit {row['unit_id']!r} has {row['measure']} {old} "
                 f"there and {row['value']} now; give another --arm or --seed, or another file"
             )
     if path.suffix.lower() == ".csv":
-        write_text(path, to_csv(COLUMNS, list(found.values())))
+        write_text(path, to_csv(COLUMNS, list(stored.values())))
         return
     types = {"seed": pa.int64(), "value": pa.float64()}
     schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
-    write_parquet(path, pa.Table.from_pylist(list(found.values()), schema))
+    write_parquet(path, pa.Table.from_pylist(list(stored.values()), schema))
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:

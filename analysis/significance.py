@@ -27,16 +27,16 @@ from analysis.stats.weights import all_contrasts
 
 def parse_margins(texts: Sequence[str]) -> dict[str, float]:
     """Return measure -> margin of `0.02` (every measure, key '') and `nDCG@10=0.01`; raises UserError for others."""
-    found: dict[str, float] = {}
+    margins: dict[str, float] = {}
     for text in texts:
         measure, _, size = text.rpartition("=")
         try:
-            found[measure.strip()] = float(size)
+            margins[measure.strip()] = float(size)
         except ValueError:
             raise UserError(f"--margin {text!r} is no number; write 0.02, or nDCG@10=0.01") from None
-        if not 0 < found[measure.strip()] < float("inf"):
+        if not 0 < margins[measure.strip()] < float("inf"):
             raise UserError(f"--margin {text!r} must be above 0, in units of the measure")
-    return found
+    return margins
 
 
 def parser() -> argparse.ArgumentParser:
@@ -102,9 +102,9 @@ def _run(args: argparse.Namespace) -> None:
 
     baseline = args.baseline[0] if args.baseline else None
     study = OpenStudy(Evidence(args.results, args.study, baseline=baseline))
-    found = study.ask(args.baseline, args.contrast, args.trend, plan)
-    asked, table = found.testable(_asked(args, found.table, found.contrasts))
-    report(args, table, asked, found.plan, [study.fairness], {"fairness": study.fairness_record})
+    study_contrasts = study.ask(args.baseline, args.contrast, args.trend, plan)
+    asked, table = study_contrasts.testable(_asked(args, study_contrasts.table, study_contrasts.contrasts))
+    report(args, table, asked, study_contrasts.plan, [study.fairness], {"fairness": study.fairness_record})
 
 
 def _asked(args: argparse.Namespace, table: ScoreTable, contrasts: Mapping[str, Mapping[str, float]]) -> list[Asked]:
@@ -130,7 +130,7 @@ def report(
         raise UserError(f"--margin for {unknown[0]!r}: {table.source} has no such measure")
     rows: tuple[ContrastRow, ...] = contrast_rows(table, asked, plan)
     tables = [*above, *all_tables(table, rows, plan)]
-    shown = "\n".join(to_markdown(one) for one in tables)
+    shown = "\n".join(to_markdown(report_table) for report_table in tables)
     print(shown, end="")
     values = {**report_record(table, rows, plan), **(beside or {})}
     record = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -138,7 +138,7 @@ def report(
         write_text(args.json, record)
     if args.out:
         write_text(args.out / "significance.md", shown)
-        write_text(args.out / "significance.tex", "\n".join(to_latex(one) for one in tables))
+        write_text(args.out / "significance.tex", "\n".join(to_latex(report_table) for report_table in tables))
         write_text(args.out / "significance.csv", rows_csv(table, rows))
         write_text(args.out / "significance.json", record)
 

@@ -80,9 +80,9 @@ def audit(random: np.random.Generator, truth: float, size: int, num_kinds: int, 
     says = verdicts(random, right, kinds, judge).astype(int)
     chosen = sample(random, kinds * 2 + says, size)
     answers = np.where(chosen, right, np.nan)
-    found = estimate_share(answers, merge_strata(kinds, says, chosen), clusters, says)
+    estimate = estimate_share(answers, merge_strata(kinds, says, chosen), clusters, says)
     alone = estimate_share(answers, merge_strata(kinds, np.zeros_like(says), chosen), clusters)
-    return right.mean(), found.low, found.high, alone.low, alone.high
+    return right.mean(), estimate.low, estimate.high, alone.low, alone.high
 
 
 def cell_row(cell: tuple[float, int, int, float, str], audits: int, seed: int) -> dict[str, Any]:
@@ -108,10 +108,10 @@ def broken(row: dict[str, Any], audits: int) -> list[str]:
     def limit(promise: float) -> float:
         return 3 * math.sqrt(promise * (1 - promise) / audits)
 
-    found = [f"coverage {row['coverage']:.3f}"] if row["coverage"] < 0.94 - limit(0.94) else []
+    misses = [f"coverage {row['coverage']:.3f}"] if row["coverage"] < 0.94 - limit(0.94) else []
     for side in ("truth_below", "truth_above"):
-        found += [f"{side} {row[side]:.3f}"] if row[side] > 0.035 + limit(0.035) else []
-    return found + ([f"false ABOVE {row['false_above']:.3f}"] if row["false_above"] > 0.05 + limit(0.05) else [])
+        misses += [f"{side} {row[side]:.3f}"] if row[side] > 0.035 + limit(0.035) else []
+    return misses + ([f"false ABOVE {row['false_above']:.3f}"] if row["false_above"] > 0.05 + limit(0.05) else [])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -90,20 +90,20 @@ def cases() -> list[Case]:
         (3, 1000): (0.02, 0.048, 0.395),
         (5, 1000): (0.02, 0.043, 0.670),
     }
-    found = []
+    settings = []
     for seeds, units in ((3, 50), (5, 50), (10, 50), (5, 104), (3, 1000), (5, 1000)):
         for sd in (0.0, 0.005, 0.01, 0.02):
             effect, *rates = known.get((seeds, units), (0.0,)) if sd == 0.01 else (0.0,)
             expected = (rates[0], rates[1]) if rates else None
-            found.append(Case((seeds, seeds), units, (sd, sd), effect=effect, expected=expected))
+            settings.append(Case((seeds, seeds), units, (sd, sd), effect=effect, expected=expected))
     kinds: tuple[Kind, ...] = ("RR@10", "nDCG@10", "p-MRR")
-    found += [Case((n, n), units, (0.01, 0.01), kind) for kind in kinds for n, units in ((3, 1000), (5, 104))]
-    found += [Case((n, n), 1000, (0.0, 0.02)) for n in (3, 5)]
-    found += [Case((5, 5), 1000, (0.005, 0.02)), Case((3, 10), 1000, (0.01, 0.01))]
-    found += [Case((n, n), 200, (0.01, 0.01), options=Options(matched=True)) for n in (3, 5)]
-    found += [Case((3, 3), 200, (0.01, 0.01), options=Options(seed_variance="family"))]
-    found += [Case((1, 5), 200, (0.0, 0.01), options=Options(deterministic=frozenset({"A"})))]
-    return found
+    settings += [Case((n, n), units, (0.01, 0.01), kind) for kind in kinds for n, units in ((3, 1000), (5, 104))]
+    settings += [Case((n, n), 1000, (0.0, 0.02)) for n in (3, 5)]
+    settings += [Case((5, 5), 1000, (0.005, 0.02)), Case((3, 10), 1000, (0.01, 0.01))]
+    settings += [Case((n, n), 200, (0.01, 0.01), options=Options(matched=True)) for n in (3, 5)]
+    settings += [Case((3, 3), 200, (0.01, 0.01), options=Options(seed_variance="family"))]
+    settings += [Case((1, 5), 200, (0.0, 0.01), options=Options(deterministic=frozenset({"A"})))]
+    return settings
 
 
 def draw(case: Case, generator: np.random.Generator) -> dict[str, Values]:
@@ -161,7 +161,7 @@ class Resampling:
         observed = abs(difference_Q.mean())
         flips = np.abs(self.signs @ difference_Q) / len(difference_Q)
         num = min(len(a_SQ), len(b_SQ))
-        found = {
+        p_values = {
             "paired t": _t(difference_Q),
             "Wilcoxon": float(stats.wilcoxon(difference_Q, method="approx").pvalue) if difference_Q.any() else 1.0,
             "sign flip": float((1 + (flips >= observed - 1e-12).sum()) / (1 + RESAMPLES)),
@@ -171,8 +171,8 @@ class Resampling:
         means = {
             arm: ((self.unit_weights @ block.T) * self.seed_weights[arm]).sum(axis=1) for arm, block in scores.items()
         }
-        found["two-way bootstrap"] = _outside(means["B"] - means["A"])
-        return found
+        p_values["two-way bootstrap"] = _outside(means["B"] - means["A"])
+        return p_values
 
 
 def _t(differences: Values) -> float:
@@ -195,10 +195,10 @@ def simulate(case: Case, draws: int, seed: int = 0, draws_of_others: int = 0) ->
     counts = dict.fromkeys(["crossed", "power", *(OTHERS if draws_of_others else ())], 0)
     for place in range(draws):
         scores = draw(case, generator)
-        found = crossed(scores, CONTRAST, case.options)
-        counts["crossed"] += found.p < ALPHA
-        if case.effect and found.df is not None:
-            counts["power"] += 2 * stdtr(found.df, -abs(found.estimate + case.effect) / found.se) < ALPHA
+        result = crossed(scores, CONTRAST, case.options)
+        counts["crossed"] += result.p < ALPHA
+        if case.effect and result.df is not None:
+            counts["power"] += 2 * stdtr(result.df, -abs(result.estimate + case.effect) / result.se) < ALPHA
         if resampling is not None and place < draws_of_others:
             for name, p in resampling.p_values(scores).items():
                 counts[name] += p < ALPHA
@@ -236,8 +236,8 @@ def simulate_family(seeds: int, units: int, draws: int, seed: int = 0, sd: float
             for arm in arms
         }
         by_measure = [{arm: values[m] for arm, values in scores.items()} for m in measures]
-        p = [[crossed(one, {arm: 1.0, "A": -1.0}).p for arm in arms[1:]] for one in by_measure]
-        fixed_p = [crossed(one, {arm: 1.0, "A": -1.0}, fixed).p for one in by_measure for arm in arms[1:]]
+        p = [[crossed(measured, {arm: 1.0, "A": -1.0}).p for arm in arms[1:]] for measured in by_measure]
+        fixed_p = [crossed(measured, {arm: 1.0, "A": -1.0}, fixed).p for measured in by_measure for arm in arms[1:]]
         flat = [value for row in p for value in row]
         counts["crossed + Holm"] += min(holm(flat)) < ALPHA
         counts["crossed, uncorrected"] += min(flat) < ALPHA

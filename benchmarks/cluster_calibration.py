@@ -34,7 +34,7 @@ def type_one(*, clusters: int, icc: float, units: int, seeds: int, draws: int, s
     shares = np.array([1 + place % 3 for place in range(clusters)], dtype=float)
     names = np.repeat(np.arange(clusters), np.maximum(1, np.round(units * shares / shares.sum()).astype(int)))
     group = [Grouping.of(names)]
-    found = {"clustered": 0, "plain": 0}
+    rejections = {"clustered": 0, "plain": 0}
     for _ in range(draws):
         effect = math.sqrt(icc) * random.normal(size=clusters)[names]
         effect += math.sqrt(1 - icc) * random.normal(size=len(names))
@@ -46,9 +46,9 @@ def type_one(*, clusters: int, icc: float, units: int, seeds: int, draws: int, s
             + random.normal(0, 0.1, (seeds, len(names)))
             for arm, side in (("A", -1), ("B", 1))
         }
-        found["clustered"] += crossed(arms, WEIGHTS, None, group).p <= 0.05
-        found["plain"] += crossed(arms, WEIGHTS).p <= 0.05
-    return {name: count / draws for name, count in found.items()}
+        rejections["clustered"] += crossed(arms, WEIGHTS, None, group).p <= 0.05
+        rejections["plain"] += crossed(arms, WEIGHTS).p <= 0.05
+    return {name: count / draws for name, count in rejections.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -166,7 +166,7 @@ class Study:
     def complete(self) -> dict[str, tuple[str, dict[str, str]]]:
         """Return the stages that are complete: when each was, and the digests of its files."""
         store = ResultStore(self.results)
-        found = {}
+        stages = {}
         for kind in FOLDERS:
             for path in (self.results / FOLDERS[kind]).glob("*/manifest.json"):
                 try:
@@ -174,10 +174,10 @@ class Study:
                     folder = store.folder(kind, values["id"])  # type: ignore[arg-type]
                     files = {name: sha256_of(folder / name) for name in values["content_sha256"]}
                     told = values["finished"] if files == values["content_sha256"] else "damaged"
-                    found[f"{kind} {values['id']}"] = (f"{told} {values['started']}", files)
+                    stages[f"{kind} {values['id']}"] = (f"{told} {values['started']}", files)
                 except (OSError, ValueError, KeyError, TypeError):
                     continue
-        return found
+        return stages
 
     def files(self) -> list[Path]:
         """Return the files of all finished stages."""
@@ -293,7 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"round {number}: --replay '{' '.join(faults)}': {outcome}", flush=True)
             if time.monotonic() - began > options.seconds:
                 break
-    kinds = {re.split("[@:]", fault)[0] for one in outcomes for fault in one["faults"]}
+    kinds = {re.split("[@:]", fault)[0] for record in outcomes for fault in record["faults"]}
     print(f"{len(outcomes)} rounds in {time.monotonic() - began:.0f} s")
     for kind in sorted(kinds):
         mine = [o["outcome"] for o in outcomes if any(re.split("[@:]", f)[0] == kind for f in o["faults"])]
@@ -301,7 +301,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"  {kind:<9}{len(mine):>5} rounds: " + ", ".join(f"{n} {text}" for text, n in counts.most_common()))
     if options.json:
         write_text(options.json, json.dumps({"seed": options.seed, "outcomes": outcomes}, indent=1))
-    return 0 if all(one["outcome"] == "identical" for one in outcomes) else 1
+    return 0 if all(record["outcome"] == "identical" for record in outcomes) else 1
 
 
 if __name__ == "__main__":

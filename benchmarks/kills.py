@@ -99,14 +99,14 @@ MODES = (
 
 
 def _children(pid: int) -> list[int]:
-    found = []
+    children = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             if int(path.read_text().rpartition(")")[2].split()[1]) == pid:
-                found.append(int(path.parent.name))
+                children.append(int(path.parent.name))
         except OSError:
             continue
-    return found
+    return children
 
 
 def _command_of(pid: int) -> bytes:

@@ -67,8 +67,8 @@ def by_definition(name: str, grades: Mapping[str, int], scores: Mapping[str, flo
         return 0.0
     if family == "nDCG":
         ideal = sorted(positive, reverse=True)[: int(cutoff)]
-        found, best = (sum(g / math.log2(place + 1) for place, g in enumerate(row, 1)) for row in (gains, ideal))
-        return found / best
+        gained, best = (sum(g / math.log2(place + 1) for place, g in enumerate(row, 1)) for row in (gains, ideal))
+        return gained / best
     hits = [place for place, gain in enumerate(gains, 1) if gain]
     if family == "recall":
         return len(hits) / len(positive)
@@ -100,11 +100,11 @@ def query_measures(run: Scores, qrels: Grades) -> Iterator[Compared]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its abstention curves divide by zero; they are not compared
-        found = official.calculate_retrieval_scores(run, qrels, list(CUTOFFS))
+        official_scores = official.calculate_retrieval_scores(run, qrels, list(CUTOFFS))
     for family, key in _ENGINE.items():
         for cutoff in CUTOFFS:
             name = f"{family}@{cutoff}"
-            theirs = {q: found.all_scores[q][f"{key}_{cutoff}"] for q in qrels}
+            theirs = {q: official_scores.all_scores[q][f"{key}_{cutoff}"] for q in qrels}
             yield "mteb", name, ours[name].per_unit, theirs
     for name, values in official.mrr(qrels, run, CUTOFFS).items():
         yield "mteb", name[1:], ours[name[1:]].per_unit, dict(zip(run, values, strict=True))
@@ -152,13 +152,13 @@ def robustness(run: Scores, qrels: Grades) -> Iterator[Compared]:
     ours = measures.robustness(10, qrels, rankings_of(run), groups)
     engine = trec_eval(run, qrels)
     members = {group: [q for q in qrels if groups[q] == group] for group in dict.fromkeys(groups.values())}
-    lowest = {group: min(engine[q]["ndcg_cut_10"] for q in found) for group, found in members.items()}
+    lowest = {group: min(engine[q]["ndcg_cut_10"] for q in query_ids) for group, query_ids in members.items()}
     yield "pytrec_eval", "Robustness@10", ours.per_unit, lowest
     if not has_mteb():
         return
     from mteb._evaluators.retrieval_metrics import robustness_at_10
 
-    theirs = {g: robustness_at_10({q: qrels[q] for q in found}, run, engine) for g, found in members.items()}
+    theirs = {g: robustness_at_10({q: qrels[q] for q in query_ids}, run, engine) for g, query_ids in members.items()}
     yield "mteb", "Robustness@10", ours.per_unit, theirs
     assert ours.mean is not None
     yield "mteb", "Robustness@10 (mean)", {"": ours.mean}, {"": robustness_at_10(qrels, run, engine)}
@@ -226,12 +226,12 @@ class Tally:
 
 def tallies(num_cases: int, seed: int, progress: Callable[[Any], Any] = lambda cases: cases) -> dict[Any, Tally]:
     """Return (peer, measure) -> what was found in the random cases."""
-    found: dict[tuple[str, str], Tally] = {}
+    by_measure: dict[tuple[str, str], Tally] = {}
     rng = np.random.default_rng(seed)
     for _ in progress(range(num_cases)):
         for peer, measure, ours, theirs in random_case(rng):
-            found.setdefault((peer, measure), Tally()).add(ours, theirs)
-    return found
+            by_measure.setdefault((peer, measure), Tally()).add(ours, theirs)
+    return by_measure
 
 
 def main() -> int:
@@ -247,11 +247,11 @@ def main() -> int:
     peers = [f"{name} {version(name)}" for name in ("pytrec-eval-terrier", *(["mteb"] if has_mteb() else []))]
     print(f"peers: {', '.join(peers)}" + ("" if has_mteb() else "; mteb is not installed, so it is not compared"))
     quiet = not sys.stderr.isatty()
-    found = tallies(options.cases, options.seed, lambda cases: tqdm(cases, disable=quiet, unit="case"))
+    results = tallies(options.cases, options.seed, lambda cases: tqdm(cases, disable=quiet, unit="case"))
     print(f"{'peer':12s} {'measure':26s} {'cases':>7s} {'values':>9s} {'largest difference':>19s}")
-    for (peer, measure), tally in sorted(found.items()):
+    for (peer, measure), tally in sorted(results.items()):
         print(f"{peer:12s} {measure:26s} {tally.num_cases:7,} {tally.num_values:9,} {tally.largest:19.2e}")
-    worst = max((tally.largest for tally in found.values()), default=0.0)
+    worst = max((tally.largest for tally in results.values()), default=0.0)
     print(f"largest of all: {worst:.2e} ({'within' if worst <= TOLERANCE else 'ABOVE'} {TOLERANCE:g})")
     return int(worst > TOLERANCE)
 

@@ -149,8 +149,8 @@ def child(*words: str | int | Path) -> dict[str, Any]:
     """Run a part of this benchmark in a fresh process and return what it measured."""
     command = [sys.executable, "-m", "benchmarks.search", "--part", *map(str, words)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return measured
 
 
 def report(folder: Path, depth: int, arguments: argparse.Namespace) -> None:
@@ -162,24 +162,24 @@ def report(folder: Path, depth: int, arguments: argparse.Namespace) -> None:
     print(f"\n{shape}, {num_queries} queries, depth {depth}, load {load:.1f}")
     if arguments.repeats:
         both = child(folder, "compare", depth, arguments.repeats)
-        cpu = {name: statistics.median(one[1] for one in times) for name, times in both["times"].items()}
+        cpu = {name: statistics.median(turn[1] for turn in times) for name, times in both["times"].items()}
         for name, times in both["times"].items():
-            wall = statistics.median(one[0] for one in times)
-            spread = f"{min(one[1] for one in times):.1f} to {max(one[1] for one in times):.1f}"
+            wall = statistics.median(turn[0] for turn in times)
+            spread = f"{min(turn[1] for turn in times):.1f} to {max(turn[1] for turn in times):.1f}"
             print(
                 f"  {name:<6}{wall:8.1f} s wall {cpu[name]:8.1f} s cpu ({spread}) {num_queries / wall:8.1f} queries/s"
             )
         print(f"  faiss / ours: {cpu['faiss'] / cpu['ours']:.2f} (cpu); documents in common {both['overlap']:.5f}")
     print(f"  {'in a process of its own':<24}{'wall s':>8}{'cpu s':>8}{'MiB at most':>13}{'before':>8}")
     for way in arguments.ways:
-        one = child(folder, "use", depth, arguments.checked, way)
-        counts = one["counts"]
+        usage = child(folder, "use", depth, arguments.checked, way)
+        counts = usage["counts"]
         note = ""
         if f"recall@{depth}" in counts:
             note = f"recall {counts[f'recall@{depth}']:.4f}, build {counts['build']:.1f} s, search "
             note += f"{counts['search']:.1f} s, {num_queries / counts['search']:.1f} queries/s"
         print(
-            f"  {way:<24}{one['wall']:8.1f}{one['cpu']:8.1f}{one['most']:13,.0f}{one['before']:8,.0f}  {note}",
+            f"  {way:<24}{usage['wall']:8.1f}{usage['cpu']:8.1f}{usage['most']:13,.0f}{usage['before']:8,.0f}  {note}",
             flush=True,
         )
 

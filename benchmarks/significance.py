@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     busy = (usage.ru_utime + usage.ru_stime) / args.repeats
     median = seconds[len(seconds) // 2]
     kept = median < MOST_SECONDS and peak < MOST_BYTES
-    shown = ", ".join(f"{one:.2f}" for one in seconds)
+    shown = ", ".join(f"{duration:.2f}" for duration in seconds)
     print(f"{median:.2f} s (of {shown}; {busy:.2f} s of processor), peak memory {peak / 2**20:.0f} MiB")
     print(f"promise (under {MOST_SECONDS:g} s and {MOST_BYTES / 2**20:g} MiB): {'kept' if kept else 'BROKEN'}")
     return 0 if kept else 1

@@ -44,7 +44,7 @@ def output_place(text: str) -> Path:
     """
     path = Path(text)
     way = path.absolute()
-    there = next(one for one in (way, *way.parents) if one.is_dir() or (one != way and one.exists()))
+    there = next(place for place in (way, *way.parents) if place.is_dir() or (place != way and place.exists()))
     try:
         with tempfile.TemporaryFile(dir=there):
             return path

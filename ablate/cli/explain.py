@@ -66,8 +66,8 @@ class Places:
     @functools.cached_property
     def groups(self) -> list[str]:
         """The groups that a person chooses from."""
-        found = self._loader.get_group_options("", ObjectType.GROUP, overrides=self._given)
-        return sorted(group for group in found if group != "hydra")
+        names = self._loader.get_group_options("", ObjectType.GROUP, overrides=self._given)
+        return sorted(group for group in names if group != "hydra")
 
     def composed(self, overrides: Sequence[str]) -> DictConfig:
         """Return the configuration under overrides."""
@@ -116,9 +116,9 @@ def in_words(overrides: Sequence[str] = (), config_dir: str | None = None) -> It
         if "Config group override must be" in str(error):
             wrong = [text for text in overrides if re.fullmatch(r"\+*[\w/]+=([\d.+-]+|null)", text, re.I)]
             groups = [*Places(overrides, config_dir).groups, "hydra"]
-            found = [text for text in wrong if text.lstrip("+").partition("=")[0] in groups]
+            choices = [text for text in wrong if text.lstrip("+").partition("=")[0] in groups]
             raise UserError(
-                f"{', '.join(found or wrong)}: the choice of a group is the name of a file, no number and not null"
+                f"{', '.join(choices or wrong)}: the choice of a group is the name of a file, no number and not null"
             ) from error
         raise
 
@@ -178,8 +178,8 @@ def check_form(text: str, places: Places, *, many: bool) -> None:
     key, equals, value = text.partition("=")
     shown, name = _short(text), key.lstrip("+~")
     if not equals and not key.startswith("~"):
-        found = [places.chosen(group, text) for group in places.groups if text in places.options(group)]
-        arms = f"; did you mean {' or '.join(found)}?" if found else ""
+        choices = [places.chosen(group, text) for group in places.groups if text in places.options(group)]
+        arms = f"; did you mean {' or '.join(choices)}?" if choices else ""
         raise UserError(f"{shown!r} is no key=value (both, without spaces around =){arms}")
     if not re.match(r"[\w$]", name):
         raise UserError(f"{shown!r} has no key before =; write key=value")
@@ -333,12 +333,12 @@ def _wrong_key(override: Override, base: DictConfig, places: Places, groups: Seq
 
 def _ending_in(base: DictConfig, name: str) -> list[str]:
     """Return the dotted keys below the top whose last part is a name."""
-    found = []
+    keys = []
     for top in base:
         node = base._get_node(top)
         if top != "hydra" and isinstance(node, DictConfig) and name in [str(key) for key in node]:
-            found.append(f"{top!s}.{name}")
-    return found
+            keys.append(f"{top!s}.{name}")
+    return keys
 
 
 def _wrong_value(error: OmegaConfError) -> str:

@@ -43,17 +43,17 @@ def told_by_exit_code(signals: tuple[signal.Signals, ...] = SIGNALS) -> Iterator
     ours = {}
     if threading.current_thread() is threading.main_thread():
         unhandled = (signal.SIG_DFL, signal.default_int_handler)
-        ours = {one: handler for one in signals if (handler := signal.getsignal(one)) in unhandled}
+        ours = {signum: handler for signum in signals if (handler := signal.getsignal(signum)) in unhandled}
     try:
-        for one in ours:
-            signal.signal(one, end)
+        for signum in ours:
+            signal.signal(signum, end)
         yield
     except BaseException:
         if not asked:
             raise
     finally:
-        for one, handler in ours.items():
-            signal.signal(one, handler)
+        for signum, handler in ours.items():
+            signal.signal(signum, handler)
     if asked:
         _end_workers()
         asked_to_end.clear()

@@ -32,7 +32,7 @@ def written(value: Any, mark: str = "'") -> str:
     if _BARE.fullmatch(text) and text.lower() not in _NAMES:
         return text
     literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # OmegaConf halves backslashes before `${`, and only there
-    return mark + re.sub(rf"(\\*)({mark}|$)", lambda found: _escaped(*found.groups()), literal) + mark
+    return mark + re.sub(rf"(\\*)({mark}|$)", lambda match: _escaped(*match.groups()), literal) + mark
 
 
 def _escaped(backslashes: str, mark: str) -> str:

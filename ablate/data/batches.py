@@ -132,8 +132,8 @@ def one_id_per_text(groups: Sequence[TrainingGroup], first: Mapping[str, str]) -
         return list(groups)
 
     def named(doc_ids: tuple[str, ...], but: Sequence[str] = ()) -> tuple[str, ...]:
-        found = dict.fromkeys(first.get(doc_id, doc_id) for doc_id in doc_ids)
-        return tuple(doc_id for doc_id in found if doc_id not in but)
+        unique = dict.fromkeys(first.get(doc_id, doc_id) for doc_id in doc_ids)
+        return tuple(doc_id for doc_id in unique if doc_id not in but)
 
     renamed = []
     for group in groups:

@@ -99,17 +99,17 @@ class BeirFolder:
         for base_id in self._bases(self._train_split):
             variants = self._by_base[base_id]
             answers = self._answers(base_id)
-            found = False
+            has_rows = False
             for first, second in self.complements:
                 if first in variants and second in variants:
-                    found = True
+                    has_rows = True
                     yield from self._pair_rows(base_id, variants[first], variants[second], answers)
             for variant, query in variants.items():
                 single = variant not in paired or not self._has_complement(base_id, variant)
                 if query.instruction and variant != BROAD and single:
-                    found = True
+                    has_rows = True
                     yield from self._single_row(query, answers)
-            if not found:
+            if not has_rows:
                 yield from self._single_row(variants.get(BROAD) or variants[PLAIN], answers)
 
     def _pair_rows(self, base_id: str, first: Query, second: Query, answers: tuple[str, ...]) -> Iterator[SourceRow]:
@@ -197,7 +197,9 @@ class BeirFolder:
             changed_documents=changed_documents,
             opposites=tuple(opposites),
             pairs=self._pairs(name, opposites),
-            own_documents={one.query_id: self._own[one.query_id] for one in queries if one.query_id in self._own},
+            own_documents={
+                posed.query_id: self._own[posed.query_id] for posed in queries if posed.query_id in self._own
+            },
             remarks=self._remarks,
         )
 
@@ -206,18 +208,18 @@ class BeirFolder:
     ) -> dict[tuple[str, str], tuple[tuple[str, str], ...]] | None:
         if split not in self._labels.pairs or not self.complements:
             return None
-        found: dict[tuple[str, str], list[tuple[str, str]]] = {opposite: [] for opposite in opposites}
+        pairs: dict[tuple[str, str], list[tuple[str, str]]] = {opposite: [] for opposite in opposites}
         for first, second, first_doc, second_doc in self._labels.pairs[split]:
-            if (first, second) in found:
-                found[first, second].append((first_doc, second_doc))
-            elif (second, first) in found:
-                found[second, first].append((second_doc, first_doc))
+            if (first, second) in pairs:
+                pairs[first, second].append((first_doc, second_doc))
+            elif (second, first) in pairs:
+                pairs[second, first].append((second_doc, first_doc))
             else:
                 raise UserError(
                     f"{self._folder / 'qrels'}: pairs of split {split!r} name {first!r} and {second!r}, which are not "
                     "complements of each other; name their variants in source.reversals"
                 )
-        return {opposite: tuple(documents) for opposite, documents in found.items() if documents}
+        return {opposite: tuple(documents) for opposite, documents in pairs.items() if documents}
 
     # --- labels -------------------------------------------------------------------------------------------------------
 
@@ -232,8 +234,8 @@ class BeirFolder:
     def _answers(self, base_id: str) -> tuple[str, ...]:
         """Return what no other row's passage may be for this query: what is relevant under any of its instructions."""
         queries = self._by_base[base_id].values()
-        found = dict.fromkeys(doc_id for query in queries for doc_id in self._relevant(query.query_id))
-        return tuple(found | {self._own[one.query_id]: None for one in queries if one.query_id in self._own})
+        answers = dict.fromkeys(doc_id for query in queries for doc_id in self._relevant(query.query_id))
+        return tuple(answers | {self._own[query.query_id]: None for query in queries if query.query_id in self._own})
 
     def _broad(self, base_id: str, split: str) -> tuple[str, ...]:
         """Return what is relevant before an instruction narrows it: under `og`, or without one for the plain query."""
@@ -260,13 +262,13 @@ class BeirFolder:
         )
 
     def _find_complements(self) -> tuple[tuple[str, str], ...]:
-        found: list[tuple[str, str]] = []
+        pairs: list[tuple[str, str]] = []
         names = [variant for variant in self._variants if variant != BROAD]
         for first, second in itertools.combinations(names, 2):
-            if not any(name in pair for pair in found for name in (first, second)):
+            if not any(name in pair for pair in pairs for name in (first, second)):
                 if self._are_complements(first, second):
-                    found.append((first, second))
-        return tuple(found)
+                    pairs.append((first, second))
+        return tuple(pairs)
 
     def _almost_complements(self) -> Iterator[str]:
         """Yield what to say of two variants that are complements for most queries and not for all."""

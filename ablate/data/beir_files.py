@@ -130,14 +130,16 @@ def _own_documents(
                 num_labels += grades.get(query_id, {}).pop(doc_id, None) is not None
             for changed in labels.changed.values():
                 if query_id in changed:
-                    changed[query_id] = [one for one in changed[query_id] if one != doc_id]
+                    changed[query_id] = [changed_id for changed_id in changed[query_id] if changed_id != doc_id]
         said = f"{len(shared):,} queries are documents of the corpus: each one's own is left out of its ranking"
         lost = f", and with it {num_labels:,} labels" if num_labels else ""
         return shared, [f"{said}{lost} (source.own_document=drop)"] if shared else []
-    found = [query_id for query_id, doc_id in shared.items() if _stands_in(queries[query_id].text, documents[doc_id])]
-    if not found or 2 * len(found) < len(shared):
+    query_ids = [
+        query_id for query_id, doc_id in shared.items() if _stands_in(queries[query_id].text, documents[doc_id])
+    ]
+    if not query_ids or 2 * len(query_ids) < len(shared):
         return {}, []
-    example = f"{len(found):,} queries are documents of the corpus under the same id (first: {found[0]!r})"
+    example = f"{len(query_ids):,} queries are documents of the corpus under the same id (first: {query_ids[0]!r})"
     if own_document is None:
         raise UserError(
             f"{folder / 'queries.jsonl'}: {example}, so each would find itself; set source.own_document=drop to leave "
@@ -147,7 +149,7 @@ def _own_documents(
 
 
 def _stands_in(text: str, passage: Passage) -> bool:
-    words, whole = (" ".join(re.findall(r"\w+", one.casefold())) for one in (text, f"{passage.title} {passage.text}"))
+    words, whole = (" ".join(re.findall(r"\w+", raw.casefold())) for raw in (text, f"{passage.title} {passage.text}"))
     return bool(words) and f" {words} " in f" {whole} "
 
 
@@ -238,8 +240,10 @@ class _LabelReader:
         if split is not None:
             return [split]
         family = self._by_base[query.base_id].values()
-        named = [one.split for one in family if one.split]
-        judged = [name for name, grades in self._labels.grades.items() if any(one.query_id in grades for one in family)]
+        named = [member.split for member in family if member.split]
+        judged = [
+            name for name, grades in self._labels.grades.items() if any(member.query_id in grades for member in family)
+        ]
         return list(dict.fromkeys([*named, *judged]))
 
     def _add_grades(self, file: _Qrels) -> None:
@@ -306,11 +310,11 @@ def _read_objects(path: Path, hashed: Any) -> Iterator[tuple[str, str, dict[str,
     seen: dict[str, int] = {}
     for number, line in reading.lines(path, hashed):
         where = reading.at(path, number)
-        found = reading.json_object(line, where)
+        record = reading.json_object(line, where)
         for name in ("_id", "text"):
-            if name not in found:
+            if name not in record:
                 raise UserError(f"{where}: `{name}` is missing; every line needs `_id` and `text`")
-        found_id = found["_id"]
+        found_id = record["_id"]
         if not isinstance(found_id, (str, int)) or isinstance(found_id, bool):
             raise UserError(f"{where}: `_id` is {found_id!r}; it must be a text that is not empty")
         found_id = str(found_id)
@@ -318,11 +322,11 @@ def _read_objects(path: Path, hashed: Any) -> Iterator[tuple[str, str, dict[str,
         if found_id in seen:
             raise UserError(f"{where}: `_id` {found_id!r} is also in line {seen[found_id]}; ids must be unique")
         seen[found_id] = number
-        yield where, found_id, found
+        yield where, found_id, record
 
 
-def _text(found: dict[str, Any], name: str, where: str) -> str:
-    value = found.get(name)
+def _text(record: dict[str, Any], name: str, where: str) -> str:
+    value = record.get(name)
     if value is None:
         return ""
     if not isinstance(value, str):
@@ -336,8 +340,8 @@ def read_corpus(path: Path, hashed: Any) -> dict[str, Passage]:
     Raises UserError, with file and line, for whatever is missing or broken.
     """
     documents: dict[str, Passage] = {}
-    for where, doc_id, found in _read_objects(path, hashed):
-        passage = Passage(doc_id, _text(found, "text", where), _text(found, "title", where))
+    for where, doc_id, record in _read_objects(path, hashed):
+        passage = Passage(doc_id, _text(record, "text", where), _text(record, "title", where))
         if not passage.text and not passage.title:
             raise UserError(f"{where}: document {doc_id!r} has neither text nor title; drop it or give it one")
         documents[doc_id] = passage
@@ -348,12 +352,12 @@ def read_corpus(path: Path, hashed: Any) -> dict[str, Passage]:
 
 def _read_queries(folder: Path, hashed: Any) -> dict[str, Query]:
     path = folder / "queries.jsonl"
-    objects = {query_id: (where, found) for where, query_id, found in _read_objects(path, hashed)}
+    objects = {query_id: (where, record) for where, query_id, record in _read_objects(path, hashed)}
     queries: dict[str, Query] = {}
-    for query_id, (where, found) in objects.items():
+    for query_id, (where, record) in objects.items():
         reading.check_query_id(query_id, "query", where)
-        text, instruction = _text(found, "text", where), _text(found, "instruction", where)
-        metadata = found.get("metadata") or {}
+        text, instruction = _text(record, "text", where), _text(record, "instruction", where)
+        metadata = record.get("metadata") or {}
         if not isinstance(metadata, dict):
             raise UserError(f"{where}: `metadata` is {metadata!r}; it must be an object")
         if not text:
@@ -388,8 +392,8 @@ def _check_instructions(objects: Mapping[str, tuple[str, Mapping[str, Any]]], qu
     variants = {query.variant for query in queries.values() if query.instruction}
     for query_id, query in queries.items():
         head, _, tail = query_id.rpartition("-")
-        where, found = objects[query_id]
-        said = "variant" in (found.get("metadata") or {})
+        where, record = objects[query_id]
+        said = "variant" in (record.get("metadata") or {})
         if query.instruction or said or not tail or head not in queries:
             continue
         if tail in variants or (query.text == queries[head].text and not tail.isdecimal()):
@@ -405,12 +409,12 @@ def _without_base(queries: Mapping[str, Query]) -> dict[str, list[str]]:
 
     They look so when they have an instruction and one text, and are taken for queries of their own.
     """
-    found: dict[tuple[str, str], list[str]] = {}
+    variants: dict[tuple[str, str], list[str]] = {}
     for query in queries.values():
         head, _, tail = query.query_id.rpartition("-")
         if query.instruction and head and tail and head not in queries and query.base_id == query.query_id:
-            found.setdefault((head, query.text), []).append(query.query_id)
-    return {head: query_ids for (head, _), query_ids in found.items() if len(query_ids) > 1}
+            variants.setdefault((head, query.text), []).append(query.query_id)
+    return {head: query_ids for (head, _), query_ids in variants.items() if len(query_ids) > 1}
 
 
 def _read_tsv(path: Path, num_columns: int, hashed: Any, comments: Counter[str]) -> Iterator[tuple[int, list[str]]]:

@@ -71,16 +71,16 @@ class Rows:
 
 def read_rows(rows: Iterable[SourceRow], num_sampled: int = 3) -> Rows:
     """Return what a pass over rows finds; memory grows with queries and labels, not with texts of passages."""
-    found, draw = Rows(), random.Random(0)
+    summary, draw = Rows(), random.Random(0)
     equal, both = list[str](), list[str]()
     labels: dict[tuple[str, str], dict[str, bool]] = {}
     crossed = dict[str, None]()
     for row in rows:
-        found.num_rows += 1
-        found.query_ids.add(row.query_id)
-        found.lacking.update(name for name in FIELDS if not getattr(row, name))
+        summary.num_rows += 1
+        summary.query_ids.add(row.query_id)
+        summary.lacking.update(name for name in FIELDS if not getattr(row, name))
         query, instruction = normal(row.query), normal(row.instruction)
-        found.positives.setdefault(query, set()).update(row.positives)
+        summary.positives.setdefault(query, set()).update(row.positives)
         if instruction and instruction == normal(row.reversed_instruction):
             equal.append(row.row_id)
         negatives = {*row.hard_negatives, *row.instruction_negatives}
@@ -90,12 +90,12 @@ def read_rows(rows: Iterable[SourceRow], num_sampled: int = 3) -> Rows:
         for is_positive, doc_ids in ((True, row.positives), (False, row.instruction_negatives)):
             if any(known.setdefault(doc_id, is_positive) != is_positive for doc_id in doc_ids):
                 crossed[row.row_id] = None
-        if len(found.first) < MOST_ROWS:
-            found.first.append(row)
-        if len(found.sample) < num_sampled:
-            found.sample.append(row)
-        elif (place := draw.randrange(found.num_rows)) < num_sampled:
-            found.sample[place] = row
+        if len(summary.first) < MOST_ROWS:
+            summary.first.append(row)
+        if len(summary.sample) < num_sampled:
+            summary.sample.append(row)
+        elif (place := draw.randrange(summary.num_rows)) < num_sampled:
+            summary.sample[place] = row
     for row_ids, what in (
         (equal, "carry the same instruction on both sides, so that a reversed twin labels one request both ways"),
         (both, "have a passage that is positive and negative at once"),
@@ -105,10 +105,12 @@ def read_rows(rows: Iterable[SourceRow], num_sampled: int = 3) -> Rows:
         ),
     ):
         if row_ids:
-            found.findings.append(
-                Finding("FAILED", f"training: {len(row_ids):,} of {found.num_rows:,} rows {what} (first: {row_ids[0]})")
+            summary.findings.append(
+                Finding(
+                    "FAILED", f"training: {len(row_ids):,} of {summary.num_rows:,} rows {what} (first: {row_ids[0]})"
+                )
             )
-    return found
+    return summary
 
 
 def few_queries(unique: int, groups: int) -> list[Finding]:
@@ -120,7 +122,7 @@ def few_queries(unique: int, groups: int) -> list[Finding]:
 
 
 def overlap(
-    positives: Mapping[str, Collection[str]], passages: Mapping[str, Passage], one: EvaluationSet
+    positives: Mapping[str, Collection[str]], passages: Mapping[str, Passage], bed: EvaluationSet
 ) -> list[Finding]:
     """Return what training shares with an evaluation set: judged pairs, or at least queries.
 
@@ -128,18 +130,18 @@ def overlap(
     at least those of queries that the set has too. Ids of two sources may meet by chance, so a pair is shared when its
     texts are.
     """
-    judged = [query for query in one.queries if one.qrels.get(query.query_id)]
+    judged = [query for query in bed.queries if bed.qrels.get(query.query_id)]
     shared = [query for query in judged if normal(query.query) in positives]
     if not shared:
         return []
-    wanted = {doc_id for query in shared for doc_id in _relevant(one, query)}
-    texts = {passage.doc_id: body(passage) for passage in one.documents if passage.doc_id in wanted}
+    wanted = {doc_id for query in shared for doc_id in _relevant(bed, query)}
+    texts = {passage.doc_id: body(passage) for passage in bed.documents if passage.doc_id in wanted}
     num_pairs = 0
     for query in shared:
         trained = {body(passages[doc_id]) for doc_id in positives[normal(query.query)]}
-        num_pairs += sum(texts.get(doc_id) in trained for doc_id in _relevant(one, query))
+        num_pairs += sum(texts.get(doc_id) in trained for doc_id in _relevant(bed, query))
     said = (
-        f"{one.name}: {len(shared):,} of {len(judged):,} judged queries are training queries too (first: "
+        f"{bed.name}: {len(shared):,} of {len(judged):,} judged queries are training queries too (first: "
         f"{shared[0].query_id})"
     )
     if not num_pairs:
@@ -149,8 +151,8 @@ def overlap(
     return [Finding(level, f"{said}, and {pairs}: there scores measure memory; take them out of one of the two")]
 
 
-def _relevant(one: EvaluationSet, query: EvaluationQuery) -> list[str]:
-    return [doc_id for doc_id, grade in one.qrels.get(query.query_id, {}).items() if grade > 0]
+def _relevant(bed: EvaluationSet, query: EvaluationQuery) -> list[str]:
+    return [doc_id for doc_id, grade in bed.qrels.get(query.query_id, {}).items() if grade > 0]
 
 
 def equal_passages(rows: Sequence[SourceRow | TrainingGroup], texts: Mapping[str, str]) -> list[Finding]:
@@ -158,91 +160,93 @@ def equal_passages(rows: Sequence[SourceRow | TrainingGroup], texts: Mapping[str
 
     `texts`: the normal form of every passage of the rows by its id.
     """
-    found = []
+    equal = []
     for row in rows:
         positives = {texts[doc_id]: doc_id for doc_id in row.positives}
         for doc_id in (*row.hard_negatives, *row.instruction_negatives):
             if positives.get(texts[doc_id], doc_id) != doc_id:
                 name = row.row_id if isinstance(row, SourceRow) else row.group_id
-                found.append(f"{name}: {positives[texts[doc_id]]} and {doc_id}")
+                equal.append(f"{name}: {positives[texts[doc_id]]} and {doc_id}")
                 break
-    words = f"training: {len(found):,} of {len(rows):,} rows have the text of a positive under another id as negative"
-    return [Finding("FAILED", f"{words} (first: {found[0]})")] if found else []
+    words = f"training: {len(equal):,} of {len(rows):,} rows have the text of a positive under another id as negative"
+    return [Finding("FAILED", f"{words} (first: {equal[0]})")] if equal else []
 
 
-def equal_documents(one: EvaluationSet) -> list[Finding]:
+def equal_documents(bed: EvaluationSet) -> list[Finding]:
     """Return a finding where the same text under two ids is relevant to a query and excluded or judged irrelevant."""
-    judged = {doc_id for grades in one.qrels.values() for doc_id in grades}
-    judged.update(doc_id for doc_ids in one.changed_documents.values() for doc_id in doc_ids)
-    texts = {passage.doc_id: body(passage) for passage in one.documents if passage.doc_id in judged}
-    found, queries = list[str](), set[str]()
-    for query in one.queries:
-        grades = one.qrels.get(query.query_id, {})
-        relevant = {texts[doc_id]: doc_id for doc_id in _relevant(one, query) if doc_id in texts}
+    judged = {doc_id for grades in bed.qrels.values() for doc_id in grades}
+    judged.update(doc_id for doc_ids in bed.changed_documents.values() for doc_id in doc_ids)
+    texts = {passage.doc_id: body(passage) for passage in bed.documents if passage.doc_id in judged}
+    equal, queries = list[str](), set[str]()
+    for query in bed.queries:
+        grades = bed.qrels.get(query.query_id, {})
+        relevant = {texts[doc_id]: doc_id for doc_id in _relevant(bed, query) if doc_id in texts}
         others = [doc_id for doc_id, grade in grades.items() if grade <= 0]
-        for doc_id in dict.fromkeys([*others, *one.changed_documents.get(query.query_id, ())]):
+        for doc_id in dict.fromkeys([*others, *bed.changed_documents.get(query.query_id, ())]):
             if doc_id in texts and relevant.get(texts[doc_id], doc_id) != doc_id and not grades.get(doc_id, 0) > 0:
-                found.append(f"{query.query_id}: {relevant[texts[doc_id]]} and {doc_id}")
+                equal.append(f"{query.query_id}: {relevant[texts[doc_id]]} and {doc_id}")
                 queries.add(query.query_id)
-    words = f"{one.name}: {len(found):,} documents have the text of a relevant one and are not relevant themselves, in"
-    return [Finding("warning", f"{words} {len(queries):,} queries (first: {found[0]})")] if found else []
+    words = f"{bed.name}: {len(equal):,} documents have the text of a relevant one and are not relevant themselves, in"
+    return [Finding("warning", f"{words} {len(queries):,} queries (first: {equal[0]})")] if equal else []
 
 
-def shared_documents(trained: Collection[str], one: EvaluationSet) -> list[Finding]:
+def shared_documents(trained: Collection[str], bed: EvaluationSet) -> list[Finding]:
     """Return a finding where relevant documents of a set are positives of training rows (their normal forms) too."""
-    wanted = {doc_id for query in one.queries for doc_id in _relevant(one, query)}
-    texts = ((passage.doc_id, body(passage)) for passage in one.documents if passage.doc_id in wanted)
+    wanted = {doc_id for query in bed.queries for doc_id in _relevant(bed, query)}
+    texts = ((passage.doc_id, body(passage)) for passage in bed.documents if passage.doc_id in wanted)
     shared = [doc_id for doc_id, text in texts if text in trained]
     if len(shared) <= LEAK * len(wanted):
         return []
-    words = f"{one.name}: {len(shared):,} of {len(wanted):,} relevant documents are positives of training rows too"
+    words = f"{bed.name}: {len(shared):,} of {len(wanted):,} relevant documents are positives of training rows too"
     return [Finding("warning", f"{words} (first: {shared[0]}): a model may rank them up for having seen them")]
 
 
-def contradictions(one: EvaluationSet) -> list[Finding]:
+def contradictions(bed: EvaluationSet) -> list[Finding]:
     """Return what the labels of a set say both ways."""
     labels: dict[tuple[str, str], dict[str, bool]] = {}
     crossed, excluded = list[str](), list[str]()
-    for query in one.queries:
+    for query in bed.queries:
         known = labels.setdefault((normal(query.query), normal(query.instruction)), {})
-        for doc_id, grade in one.qrels.get(query.query_id, {}).items():
+        for doc_id, grade in bed.qrels.get(query.query_id, {}).items():
             if known.setdefault(doc_id, grade > 0) != (grade > 0):
                 crossed.append(f"{query.query_id} {doc_id}")
-        lost = set(one.changed_documents.get(query.query_id, ()))
-        excluded += [f"{query.query_id} {doc_id}" for doc_id in _relevant(one, query) if doc_id in lost]
-    known_queries = {query.query_id: normal(query.instruction) for query in one.queries}
-    equal = [first for first, second in one.opposites if known_queries.get(first) == known_queries.get(second)]
-    found = []
+        lost = set(bed.changed_documents.get(query.query_id, ()))
+        excluded += [f"{query.query_id} {doc_id}" for doc_id in _relevant(bed, query) if doc_id in lost]
+    known_queries = {query.query_id: normal(query.instruction) for query in bed.queries}
+    equal = [first for first, second in bed.opposites if known_queries.get(first) == known_queries.get(second)]
+    findings = []
     for names, what in (
         (crossed, "documents are relevant and not relevant to the same query and instruction"),
         (excluded, "documents are relevant under an instruction and listed as excluded by it"),
         (equal, "complementary pairs carry the same instruction on both sides"),
     ):
         if names:
-            found.append(Finding("FAILED", f"{one.name}: {len(names):,} {what} (first: {names[0]})"))
-    return found
+            findings.append(Finding("FAILED", f"{bed.name}: {len(names):,} {what} (first: {names[0]})"))
+    return findings
 
 
-def unmeasured(one: EvaluationSet) -> list[Finding]:
+def unmeasured(bed: EvaluationSet) -> list[Finding]:
     """Return what a set cannot measure although it looks as if it did."""
-    originals = {query.base_id for query in one.queries if query.condition == "original"}
-    instructed = [query for query in one.queries if query.condition in ("changed", "reversed")]
+    originals = {query.base_id for query in bed.queries if query.condition == "original"}
+    instructed = [query for query in bed.queries if query.condition in ("changed", "reversed")]
     alone = [query for query in instructed if query.base_id not in originals]
-    found = []
+    findings = []
     if alone:
-        found.append(
+        findings.append(
             Finding(
                 "warning",
-                f"{one.name}: p-MRR is not measured for {len(alone):,} of {len(instructed):,} instructed queries "
+                f"{bed.name}: p-MRR is not measured for {len(alone):,} of {len(instructed):,} instructed queries "
                 f"(first: {alone[0].query_id}): no original variant of the query (in a BEIR folder: og)",
             )
         )
-    if not any(_relevant(one, query) for query in one.queries):
-        found.append(Finding("FAILED", f"{one.name}: no query has a relevant document, so every score is 0 or missing"))
-    elif silent := [q.query_id for q in one.queries if one.qrels.get(q.query_id) and not _relevant(one, q)]:
-        words = f"{one.name}: {len(silent):,} judged queries have no relevant document and score 0 (first: {silent[0]})"
-        found.append(Finding("warning", words))
-    return found
+    if not any(_relevant(bed, query) for query in bed.queries):
+        findings.append(
+            Finding("FAILED", f"{bed.name}: no query has a relevant document, so every score is 0 or missing")
+        )
+    elif silent := [q.query_id for q in bed.queries if bed.qrels.get(q.query_id) and not _relevant(bed, q)]:
+        words = f"{bed.name}: {len(silent):,} judged queries have no relevant document and score 0 (first: {silent[0]})"
+        findings.append(Finding("warning", words))
+    return findings
 
 
 def of_run(
@@ -252,28 +256,28 @@ def of_run(
     positives: dict[str, set[str]] = {}
     for group in groups:
         positives.setdefault(normal(group.query), set()).update(group.positives)
-    found = few_queries(len(positives), len(groups))
-    found += equal_passages(groups, {doc_id: body(passage) for doc_id, passage in passages.items()})
-    for one in sets:
-        found += [*overlap(positives, passages, one), *contradictions(one)]
-    return [finding.text for finding in found]
+    findings = few_queries(len(positives), len(groups))
+    findings += equal_passages(groups, {doc_id: body(passage) for doc_id, passage in passages.items()})
+    for bed in sets:
+        findings += [*overlap(positives, passages, bed), *contradictions(bed)]
+    return [finding.text for finding in findings]
 
 
-def counts_of(one: EvaluationSet) -> list[dict[str, Any]]:
+def counts_of(bed: EvaluationSet) -> list[dict[str, Any]]:
     """Return per condition the queries, those that are judged and those with a relevant document."""
     rows = []
     for condition in CONDITIONS:
-        queries = [query for query in one.queries if query.condition == condition]
+        queries = [query for query in bed.queries if query.condition == condition]
         if queries:
-            judged = [query for query in queries if one.qrels.get(query.query_id)]
+            judged = [query for query in queries if bed.qrels.get(query.query_id)]
             rows.append(
                 {
-                    "set": one.name,
+                    "set": bed.name,
                     "condition": condition,
                     "queries": len(queries),
                     "judged": len(judged),
-                    "with positives": sum(bool(_relevant(one, query)) for query in judged),
-                    "changed documents": sum(len(one.changed_documents.get(query.query_id, ())) for query in queries),
+                    "with positives": sum(bool(_relevant(bed, query)) for query in judged),
+                    "changed documents": sum(len(bed.changed_documents.get(query.query_id, ())) for query in queries),
                 }
             )
     return rows

@@ -152,7 +152,9 @@ class Mined:
 
     def _choose(self, ranking: Sequence[str], known: set[str]) -> tuple[str, ...]:
         """Return the first `count` documents of a ranking that are neither known answers nor near-duplicates."""
-        duplicates = NearDuplicates((_body(one) for one in self._source.passages(sorted(known))), self._near_duplicate)
+        duplicates = NearDuplicates(
+            (_body(passage) for passage in self._source.passages(sorted(known))), self._near_duplicate
+        )
         candidates = self._source.passages(doc_id for doc_id in ranking if doc_id not in known)
         chosen: list[str] = []
         for passage in candidates:

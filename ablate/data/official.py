@@ -322,7 +322,7 @@ def _subset(task: Any, name: str, subset: str) -> str:
         return subset
     if not subset and len(known) == 1:
         return str(known[0])
-    names = ", ".join(known if known == ["default"] else [f"{name}/{one}" for one in known])
+    names = ", ".join(known if known == ["default"] else [f"{name}/{subset_name}" for subset_name in known])
     raise UserError(f"evaluation.sets: {name} has no subset {subset!r}; its sets: {names}")
 
 

@@ -95,11 +95,11 @@ class Run:
     def evaluation_set(self, name: str) -> EvaluationSet:
         """Return an evaluation set by its name, read once."""
         if name not in self.sets:
-            one = self.test_beds.evaluation_set(name)
+            bed = self.test_beds.evaluation_set(name)
             if self._is_trained_on(name):
                 remark = f"these are the queries that were trained on (source.train_split={name}): memory, not skill"
-                one = dataclasses.replace(one, remarks=(remark, *one.remarks))
-            self.sets[name] = one
+                bed = dataclasses.replace(bed, remarks=(remark, *bed.remarks))
+            self.sets[name] = bed
         return self.sets[name]
 
     def _is_trained_on(self, name: str) -> bool:

@@ -282,8 +282,8 @@ def make_scores(run: Run, ranker: RankerName, recorder: Recorder | None = None) 
                 from ablate.evaluation.official import cross_check
 
                 result = cross_check(sets, result)
-            found = run.findings if ranker == "trained" else tuple(checking.of_run((), {}, sets))
-            result = dataclasses.replace(result, warnings=(*found, *result.warnings))
+            findings = run.findings if ranker == "trained" else tuple(checking.of_run((), {}, sets))
+            result = dataclasses.replace(result, warnings=(*findings, *result.warnings))
             files = write_evaluation(folder, result)
             if not config.runtime.keep_embeddings:
                 shutil.rmtree(folder / EMBEDDINGS_FOLDER, ignore_errors=True)
@@ -316,12 +316,12 @@ def _names_here(run: Run, manifest: Manifest) -> dict[str, str]:
     recipe = run.config.recipe
     if not isinstance(recipe.evaluation.source or recipe.source, (BeirSource, RulesSource)):
         return {}
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     for name in recipe.evaluation.sets:
         here = run.evaluation_set(name).name
-        recorded = [one for one in manifest.counts["candidates"] if one.rpartition("/")[2] == name]
-        found |= {one: here for one in recorded if one != here}
-    return found
+        recorded = [dataset for dataset in manifest.counts["candidates"] if dataset.rpartition("/")[2] == name]
+        names |= {dataset: here for dataset in recorded if dataset != here}
+    return names
 
 
 def open_ranker(run: Run, ranker: RankerName, folder: Path) -> Ranker:

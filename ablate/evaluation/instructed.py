@@ -131,4 +131,4 @@ def instructed_measures(cases: Mapping[str, InstructedCase]) -> dict[str, Measur
         values[WISE][unit] = math.fsum(wise(r, case.num_positive) for r, _ in three) / count
         values[WISE_CODE][unit] = math.fsum(wise_code(r, case.num_listed) for r, _ in three) / count
     listed = {SKIPPED: tuple(skipped)} if skipped else {}
-    return {name: MeasureResult(name, found, listed) for name, found in values.items()}
+    return {name: MeasureResult(name, per_unit, listed) for name, per_unit in values.items()}

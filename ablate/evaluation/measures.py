@@ -141,15 +141,15 @@ class MeasureResult:
 
 
 def _mean(values: Iterable[float]) -> float | None:
-    found = list(values)
-    return math.fsum(found) / len(found) if found else None
+    numbers = list(values)
+    return math.fsum(numbers) / len(numbers) if numbers else None
 
 
 def _listed(**reasons: Iterable[str]) -> dict[str, tuple[str, ...]]:
     names = {"missing": MISSING, "empty": EMPTY, "unjudged": UNJUDGED, "no_positive": NO_POSITIVE}
     names |= {"skipped": SKIPPED, "unchanged": NOTHING_CHANGED, "no_pair": NO_PAIR}
-    found = {names[key]: tuple(units) for key, units in reasons.items()}
-    return {reason: units for reason, units in found.items() if units}
+    listed = {names[key]: tuple(units) for key, units in reasons.items()}
+    return {reason: units for reason, units in listed.items() if units}
 
 
 def _is_absent(ranking: Ranking | None) -> bool:
@@ -337,14 +337,14 @@ def pairwise(opposites: Iterable[Opposite], qrels: Qrels, rankings: Rankings) ->
         totals["undecided"] += first_out + second_out
     listed = _listed(missing=missing, no_pair=no_pair)
 
-    def result(name: str, found: dict[str, list[float]]) -> MeasureResult:
-        per_unit = {base: math.fsum(values) / len(values) for base, values in found.items()}
+    def result(name: str, per_base: dict[str, list[float]]) -> MeasureResult:
+        per_unit = {base: math.fsum(values) / len(values) for base, values in per_base.items()}
         return MeasureResult(name, per_unit, listed, absent=frozenset(missing.values()))
 
     return PairwiseResult(
         result(PAIRWISE_ACCURACY, both),
         result(SATISFYING_OVER_VIOLATING, mean_of_sides),
-        {direction: result(ONE_SIDED_RATE, found) for direction, found in sides.items()},
+        {direction: result(ONE_SIDED_RATE, per_base) for direction, per_base in sides.items()},
         totals["pairs"],
         totals["correct"] / totals["pairs"] if totals["pairs"] else None,
         totals["tied"],

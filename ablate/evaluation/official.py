@@ -211,11 +211,11 @@ def _is_wrapped(reached: Sequence[int], wanted: Sequence[int], length: int, spec
 def with_template(encoder: ProbedEncoder, sets: Iterable[EvaluationSet]) -> list[EvaluationSet]:
     """Return the sets with the template and the number of cut queries noted, after `check_template` has proven it."""
     template = check_template(encoder)
-    found = []
-    for one in sets:
-        distinct = list(dict.fromkeys((query.query, query.instruction) for query in one.queries))
+    noted = []
+    for bed in sets:
+        distinct = list(dict.fromkeys((query.query, query.instruction) for query in bed.queries))
         num_cut = encoder.template.tokenise_queries(distinct).num_truncated
-        notes = {**one.provenance, "template": template, "queries cut": f"{num_cut} of {len(distinct)}"}
+        notes = {**bed.provenance, "template": template, "queries cut": f"{num_cut} of {len(distinct)}"}
         model = encoder.model
         if "robustness_at_10" in notes.get("benchmark", "") and (
             model.order != "instruction_first" or model.separator.strip() != "[SEP]"
@@ -224,8 +224,8 @@ def with_template(encoder: ProbedEncoder, sets: Iterable[EvaluationSet]) -> list
                 "the authors of InstructIR pose instruction, [SEP], query (model.order=instruction_first "
                 "model.separator=[SEP]); other templates give other scores"
             )
-        found.append(dataclasses.replace(one, provenance=notes))
-    return found
+        noted.append(dataclasses.replace(bed, provenance=notes))
+    return noted
 
 
 # --- mteb's scores ----------------------------------------------------------------------------------------------------
@@ -244,24 +244,24 @@ class Agreement(NamedTuple):
         return abs(self.ours - self.mteb)
 
 
-def agreements(one: EvaluationSet, evaluation: Evaluation) -> list[Agreement]:
+def agreements(bed: EvaluationSet, evaluation: Evaluation) -> list[Agreement]:
     """Return our means of a set beside those of mteb's functions on the rankings of the evaluation, before rounding.
 
     Per condition: every measure per query. Over the set: p-MRR, Robustness@10 and paired accuracy where mteb has them.
     """
     from mteb._evaluators import retrieval_metrics as theirs
 
-    found: list[Agreement] = []
+    comparisons: list[Agreement] = []
     everything: dict[str, dict[str, float]] = {}
     all_scores: dict[str, dict[str, float]] = {}
     values: dict[tuple[str, str], list[float]] = {}
     for score in evaluation.scores:
-        if score.dataset == one.name:
+        if score.dataset == bed.name:
             values.setdefault((score.condition, score.measure), []).append(score.value)
     for (dataset, condition), rankings in evaluation.rankings.items():
         run = {r.query_id: dict(zip(r.doc_ids, r.scores.tolist(), strict=True)) for r in rankings}
-        qrels = {query_id: one.qrels[query_id] for query_id in run if query_id in one.qrels}
-        if dataset != one.name or not qrels:
+        qrels = {query_id: bed.qrels[query_id] for query_id in run if query_id in bed.qrels}
+        if dataset != bed.name or not qrels:
             continue
         names = {name: measures.parse(name) for c, name in values if c == condition and name != measures.P_MRR}
         cutoffs = sorted({10, *(measure.cutoff or 10 for measure in names.values())})
@@ -273,26 +273,28 @@ def agreements(one: EvaluationSet, evaluation: Evaluation) -> list[Agreement]:
             else:
                 key = {"nDCG": "ndcg_cut", "AP": "map_cut", "recall": "recall"}[family]
                 mean = _mean([scores[f"{key}_{cutoff}"] for scores in per_query.values()])
-            found.append(Agreement(f"{condition} {name}", _mean(values[condition, name]), mean))
+            comparisons.append(Agreement(f"{condition} {name}", _mean(values[condition, name]), mean))
         everything |= run
         all_scores |= per_query
-    if any(one.changed_documents.values()) and ("changed", measures.P_MRR) in values:
-        diff = {query_id.removesuffix("-changed"): list(docs) for query_id, docs in one.changed_documents.items()}
+    if any(bed.changed_documents.values()) and ("changed", measures.P_MRR) in values:
+        diff = {query_id.removesuffix("-changed"): list(docs) for query_id, docs in bed.changed_documents.items()}
         before = {query_id: run for query_id, run in everything.items() if query_id.endswith("-og")}
         after = {query_id: run for query_id, run in everything.items() if not query_id.endswith("-og")}
         ours = _mean(values["changed", measures.P_MRR])
-        found.append(Agreement(measures.P_MRR, ours, float(theirs.calculate_pmrr(before, after, diff))))
-    grouped = all(query.base_id == query.query_id.split("_")[0] for query in one.queries)  # as mteb groups
+        comparisons.append(Agreement(measures.P_MRR, ours, float(theirs.calculate_pmrr(before, after, diff))))
+    grouped = all(query.base_id == query.query_id.split("_")[0] for query in bed.queries)  # as mteb groups
     if ("instructed", "Robustness@10") in values and grouped:
         ours = _mean(values["instructed", "Robustness@10"])
-        size = Counter(query_id.split("_")[0] for query_id in one.qrels)  # mteb counts groups of one, we do not
-        qrels = {query_id: grades for query_id, grades in one.qrels.items() if size[query_id.split("_")[0]] > 1}
-        found.append(Agreement("Robustness@10", ours, theirs.robustness_at_10(qrels, everything, all_scores)))
-    if one.opposites:
+        size = Counter(query_id.split("_")[0] for query_id in bed.qrels)  # mteb counts groups of one, we do not
+        qrels = {query_id: grades for query_id, grades in bed.qrels.items() if size[query_id.split("_")[0]] > 1}
+        comparisons.append(Agreement("Robustness@10", ours, theirs.robustness_at_10(qrels, everything, all_scores)))
+    if bed.opposites:
         ours = _mean(values["pairs", measures.PAIRWISE_ACCURACY])
-        at_one = theirs.calculate_retrieval_scores(everything, one.qrels, [1]).all_scores
-        found.append(Agreement(measures.PAIRWISE_ACCURACY, ours, theirs.paired_accuracy(one.qrels, everything, at_one)))
-    return found
+        at_one = theirs.calculate_retrieval_scores(everything, bed.qrels, [1]).all_scores
+        comparisons.append(
+            Agreement(measures.PAIRWISE_ACCURACY, ours, theirs.paired_accuracy(bed.qrels, everything, at_one))
+        )
+    return comparisons
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -302,20 +304,20 @@ def _mean(values: Sequence[float]) -> float:
 def cross_check(sets: Iterable[EvaluationSet], evaluation: Evaluation) -> Evaluation:
     """Return the evaluation with mteb's agreement noted per set, and warnings: other means, queries that are cut."""
     provenance, warnings = dict(evaluation.provenance), list(evaluation.warnings)
-    for one in sets:
-        found = agreements(one, evaluation)
-        largest = max((agreement.difference for agreement in found), default=0.0)
-        cut = provenance.get(one.name, {}).get("queries cut", "0 of 0")
+    for bed in sets:
+        comparisons = agreements(bed, evaluation)
+        largest = max((agreement.difference for agreement in comparisons), default=0.0)
+        cut = provenance.get(bed.name, {}).get("queries cut", "0 of 0")
         if not cut.startswith("0 of"):
             warnings.append(
-                f"{one.name}: {cut} queries are cut to the model's length, and what stands last is lost; raise "
+                f"{bed.name}: {cut} queries are cut to the model's length, and what stands last is lost; raise "
                 "model.query_length"
             )
-        text = f"{len(found)} means, largest difference {largest:.1e}"
-        provenance[one.name] = {**provenance.get(one.name, {}), "mteb's scores of the same rankings": text}
+        text = f"{len(comparisons)} means, largest difference {largest:.1e}"
+        provenance[bed.name] = {**provenance.get(bed.name, {}), "mteb's scores of the same rankings": text}
         warnings += [
-            f"{one.name}: {agreement.name} is {agreement.ours:.6f} here and {agreement.mteb:.6f} by mteb's functions"
-            for agreement in found
+            f"{bed.name}: {agreement.name} is {agreement.ours:.6f} here and {agreement.mteb:.6f} by mteb's functions"
+            for agreement in comparisons
             if not agreement.difference <= TOLERANCE
         ]
     return dataclasses.replace(evaluation, provenance=provenance, warnings=tuple(warnings))

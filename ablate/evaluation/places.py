@@ -12,7 +12,7 @@ from ablate.records import EvaluationSet
 from ablate.retrieval.rankings import Ranking
 
 
-def places(one: EvaluationSet) -> dict[Key, int]:
+def places(bed: EvaluationSet) -> dict[Key, int]:
     """Return (dataset, condition, direction, measure) -> number of units that any system gets there.
 
     It scores rankings of one document each, so what is measured is decided by the protocol alone. Raises UserError for
@@ -21,8 +21,8 @@ def places(one: EvaluationSet) -> dict[Key, int]:
     nothing = np.zeros(1, dtype=np.float32)
     nothing.setflags(write=False)
     rankings = []
-    for query in one.queries:
-        first = one.documents[0].doc_id if one.candidates is None else one.candidates[query.query_id][0]
+    for query in bed.queries:
+        first = bed.documents[0].doc_id if bed.candidates is None else bed.candidates[query.query_id][0]
         rankings.append(Ranking(query.query_id, (first,), nothing))
-    scores = score_set(one, rankings).scores
+    scores = score_set(bed, rankings).scores
     return dict(Counter((score.dataset, score.condition, score.direction, score.measure) for score in scores))

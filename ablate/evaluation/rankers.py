@@ -39,7 +39,7 @@ class Ranked:
 class Ranker(Protocol):
     """A ranking of all documents of a set for each of its queries, down to `depth`."""
 
-    def __call__(self, one: EvaluationSet, depth: int) -> Ranked:
+    def __call__(self, bed: EvaluationSet, depth: int) -> Ranked:
         """Return the rankings; raises UserError for scores that are no numbers."""
         ...
 
@@ -52,27 +52,27 @@ class Dense:
         self.encoder, self._retrieval = encoder, retrieval or Retrieval()
         self._documents: tuple[Passage, ...] | None = None
 
-    def __call__(self, one: EvaluationSet, depth: int) -> Ranked:
+    def __call__(self, bed: EvaluationSet, depth: int) -> Ranked:
         """Return the rankings; raises UserError for vectors that are not finite."""
-        if self._documents != one.documents:
-            kept = self._retrieval.of_set(one.name)
-            self._vectors = encode_all(self.encoder, one.documents, kept, progress=f"{one.name}: documents")
-            self._documents = one.documents
+        if self._documents != bed.documents:
+            kept = self._retrieval.of_set(bed.name)
+            self._vectors = encode_all(self.encoder, bed.documents, kept, progress=f"{bed.name}: documents")
+            self._documents = bed.documents
         rows: dict[tuple[str, str], int] = {}
-        for query in one.queries:
+        for query in bed.queries:
             rows.setdefault((query.query, query.instruction), len(rows))
-        distinct = self.encoder.encode_queries(list(rows), progress=f"{one.name}: queries")
+        distinct = self.encoder.encode_queries(list(rows), progress=f"{bed.name}: queries")
         if len(distinct) != len(rows):
-            raise UserError(f"{one.name}: the encoder gave {len(distinct)} vectors for {len(rows)} queries")
-        vectors = distinct[[rows[query.query, query.instruction] for query in one.queries]]
-        doc_ids = [passage.doc_id for passage in one.documents]
-        query_ids = [query.query_id for query in one.queries]
-        if one.candidates is None:
+            raise UserError(f"{bed.name}: the encoder gave {len(distinct)} vectors for {len(rows)} queries")
+        vectors = distinct[[rows[query.query, query.instruction] for query in bed.queries]]
+        doc_ids = [passage.doc_id for passage in bed.documents]
+        query_ids = [query.query_id for query in bed.queries]
+        if bed.candidates is None:
             rankings, counts, warnings = retrieve(
                 self._vectors, vectors, doc_ids, query_ids, depth, self._retrieval.index
             )
         else:
-            rankings = rerank(self._vectors, vectors, doc_ids, query_ids, one.candidates, depth)
+            rankings = rerank(self._vectors, vectors, doc_ids, query_ids, bed.candidates, depth)
             counts, warnings = {}, []
         warnings += self._vectors.warnings(len(doc_ids), self._retrieval.window)
         return Ranked(rankings, {}, counts | self._vectors.counts(len(doc_ids)), tuple(warnings))
@@ -87,18 +87,18 @@ class Lexical:
         self._with_instruction = with_instruction
         self._documents: tuple[Passage, ...] | None = None
 
-    def __call__(self, one: EvaluationSet, depth: int) -> Ranked:
+    def __call__(self, bed: EvaluationSet, depth: int) -> Ranked:
         """Return the rankings; documents without a word of the query stand last, and such rankings are listed."""
-        if self._documents != one.documents:
-            self._index = Bm25(one.documents)
+        if self._documents != bed.documents:
+            self._index = Bm25(bed.documents)
             self._order = DocumentOrder(self._index.doc_ids)
-            self._documents = one.documents
+            self._documents = bed.documents
         rankings: list[Ranking] = []
         listed: dict[str, list[str]] = {WORDLESS: [], FILLED: []}
-        for query in one.queries:
+        for query in bed.queries:
             text = f"{query.query} {query.instruction}" if self._with_instruction else query.query
             scores = self._index.scores(text)
-            ranking = _ranked(self._order, one, query.query_id, scores, depth)
+            ranking = _ranked(self._order, bed, query.query_id, scores, depth)
             rankings.append(ranking)
             if not scores.any():
                 listed[WORDLESS].append(query.query_id)
@@ -115,25 +115,25 @@ class Random:
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
-    def __call__(self, one: EvaluationSet, depth: int) -> Ranked:
+    def __call__(self, bed: EvaluationSet, depth: int) -> Ranked:
         """Return the rankings; scores are whole numbers from D - 1 down, exact in float32 up to 2^24 documents."""
-        order = DocumentOrder(sorted(passage.doc_id for passage in one.documents))
+        order = DocumentOrder(sorted(passage.doc_id for passage in bed.documents))
         num_documents = len(order.doc_ids)
         if num_documents > 2**24:
-            raise UserError(f"{one.name} has {num_documents:,} documents; ranker=random takes at most 2^24")
+            raise UserError(f"{bed.name} has {num_documents:,} documents; ranker=random takes at most 2^24")
         rankings = []
-        for query in one.queries:
-            generator = stream(self._seed, "random ranker", one.name, query.query_id)
+        for query in bed.queries:
+            generator = stream(self._seed, "random ranker", bed.name, query.query_id)
             scores = generator.permutation(num_documents).astype(np.float32)
-            rankings.append(_ranked(order, one, query.query_id, scores, depth))
+            rankings.append(_ranked(order, bed, query.query_id, scores, depth))
         return Ranked(rankings)
 
 
-def _ranked(order: DocumentOrder, one: EvaluationSet, query_id: str, scores: FloatArray, depth: int) -> Ranking:
+def _ranked(order: DocumentOrder, bed: EvaluationSet, query_id: str, scores: FloatArray, depth: int) -> Ranking:
     """Return the ranking of all documents, or of the query's own candidates, by the scores (D,) of all documents."""
-    if one.candidates is None:
+    if bed.candidates is None:
         return order.rank(query_id, scores, depth=depth)
-    own = set(one.candidates[query_id])
+    own = set(bed.candidates[query_id])
     rows = np.array([row for row, doc_id in enumerate(order.doc_ids) if doc_id in own], dtype=np.int64)
     return order.rank(query_id, scores[rows], depth=depth, rows=rows)
 

@@ -34,12 +34,12 @@ def rank_and_score(ranker: Ranker, sets: Iterable[EvaluationSet], *, depth: int)
     no numbers.
     """
     parts: list[Evaluation] = []
-    for one in sets:
-        _check(one)
-        if any(one.name in part.candidates for part in parts):
-            raise UserError(f"evaluation set {one.name!r} is there twice; give each set its own name")
-        ranked = ranker(one, depth)
-        part, name = score_set(one, ranked.rankings, depth=depth), one.name
+    for bed in sets:
+        _check(bed)
+        if any(bed.name in part.candidates for part in parts):
+            raise UserError(f"evaluation set {bed.name!r} is there twice; give each set its own name")
+        ranked = ranker(bed, depth)
+        part, name = score_set(bed, ranked.rankings, depth=depth), bed.name
         parts.append(
             dataclasses.replace(
                 part,
@@ -80,13 +80,13 @@ def renamed(evaluation: Evaluation, names: Mapping[str, str]) -> Evaluation:
 
     return Evaluation(
         tuple(score._replace(dataset=called(score.dataset)) for score in evaluation.scores),
-        {(called(name), condition): found for (name, condition), found in evaluation.rankings.items()},
+        {(called(name), condition): rankings for (name, condition), rankings in evaluation.rankings.items()},
         {called(name): reasons for name, reasons in evaluation.listed.items()},
         tuple(map(told, evaluation.warnings)),
-        {called(name): found for name, found in evaluation.candidates.items()},
+        {called(name): digest for name, digest in evaluation.candidates.items()},
         {called(name): counts for name, counts in evaluation.counts.items()},
         {called(name): directions for name, directions in evaluation.opposites.items()},
-        {called(name): dataclasses.replace(one, name=called(name)) for name, one in evaluation.sets.items()},
+        {called(name): dataclasses.replace(bed, name=called(name)) for name, bed in evaluation.sets.items()},
         {called(name): notes for name, notes in evaluation.provenance.items()},
     )
 
@@ -101,77 +101,77 @@ def _without(ranking: Ranking, doc_id: str) -> Ranking:
     return Ranking(ranking.query_id, ranking.doc_ids[:place] + ranking.doc_ids[place + 1 :], scores)
 
 
-def score_set(one: EvaluationSet, rankings: Iterable[Ranking], *, depth: int | None = None) -> Evaluation:
+def score_set(bed: EvaluationSet, rankings: Iterable[Ranking], *, depth: int | None = None) -> Evaluation:
     """Return every score of one set from its rankings, for example from those read back from files; needs no model.
 
     A query's own document is left out of its ranking first (`EvaluationSet.own_documents`).
     Raises UserError for a set that contradicts itself, and for a ranking that holds a document outside of the query's
     candidates. Gaps follow `ablate.evaluation.measures` and are listed.
     """
-    _check(one)
-    found = by_query(rankings)
-    check_ranked(one, found)
-    own = one.own_documents
-    found = {q: _without(ranking, own[q]) if q in own else ranking for q, ranking in found.items()}
-    conditions = {c: [q for q in one.queries if q.condition == c] for c in CONDITIONS}
-    known = {query.query_id: query for query in one.queries}
-    log = _Log(one.name)
-    log.warnings += [f"{one.name}: {remark}" for remark in one.remarks]
+    _check(bed)
+    ranked = by_query(rankings)
+    check_ranked(bed, ranked)
+    own = bed.own_documents
+    ranked = {q: _without(ranking, own[q]) if q in own else ranking for q, ranking in ranked.items()}
+    conditions = {c: [q for q in bed.queries if q.condition == c] for c in CONDITIONS}
+    known = {query.query_id: query for query in bed.queries}
+    log = _Log(bed.name)
+    log.warnings += [f"{bed.name}: {remark}" for remark in bed.remarks]
     for queries in conditions.values():
         posed = {query.query_id for query in queries}
-        qrels = {q: grades for q, grades in one.qrels.items() if q in posed}
-        names = tuple(dict.fromkeys((*QUERY_MEASURES, *one.measures)))
-        results = measures.query_measures(names, qrels, {q: r for q, r in found.items() if q in posed})
+        qrels = {q: grades for q, grades in bed.qrels.items() if q in posed}
+        names = tuple(dict.fromkeys((*QUERY_MEASURES, *bed.measures)))
+        results = measures.query_measures(names, qrels, {q: r for q, r in ranked.items() if q in posed})
         for query in queries:
             for name, result in results.items():
                 if query.query_id in result.per_unit:
                     log.add(query.condition, query.direction, query.query_id, name, result.per_unit[query.query_id])
         log.note(results[NDCG])
-    log.mention("ranked query that is not in the set", [q for q in found if q not in known])
-    _score_changes(one, conditions["original"], found, log)
-    groups = {query.query_id: query.base_id for query in one.queries if query.condition != "plain"}
-    robust = measures.robustness(10, one.qrels, found, groups)
+    log.mention("ranked query that is not in the set", [q for q in ranked if q not in known])
+    _score_changes(bed, conditions["original"], ranked, log)
+    groups = {query.query_id: query.base_id for query in bed.queries if query.condition != "plain"}
+    robust = measures.robustness(10, bed.qrels, ranked, groups)
     for base_id, value in robust.per_unit.items():
         log.add(INSTRUCTED, "all", base_id, ROBUSTNESS, value)
     alone = robust.listed.get(measures.ALONE, ())
     log.mention(f"{ROBUSTNESS}: {measures.ALONE}", alone)
     if alone and robust.per_unit:
         log.warnings.append(
-            f"{one.name}: {ROBUSTNESS} leaves out {len(alone):,} of {len(alone) + len(robust.per_unit):,} groups, in "
+            f"{bed.name}: {ROBUSTNESS} leaves out {len(alone):,} of {len(alone) + len(robust.per_unit):,} groups, in "
             "which one query is judged"
         )
-    directions = _score_pairs(one, known, found, log)
-    doc_ids = sorted(passage.doc_id for passage in one.documents)
+    directions = _score_pairs(bed, known, ranked, log)
+    doc_ids = sorted(passage.doc_id for passage in bed.documents)
     present = set(doc_ids)
-    absent = {doc_id: None for grades in one.qrels.values() for doc_id, g in grades.items() if g > 0}
+    absent = {doc_id: None for grades in bed.qrels.values() for doc_id, g in grades.items() if g > 0}
     log.mention("relevant document outside of the set", [doc_id for doc_id in absent if doc_id not in present])
-    longest = len(doc_ids) if one.candidates is None else max(map(len, one.candidates.values()))
+    longest = len(doc_ids) if bed.candidates is None else max(map(len, bed.candidates.values()))
     if depth is not None and depth < min(1000, longest):
-        log.warnings.append(f"{one.name}: rankings of depth {depth} are shorter than the cut-off of AP@1000")
+        log.warnings.append(f"{bed.name}: rankings of depth {depth} are shorter than the cut-off of AP@1000")
     log.counts |= {"documents": len(doc_ids), "queries": len(known), "groups": len(robust.per_unit)}
-    if one.candidates is not None:
-        log.counts["candidates"] = sum(map(len, one.candidates.values()))
+    if bed.candidates is not None:
+        log.counts["candidates"] = sum(map(len, bed.candidates.values()))
     kept: dict[tuple[str, str], list[Ranking]] = {
-        (one.name, c): [found[q.query_id] for q in qs if q.query_id in found] for c, qs in conditions.items() if qs
+        (bed.name, c): [ranked[q.query_id] for q in qs if q.query_id in ranked] for c, qs in conditions.items() if qs
     }
     listed = {reason: tuple(ids) for reason, ids in log.listed.items()}
     scores = tuple(log.scores)
     if not scores:
         raise UserError(
-            f"{one.name}: nothing could be measured: none of the {len(known):,} queries has judgments; give some, or "
+            f"{bed.name}: nothing could be measured: none of the {len(known):,} queries has judgments; give some, or "
             f"name another set"
         )
     by_measure(scores)  # refuses a unit that is there twice
     return Evaluation(
         scores,
         kept,
-        {one.name: listed},
+        {bed.name: listed},
         tuple(log.warnings),
-        {one.name: candidate_digest(one)},
-        {one.name: log.counts},
-        {one.name: directions},
-        {one.name: one},
-        {one.name: dict(one.provenance)} if one.provenance else {},
+        {bed.name: candidate_digest(bed)},
+        {bed.name: log.counts},
+        {bed.name: directions},
+        {bed.name: bed},
+        {bed.name: dict(bed.provenance)} if bed.provenance else {},
     )
 
 
@@ -189,8 +189,8 @@ class _Log:
         self.scores.append(QueryScore(self.dataset, condition, direction, unit_id, measure, value))
 
     def mention(self, reason: str, ids: Iterable[str]) -> None:
-        for one in ids:
-            self.listed.setdefault(reason, {})[one] = None
+        for unit_id in ids:
+            self.listed.setdefault(reason, {})[unit_id] = None
 
     def note(self, result: MeasureResult, prefix: str = "") -> None:
         for reason, units in result.listed.items():
@@ -199,29 +199,29 @@ class _Log:
 
 
 def _score_changes(
-    one: EvaluationSet, originals: Sequence[EvaluationQuery], found: Mapping[str, Ranking], log: _Log
+    bed: EvaluationSet, originals: Sequence[EvaluationQuery], ranked: Mapping[str, Ranking], log: _Log
 ) -> None:
     """Score p-MRR of each (condition, direction): the original ranking of a base query against the changed one."""
     original_of: dict[str, str] = {}
-    if not any(query.condition in ("changed", "reversed") for query in one.queries):
+    if not any(query.condition in ("changed", "reversed") for query in bed.queries):
         return
     for query in originals:
         if query.base_id in original_of:
-            raise UserError(f"{one.name}: base query {query.base_id!r} has two original queries; p-MRR needs one")
+            raise UserError(f"{bed.name}: base query {query.base_id!r} has two original queries; p-MRR needs one")
         original_of[query.base_id] = query.query_id
-    before = {base: found[query_id] for base, query_id in original_of.items() if query_id in found}
+    before = {base: ranked[query_id] for base, query_id in original_of.items() if query_id in ranked}
     kinds: dict[tuple[str, str], list[EvaluationQuery]] = {}
-    for query in one.queries:
+    for query in bed.queries:
         if query.condition in ("changed", "reversed"):
             kinds.setdefault((query.condition, query.direction), []).append(query)
     for (condition, direction), queries in kinds.items():
         if len({query.base_id for query in queries}) < len(queries):
             raise UserError(
-                f"{one.name}: a base query has two {condition} queries of direction {direction!r}; give "
+                f"{bed.name}: a base query has two {condition} queries of direction {direction!r}; give "
                 "each its own direction"
             )
-        lost = {query.base_id: one.changed_documents.get(query.query_id, ()) for query in queries}
-        after = {query.base_id: found[query.query_id] for query in queries if query.query_id in found}
+        lost = {query.base_id: bed.changed_documents.get(query.query_id, ()) for query in queries}
+        after = {query.base_id: ranked[query.query_id] for query in queries if query.query_id in ranked}
         result = measures.p_mrr(lost, before, after)
         for base_id, value in result.per_unit.items():
             log.add(condition, direction, base_id, measures.P_MRR, value)
@@ -229,7 +229,7 @@ def _score_changes(
 
 
 def _score_pairs(
-    one: EvaluationSet, known: Mapping[str, EvaluationQuery], found: Mapping[str, Ranking], log: _Log
+    bed: EvaluationSet, known: Mapping[str, EvaluationQuery], ranked: Mapping[str, Ranking], log: _Log
 ) -> tuple[tuple[str, str], ...]:
     opposites = [
         Opposite(
@@ -238,11 +238,11 @@ def _score_pairs(
             known[first].base_id,
             known[first].direction,
             known[second].direction,
-            None if one.pairs is None else one.pairs.get((first, second), ()),
+            None if bed.pairs is None else bed.pairs.get((first, second), ()),
         )
-        for first, second in one.opposites
+        for first, second in bed.opposites
     ]
-    result = measures.pairwise(opposites, one.qrels, found)
+    result = measures.pairwise(opposites, bed.qrels, ranked)
     both = (result.accuracy, result.satisfying_over_violating)
     rows = [("both", part) for part in both] + list(result.one_sided.items())
     for direction, part in rows:
@@ -254,7 +254,7 @@ def _score_pairs(
         log.counts["decisions with neither document ranked"] = result.num_undecided
         if result.num_undecided:
             log.warnings.append(
-                f"{one.name}: {result.num_undecided} of {2 * result.num_pairs} pair decisions have neither document in "
+                f"{bed.name}: {result.num_undecided} of {2 * result.num_pairs} pair decisions have neither document in "
                 "the ranking and count as wrong, so chance is lower; deeper rankings decide them"
             )
         if result.accuracy_over_pairs is not None:
@@ -262,42 +262,42 @@ def _score_pairs(
     return tuple(dict.fromkeys((opposite.first_direction, opposite.second_direction) for opposite in opposites))
 
 
-def _check(one: EvaluationSet) -> None:
+def _check(bed: EvaluationSet) -> None:
     """Refuse a set that contradicts itself."""
-    ids = [query.query_id for query in one.queries]
-    known = {query.query_id: query for query in one.queries}
+    ids = [query.query_id for query in bed.queries]
+    known = {query.query_id: query for query in bed.queries}
     if len(known) < len(ids):
         twice = next(query_id for query_id in ids if ids.count(query_id) > 1)
-        raise UserError(f"evaluation set {one.name!r}: query {twice!r} is there twice; query ids must be unique")
-    if not one.queries or not one.documents:
+        raise UserError(f"evaluation set {bed.name!r}: query {twice!r} is there twice; query ids must be unique")
+    if not bed.queries or not bed.documents:
         raise UserError(
-            f"evaluation set {one.name!r} has {len(ids)} queries and {len(one.documents)} documents; "
+            f"evaluation set {bed.name!r} has {len(ids)} queries and {len(bed.documents)} documents; "
             "it needs at least one of each"
         )
-    distinct = {passage.doc_id for passage in one.documents}
-    if len(distinct) < len(one.documents):
-        doc_ids = sorted(passage.doc_id for passage in one.documents)
+    distinct = {passage.doc_id for passage in bed.documents}
+    if len(distinct) < len(bed.documents):
+        doc_ids = sorted(passage.doc_id for passage in bed.documents)
         twice = next(left for left, right in zip(doc_ids, doc_ids[1:], strict=False) if left == right)
-        raise UserError(f"evaluation set {one.name!r}: document {twice!r} is there twice; document ids must be unique")
-    for query in one.queries:
+        raise UserError(f"evaluation set {bed.name!r}: document {twice!r} is there twice; document ids must be unique")
+    for query in bed.queries:
         if query.condition not in CONDITIONS:
             raise UserError(
-                f"evaluation set {one.name!r}: query {query.query_id!r} has condition {query.condition!r}; "
+                f"evaluation set {bed.name!r}: query {query.query_id!r} has condition {query.condition!r}; "
                 f"allowed are {', '.join(CONDITIONS)}"
             )
-    used = {"judgments": list(one.qrels), "changed documents": list(one.changed_documents)}
-    used["an opposite"] = [query_id for opposite in one.opposites for query_id in opposite]
+    used = {"judgments": list(bed.qrels), "changed documents": list(bed.changed_documents)}
+    used["an opposite"] = [query_id for opposite in bed.opposites for query_id in opposite]
     for what, query_ids in used.items():
         for query_id in query_ids:
             if query_id not in known:
                 raise UserError(
-                    f"evaluation set {one.name!r}: query {query_id!r} has {what} but is not among the "
+                    f"evaluation set {bed.name!r}: query {query_id!r} has {what} but is not among the "
                     "queries; add the query or drop the entry"
                 )
-    check_lists(one)
-    for first, second in one.opposites:
+    check_lists(bed)
+    for first, second in bed.opposites:
         if known[first].base_id != known[second].base_id:
             raise UserError(
-                f"evaluation set {one.name!r}: {first!r} and {second!r} are opposites of different base "
+                f"evaluation set {bed.name!r}: {first!r} and {second!r} are opposites of different base "
                 "queries; opposites share their base query"
             )

@@ -83,7 +83,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> tuple[str, ...]:
         notes["provenance"] = evaluation.provenance
     write_atomically(folder / NOTES_FILE, json.dumps(notes, indent=1, sort_keys=True, ensure_ascii=False))
     if evaluation.sets:
-        judgments = {name: _as_plain(one) for name, one in evaluation.sets.items()}
+        judgments = {name: _as_plain(bed) for name, bed in evaluation.sets.items()}
         write_bytes(folder / JUDGMENTS_FILE, json.dumps(judgments, ensure_ascii=False).encode())
         files.append(JUDGMENTS_FILE)
     return tuple(files)
@@ -99,24 +99,24 @@ def read_judgments(folder: Path) -> dict[str, EvaluationSet]:
         raise UserError(f"{path} is not there: this evaluation was made before judgments were kept; {remedy}")
     with reading(path, remedy):
         values = json.loads(unpacked(path, remedy))
-        return {name: _from_plain(name, one) for name, one in values.items()}
+        return {name: _from_plain(name, stored) for name, stored in values.items()}
 
 
-def _as_plain(one: EvaluationSet) -> dict[str, Any]:
+def _as_plain(bed: EvaluationSet) -> dict[str, Any]:
     only_some_have = {
-        "candidates": one.candidates,
-        "own_documents": one.own_documents,
-        "measures": one.measures,
-        "provenance": one.provenance,
+        "candidates": bed.candidates,
+        "own_documents": bed.own_documents,
+        "measures": bed.measures,
+        "provenance": bed.provenance,
     }
     return {
         **{name: value for name, value in only_some_have.items() if value},
-        "documents": [passage.doc_id for passage in one.documents],
-        "queries": [list(query) for query in one.queries],
-        "qrels": one.qrels,
-        "changed_documents": one.changed_documents,
-        "opposites": one.opposites,
-        "pairs": None if one.pairs is None else [[*opposite, pairs] for opposite, pairs in one.pairs.items()],
+        "documents": [passage.doc_id for passage in bed.documents],
+        "queries": [list(query) for query in bed.queries],
+        "qrels": bed.qrels,
+        "changed_documents": bed.changed_documents,
+        "opposites": bed.opposites,
+        "pairs": None if bed.pairs is None else [[*opposite, pairs] for opposite, pairs in bed.pairs.items()],
     }
 
 
@@ -129,7 +129,7 @@ def _from_plain(name: str, values: dict[str, Any]) -> EvaluationSet:
         qrels=values["qrels"],
         changed_documents={query_id: tuple(doc_ids) for query_id, doc_ids in values["changed_documents"].items()},
         opposites=tuple((first, second) for first, second in values["opposites"]),
-        pairs=None if pairs is None else {(a, b): tuple((x, y) for x, y in found) for a, b, found in pairs},
+        pairs=None if pairs is None else {(a, b): tuple((x, y) for x, y in doc_pairs) for a, b, doc_pairs in pairs},
         candidates=None if "candidates" not in values else {q: tuple(ids) for q, ids in values["candidates"].items()},
         own_documents=_own_documents(values),
         measures=tuple(values.get("measures", ())),
@@ -141,14 +141,14 @@ def _own_documents(values: dict[str, Any]) -> dict[str, str]:
     """Return what was written, or what the flag of earlier evaluations stands for: the document with the query's id."""
     if values.get("without_own_id"):
         return {query[0]: query[0] for query in values["queries"]}
-    found: dict[str, str] = values.get("own_documents", {})
-    return found
+    own: dict[str, str] = values.get("own_documents", {})
+    return own
 
 
-def judgments_digest(one: EvaluationSet) -> str:
+def judgments_digest(bed: EvaluationSet) -> str:
     """Return the id of everything that decides the scores of a ranking on a set; the texts of documents do not."""
-    documents = tuple(Passage(doc_id, "") for doc_id in sorted(passage.doc_id for passage in one.documents))
-    return digest(_as_plain(dataclasses.replace(one, documents=documents)))
+    documents = tuple(Passage(doc_id, "") for doc_id in sorted(passage.doc_id for passage in bed.documents))
+    return digest(_as_plain(dataclasses.replace(bed, documents=documents)))
 
 
 def read_evaluation(folder: Path, *, with_rankings: bool = False) -> Evaluation:

@@ -111,8 +111,8 @@ def _mean(values: Collection[float]) -> float:
 
 def _below(values: Iterable[float], bound: float = 0.0) -> bool:
     """Return whether the mean over units is below a bound by more than chance: its whole 95 % t interval is."""
-    found = measures.mean_interval(list(values))
-    return found is not None and found[1] < bound
+    interval = measures.mean_interval(list(values))
+    return interval is not None and interval[1] < bound
 
 
 Key = tuple[str, str, str, str]
@@ -120,17 +120,17 @@ Key = tuple[str, str, str, str]
 
 
 def by_measure(scores: Iterable[QueryScore]) -> dict[Key, dict[str, float]]:
-    found: dict[Key, dict[str, float]] = {}
+    by_key: dict[Key, dict[str, float]] = {}
     for score in scores:
         key = (score.dataset, score.condition, score.direction, score.measure)
-        units = found.setdefault(key, {})
+        units = by_key.setdefault(key, {})
         if score.unit_id in units:
             raise UserError(
                 f"{score.dataset}: {score.measure} of unit {score.unit_id!r} ({score.condition}, {score.direction!r}) "
                 "is there twice; give each query of a base query its own direction"
             )
         units[score.unit_id] = score.value
-    return found
+    return by_key
 
 
 def compare(trained: Evaluation, untouched: Evaluation, *, margin: float = 0.0) -> list[TableRow]:
@@ -178,16 +178,16 @@ def format_summary(rows: Sequence[SummaryRow]) -> str:
     columns = [*QUERY_MEASURES, measures.P_MRR]
     blocks: list[str] = []
     for dataset in dict.fromkeys(row.dataset for row in rows):
-        found: dict[tuple[str, str], dict[str, SummaryRow]] = {}
+        by_condition: dict[tuple[str, str], dict[str, SummaryRow]] = {}
         others: list[str] = []
         for row in (row for row in rows if row.dataset == dataset):
             if row.measure in columns:
-                found.setdefault((row.condition, row.direction), {})[row.measure] = row
+                by_condition.setdefault((row.condition, row.direction), {})[row.measure] = row
             else:
                 label = row.measure if row.direction in ("all", "both") else f"{row.measure}: {row.direction}"
                 others.append(_line(label, row.num_units, [_number(row.mean)]))
         lines = [dataset, _line("condition", "n", [*map(measures.mean_name, QUERY_MEASURES), "p-MRRx100"])]
-        for (condition, direction), by_measure in found.items():
+        for (condition, direction), by_measure in by_condition.items():
             label = condition if direction in ("", condition) else f"{condition}: {direction}"
             cells = [_number(by_measure[name].mean if name in by_measure else None) for name in QUERY_MEASURES]
             change = by_measure.get(measures.P_MRR)
@@ -215,12 +215,12 @@ def _number(value: float | None) -> str:
 
 
 def _condition_lines(rows: Sequence[TableRow]) -> list[str]:
-    found: dict[tuple[str, str], dict[str, TableRow]] = {}
+    by_condition: dict[tuple[str, str], dict[str, TableRow]] = {}
     for row in rows:
         if row.trained.measure in QUERY_MEASURES:
-            found.setdefault((row.trained.condition, row.trained.direction), {})[row.trained.measure] = row
-    lines = _head("condition", [measures.mean_name(name) for name in QUERY_MEASURES]) if found else []
-    for (condition, direction), by_measure in found.items():
+            by_condition.setdefault((row.trained.condition, row.trained.direction), {})[row.trained.measure] = row
+    lines = _head("condition", [measures.mean_name(name) for name in QUERY_MEASURES]) if by_condition else []
+    for (condition, direction), by_measure in by_condition.items():
         label = condition if direction in ("", condition) else f"{condition}: {direction}"
         cells = [(by_measure[name].trained.mean, by_measure[name].untouched.mean) for name in QUERY_MEASURES]
         count = by_measure[NDCG].trained.num_units
@@ -231,19 +231,19 @@ def _condition_lines(rows: Sequence[TableRow]) -> list[str]:
 def _extra_lines(rows: Sequence[TableRow]) -> list[str]:
     """Return the lines of measures per query that only some sets report."""
     usual = (*QUERY_MEASURES, measures.P_MRR, ROBUSTNESS)
-    found = [row for row in rows if row.trained.measure not in usual and row.trained.condition in CONDITIONS]
-    lines = ["", *_head("further measures", [""])] if found else []
-    for ours, theirs in found:
+    extra = [row for row in rows if row.trained.measure not in usual and row.trained.condition in CONDITIONS]
+    lines = ["", *_head("further measures", [""])] if extra else []
+    for ours, theirs in extra:
         label = f"{measures.mean_name(ours.measure)}: {ours.direction or ours.condition}"
         lines.append(_line(label, ours.num_units, [_number(ours.mean), _number(theirs.mean)]))
     return lines
 
 
 def _change_lines(rows: Sequence[TableRow]) -> list[str]:
-    found = [row for row in rows if row.trained.measure == measures.P_MRR]
-    lines = ["", *_head("p-MRR x 100", ["p-MRR", "nDCG@10 original", f"{NDCG} here"])] if found else []
+    changes = [row for row in rows if row.trained.measure == measures.P_MRR]
+    lines = ["", *_head("p-MRR x 100", ["p-MRR", "nDCG@10 original", f"{NDCG} here"])] if changes else []
     words: list[str] = []
-    for ours, theirs in found:
+    for ours, theirs in changes:
         cells = [f"{100 * ours.mean:+.1f}", f"{100 * theirs.mean:+.1f}"]
         cells += [_number(row.ndcg_original) for row in (ours, theirs)]
         cells += [_number(row.ndcg_changed) for row in (ours, theirs)]
@@ -265,9 +265,9 @@ def _change_lines(rows: Sequence[TableRow]) -> list[str]:
 
 
 def _other_lines(rows: Sequence[TableRow]) -> list[str]:
-    found = [row for row in rows if row.trained.measure == ROBUSTNESS or row.trained.condition == PAIRS]
-    lines = ["", *_head("over instructions", [""], ["chance"])] if found else []
-    for ours, theirs in found:
+    others = [row for row in rows if row.trained.measure == ROBUSTNESS or row.trained.condition == PAIRS]
+    lines = ["", *_head("over instructions", [""], ["chance"])] if others else []
+    for ours, theirs in others:
         label = f"{ours.measure}: {ours.direction}" if ours.measure == measures.ONE_SIDED_RATE else ours.measure
         chance = CHANCE.get(ours.measure)
         lines.append(_line(label, ours.num_units, [_number(ours.mean), _number(theirs.mean), _number(chance)]))

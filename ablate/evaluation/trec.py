@@ -46,7 +46,7 @@ def read_run(path: Path | str) -> dict[str, Ranking]:
     The order of a query's documents comes from the scores, as in trec_eval, not from the column of ranks. Raises
     UserError with file and line for a line that is not a run line, a NaN score or a document that is there twice.
     """
-    found: dict[str, dict[str, float]] = {}
+    run: dict[str, dict[str, float]] = {}
     for number, line in reading.lines(path):
         parts = reading.columns(line)
         if len(parts) < 6:
@@ -54,7 +54,7 @@ def read_run(path: Path | str) -> dict[str, Ranking]:
                 f"{reading.at(path, number)}: {len(parts)} columns, expected 6: query Q0 document rank score tag"
             )
         query_id, _, doc_id, _, text, *_ = parts
-        documents = found.setdefault(query_id, {})
+        documents = run.setdefault(query_id, {})
         if doc_id in documents:
             place = reading.at(path, number)
             raise UserError(f"{place}: query {query_id!r}: document {doc_id!r} is there twice; keep one line of it")
@@ -63,7 +63,7 @@ def read_run(path: Path | str) -> dict[str, Ranking]:
         except UserError as error:
             place = reading.at(path, number)
             raise UserError(f"{place}: query {query_id!r}, document {doc_id!r}: {error}") from None
-    return {query_id: rank(query_id, list(scores), list(scores.values())) for query_id, scores in found.items()}
+    return {query_id: rank(query_id, list(scores), list(scores.values())) for query_id, scores in run.items()}
 
 
 def read_qrels(path: Path | str, *, notes: list[str] | None = None) -> dict[str, dict[str, int]]:
@@ -73,7 +73,7 @@ def read_qrels(path: Path | str, *, notes: list[str] | None = None) -> dict[str,
     printed on standard error without it. Raises UserError with file and line for another number of columns, a grade
     that is not an integer, or a document that is judged twice for one query.
     """
-    found: dict[str, dict[str, int]] = {}
+    qrels: dict[str, dict[str, int]] = {}
     beir: bool | None = None
     for number, line in _uncommented(path, notes):
         if beir is None:
@@ -86,7 +86,7 @@ def read_qrels(path: Path | str, *, notes: list[str] | None = None) -> dict[str,
             hint = "" if beir else " (or the BEIR header 'query-id corpus-id score' in the first line)"
             raise UserError(f"{reading.at(path, number)}: {len(parts)} columns, expected {columns}{hint}")
         query_id, doc_id, text = parts[0], parts[-2], parts[-1]
-        grades = found.setdefault(query_id, {})
+        grades = qrels.setdefault(query_id, {})
         if doc_id in grades:
             place = reading.at(path, number)
             raise UserError(f"{place}: query {query_id!r}: document {doc_id!r} is judged twice; keep one line of it")
@@ -95,7 +95,7 @@ def read_qrels(path: Path | str, *, notes: list[str] | None = None) -> dict[str,
         except UserError as error:
             place = reading.at(path, number)
             raise UserError(f"{place}: query {query_id!r}, document {doc_id!r}: {error}") from None
-    return found
+    return qrels
 
 
 def _uncommented(path: Path | str, notes: list[str] | None) -> Iterator[tuple[int, str]]:
@@ -133,13 +133,13 @@ def read_changed_documents(path: Path | str, *, notes: list[str] | None = None) 
     rows = dict(reading.lines(path))
     text = "\n".join(rows.get(number, "") for number in range(1, max(rows) + 1))
     wanted = "write one object: query -> list of documents"
-    found: dict[str, list[str]] = reading.parse_json(text, f"{path}", wanted, once)
-    for query_id, doc_ids in found.items():
+    changed: dict[str, list[str]] = reading.parse_json(text, f"{path}", wanted, once)
+    for query_id, doc_ids in changed.items():
         if not isinstance(doc_ids, list) or not all(isinstance(doc_id, str) for doc_id in doc_ids):
             raise UserError(f'{path}: query {query_id!r}: expected a list of document ids in quotes, such as ["d1"]')
         if twice := _repeated(doc_ids):
             raise UserError(f"{path}: query {query_id!r}: document {twice[0]!r} is there twice; keep one entry of it")
-    return found
+    return changed
 
 
 def read_groups(path: Path | str, *, notes: list[str] | None = None) -> dict[str, str]:
@@ -148,18 +148,18 @@ def read_groups(path: Path | str, *, notes: list[str] | None = None) -> dict[str
     Comments and `notes` as in `read_qrels`. Raises UserError with file and line for another number of columns or a
     query that is there twice.
     """
-    found: dict[str, str] = {}
+    groups: dict[str, str] = {}
     for number, line in _uncommented(path, notes):
         place = reading.at(path, number)
         parts = reading.tabbed(line)
-        if not found and parts == ["query-id", "group"]:
+        if not groups and parts == ["query-id", "group"]:
             continue
         if len(parts) != 2 or not all(parts):
             raise UserError(f"{place}: {len(parts)} columns, expected 2, tab-separated: query group")
-        if parts[0] in found:
+        if parts[0] in groups:
             raise UserError(f"{place}: query {parts[0]!r} is there twice; keep one line of it")
-        found[parts[0]] = parts[1]
-    return found
+        groups[parts[0]] = parts[1]
+    return groups
 
 
 def _repeated(names: Iterable[str]) -> list[str]:

@@ -110,13 +110,13 @@ def _embedded() -> Backbone:
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise UserError(f"{weights} is missing; reinstall {EMBEDDED_DISTRIBUTION}==0.1.0")
-    found = file_digest(weights)
-    if found != EMBEDDED_SHA256:
+    sha256 = file_digest(weights)
+    if sha256 != EMBEDDED_SHA256:
         raise UserError(
-            f"{weights} has SHA-256 {found} but {EMBEDDED_SHA256} is expected; the weights are not the known ones, "
+            f"{weights} has SHA-256 {sha256} but {EMBEDDED_SHA256} is expected; the weights are not the known ones, "
             f"reinstall {EMBEDDED_DISTRIBUTION}==0.1.0"
         )
-    return Backbone("embedded", str(folder), f"sha256:{found}")
+    return Backbone("embedded", str(folder), f"sha256:{sha256}")
 
 
 def file_digest(path: Path) -> str:
@@ -267,10 +267,10 @@ def _check_weights(folder: Path, network: Any) -> None:
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, "pt") as file:
-                found = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+                shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise UserError(f"{path} is no whole file of weights ({error}); copy or download it again") from error
-        for name, shape in found.items():
+        for name, shape in shapes.items():
             asked = wanted.get(name) or wanted.get(name.removeprefix(f"{network.base_model_prefix}."))
             if asked is not None and asked != shape:
                 raise UserError(

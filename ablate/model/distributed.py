@@ -56,7 +56,7 @@ class World:
         turns = np.arange(len(order))
         rounds, place = np.divmod(turns, self.size)
         rank = np.where(rounds % 2 == 0, place, self.size - 1 - place)  # there and back: 0 1 1 0 0 1 …
-        return [np.sort(order[rank == one]) for one in range(self.size)]
+        return [np.sort(order[rank == process]) for process in range(self.size)]
 
     def gather(self, own_NH: torch.Tensor, shares: Sequence[NDArray[np.int64]]) -> torch.Tensor:
         """Return the vectors of all texts (N, H); only those of this process carry a gradient."""
@@ -68,7 +68,7 @@ class World:
         parts = [torch.empty_like(padded) for _ in range(self.size)]
         dist.all_gather(parts, padded)
         mine = self.rank
-        rows = [own_NH if one == mine else parts[one][: len(shares[one])] for one in range(self.size)]
+        rows = [own_NH if process == mine else parts[process][: len(shares[process])] for process in range(self.size)]
         back = torch.from_numpy(np.argsort(np.concatenate(shares))).to(own_NH.device)
         return torch.cat(rows).index_select(0, back)
 

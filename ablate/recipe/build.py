@@ -127,7 +127,7 @@ def unknown_key(name: str, known: Sequence[str], path: str = "") -> str:
 
 def meant(name: str, known: Iterable[str], where: str = "") -> str:
     """Return the end of a line about an unknown name: `; did you mean X?`, or nothing when none is like it."""
-    folded = {one.casefold(): one for one in known}
+    folded = {known_name.casefold(): known_name for known_name in known}
     alike = difflib.get_close_matches(name.casefold(), folded, n=1)
     return f"; did you mean {where}{folded[alike[0]]}?" if alike else ""
 

@@ -149,5 +149,5 @@ def _by_revision(part: Any, revision: str) -> dict[str, Any]:
     """Return a part of the recipe without labels and places, and with the revision of the content they point to."""
     hints = type_hints(type(part))
     left_out = {name for name, hint in hints.items() if {Location, Label} & {hint, *typing.get_args(hint)}}
-    found = _without_defaults(part)
-    return {name: value for name, value in found.items() if name not in left_out} | {"revision": revision}
+    values = _without_defaults(part)
+    return {name: value for name, value in values.items() if name not in left_out} | {"revision": revision}

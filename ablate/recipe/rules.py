@@ -178,8 +178,8 @@ def _check_rule(rule: Rule, path: str) -> None:
     if rule.missing not in ("error", "exclude"):
         raise UserError(f"{path}.missing={rule.missing!r} is not known; allowed: error, exclude")
     _check_template(rule.broad, (), (), f"{path}.broad")
-    found = bounds(constraint)
-    chosen = tuple(name for name, value in found.items() if value is None)
+    limits = bounds(constraint)
+    chosen = tuple(name for name, value in limits.items() if value is None)
     for name in ("wordings", "evaluation_wordings"):
         wordings: tuple[Wording, ...] | None = getattr(rule, name)
         if wordings is not None and not wordings:
@@ -187,7 +187,7 @@ def _check_rule(rule: Rule, path: str) -> None:
         for number, wording in enumerate(wordings or ()):
             where = f"{path}.{name}[{number}]"
             for side in ("satisfying", "violating"):
-                _check_template(getattr(wording, side), tuple(found), chosen, f"{where}.{side}")
+                _check_template(getattr(wording, side), tuple(limits), chosen, f"{where}.{side}")
             if wording.satisfying == wording.violating:
                 raise UserError(f"{where}: satisfying and violating are the same text; they must be complements")
 
@@ -201,7 +201,7 @@ def _check_template(text: str, allowed: tuple[str, ...], needed: tuple[str, ...]
         raise UserError(f"{where}={text!r} has a broken brace ({error}); double a brace that is meant as one") from None
     for _, name, spec, conversion in parts:
         if name not in allowed or spec or conversion:
-            known = " and ".join(f"{{{one}}}" for one in allowed) or "none"
+            known = " and ".join(f"{{{placeholder}}}" for placeholder in allowed) or "none"
             raise UserError(f"{where}={text!r} has {{{name}}}, which is not known here; allowed in braces: {known}")
     for name in needed:
         if name not in [part[1] for part in parts]:

@@ -164,9 +164,9 @@ class Budget:
         return int(card[names[self.unit]])
 
     def is_matched(self, card: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-        """Return whether two mixes use equally much: exactly, or to one percent in tokens (each misses by half)."""
-        one, two = self.used(card), self.used(other)
-        return abs(one - two) <= (0.01 * max(one, two) if self.unit == "tokens" else 0)
+        """Return whether second mixes use equally much: exactly, or to one percent in tokens (each misses by half)."""
+        first, second = self.used(card), self.used(other)
+        return abs(first - second) <= (0.01 * max(first, second) if self.unit == "tokens" else 0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -121,13 +121,13 @@ class _Line(NamedTuple):
     over_seeds: str
 
 
-def _summary(one: Measured) -> list[tuple[str, list[_Line]]]:
+def _summary(measured: Measured) -> list[tuple[str, list[_Line]]]:
     """Return each data set of an evaluation with its lines."""
-    units = _units(one.evaluation)
-    before = {} if one.untouched is None else {_key(row): row.mean for row in one.untouched.summary()}
-    seeds = [{_key(row): row.mean for row in other.summary()} for other in one.seeds.values()]
-    found: dict[str, list[_Line]] = {}
-    for row in one.evaluation.summary(one.untouched, margin=COLLAPSE_MARGIN):
+    units = _units(measured.evaluation)
+    before = {} if measured.untouched is None else {_key(row): row.mean for row in measured.untouched.summary()}
+    seeds = [{_key(row): row.mean for row in other.summary()} for other in measured.seeds.values()]
+    by_dataset: dict[str, list[_Line]] = {}
+    for row in measured.evaluation.summary(measured.untouched, margin=COLLAPSE_MARGIN):
         key = _key(row)
         same = row.direction in ("", "all", "both", row.condition)
         line = _Line(
@@ -140,17 +140,17 @@ def _summary(one: Measured) -> list[tuple[str, list[_Line]]]:
             _mean(before[key]) if key in before else "not measured",
             _over_seeds([means[key] for means in seeds if key in means]),
         )
-        found.setdefault(row.dataset, []).append(line)
-    return list(found.items())
+        by_dataset.setdefault(row.dataset, []).append(line)
+    return list(by_dataset.items())
 
 
 def _interval(values: Sequence[float], measure: str) -> str:
-    found = mean_interval(values, CONFIDENCE)
+    interval = mean_interval(values, CONFIDENCE)
     if len(set(values)) == 1:
         return f"all {_mean(values[0])}"
-    if found is None:
+    if interval is None:
         return "-"
-    low, high = within(found, *range_of(measure))
+    low, high = within(interval, *range_of(measure))
     return f"{_mean(low)} to {_mean(high)}"
 
 
@@ -159,11 +159,11 @@ def _over_seeds(means: Sequence[float]) -> str:
 
 
 def _units(evaluation: Evaluation) -> dict[Key, list[float]]:
-    found: dict[Key, list[float]] = {}
+    values: dict[Key, list[float]] = {}
     for score in evaluation.scores:
         key = (score.dataset, score.condition, score.direction, score.measure)
-        found.setdefault(key, []).append(score.value)
-    return found
+        values.setdefault(key, []).append(score.value)
+    return values
 
 
 def _key(row: SummaryRow) -> Key:

@@ -70,8 +70,8 @@ class FinishedRun:
 
     def evaluations(self) -> list[tuple[Manifest, Evaluation]]:
         """Return the complete evaluations of this model, without rankings; raises UserError for a damaged one."""
-        found = [m for m in self.store.manifests("evaluation") if m.parents == (self.manifest.id,)]
-        return [(manifest, self._read(manifest)) for manifest in found]
+        manifests = [m for m in self.store.manifests("evaluation") if m.parents == (self.manifest.id,)]
+        return [(manifest, self._read(manifest)) for manifest in manifests]
 
     def untouched(self, evaluation: Manifest) -> Evaluation | None:
         """Return the scores of the backbone before training on the same test beds, or None when there are none."""
@@ -88,13 +88,13 @@ class FinishedRun:
 
     def other_seeds(self) -> dict[int, FinishedRun]:
         """Return the other complete runs of the same recipe that share a study and arm with this one, by seed."""
-        found: dict[int, FinishedRun] = {}
+        runs: dict[int, FinishedRun] = {}
         for manifest in self.store.manifests("train"):
             if manifest.seed != self.manifest.seed and set(manifest.labels) & set(self.manifest.labels):
                 run = _open(self.store, manifest)
                 if run.recipe == self.recipe:
-                    found[manifest.seed] = run
-        return dict(sorted(found.items()))
+                    runs[manifest.seed] = run
+        return dict(sorted(runs.items()))
 
     def _read(self, manifest: Manifest) -> Evaluation:
         from ablate.evaluation.storage import read_evaluation

@@ -150,7 +150,9 @@ def check_portable(encoder: BiEncoder, folder: Path) -> float:
     theirs = np.concatenate(
         [
             plain_vectors(encoder, folder, [template.query_text(*query) for query in queries], model.query_length),
-            plain_vectors(encoder, folder, [template.passage_text(one) for one in passages], model.passage_length),
+            plain_vectors(
+                encoder, folder, [template.passage_text(passage) for passage in passages], model.passage_length
+            ),
         ]
     )
     difference = float(np.abs(ours - theirs).max() / np.linalg.norm(ours, axis=1).max())
@@ -176,8 +178,8 @@ def plain_vectors(encoder: BiEncoder, folder: Path, texts: Sequence[str], length
     vectors_NH = pool(hidden_NLH, batch["attention_mask"], encoder.model.pooling)
     if encoder.model.normalise:
         vectors_NH = torch.nn.functional.normalize(vectors_NH, dim=-1)
-    found: NDArray[np.float32] = vectors_NH.float().numpy()
-    return found
+    vectors: NDArray[np.float32] = vectors_NH.float().numpy()
+    return vectors
 
 
 def _write(path: Path, value: Any) -> None:

@@ -36,8 +36,8 @@ def experiment_of(arm: str) -> Path | None:
 def _experiment(path: Path) -> dict[str, Any]:
     import yaml
 
-    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return found
+    experiment: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return experiment
 
 
 def command_of(recipe: Recipe, seed: int, arm: str) -> str | None:
@@ -88,11 +88,11 @@ def _choice(group: str, values: Any) -> str | None:
 
     best: tuple[int, str] | None = None
     for path in sorted((CONF / group).glob("*.yaml")):
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        found = (found or {}).get("source", found or {})
-        if found.get("kind") != values.get("kind") or found.get("format") != values.get("format"):
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = (config or {}).get("source", config or {})
+        if config.get("kind") != values.get("kind") or config.get("format") != values.get("format"):
             continue
-        shared = sum(values.get(name) == value for name, value in found.items())
+        shared = sum(values.get(name) == value for name, value in config.items())
         if best is None or shared > best[0]:
             best = (shared, path.stem)
     return None if best is None else best[1]

@@ -60,13 +60,13 @@ class _FaissSearch(ABC):
     def search(self, queries: FloatArray, query_ids: Sequence[str], depth: int) -> list[Ranking]:
         """Return the rankings of checked queries (Q, H): of more and more candidates until these are enough."""
         corpus = self._corpus
-        found: list[Ranking | None] = [None] * len(queries)
+        rankings: list[Ranking | None] = [None] * len(queries)
         fetch = self._first_fetch(depth)
         while True:
             fetch = min(fetch, corpus.num_passages)
-            open_rows = [row for row, ranking in enumerate(found) if ranking is None]
+            open_rows = [row for row, ranking in enumerate(rankings) if ranking is None]
             if not open_rows:
-                return [ranking for ranking in found if ranking is not None]
+                return [ranking for ranking in rankings if ranking is not None]
             self._look_for(fetch)
             for start in range(0, len(open_rows), _QUERIES_PER_PASS):
                 rows = open_rows[start : start + _QUERIES_PER_PASS]
@@ -77,7 +77,7 @@ class _FaissSearch(ABC):
                 for row, passages, scores, limit in zip(rows, candidates, scored, lowest, strict=True):
                     complete = len(passages) < fetch or fetch == corpus.num_passages  # the index has no more to give
                     if complete or self._is_enough(queries[row], passages, scores, limit, depth):
-                        found[row] = corpus.rank(query_ids[row], scores, depth, passages)
+                        rankings[row] = corpus.rank(query_ids[row], scores, depth, passages)
             fetch *= 2
 
     def check(

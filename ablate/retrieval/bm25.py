@@ -52,8 +52,8 @@ class Bm25:
         known = self._index.get_tokens_ids(words) if self._index else []
         if not known:
             return np.zeros(len(self.doc_ids), dtype=np.float32)
-        found: npt.NDArray[np.float32] = self._index.get_scores_from_ids(known)
-        return found
+        scores: npt.NDArray[np.float32] = self._index.get_scores_from_ids(known)
+        return scores
 
 
 def bm25_version() -> str:

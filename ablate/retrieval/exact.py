@@ -88,16 +88,16 @@ def search_corpus(corpus: Corpus, queries: FloatArray, query_ids: Sequence[str],
     """Return what `search` does, for a corpus and queries that are checked."""
     num_passages = corpus.num_passages
     fetch = first_fetch(corpus, depth)
-    found: list[Ranking | None] = [None] * len(queries)
+    rankings: list[Ranking | None] = [None] * len(queries)
     while True:
-        open_rows = [row for row, ranking in enumerate(found) if ranking is None]
+        open_rows = [row for row, ranking in enumerate(rankings) if ranking is None]
         if not open_rows:
-            return [ranking for ranking in found if ranking is not None]
+            return [ranking for ranking in rankings if ranking is not None]
         if num_passages <= max(_EXHAUSTIVE_BELOW, 2 * fetch):
             for start in range(0, len(open_rows), _QUERIES_AT_ONCE):
                 rows = open_rows[start : start + _QUERIES_AT_ONCE]
                 for row, scores in zip(rows, _all_scores(corpus, queries[rows]), strict=True):
-                    found[row] = corpus.rank(query_ids[row], scores, depth)
+                    rankings[row] = corpus.rank(query_ids[row], scores, depth)
             continue
         for start in range(0, len(open_rows), _QUERIES_PER_PASS):
             rows = open_rows[start : start + _QUERIES_PER_PASS]
@@ -105,7 +105,7 @@ def search_corpus(corpus: Corpus, queries: FloatArray, query_ids: Sequence[str],
             scored = scores_of(corpus, queries[rows], candidates)
             for row, passages, scores, limit in zip(rows, candidates, scored, lowest, strict=True):
                 if is_settled(corpus, queries[row], passages, scores, limit, depth):
-                    found[row] = corpus.rank(query_ids[row], scores, depth, passages)
+                    rankings[row] = corpus.rank(query_ids[row], scores, depth, passages)
         fetch *= 2
 
 
@@ -271,13 +271,13 @@ def _all_scores(corpus: Corpus, queries: FloatArray) -> FloatArray:
 
 def scores_of(corpus: Corpus, queries: FloatArray, candidates: Sequence[IntArray]) -> list[FloatArray]:
     """Return the scores (K,) of each query's own candidates, ascending rows of passages; one pass over all parts."""
-    found = [np.empty(len(rows), dtype=np.float32) for rows in candidates]
+    all_scores = [np.empty(len(rows), dtype=np.float32) for rows in candidates]
     for first, part in corpus:
-        for query, rows, scores in zip(queries, candidates, found, strict=True):
+        for query, rows, scores in zip(queries, candidates, all_scores, strict=True):
             low, high = np.searchsorted(rows, (first, first + len(part)))
             if low < high:
                 scores[low:high] = _scores(part[rows[low:high] - first], query)
-    return found
+    return all_scores
 
 
 def is_settled(

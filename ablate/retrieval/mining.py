@@ -79,13 +79,13 @@ class DenseRanker:
 
 def _finite(vectors: FloatArray, names: Sequence[str]) -> FloatArray:
     """Return vectors (N, H) as float32; raises UserError naming the first text whose vector is not finite."""
-    found = np.ascontiguousarray(vectors, dtype=np.float32)
-    bad = np.flatnonzero(~np.isfinite(found).all(axis=1))
+    matrix = np.ascontiguousarray(vectors, dtype=np.float32)
+    bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
     if len(bad):
         raise UserError(
             f"mining kind='dense': the vector of {names[bad[0]]!r} has a NaN or an infinity; mine with another encoder"
         )
-    return found
+    return matrix
 
 
 def _blocks(items: Iterator[Any], size: int) -> Iterator[list[Any]]:

@@ -47,9 +47,9 @@ class Ranking:
     def ranks_of(self, doc_ids: Sequence[str]) -> IntArray:
         """Return the 1-based ranks of documents; a document that is not in the list has rank len + 1."""
         wanted = set(doc_ids)
-        found = {doc_id: place for place, doc_id in enumerate(self.doc_ids, start=1) if doc_id in wanted}
+        ranks = {doc_id: place for place, doc_id in enumerate(self.doc_ids, start=1) if doc_id in wanted}
         missing = len(self.doc_ids) + 1
-        return np.array([found.get(doc_id, missing) for doc_id in doc_ids], dtype=np.int64)
+        return np.array([ranks.get(doc_id, missing) for doc_id in doc_ids], dtype=np.int64)
 
     def scores_of(self, doc_ids: Sequence[str], missing: float = float("nan")) -> FloatArray:
         """Return the scores of documents, `missing` for a document that is not in the list."""
@@ -126,12 +126,12 @@ def rank(query_id: str, doc_ids: Sequence[str], scores: npt.ArrayLike) -> Rankin
 
 def by_query(rankings: Iterable[Ranking]) -> dict[str, Ranking]:
     """Return query_id -> ranking; raises UserError naming a query that has two rankings."""
-    found: dict[str, Ranking] = {}
+    by_id: dict[str, Ranking] = {}
     for ranking in rankings:
-        if ranking.query_id in found:
+        if ranking.query_id in by_id:
             raise UserError(f"query {ranking.query_id!r} has two rankings; give one ranking per query")
-        found[ranking.query_id] = ranking
-    return found
+        by_id[ranking.query_id] = ranking
+    return by_id
 
 
 def _as_float32(query_id: str, scores: npt.ArrayLike) -> FloatArray:

@@ -108,12 +108,12 @@ class DocumentVectors:
 
     def counts(self, num_documents: int) -> dict[str, float]:
         """Return what a reader must know: passages and documents split, or documents cut."""
-        found: dict[str, float] = {}
+        counts: dict[str, float] = {}
         if self.passages is not None and len(self) > num_documents:
-            found = {"documents split": int((self.passages > 1).sum()), "passages": len(self)}
+            counts = {"documents split": int((self.passages > 1).sum()), "passages": len(self)}
         if self.num_cut is not None:
-            found["documents cut to length"] = self.num_cut
-        return found
+            counts["documents cut to length"] = self.num_cut
+        return counts
 
     def warnings(self, num_documents: int, window: int | None) -> list[str]:
         """Return a line about documents that lost text."""
@@ -173,10 +173,10 @@ def _encode(
 
 def _digest(documents: Sequence[Passage]) -> str:
     """Return the SHA-256 of the ids of documents in their order, each followed by a line feed."""
-    found = hashlib.sha256()
+    hashed = hashlib.sha256()
     for document in documents:
-        found.update(f"{document.doc_id}\n".encode())
-    return found.hexdigest()
+        hashed.update(f"{document.doc_id}\n".encode())
+    return hashed.hexdigest()
 
 
 def _shard(path: Path, documents: Sequence[Passage]) -> dict[str, Any] | None:

@@ -42,8 +42,8 @@ def sweep(folders: Iterable[Path]) -> list[Path]:
         except OSError:
             continue
         for name in names:
-            found = _DRAFT.fullmatch(name)
-            if found and _is_left_over(folder / name, found[1] or found[3]):
+            match = _DRAFT.fullmatch(name)
+            if match and _is_left_over(folder / name, match[1] or match[3]):
                 with contextlib.suppress(OSError):
                     path = folder / name
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

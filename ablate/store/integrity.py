@@ -103,15 +103,15 @@ def fault_of(folder: Path, name: str, sha256: str, size: int | None, *, with_con
     """
     path = folder / name
     try:
-        found = path.stat()
+        status = path.stat()
         if not path.resolve().is_relative_to(folder.resolve()):
             return "is a link that leaves its folder"
     except (OSError, ValueError, RuntimeError):  # RuntimeError: links that go round
         return "is missing"
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         return "is no plain file"
-    if size is not None and found.st_size != size:
-        return f"was changed ({found.st_size:,} bytes, recorded {size:,})"
+    if size is not None and status.st_size != size:
+        return f"was changed ({status.st_size:,} bytes, recorded {size:,})"
     if not with_content:
         return ""
     try:
@@ -120,17 +120,17 @@ def fault_of(folder: Path, name: str, sha256: str, size: int | None, *, with_con
         return f"cannot be read ({error.strerror})"
     if other == sha256:
         return ""
-    return f"was changed ({found.st_size:,} bytes, SHA-256 {other[:12]}…, recorded {sha256[:12]}…)"
+    return f"was changed ({status.st_size:,} bytes, SHA-256 {other[:12]}…, recorded {sha256[:12]}…)"
 
 
 def digest_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hex; a file that this process has read in this state is not read."""
-    found = path.stat()
-    key = (str(path), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    status = path.stat()
+    key = (str(path), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     if key in _digests:
         return _digests[key]
     sha256 = sha256_of(path)
-    if time.time() - max(found.st_mtime, found.st_ctime) > TICK_S:
+    if time.time() - max(status.st_mtime, status.st_ctime) > TICK_S:
         _digests[key] = sha256
     return sha256
 

@@ -74,9 +74,9 @@ class Recorded(dict[str, Any]):
             return [cls.of(item, place, remedy) for item in value]
         if not isinstance(value, dict):
             return value
-        found = cls({key: cls.of(item, f"{place}.{key}", remedy) for key, item in value.items()})
-        found.place, found.remedy = place, remedy
-        return found
+        checked = cls({key: cls.of(item, f"{place}.{key}", remedy) for key, item in value.items()})
+        checked.place, checked.remedy = place, remedy
+        return checked
 
 
 def is_deterministic(manifest: Manifest) -> bool:
@@ -224,11 +224,11 @@ def _misshapen_within(values: Mapping[str, Any]) -> str:
     totals = values["counts"] if values["kind"] != "evaluation" else ()
     rules = {f"counts.{name}": (_is_count, "a number or an object of numbers") for name in totals} | _WITHIN
     for key, (is_right, words) in rules.items():
-        found: Any = values
+        value: Any = values
         for name in key.split(".", 2) if key.startswith("recipe") else key.split(".", 1):
-            found = found.get(name) if isinstance(found, dict) else None
-        if found is not None and not is_right(found):
-            return f"{key} is {json.dumps(found)[:80]}, which must be {words}"
+            value = value.get(name) if isinstance(value, dict) else None
+        if value is not None and not is_right(value):
+            return f"{key} is {json.dumps(value)[:80]}, which must be {words}"
     return ""
 
 

@@ -44,12 +44,12 @@ CODE = ("ablate", "hydra_plugins")
 @functools.cache
 def code_digest() -> str:
     """Return the SHA-256 over the files of CODE, by path and content, as they were when it was first asked for."""
-    found = hashlib.sha256()
+    hashed = hashlib.sha256()
     for folder in CODE:
         for path in sorted((ROOT / folder).rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
-                found.update(f"{path.relative_to(ROOT).as_posix()}\0{sha256_of(path)}\n".encode())
-    return found.hexdigest()
+                hashed.update(f"{path.relative_to(ROOT).as_posix()}\0{sha256_of(path)}\n".encode())
+    return hashed.hexdigest()
 
 
 def git_state() -> dict[str, Any]:

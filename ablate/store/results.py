@@ -235,7 +235,7 @@ class ResultStore:
                 manifest = read_manifest(folder)
                 if manifest is not None and lacks(manifest):
                     labels = tuple(dict.fromkeys((*manifest.labels, label)))
-                    known = {name: found for name, found in manifest.datasets.items() if name != label}
+                    known = {name: aliases for name, aliases in manifest.datasets.items() if name != label}
                     known |= {label: names} if names else {}
                     write_manifest(folder, dataclasses.replace(manifest, labels=labels, datasets=known))
 
@@ -251,8 +251,11 @@ class ResultStore:
 
     def manifests(self, kind: Kind) -> Iterator[Manifest]:
         """Yield the manifests of all complete stages of a kind, by label and seed: an order that no hash decides."""
-        found = (read_manifest(path.parent) for path in (self.root / FOLDERS[kind]).glob(f"*/{MANIFEST_FILE}"))
-        yield from sorted((one for one in found if one is not None), key=lambda one: (one.labels, one.seed, one.id))
+        manifests = (read_manifest(path.parent) for path in (self.root / FOLDERS[kind]).glob(f"*/{MANIFEST_FILE}"))
+        yield from sorted(
+            (manifest for manifest in manifests if manifest is not None),
+            key=lambda manifest: (manifest.labels, manifest.seed, manifest.id),
+        )
 
     def resolve(self, kind: Kind, text: str) -> Manifest:
         """Return the complete stage that a person means: an id, the beginning of one, or `study/arm:seed`.
@@ -261,18 +264,18 @@ class ResultStore:
         with a list, and when the stage that is meant is not complete.
         """
         label, colon, seed = text.rpartition(":") if "/" in text and ":" in text else (text, "", "")
-        found, known = list[Manifest](), list[Manifest](self.manifests(kind))
+        matches, known = list[Manifest](), list[Manifest](self.manifests(kind))
         if "/" in text:
-            found = [m for m in known if label in m.labels and seed in ("", str(m.seed))]
+            matches = [m for m in known if label in m.labels and seed in ("", str(m.seed))]
         elif text:
-            found = [m for m in known if m.id.startswith(text)]
-        if len(found) == 1:
-            return found[0]
+            matches = [m for m in known if m.id.startswith(text)]
+        if len(matches) == 1:
+            return matches[0]
         folder = self.root / FOLDERS[kind]
-        if found:
+        if matches:
             raise UserError(
-                f"{text!r} means {len(found)} of kind {kind} under {folder}: {_listed(found)}; say which"
-                f"{self._how_they_differ(found)}"
+                f"{text!r} means {len(matches)} of kind {kind} under {folder}: {_listed(matches)}; say which"
+                f"{self._how_they_differ(matches)}"
             )
         if text and "/" not in text:
             started = sorted(path.name for path in folder.glob("*") if path.name.startswith(text))
@@ -289,13 +292,13 @@ class ResultStore:
 
     def full_recipe(self, manifest: Manifest) -> dict[str, Any]:
         """Return the recipe of a stage with those of its parents in the place of their ids, where they are there."""
-        found = dict(manifest.recipe)
+        recipe = dict(manifest.recipe)
         for kind in ("mix", "train"):
-            stage_id = found.get(kind)
+            stage_id = recipe.get(kind)
             parent = read_manifest(self.folder(kind, stage_id)) if isinstance(stage_id, str) else None
             if parent is not None:
-                found[kind] = self.full_recipe(parent)
-        return found
+                recipe[kind] = self.full_recipe(parent)
+        return recipe
 
     def _how_they_differ(self, manifests: list[Manifest], limit: int = 3) -> str:
         """Return in which keys some stages differ, as the end of a sentence that names the command that shows all."""
@@ -320,20 +323,20 @@ class ResultStore:
         """
         labels = [(label, manifest) for manifest in self.manifests(kind) for label in manifest.labels]
         study = scrub_text(study)
-        found: dict[tuple[str, int], Manifest] = {}
+        stages: dict[tuple[str, int], Manifest] = {}
         for label, manifest in labels:
             name, _, arm = label.partition("/")
-            if name == study and found.setdefault((arm, manifest.seed), manifest).id != manifest.id:
-                differ = self._how_they_differ([found[arm, manifest.seed], manifest])
+            if name == study and stages.setdefault((arm, manifest.seed), manifest).id != manifest.id:
+                differ = self._how_they_differ([stages[arm, manifest.seed], manifest])
                 raise UserError(
                     f"the arm {arm!r} of study {study!r} has two of kind {kind} with seed {manifest.seed} "
-                    f"({found[arm, manifest.seed].id} and {manifest.id}): two recipes share a name; give one of them "
+                    f"({stages[arm, manifest.seed].id} and {manifest.id}): two recipes share a name; give one of them "
                     f"another runtime.label or runtime.study{differ}"
                 )
-        if not found:
+        if not stages:
             known = ", ".join(sorted({label.partition("/")[0] for label, _ in labels})) or "none"
             raise UserError(f"no {kind} of a study {study!r} under {self.root}; studies there: {known}")
-        return found
+        return stages
 
     def arms(self, kind: Kind, study: str) -> list[str]:
         """Return the arms of a study that have a complete stage of a kind, imported ones too."""
@@ -384,10 +387,10 @@ class ResultStore:
             )
         ):
             raise UserError(f"{path} is not a record of a training's totals; {remedy}")
-        found = Workload(train_id, values["mix"], tuple(values["labels"]), values["counts"])
-        if sums & {*values} and (values.get("train"), values.get("digest")) != (train_id, digest(found)):
+        workload = Workload(train_id, values["mix"], tuple(values["labels"]), values["counts"])
+        if sums & {*values} and (values.get("train"), values.get("digest")) != (train_id, digest(workload)):
             raise UserError(f"{path} was changed, or belongs to another training than {train_id}; {remedy}")
-        return found
+        return workload
 
     def keep_workload(self, workload: Workload) -> None:
         """Write the totals of a training under the names that it was asked for by."""
@@ -399,9 +402,9 @@ class ResultStore:
     def workloads(self) -> Iterator[Workload]:
         """Yield the totals of all trainings, finished or only counted, in order of their ids."""
         for path in sorted((self.root / FOLDERS["train"]).glob(f"*/{WORKLOAD_FILE}")):
-            found = self.workload(path.parent.name)
-            if found is not None:
-                yield found
+            workload = self.workload(path.parent.name)
+            if workload is not None:
+                yield workload
 
 
 def stage_label(study: str, arm: str) -> str:

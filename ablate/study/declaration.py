@@ -159,5 +159,5 @@ def build_cells(values: Any) -> tuple[DeclaredCell, ...]:
 
 def declaration(study: Study) -> dict[str, Any]:
     """Return the study as plain values, ready for JSON."""
-    found: dict[str, Any] = plain(study)
-    return found
+    values: dict[str, Any] = plain(study)
+    return values

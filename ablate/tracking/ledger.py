@@ -212,9 +212,9 @@ def _complete_length(file: int, size: int) -> int:
     """Return the number of bytes up to and with the last line break."""
     while size > 0:
         start = max(0, size - 65_536)
-        found = os.pread(file, size - start, start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
+        last_break = os.pread(file, size - start, start).rfind(b"\n")
+        if last_break >= 0:
+            return start + last_break + 1
         size = start
     return 0
 

@@ -99,8 +99,8 @@ def check_no_secret(raw_storage: Any) -> None:
 
 def password(url: str) -> str | None:
     """Return the password inside a URL, as it is written there, or None."""
-    found = re.match(r"[^:/]+://[^:@/]*:([^@]*)@", url) or re.search(r"[?&]password=([^&]*)", url)
-    return found[1] if found else None
+    match = re.match(r"[^:/]+://[^:@/]*:([^@]*)@", url) or re.search(r"[?&]password=([^&]*)", url)
+    return match[1] if match else None
 
 
 def hidden(url: str) -> str:

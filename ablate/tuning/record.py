@@ -64,13 +64,13 @@ def format_plan(plan: Plan, arms: Sequence[ArmStudy], folder: Path) -> str:
         *(f"space: {key} = {text}" for key, text in space_values(arms[0].dimensions).items()),
     ]
     for arm in arms:
-        found = summary(arm)
-        line = f"{arm.arm.name}: {found['finished']} of {found['trials']} trials finished"
-        if found["pruned"] or found["failed"]:
-            line += f" ({found['pruned']} pruned, {found['failed']} failed beside them)"
-        if found["best"]:
-            values = ", ".join(f"{value:.4f}" for value in found["best"][0]["values"].values())
-            line += f"; best: trial {found['best'][0]['trial']} with {values}"
+        row = summary(arm)
+        line = f"{arm.arm.name}: {row['finished']} of {row['trials']} trials finished"
+        if row["pruned"] or row["failed"]:
+            line += f" ({row['pruned']} pruned, {row['failed']} failed beside them)"
+        if row["best"]:
+            values = ", ".join(f"{value:.4f}" for value in row["best"][0]["values"].values())
+            line += f"; best: trial {row['best'][0]['trial']} with {values}"
         lines.append(line)
     return "\n".join([*lines, f"to make: {sum(max(0, arm.missing) for arm in arms)} trials"])
 
@@ -92,33 +92,35 @@ def write_record(plan: Plan, arms: Sequence[ArmStudy], folder: Path) -> list[Pat
     """
     path, winners = folder / TUNING_FILE, folder / "winners"
     known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    found = {arm.arm.name: summary(arm) for arm in arms}
-    for name, one in found.items():
+    rows = {arm.arm.name: summary(arm) for arm in arms}
+    for name, row in rows.items():
         earlier = known.get(name, {})
-        if {**earlier, "written": ""} == {**json.loads(json.dumps(one)), "written": ""}:
-            one["written"] = earlier["written"]
+        if {**earlier, "written": ""} == {**json.loads(json.dumps(row)), "written": ""}:
+            row["written"] = earlier["written"]
     texts = {}
-    if all(one["finished"] >= one["trials"] for one in found.values()):
-        for name, one in found.items():
-            for best in one["best"]:
+    if all(row["finished"] >= row["trials"] for row in rows.values()):
+        for name, row in rows.items():
+            for best in row["best"]:
                 ending = "" if len(plan.objective) == 1 else f"_trial{best['trial']}"
-                texts[winners / f"{name}{ending}.yaml"] = winner_text(name, one, best)
-    stale = {winners / name for one in (known, found) for arm in found for name in _winner_files(one.get(arm, {}), arm)}
+                texts[winners / f"{name}{ending}.yaml"] = winner_text(name, row, best)
+    stale = {
+        winners / name for table in (known, rows) for arm in rows for name in _winner_files(table.get(arm, {}), arm)
+    }
     for file in stale - set(texts):
         file.unlink(missing_ok=True)
     winners.mkdir(exist_ok=True)
-    for file, text in {**texts, path: json.dumps({**known, **found}, indent=1) + "\n"}.items():
+    for file, text in {**texts, path: json.dumps({**known, **rows}, indent=1) + "\n"}.items():
         if not file.is_file() or file.read_text(encoding="utf-8") != text:
             write_atomically(file, text)
     return list(texts)
 
 
-def _winner_files(one: Mapping[str, Any], arm: str) -> list[str]:
+def _winner_files(row: Mapping[str, Any], arm: str) -> list[str]:
     """Return the names that the winners of an arm may have had."""
-    return [f"{arm}.yaml", *(f"{arm}_trial{best['trial']}.yaml" for best in one.get("best", ()))]
+    return [f"{arm}.yaml", *(f"{arm}_trial{best['trial']}.yaml" for best in row.get("best", ()))]
 
 
-def winner_text(arm: str, one: Mapping[str, Any], best: Mapping[str, Any]) -> str:
+def winner_text(arm: str, row: Mapping[str, Any], best: Mapping[str, Any]) -> str:
     """Return the text of a winner's file: comments with its provenance, and its values as Hydra composes them."""
     import yaml  # type: ignore[import-untyped,unused-ignore]
 
@@ -136,11 +138,11 @@ def winner_text(arm: str, one: Mapping[str, Any], best: Mapping[str, Any]) -> st
     scores = ", ".join(f"{name} = {value:.6g}" for name, value in best["values"].items())
     lines = [
         "# @package _global_",
-        f"# Tuned on the dev set for the arm {arm}: study {one['study']}, trial {best['trial']}, {one['finished']} of "
-        f"{one['trials']} trials finished ({one['pruned']} pruned, {one['failed']} failed beside them)",
+        f"# Tuned on the dev set for the arm {arm}: study {row['study']}, trial {best['trial']}, {row['finished']} of "
+        f"{row['trials']} trials finished ({row['pruned']} pruned, {row['failed']} failed beside them)",
         f"# dev: {scores}",
-        f"# sampler {one['sampler']} seed {one['sampler_seed']}, pruner {one['pruner']}, space {one['space_digest']}, "
-        f"written {one['written']}",
+        f"# sampler {row['sampler']} seed {row['sampler_seed']}, pruner {row['pruner']}, space {row['space_digest']}, "
+        f"written {row['written']}",
     ]
     body: dict[str, Any] = {**({"defaults": groups} if groups else {}), **values}
     text: str = yaml.safe_dump(body, sort_keys=False)

@@ -46,11 +46,11 @@ class Watcher:
         """Return the objective's values; raises UserError naming what the dev set has when it lacks one."""
         prefix = "dev/"
         named = {key.removeprefix(prefix): value for key, value in scores.items()}
-        found = []
+        values = []
         for name in self._plan.objective:
             match = [value for key, value in named.items() if key.endswith(f"/{name}")]
             if len(match) != 1:
                 known = sorted("/".join(key.split("/")[-3:]) for key in named)
                 raise UserError(f"hydra.sweeper.objective: the dev set has no {name!r}; it has: {', '.join(known)}")
-            found.append(match[0])
-        return tuple(found)
+            values.append(match[0])
+        return tuple(values)

@@ -172,10 +172,10 @@ Said = Mapping[tuple[Kind, str], Sequence[Judgment]]
 
 
 def _by_item(judgments: Sequence[Judgment]) -> dict[tuple[Kind, str], list[Judgment]]:
-    found: dict[tuple[Kind, str], list[Judgment]] = defaultdict(list)
+    groups: dict[tuple[Kind, str], list[Judgment]] = defaultdict(list)
     for judgment in judgments:
-        found[judgment.kind, judgment.item_id].append(judgment)
-    return dict(found)
+        groups[judgment.kind, judgment.item_id].append(judgment)
+    return dict(groups)
 
 
 class _Evidence:
@@ -217,20 +217,20 @@ class _Evidence:
 
     def notes(self) -> list[str]:
         """Return what limits the evidence, in words."""
-        found = []
+        limits = []
         rest = ~self.gold
         if rest.any() and not self.human[rest].any():
-            found.append(
+            limits.append(
                 f"{int(rest.sum())} items have no gold, and no human looked at any of them: what judges alone say is "
                 f"not reported as accuracy"
             )
         unjudged = rest & ~self.judged
         if self.judged.any() and unjudged.any():
-            found.append(f"{int(unjudged.sum())} items were not seen by any judge; they are a stratum of their own")
+            limits.append(f"{int(unjudged.sum())} items were not seen by any judge; they are a stratum of their own")
         per_query = np.bincount(self.clusters)
         if per_query.max() > 1:
-            found.append(f"items of one query are a cluster: {len(self.items)} items, {len(per_query)} queries")
-        return found
+            limits.append(f"items of one query are a cluster: {len(self.items)} items, {len(per_query)} queries")
+        return limits
 
 
 def _observed(threshold: float, error: RaterError | None) -> tuple[float, float]:
@@ -297,7 +297,7 @@ def _agreements(items: Sequence[Item], said: Said) -> dict[str, Agreement]:
     clusters = codes([item.query_id for item in items])
     questions: dict[str, Measure] = {PRIMARY: MEASURES[PRIMARY]}
     questions |= {name: _says(name) for name in SWAP}
-    found = {}
+    agreements = {}
     for kind in ("human", "judge"):
         answers = [said.get((kind, item.id), ()) for item in items]
         if not any(len(several) > 1 for several in answers):
@@ -305,14 +305,14 @@ def _agreements(items: Sequence[Item], said: Said) -> dict[str, Agreement]:
         for name, measure in questions.items():
             yes = np.array([sum(map(measure, several)) for several in answers])
             counts = np.array([len(several) for several in answers])
-            found[f"{kind}: {name}"] = agreement(yes, counts, clusters)
-    return found
+            agreements[f"{kind}: {name}"] = agreement(yes, counts, clusters)
+    return agreements
 
 
 def _confusions(items: Sequence[Item], said: Said) -> list[Confusion]:
     """Return each judge beside the humans, over all kinds of constraint and for each."""
     right = MEASURES[PRIMARY]
-    found = []
+    confusions = []
     for judge in sorted({j.rater for (kind, _), several in said.items() if kind == "judge" for j in several}):
         tables: dict[str, Any] = {}
         for item in items:
@@ -324,5 +324,5 @@ def _confusions(items: Sequence[Item], said: Said) -> list[Confusion]:
                     column = 0 if verdicts[0] else 1
                     table[0, column] += human
                     table[1, column] += 1 - human
-        found += [Confusion(judge, name or "all", *map(float, tables[name].ravel())) for name in sorted(tables)]
-    return found
+        confusions += [Confusion(judge, name or "all", *map(float, tables[name].ravel())) for name in sorted(tables)]
+    return confusions

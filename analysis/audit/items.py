@@ -111,7 +111,7 @@ def read_judgments(paths: Sequence[str | Path], items: Sequence[Item]) -> list[J
     Raises UserError with file and line for what is no judgment and for an item that is unknown.
     """
     known = {item.id for item in items}
-    found: dict[tuple[str, str, str], Judgment] = {}
+    judgments: dict[tuple[str, str, str], Judgment] = {}
     for path in paths:
         for where, values in _lines(path, required=("item_id", "rater", "kind", *QUESTIONS)):
             for name in ("item_id", "rater"):
@@ -126,11 +126,11 @@ def read_judgments(paths: Sequence[str | Path], items: Sequence[Item]) -> list[J
             if judgment.item_id not in known:
                 raise UserError(f"{where}: item_id {judgment.item_id!r} is none of the {len(known)} items")
             key = (judgment.kind, judgment.rater, judgment.item_id)
-            if found.setdefault(key, judgment) is not judgment:
+            if judgments.setdefault(key, judgment) is not judgment:
                 raise UserError(
                     f"{where}: the {judgment.kind} {judgment.rater!r} judged item {judgment.item_id!r} before; keep one"
                 )
-    return list(found.values())
+    return list(judgments.values())
 
 
 def _lines(

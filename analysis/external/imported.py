@@ -71,9 +71,9 @@ def study_beds(store: ResultStore, study: str) -> Beds:
         if content is None or (content, *names.items()) in files:
             continue
         files.add((content, *names.items()))
-        for recorded, one in read_judgments(store.checked(manifest, JUDGMENTS_FILE).parent).items():
+        for recorded, bed in read_judgments(store.checked(manifest, JUDGMENTS_FILE).parent).items():
             name = names.get(recorded, recorded)
-            sets[name] = dataclasses.replace(one, name=name, provenance={})  # how it was posed to a model of ours
+            sets[name] = dataclasses.replace(bed, name=name, provenance={})  # how it was posed to a model of ours
             agree("the judgments of ", name, judgments_digest(sets[name]), manifest.id)
     without = sorted({name for what, name in agreed if what == "the documents of "} - set(sets))
     if without:
@@ -103,7 +103,9 @@ def import_runs(
     for number, recipe in recipes.items():
         _check_free(store, study, name, number, recipe)
     scored = {number: _scored(store, name, recipe, runs[number], beds) for number, recipe in recipes.items()}
-    return {one: _record(store, study, name, one, recipes[one], runs[one], scored[one]) for one in runs}
+    return {
+        number: _record(store, study, name, number, recipes[number], runs[number], scored[number]) for number in runs
+    }
 
 
 class _Scored(NamedTuple):
@@ -219,10 +221,10 @@ def _check_other_seeds(contents: Mapping[int | None, Mapping[str, Sequence[str]]
                     )
 
 
-def _read(one: EvaluationSet, paths: Sequence[Path], depth: int) -> tuple[list[Ranking], list[str]]:
+def _read(bed: EvaluationSet, paths: Sequence[Path], depth: int) -> tuple[list[Ranking], list[str]]:
     """Return the rankings of a set from its files, cut to the study's depth, and what a reader must know."""
-    documents = {passage.doc_id for passage in one.documents}
-    known = {query.query_id for query in one.queries}
+    documents = {passage.doc_id for passage in bed.documents}
+    known = {query.query_id for query in bed.queries}
     rankings: dict[str, Ranking] = {}
     origin: dict[str, Path] = {}
     unknown: list[str] = []
@@ -236,7 +238,7 @@ def _read(one: EvaluationSet, paths: Sequence[Path], depth: int) -> tuple[list[R
                 if doc_id not in documents:
                     raise UserError(
                         f"{path}: query {query_id!r}: document {doc_id!r} is not among the {len(documents):,} "
-                        f"documents of {one.name}; rank exactly those of the study's evaluation set"
+                        f"documents of {bed.name}; rank exactly those of the study's evaluation set"
                     )
             if query_id in origin:
                 raise UserError(f"{path}: query {query_id!r} is also in {origin[query_id]}; keep one ranking of it")
@@ -247,13 +249,13 @@ def _read(one: EvaluationSet, paths: Sequence[Path], depth: int) -> tuple[list[R
             rankings[query_id] = ranking
     if not rankings:
         raise UserError(
-            f"{', '.join(map(str, paths))}: none of the {len(known):,} queries of {one.name} is there (they are "
+            f"{', '.join(map(str, paths))}: none of the {len(known):,} queries of {bed.name} is there (they are "
             f"{_some(sorted(known))}; the file has {_some(unknown)}); name the data set that the file ranks"
         )
-    missing = [query.query_id for query in one.queries if query.query_id not in rankings]
+    missing = [query.query_id for query in bed.queries if query.query_id not in rankings]
     unequal = len({len(ranking) for ranking in rankings.values()}) > 1
     full = [
-        min(depth, len(documents) if one.candidates is None else len(one.candidates[query_id])) for query_id in rankings
+        min(depth, len(documents) if bed.candidates is None else len(bed.candidates[query_id])) for query_id in rankings
     ]
     num_short = sum(len(ranking) < size for ranking, size in zip(rankings.values(), full, strict=True))
     num_constant = sum(len(ranking) > 1 and ranking.scores[0] == ranking.scores[-1] for ranking in rankings.values())
@@ -280,7 +282,7 @@ def _read(one: EvaluationSet, paths: Sequence[Path], depth: int) -> tuple[list[R
         ),
         (unequal, "the rankings have unlike lengths, so documents outside of them seem to move in p-MRR"),
     ]
-    return list(rankings.values()), [f"{one.name}: {text}" for holds, text in words if holds]
+    return list(rankings.values()), [f"{bed.name}: {text}" for holds, text in words if holds]
 
 
 def _some(ids: Sequence[str]) -> str:
@@ -290,7 +292,7 @@ def _some(ids: Sequence[str]) -> str:
 
 def by_dataset(given: Sequence[str], beds: Beds) -> dict[str, list[Path]]:
     """Take `DATASET=FILE` words apart; raises UserError naming the data sets of the study."""
-    found: dict[str, list[Path]] = {}
+    files: dict[str, list[Path]] = {}
     known = ", ".join(sorted(beds.sets))
     for text in given:
         dataset = next((name for name in sorted(beds.sets, key=len, reverse=True) if text.startswith(f"{name}=")), None)
@@ -299,5 +301,5 @@ def by_dataset(given: Sequence[str], beds: Beds) -> dict[str, list[Path]]:
             raise UserError(f"{text!r} must be DATASET=FILE with a data set of the study: {known}")
         if not Path(path).is_file():
             raise UserError(f"{path}: no such file; check the path")
-        found.setdefault(dataset, []).append(Path(path))
-    return found
+        files.setdefault(dataset, []).append(Path(path))
+    return files

@@ -65,7 +65,7 @@ def score_modes(sides: Mapping[str, Side], names: Sequence[str]) -> Scored:
             NOT_JUDGED: [doc_id for doc_id in positive if doc_id not in after],
             ONLY_INSTRUCTED: [doc_id for doc_id, grade in after.items() if grade > 0 >= before.get(doc_id, 0)],
             CONTRADICTION: [doc_id for doc_id in case.relevant if opposite.get(doc_id, 0) > 0],
-            OUTSIDE: [doc_id for doc_id in case.relevant if any(doc_id not in one.doc_ids for one in rankings)],
+            OUTSIDE: [doc_id for doc_id in case.relevant if any(doc_id not in ranking.doc_ids for ranking in rankings)],
         }.items():
             noted.setdefault(reason, []).extend(f"{query_id}: {doc_id}" for doc_id in doc_ids)
     results = instructed_measures(cases)

@@ -66,15 +66,15 @@ class Scored:
 
 def read_finite_run(path: Path | str) -> dict[str, Ranking]:
     """Return the rankings of a TREC run file; raises UserError for what `read_run` refuses, and for infinite scores."""
-    found = read_run(path)
-    for query_id, ranking in found.items():
+    rankings = read_run(path)
+    for query_id, ranking in rankings.items():
         if len(ranking) and not (np.isfinite(ranking.scores[0]) and np.isfinite(ranking.scores[-1])):  # they are sorted
             doc_id, value = next((d, s) for d, s in zip(ranking.doc_ids, ranking.scores, strict=True) if np.isinf(s))
             raise UserError(
                 f"{path}: query {query_id!r}, document {doc_id!r}: the score is {value}, as of a sum that overflowed; "
                 "give finite scores, or leave out what was not scored"
             )
-    return found
+    return rankings
 
 
 def score_run(side: Side, names: Sequence[str], groups: Mapping[str, str] | None = None) -> Scored:
@@ -93,15 +93,15 @@ def score_run(side: Side, names: Sequence[str], groups: Mapping[str, str] | None
         cutoff = measures.parse(name).cutoff
         assert cutoff is not None
         overall[name] = measures.robustness(cutoff, side.qrels, side.rankings, group_of)
-    found = {name: dict(result.listed) for name, result in overall.items()}
+    left_out = {name: dict(result.listed) for name, result in overall.items()}
     warnings = []
     if groups is None and len(set(group_of.values())) == len(judged):
         warnings.append("every group has one query, so there is no Robustness@k; name the groups by --groups")
     if unnamed := [query_id for query_id in judged if groups is not None and query_id not in groups]:
-        found[ROBUSTNESS][GROUP_FROM_ID] = tuple(unnamed)
+        left_out[ROBUSTNESS][GROUP_FROM_ID] = tuple(unnamed)
     if strangers := [query_id for query_id in groups or () if query_id not in group_of]:
         warnings.append(f"the groups file names {len(strangers)} queries that are not judged: {listed(strangers)}")
-    return plain | Scored({}, overall, _without_empty(found), {}, tuple(warnings))
+    return plain | Scored({}, overall, _without_empty(left_out), {}, tuple(warnings))
 
 
 def score_pair(
@@ -119,8 +119,8 @@ def score_pair(
     where the judgments leave open which variants are meant, where judged and ranked queries are of different variants
     (see `check_measurable`), and for a measure without a value per query.
     """
-    found = variants_of(original.qrels, changed.qrels, changed_documents, variants)
-    suffixes = tuple(f"-{variant}" if variant else "" for variant in found)
+    chosen = variants_of(original.qrels, changed.qrels, changed_documents, variants)
+    suffixes = tuple(f"-{variant}" if variant else "" for variant in chosen)
     original, before, left_original = _own_side("original", original, changed_documents, suffixes[0])
     changed, after, left_changed = _own_side("changed", changed, changed_documents, suffixes[1])
     names = [name for name in names if measures.parse(name).family != "Robustness"]
@@ -152,7 +152,7 @@ def score_pair(
         raise UserError(f"{result.reason}; p-MRR needs a changed document and both rankings of one topic at least")
     overall = {measures.P_MRR: result}
     noted = _without_empty({measures.P_MRR: {name: units for name, units in reasons.items() if units}})
-    return scored | Scored({}, overall, noted, {}, (*result.warnings, *warnings), found)
+    return scored | Scored({}, overall, noted, {}, (*result.warnings, *warnings), chosen)
 
 
 def variants_of(
@@ -201,14 +201,14 @@ def variants_of(
 
 def _judged_variants(qrels: Qrels, topics: Collection[str]) -> dict[str, int]:
     """Return variant -> how many topics have a judged query of it; the empty name is a query named as its topic."""
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for query_id, grades in qrels.items():
         ends = [place for place, letter in enumerate(query_id) if letter == "-"]
         parts = [(query_id, ""), *((query_id[:place], query_id[place + 1 :]) for place in reversed(ends))]
         variant = next((variant for topic, variant in parts if topic in topics), None)
         if grades and variant is not None:
-            found[variant] = found.get(variant, 0) + 1
-    return found
+            counts[variant] = counts.get(variant, 0) + 1
+    return counts
 
 
 def _counted(variants: Mapping[str, int]) -> str:
@@ -239,7 +239,7 @@ def check_measurable(part: str, side: Side) -> None:
 def score_side(part: str, side: Side, names: Sequence[str]) -> Scored:
     """Score one run with measures that have a value per query, and say what is wrong with it under its name."""
     results = measures.query_measures([*dict.fromkeys([NDCG, *names])], side.qrels, side.rankings)
-    found = results[NDCG].listed
+    left_out = results[NDCG].listed
     warnings = []
     judged = {query_id: grades for query_id, grades in side.qrels.items() if grades}
     common = [query_id for query_id in side.rankings if query_id in judged]
@@ -250,14 +250,14 @@ def score_side(part: str, side: Side, names: Sequence[str]) -> Scored:
     return Scored(
         {part: {name: results[name] for name in names}},
         {},
-        _without_empty({part: found}),
+        _without_empty({part: left_out}),
         {part: count_ties(side.rankings)},
         tuple(warnings),
     )
 
 
-def _without_empty(found: Mapping[str, Mapping[str, tuple[str, ...]]]) -> dict[str, dict[str, tuple[str, ...]]]:
-    return {name: dict(reasons) for name, reasons in found.items() if reasons}
+def _without_empty(left_out: Mapping[str, Mapping[str, tuple[str, ...]]]) -> dict[str, dict[str, tuple[str, ...]]]:
+    return {name: dict(reasons) for name, reasons in left_out.items() if reasons}
 
 
 def count_ties(rankings: Mapping[str, Ranking]) -> dict[str, int]:

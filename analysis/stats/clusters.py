@@ -45,8 +45,8 @@ def clustered(
 ) -> Clustered:
     """Return the contrast over new clusters; one grouping for each data set. Raises UserError as `crossed` does."""
     differences = unit_differences(arms, weights)
-    found = [intra_class(values, group) for values, group in zip(differences, groupings, strict=True)]
-    known = [value for value in found if value is not None]
+    correlations = [intra_class(values, group) for values, group in zip(differences, groupings, strict=True)]
+    known = [value for value in correlations if value is not None]
     return Clustered(
         crossed(arms, weights, options, groupings),
         crossed(arms, weights, options),

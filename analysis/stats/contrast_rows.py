@@ -180,7 +180,7 @@ def contrast_rows(table: ScoreTable, asked: Sequence[Asked], plan: Plan) -> tupl
     for arm in sorted(plan.options.deterministic):
         if arm not in table.arms:
             raise UserError(f"the deterministic arm {arm!r} has no scores; arms are {', '.join(table.arms)}")
-    drafts = [_draft(table, one, plan) for one in asked]
+    drafts = [_draft(table, contrast, plan) for contrast in asked]
     rows = _with_sign_flips(drafts, asked, plan)
     rows = _corrected(rows, plan)
     return tuple(dataclasses.replace(row, population=population(row, plan)) for row in rows)
@@ -295,11 +295,13 @@ def _status(num_seeds: Mapping[str, int], plan: Plan, clusters: Clustered | None
 def _guards(table: ScoreTable, asked: Asked, plan: Plan) -> tuple[Guard, ...]:
     """Test nDCG under the original instruction and under this one; where neither is there, all nDCG there is."""
     cell, datasets = asked.target.cell, asked.target.datasets
-    places = dict.fromkeys((*one[1:],) for one in table.cells if one.measure.startswith("nDCG@"))
+    places = dict.fromkeys(
+        (*scored_cell[1:],) for scored_cell in table.cells if scored_cell.measure.startswith("nDCG@")
+    )
     ndcg = [place for place in places if all(Cell(dataset, *place) in table.cells for dataset in datasets)]
     here = (cell.condition, cell.direction)
     near = [place for place in ndcg if place[0] == "original" or place[:2] == here]
-    found = []
+    guards = []
     for place in near or ndcg:
         target = over(table, datasets, *place)
         blocks = target.blocks()
@@ -308,25 +310,25 @@ def _guards(table: ScoreTable, asked: Asked, plan: Plan) -> tuple[Guard, ...]:
         margin = plan.margin(target.cell.measure)
         result = crossed(blocks, asked.weights, _options(plan, blocks), target.groupings())
         result = _inside(result, bounds(target.cell.measure, blocks, asked.weights))
-        found.append(Guard(target.cell, result, margin, result.noninferior(margin) if margin is not None else None))
-    return tuple(found)
+        guards.append(Guard(target.cell, result, margin, result.noninferior(margin) if margin is not None else None))
+    return tuple(guards)
 
 
 def _with_sign_flips(drafts: Sequence[ContrastRow], asked: Sequence[Asked], plan: Plan) -> list[ContrastRow]:
     """Run the randomization test once for all contrasts with equally many units: the signs are the expensive part."""
     columns: dict[int, list[tuple[int, Values]]] = {}
-    for place, one in enumerate(asked):
-        parts = unit_differences(one.target.blocks(), one.weights)
+    for place, contrast in enumerate(asked):
+        parts = unit_differences(contrast.target.blocks(), contrast.weights)
         shares = [part / (len(part) * len(parts)) for part in parts]
-        groupings = one.target.groupings()
+        groupings = contrast.target.groupings()
         if groupings is not None:  # what is exchangeable is a cluster, so a cluster has one sign
             shares = [group.sums(share) for group, share in zip(groupings, shares, strict=True)]
         column = np.concatenate(shares)
         columns.setdefault(len(column), []).append((place, column))
     p_values = dict.fromkeys(range(len(drafts)), 1.0)
-    for found in columns.values():
-        flipped = sign_flip(np.stack([column for _, column in found], axis=1), plan.draws)
-        p_values |= {place: float(p) for (place, _), p in zip(found, flipped, strict=True)}
+    for equally_long in columns.values():
+        flipped = sign_flip(np.stack([column for _, column in equally_long], axis=1), plan.draws)
+        p_values |= {place: float(p) for (place, _), p in zip(equally_long, flipped, strict=True)}
     return [dataclasses.replace(row, p_sign_flip=p_values[place]) for place, row in enumerate(drafts)]
 
 

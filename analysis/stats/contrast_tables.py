@@ -172,14 +172,14 @@ def clusters_table(rows: Sequence[ContrastRow]) -> Table:
         (
             row.label,
             str(row.cell),
-            f"{found.num_clusters:,}",
-            number(found.icc, 2),
-            number(found.plain.se),
-            number(found.estimate.se),
-            number(found.design_effect, 2),
+            f"{clustered.num_clusters:,}",
+            number(clustered.icc, 2),
+            number(clustered.plain.se),
+            number(clustered.estimate.se),
+            number(clustered.design_effect, 2),
         )
         for row in rows
-        if (found := row.clusters) is not None
+        if (clustered := row.clusters) is not None
     )
     note = "The test is over new clusters: units of one cluster (one wording, one kind of constraint) vary together."
     return Table("Clusters of units", columns, lines, (note,))
@@ -241,13 +241,13 @@ def replication_table(rows: Sequence[ContrastRow], alpha: float) -> Table:
     columns = (Column("contrast"), Column("condition"), Column("measure"), Column("there on at least", "r"))
     lines = [
         (
-            found["contrast"],
-            _posed(found["condition"], found["direction"]),
-            found["measure"],
-            f"{found['replicated_on']} of {found['of']}",
-            ", ".join(f"{n} {sign}" for n, sign in found["signs"].items()),
+            replicated["contrast"],
+            _posed(replicated["condition"], replicated["direction"]),
+            replicated["measure"],
+            f"{replicated['replicated_on']} of {replicated['of']}",
+            ", ".join(f"{n} {sign}" for n, sign in replicated["signs"].items()),
         )
-        for found in replication(rows, alpha)
+        for replicated in replication(rows, alpha)
     ]
     note = f"Partial conjunction at {alpha:g}, Bonferroni's form; these data sets, no claim about data sets in general."
     return Table("Replication over data sets", (*columns, Column("signs")), tuple(lines), (note,))
@@ -263,11 +263,16 @@ def all_tables(table: ScoreTable, rows: Sequence[ContrastRow], plan: Plan) -> li
     """Return the remarks if there are any, the significance table, the second opinions, and what else has rows."""
     above = [remarks_table(table)] if table.remarks else []
     further = [clusters_table(rows), beside_table(rows), replication_table(rows, plan.options.alpha)]
-    return [*above, main_table(table, rows, plan), opinions_table(rows), *(one for one in further if one.rows)]
+    return [
+        *above,
+        main_table(table, rows, plan),
+        opinions_table(rows),
+        *(further_table for further_table in further if further_table.rows),
+    ]
 
 
-def _estimate(found: Estimate) -> dict[str, Any]:
-    return {"estimate": found.estimate, "se": found.se, "df": found.df, "p": found.p, "ci": list(found.ci)}
+def _estimate(result: Estimate) -> dict[str, Any]:
+    return {"estimate": result.estimate, "se": result.se, "df": result.df, "p": result.p, "ci": list(result.ci)}
 
 
 def row_record(table: ScoreTable, row: ContrastRow) -> dict[str, Any]:

@@ -358,21 +358,21 @@ def _checked(arms: Mapping[str, Blocks], weights: Mapping[str, float], options: 
     blocks = {arm: _as_blocks(arms[arm]) for arm in wanted}
     first_arm, first = next(iter((arm, blocks[arm]) for arm in used))
     sizes = [block.shape[-1] for block in first]
-    for arm, found in blocks.items():
-        if any(block.ndim != 2 or len(block) == 0 for block in found):
-            raise UserError(f"arm {arm!r} has scores of shapes {_shapes(found)}; give (seeds, units)")
-        if [block.shape[1] for block in found] != sizes or len({len(block) for block in found}) != 1:
+    for arm, scores in blocks.items():
+        if any(block.ndim != 2 or len(block) == 0 for block in scores):
+            raise UserError(f"arm {arm!r} has scores of shapes {_shapes(scores)}; give (seeds, units)")
+        if [block.shape[1] for block in scores] != sizes or len({len(block) for block in scores}) != 1:
             raise UserError(
-                f"arm {arm!r} has scores of shapes {_shapes(found)} where {first_arm!r} has {_shapes(first)}; every "
+                f"arm {arm!r} has scores of shapes {_shapes(scores)} where {first_arm!r} has {_shapes(first)}; every "
                 "arm needs the same units"
             )
-        for block in found:
+        for block in scores:
             finite = np.isfinite(block)
             if not finite.all():
                 row, unit = (int(place) for place in np.argwhere(~finite)[0])
                 value = block[row, unit]
                 raise UserError(f"arm {arm!r}: the value of seed {row}, unit {unit} is {value}; score it again")
-        if arm in options.deterministic and any(np.ptp(block, axis=0).max() > 0 for block in found):
+        if arm in options.deterministic and any(np.ptp(block, axis=0).max() > 0 for block in scores):
             raise UserError(f"arm {arm!r} is declared deterministic but its seeds differ; leave out the declaration")
     if min(sizes) < 2:
         raise UserError(f"arm {first_arm!r} has {min(sizes)} unit; a test needs at least 2")

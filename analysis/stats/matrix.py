@@ -107,7 +107,7 @@ class ScoreTable:
                 if value not in known:
                     raise UserError(f"{self.source}: no score has the {name} {value!r}; there are {listed(known)}")
             if values:
-                cells = {cell: found for cell, found in cells.items() if getattr(cell, name) in values}
+                cells = {cell: scores for cell, scores in cells.items() if getattr(cell, name) in values}
         if not cells:
             asked = ", ".join(f"{name} {listed(values)}" for name, values in wanted.items() if values)
             raise UserError(f"{self.source}: no score has all of {asked}; ask for fewer at once")
@@ -349,7 +349,7 @@ def _pivot(columns: Mapping[str, _Column], values: Values, source: str) -> Score
         cells[cell] = scores, cell_runs
     seeds = {arm: tuple(seed for other, seed in runs if other == arm) for arm in arms}
     _check_seeds(cells, seeds, source)
-    return ScoreTable(source, seeds, {cell: found for cell, (found, _) in cells.items()})
+    return ScoreTable(source, seeds, {cell: cell_scores for cell, (cell_scores, _) in cells.items()})
 
 
 def _with_clusters(
@@ -357,14 +357,14 @@ def _with_clusters(
 ) -> CellScores:
     """Return scores with the cluster of each unit; raises UserError for a unit that is in two."""
     pairs = np.unique(units.codes[rows].astype(np.int64) * len(clusters.names) + clusters.codes[rows])
-    found: dict[str, str] = {}
+    known: dict[str, str] = {}
     for unit_code, cluster_code in (divmod(int(pair), len(clusters.names)) for pair in pairs):
         unit, cluster = units.names[unit_code], clusters.names[cluster_code]
-        if found.setdefault(unit, cluster) != cluster:
+        if known.setdefault(unit, cluster) != cluster:
             raise UserError(
-                f"{source}: unit {unit!r} is in the clusters {found[unit]!r} and {cluster!r} ({cell}); a unit is in one"
+                f"{source}: unit {unit!r} is in the clusters {known[unit]!r} and {cluster!r} ({cell}); a unit is in one"
             )
-    return dataclasses.replace(scores, clusters=tuple(found[unit] for unit in scores.units))
+    return dataclasses.replace(scores, clusters=tuple(known[unit] for unit in scores.units))
 
 
 def _seed_order(seeds: Sequence[str]) -> Callable[[str], tuple[int, str]]:
@@ -433,9 +433,9 @@ def _check_seeds(
     cells: Mapping[Cell, tuple[CellScores, list[tuple[str, str]]]], seeds: Mapping[str, tuple[str, ...]], source: str
 ) -> None:
     """Raise UserError for a seed that an arm has in one cell and lacks in another: no run is dropped in silence."""
-    for cell, (found, runs) in cells.items():
+    for cell, (scores, runs) in cells.items():
         there = set(runs)
-        for arm in found.values_SQ:
+        for arm in scores.values_SQ:
             lacking = [seed for seed in seeds[arm] if (arm, seed) not in there]
             if lacking:
                 raise UserError(

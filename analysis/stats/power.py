@@ -160,7 +160,7 @@ def cheapest(
         raise UserError(f"the wanted difference is {difference}; it must be above 0, in units of the measure")
     if not 2 <= seeds[0] <= seeds[1] <= MOST_SEEDS:
         raise UserError(f"seeds from {seeds[0]} to {seeds[1]}; they must rise within 2 to {MOST_SEEDS}")
-    found: list[Design] = []
+    designs: list[Design] = []
     for num_seeds in range(seeds[0], seeds[1] + 1):
         if not _finds(parts, difference, num_seeds, most_units, alpha, wanted):
             continue
@@ -170,14 +170,14 @@ def cheapest(
             enough = middle >= 2 and _finds(parts, difference, num_seeds, middle, alpha, wanted)
             low, high = (low, middle) if enough else (middle, high)
         detects = smallest_detectable(*design(parts, num_seeds, high), alpha, wanted)
-        found.append(Design(num_seeds, high, detects, costs.total(num_arms, num_seeds, high)))
-    if not found:
+        designs.append(Design(num_seeds, high, detects, costs.total(num_arms, num_seeds, high)))
+    if not designs:
         best = smallest_detectable(*design(parts, seeds[1], most_units), alpha, wanted)
         raise UserError(
             f"no design up to {seeds[1]} seeds × {most_units} units finds a difference of {difference:g}; that one "
             f"finds {best:.4g}; allow more seeds or units, or match the seeds"
         )
-    return min(found, key=lambda one: (one.cost, one.num_seeds))
+    return min(designs, key=lambda candidate: (candidate.cost, candidate.num_seeds))
 
 
 def _finds(parts: Parts, difference: float, seeds: int, units: int, alpha: float, wanted: float) -> bool:
@@ -195,10 +195,10 @@ def detectable_table(
     return {(s, q): smallest_detectable(*design(parts, s, q), alpha, wanted) for q in units for s in seeds}
 
 
-def as_table(found: Mapping[tuple[int, int], float], parts: Parts, alpha: float, wanted: float) -> Table:
-    seeds, units = sorted({s for s, _ in found}), sorted({q for _, q in found})
+def as_table(detectable: Mapping[tuple[int, int], float], parts: Parts, alpha: float, wanted: float) -> Table:
+    seeds, units = sorted({s for s, _ in detectable}), sorted({q for _, q in detectable})
     columns = (Column("units", "r"), *(Column(f"{s} seeds", "r") for s in seeds))
-    rows = tuple((str(q), *(number(found[s, q]) for s in seeds)) for q in units)
+    rows = tuple((str(q), *(number(detectable[s, q]) for s in seeds)) for q in units)
     sds = ", ".join(f"{name} {math.sqrt(getattr(parts, name)):.4g}" for name in ("seed", "query", "resid"))
     notes = (
         f"Standard deviations of the contrast for one seed and one unit: {sds}.",

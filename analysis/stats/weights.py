@@ -83,17 +83,17 @@ def all_contrasts(
 
     A baseline stands for its contrast with every other arm. Raises UserError when nothing is asked for.
     """
-    found: dict[str, dict[str, float]] = {}
+    by_label: dict[str, dict[str, float]] = {}
     for baseline in baselines:
         if baseline not in arms:
             raise UserError(f"the baseline {baseline!r} is not an arm; arms are {', '.join(arms)}")
-        found |= {f"{arm} - {baseline}": {arm: 1.0, baseline: -1.0} for arm in arms if arm != baseline}
+        by_label |= {f"{arm} - {baseline}": {arm: 1.0, baseline: -1.0} for arm in arms if arm != baseline}
     for text in contrasts:
         weights = parse_contrast(text, arms)
-        if weights not in found.values():
-            found[text.strip()] = weights
+        if weights not in by_label.values():
+            by_label[text.strip()] = weights
     for text in trends:
-        found[f"trend over {text.strip()}"] = parse_trend(text, arms)
-    if not found:
+        by_label[f"trend over {text.strip()}"] = parse_trend(text, arms)
+    if not by_label:
         raise UserError("no contrast is asked for; give --baseline A, or --contrast 'B - A' (several are allowed)")
-    return found
+    return by_label

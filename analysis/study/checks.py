@@ -69,11 +69,13 @@ def _same_seeds(evidence: Evidence) -> tuple[bool, str]:
     """Compare the seeds of arms that were trained, here or elsewhere; what is drawn at random without is only told."""
     seeds = seeds_of(evidence.runs, deterministic_arms(evidence.runs))
     drawn = {run.arm for run in evidence.runs if run.evaluation.recipe.get("stage") in ("ranker", "untouched")}
-    groups = _grouped((found, arm) for arm, found in seeds.items() if arm not in drawn)
+    groups = _grouped((arm_seeds, arm) for arm, arm_seeds in seeds.items() if arm not in drawn)
     beside = "".join(f"; not trained: {arm} (seeds {_numbers(seeds[arm])})" for arm in seeds if arm in drawn)
     if len(groups) <= 1:
         return True, f"seeds {_numbers(next(iter(groups), ()))} in {len(seeds.keys() - drawn)} trained arms{beside}"
-    return False, "; ".join(f"seeds {_numbers(found)}: {_some(arms)}" for found, arms in groups.items()) + beside
+    return False, "; ".join(
+        f"seeds {_numbers(arm_seeds)}: {_some(arms)}" for arm_seeds, arms in groups.items()
+    ) + beside
 
 
 def _same_units(evidence: Evidence) -> tuple[bool, str]:
@@ -100,15 +102,17 @@ def _same_units(evidence: Evidence) -> tuple[bool, str]:
             groups.setdefault(dataset, {}).setdefault(place, []).append((run.arm, run.seed))
     if unread:
         return False, f"the scores of {_runs(unread)} cannot be read"
-    for dataset, found in groups.items():
-        if len(found) > 1:
-            shown = (f"{len(units[dataset][place]):,} values in {_runs(members)}" for place, members in found.items())
+    for dataset, unit_groups in groups.items():
+        if len(unit_groups) > 1:
+            shown = (
+                f"{len(units[dataset][place]):,} values in {_runs(members)}" for place, members in unit_groups.items()
+            )
             return False, f"unlike units of {dataset}: " + "; ".join(shown)
     everyone = [(run.arm, run.seed) for run in evidence.runs]
     without = [
-        f"{_runs([one for one in everyone if one not in found[0]])} without {dataset}"
-        for dataset, found in groups.items()
-        if len(found[0]) < len(everyone)
+        f"{_runs([arm_seed for arm_seed in everyone if arm_seed not in unit_groups[0]])} without {dataset}"
+        for dataset, unit_groups in groups.items()
+        if len(unit_groups[0]) < len(everyone)
     ]
     counts = f"{max(sizes, default=0):,} values of the same units in each of {len(everyone)} runs"
     return True, "; ".join([counts if len(sizes) <= 1 else "the same units wherever runs have scores", *without])
@@ -141,25 +145,25 @@ def _finite(evidence: Evidence) -> tuple[bool, str]:
 def _candidates(evidence: Evidence) -> tuple[bool, str]:
     """Compare the lists of documents of every data set among the runs that were measured there."""
     notes = [(run, _candidate_lists(evidence, run)) for run in evidence.runs]
-    told = [run for run, found in notes if not found]
-    datasets = dict.fromkeys(name for _, found in notes for name in found or ())
+    told = [run for run, lists in notes if not lists]
+    datasets = dict.fromkeys(name for _, lists in notes for name in lists or ())
     for name in datasets:
         same, said = _equal(
             f"candidate lists of {name}",
-            [(run, found[name]) for run, found in notes if found and name in found],
+            [(run, lists[name]) for run, lists in notes if lists and name in lists],
             told,
             "one list",
         )
         if not same:
             return False, said
-    return _equal("", [(run, "") for run, found in notes if found], told, f"{len(datasets)} list(s) of documents")
+    return _equal("", [(run, "") for run, lists in notes if lists], told, f"{len(datasets)} list(s) of documents")
 
 
 def _candidate_lists(evidence: Evidence, run: ArmRun) -> dict[str, str]:
     """Return data set, as this study calls it -> digest of its candidates; empty where none was written."""
     names = run.evaluation.dataset_names(evidence.study)
-    found: dict[str, str] = _notes(evidence.store, run).get("candidates") or {}
-    return {names.get(name, name): lists for name, lists in found.items()}
+    candidates: dict[str, str] = _notes(evidence.store, run).get("candidates") or {}
+    return {names.get(name, name): lists for name, lists in candidates.items()}
 
 
 def _notes(store: ResultStore, run: ArmRun) -> dict[str, Any]:
@@ -182,25 +186,29 @@ def _protocol(evidence: Evidence) -> tuple[bool, str]:
     known, unknown = [], []
     digests = judgments_by_run(evidence)
     for run in evidence.runs:
-        found = run.evaluation.recipe.get("evaluation")
-        if found:
-            own = {name: value for name, value in found.items() if name not in ("source", "judgments")}
+        settings = run.evaluation.recipe.get("evaluation")
+        if settings:
+            own = {name: value for name, value in settings.items() if name not in ("source", "judgments")}
             names = run.evaluation.dataset_names(evidence.study)
             judged = digests.get(run.evaluation.id, {})
             kept = {f"judgments of {names.get(name, name)}": value for name, value in judged.items()}
             known.append((run, {**own, **kept}))
         else:
             unknown.append(run)
-    here = next((found for run, found in known if run.evaluation.recipe.get("stage") != "imported"), {})
-    usual = {key: found[key] for _, found in reversed(known) for key in found if key.startswith("judgments of ")}
-    usual |= {key: found[key] for _, found in reversed(known) for key in found if key == "batch_size"}
-    for run, found in known:
+    here = next((settings for run, settings in known if run.evaluation.recipe.get("stage") != "imported"), {})
+    usual = {
+        key: settings[key] for _, settings in reversed(known) for key in settings if key.startswith("judgments of ")
+    }
+    usual |= {key: settings[key] for _, settings in reversed(known) for key in settings if key == "batch_size"}
+    for run, settings in known:
         cannot = here if run.evaluation.recipe.get("stage") == "imported" else {}
         for key, value in {**cannot, **usual}.items():
-            found.setdefault(key, value)
-    keys = dict.fromkeys(key for _, found in known for key in diff(known[0][1], found)) if known else {}
+            settings.setdefault(key, value)
+    keys = dict.fromkeys(key for _, settings in known for key in diff(known[0][1], settings)) if known else {}
     what = _some(keys) if keys else "sets, depth, batch size and judgments"
-    return _equal(what, [(run, json.dumps(found, sort_keys=True)) for run, found in known], unknown, "one protocol")
+    return _equal(
+        what, [(run, json.dumps(settings, sort_keys=True)) for run, settings in known], unknown, "one protocol"
+    )
 
 
 def judgments_by_run(evidence: Evidence) -> dict[str, dict[str, str]]:
@@ -208,21 +216,21 @@ def judgments_by_run(evidence: Evidence) -> dict[str, dict[str, str]]:
 
     How a set was posed to a model stands beside its judgments (provenance) and is no part of them.
     """
-    found: dict[str, dict[str, str]] = {}
+    digests: dict[str, dict[str, str]] = {}
     by_content: dict[str, dict[str, str]] = {}
-    for one in {run.evaluation.id: run.evaluation for run in evidence.runs}.values():
-        content = one.content_sha256.get(JUDGMENTS_FILE)
+    for evaluation in {run.evaluation.id: run.evaluation for run in evidence.runs}.values():
+        content = evaluation.content_sha256.get(JUDGMENTS_FILE)
         if content is None:
             continue
         if content not in by_content:
             try:
-                sets = read_judgments(evidence.store.checked(one, JUDGMENTS_FILE).parent)
+                sets = read_judgments(evidence.store.checked(evaluation, JUDGMENTS_FILE).parent)
             except (UserError, OSError):  # it is among the damaged files
                 continue
             bare = {name: dataclasses.replace(one_set, provenance={}) for name, one_set in sets.items()}
             by_content[content] = {name: judgments_digest(one_set) for name, one_set in bare.items()}
-        found[one.id] = by_content[content]
-    return found
+        digests[evaluation.id] = by_content[content]
+    return digests
 
 
 def _code(evidence: Evidence) -> tuple[bool, str]:
@@ -231,21 +239,21 @@ def _code(evidence: Evidence) -> tuple[bool, str]:
     Documents, tests and files of sweeps/ and conf/ change no number that the recipes do not tell.
     """
     stages = evidence.stages
-    clean = [one.git for one in stages if one.git.get("code") and not one.git.get("changed")]
+    clean = [stage.git for stage in stages if stage.git.get("code") and not stage.git.get("changed")]
     content = {git.get("commit"): git["code"] for git in clean}
     states: dict[str, list[Manifest]] = {}
     unknown = []
-    for one in stages:
-        commit = one.git.get("commit")
-        if one.git.get("code"):
-            states.setdefault(one.git["code"], []).append(one)
-        elif commit and one.git.get("dirty") is False:
-            states.setdefault(content.get(commit, commit), []).append(one)
+    for stage in stages:
+        commit = stage.git.get("commit")
+        if stage.git.get("code"):
+            states.setdefault(stage.git["code"], []).append(stage)
+        elif commit and stage.git.get("dirty") is False:
+            states.setdefault(content.get(commit, commit), []).append(stage)
         else:
-            unknown.append(one)
-    commits = _grouped((str(one.git.get("commit") or "none")[:10], one) for one in stages)
+            unknown.append(stage)
+    commits = _grouped((str(stage.git.get("commit") or "none")[:10], stage) for stage in stages)
     shown = ", ".join(f"{commit} ({len(members)} stages)" for commit, members in commits.items())
-    changed = _some(dict.fromkeys(path for one in stages for path in one.git.get("changed") or ()))
+    changed = _some(dict.fromkeys(path for stage in stages for path in stage.git.get("changed") or ()))
     ok = len(states) <= 1 and not unknown
     if len(states) > 1:
         parts = [f"{len(states)} states of the code, commits {shown}"]
@@ -262,11 +270,11 @@ def _code(evidence: Evidence) -> tuple[bool, str]:
 
 def _packages(evidence: Evidence) -> tuple[bool, str]:
     versions: dict[str, dict[str, int]] = {}
-    for one in evidence.stages:
-        for name, version in one.packages.items():
+    for stage in evidence.stages:
+        for name, version in stage.packages.items():
             versions.setdefault(name, {}).setdefault(version, 0)
             versions[name][version] += 1
-    wrong = [f"{name} {', '.join(found)}" for name, found in versions.items() if len(found) > 1]
+    wrong = [f"{name} {', '.join(counts)}" for name, counts in versions.items() if len(counts) > 1]
     return not wrong, "; ".join(wrong) or f"one version of each of {len(versions)} packages"
 
 
@@ -282,10 +290,10 @@ def _devices(evidence: Evidence) -> tuple[bool, str]:
     Rankers that are no model compute nothing that could differ, so they are left out.
     """
     stages = [
-        (run, one.hardware)
+        (run, stage.hardware)
         for run in evidence.runs
-        for one in run.stages
-        if "device" in one.hardware and one.recipe.get("stage") != "ranker"
+        for stage in run.stages
+        if "device" in stage.hardware and stage.recipe.get("stage") != "ranker"
     ]
     settings = sorted({name for _, hardware in stages for name in hardware.get("settings", ())} - {*SEEN_IN_USED})
     alike, unlike = list[str](), list[str]()
@@ -348,7 +356,7 @@ def tuned_by(store: ResultStore, arm: str, runs: Sequence[ArmRun]) -> int:
     for path in store.tuning_records():
         try:
             record = json.loads(path.read_text(encoding="utf-8")).get(arm) or {}
-            winners = [one["params"] for one in record.get("best", ())]
+            winners = [winner["params"] for winner in record.get("best", ())]
             finished = int(record.get("finished", 0))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise UserError(f"{path} is not a readable record of tuning ({error!r}); move it away") from None
@@ -373,11 +381,11 @@ def _has_values(recipe: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
 def _damaged(evidence: Evidence) -> tuple[bool, str]:
     wrong: list[str] = []
     counts: dict[str, int] = {}
-    for one in tqdm(evidence.stages, desc="files", disable=not sys.stderr.isatty(), leave=False):
-        place = f"{FOLDERS[one.kind]}/{one.id}"
-        for name in one.content_sha256:
-            unread = one.kind == "train" and name.startswith("model/") and not evidence.with_models
-            fault = evidence.store.fault(one, name, with_content=not unread)
+    for stage in tqdm(evidence.stages, desc="files", disable=not sys.stderr.isatty(), leave=False):
+        place = f"{FOLDERS[stage.kind]}/{stage.id}"
+        for name in stage.content_sha256:
+            unread = stage.kind == "train" and name.startswith("model/") and not evidence.with_models
+            fault = evidence.store.fault(stage, name, with_content=not unread)
             if fault:
                 wrong.append(f"{place}/{name} {fault}")
             counts["there" if unread else "read"] = counts.get("there" if unread else "read", 0) + 1
@@ -413,12 +421,12 @@ def _scores(evidence: Evidence, run: ArmRun) -> Scores | None:
         return None
 
 
-def _equal(what: str, known: Sequence[tuple[ArmRun, str]], unknown: Sequence[ArmRun], one: str) -> tuple[bool, str]:
+def _equal(what: str, known: Sequence[tuple[ArmRun, str]], unknown: Sequence[ArmRun], common: str) -> tuple[bool, str]:
     """Return whether all runs that say something say the same; those that say nothing are named."""
     groups = _grouped((text, run) for run, text in known)
     beside = f"; not recorded: {_some(dict.fromkeys(run.arm for run in unknown))}" if unknown else ""
     if len(groups) <= 1:
-        return True, (f"{one} for {len(known)} runs" if known else "nothing is recorded") + beside
+        return True, (f"{common} for {len(known)} runs" if known else "nothing is recorded") + beside
     usual = max(groups.values(), key=len)
     others = [run for members in groups.values() if members is not usual for run in members]
     unlike = _runs([(run.arm, run.seed) for run in others])

@@ -38,20 +38,20 @@ class Cost:
 def read_costs(evidence: Evidence) -> dict[str, Cost]:
     """Return the cost of each arm of a study, each stage once; raises UserError when the study has no stage at all."""
     store, study = evidence.store, evidence.study
-    found: dict[str, Cost] = {}
+    costs: dict[str, Cost] = {}
     manifests = [manifest for kind in KINDS for manifest in store.manifests(kind)]
     for manifest in manifests:
         arms = sorted(_arms(manifest, study))
         if arms:
-            _add(found.setdefault(arms[0], Cost()), manifest)
+            _add(costs.setdefault(arms[0], Cost()), manifest)
         for other in arms[1:]:
-            found.setdefault(other, Cost()).shared += 1
-    if not found:
+            costs.setdefault(other, Cost()).shared += 1
+    if not costs:
         known = sorted({label.partition("/")[0] for manifest in manifests for label in manifest.labels})
         raise UserError(
             f"no stage of a study {study!r} under {store.root}; studies there: {', '.join(known) or 'none'}"
         )
-    return dict(sorted(found.items()))
+    return dict(sorted(costs.items()))
 
 
 def _arms(manifest: Manifest, study: str) -> Iterable[str]:

@@ -35,15 +35,15 @@ def stored_declarations(store: ResultStore, study: str) -> list[Declaration]:
 
     Raises UserError for a file that cannot be read, or that is not what its name is the digest of.
     """
-    found = []
+    declarations = []
     for name, content in StudyRecords(store, study).declarations().items():
         if digest(content["study"]) != name and not is_scrubbed(content["study"]):
             raise UserError(
                 f"the declaration {name} of study {study!r} was changed after it was declared: its digest is "
                 f"{digest(content['study'])}; move it away"
             )
-        found.append(Declaration(name, str(content["declared_at"]), build_study(content["study"])))
-    return found
+        declarations.append(Declaration(name, str(content["declared_at"]), build_study(content["study"])))
+    return declarations
 
 
 def read_declaration(path: Path) -> Declaration:

@@ -51,17 +51,17 @@ def _level(value: Any) -> str:
 
 def between(first: Mapping[str, Any], second: Mapping[str, Any]) -> Difference:
     """Return what differs between two resolved recipes (`ArmRun.recipe`); how they were evaluated is no part of it."""
-    one, two = ({k: v for k, v in recipe.items() if k != "evaluation"} for recipe in (first, second))
-    if _name(one["system"]) != _name(two["system"]):
-        return _of_other_systems(one, two)
-    keys = diff(one, two)
+    first_recipe, second_recipe = ({k: v for k, v in recipe.items() if k != "evaluation"} for recipe in (first, second))
+    if _name(first_recipe["system"]) != _name(second_recipe["system"]):
+        return _of_other_systems(first_recipe, second_recipe)
+    keys = diff(first_recipe, second_recipe)
     return Difference(keys, tuple(key for key in keys if not _follows(key, keys)))
 
 
-def _of_other_systems(one: Mapping[str, Any], two: Mapping[str, Any]) -> Difference:
+def _of_other_systems(first_recipe: Mapping[str, Any], second_recipe: Mapping[str, Any]) -> Difference:
     """Return the difference between arms of unlike kinds (trained, untouched, ranker): the kind, and other weights."""
-    keys: dict[str, tuple[Any, Any]] = {"system": (_name(one["system"]), _name(two["system"]))}
-    models = [recipe.get("model") or recipe["system"].get("model") for recipe in (one, two)]
+    keys: dict[str, tuple[Any, Any]] = {"system": (_name(first_recipe["system"]), _name(second_recipe["system"]))}
+    models = [recipe.get("model") or recipe["system"].get("model") for recipe in (first_recipe, second_recipe)]
     if None not in models:
         keys |= diff({"model": models[0]}, {"model": models[1]})
     return Difference(keys, tuple(key for key in keys if not _follows(key, keys)))
@@ -107,10 +107,17 @@ def confounded(runs: Sequence[ArmRun], weights: Mapping[str, float]) -> str:
     """Return why a contrast does not compare one thing, or an empty text when it does."""
     arms = by_arm(runs)
     used = [arm for arm, weight in weights.items() if weight != 0]
-    found = {pair: between(*(arms[arm][0].recipe for arm in pair)) for pair in itertools.combinations(used, 2)}
+    by_pair = {pair: between(*(arms[arm][0].recipe for arm in pair)) for pair in itertools.combinations(used, 2)}
     joined = {used[0]}
     while True:
-        more = {b for pair, one in found.items() if len(one.switches) <= 1 for a in pair if a in joined for b in pair}
+        more = {
+            b
+            for pair, difference in by_pair.items()
+            if len(difference.switches) <= 1
+            for a in pair
+            if a in joined
+            for b in pair
+        }
         if more <= joined:
             break
         joined |= more
@@ -118,5 +125,5 @@ def confounded(runs: Sequence[ArmRun], weights: Mapping[str, float]) -> str:
         return ""
     apart = next(arm for arm in used if arm not in joined)
     reference = reference_of(weights)
-    pair = next(pair for pair in found if set(pair) == {apart, reference if reference != apart else used[0]})
-    return f"{pair[0]} and {pair[1]} differ in {len(found[pair].switches)} keys: {', '.join(found[pair].switches)}"
+    pair = next(pair for pair in by_pair if set(pair) == {apart, reference if reference != apart else used[0]})
+    return f"{pair[0]} and {pair[1]} differ in {len(by_pair[pair].switches)} keys: {', '.join(by_pair[pair].switches)}"

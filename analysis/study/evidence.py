@@ -70,8 +70,12 @@ class Evidence:
         mixes = {manifest.id: manifest for manifest in self.store.manifests("mix")}
         runs = []
         for (arm, seed), evaluation in sorted(self._evaluations.items(), key=lambda item: item[0]):
-            train = next((trained[one] for one in evaluation.parents if one in trained), None)
-            mix = next((mixes[one] for one in train.parents if one in mixes), None) if train is not None else None
+            train = next((trained[parent] for parent in evaluation.parents if parent in trained), None)
+            mix = (
+                next((mixes[parent] for parent in train.parents if parent in mixes), None)
+                if train is not None
+                else None
+            )
             runs.append(ArmRun(arm, seed, evaluation, train, mix))
         return tuple(runs)
 
@@ -82,7 +86,7 @@ class Evidence:
     @property
     def stages(self) -> list[Manifest]:
         """Every stage of every run once, in the order of the runs."""
-        return list({(one.kind, one.id): one for run in self.runs for one in run.stages}.values())
+        return list({(stage.kind, stage.id): stage for run in self.runs for stage in run.stages}.values())
 
     @cached_property
     def mixed(self) -> tuple[ArmTotals, ...]:
@@ -92,14 +96,14 @@ class Evidence:
     @cached_property
     def _trainings(self) -> dict[tuple[str, str], Training]:
         """Each training by its mix and label: finished ones, and those that are only counted yet."""
-        found: dict[tuple[str, str], Training] = {}
+        trainings: dict[tuple[str, str], Training] = {}
         for workload in self.store.workloads():
             training = Training(workload.train, workload.counts)
-            found.update({(workload.mix, label): training for label in workload.labels})
+            trainings.update({(workload.mix, label): training for label in workload.labels})
         for manifest in self.store.manifests("train"):
             training = Training(manifest.id, manifest.counts)
-            found.update({(manifest.parents[0], label): training for label in manifest.labels})
-        return found
+            trainings.update({(manifest.parents[0], label): training for label in manifest.labels})
+        return trainings
 
     @cached_property
     def totals(self) -> tuple[ArmTotals, ...]:
@@ -155,10 +159,10 @@ class Evidence:
                 self._scores[evaluation.id] = read_scores(self.store, evaluation, known)
             except UserError as error:
                 self._scores[evaluation.id] = error
-        found = self._scores[evaluation.id]
-        if isinstance(found, UserError):
-            raise found
-        return found
+        cached = self._scores[evaluation.id]
+        if isinstance(cached, UserError):
+            raise cached
+        return cached
 
     def long_table(self) -> pa.Table:
         """Return all scores as one table with the columns of `scores.COLUMNS`, by arm and seed.

@@ -35,8 +35,8 @@ def examine(evidence: Evidence) -> list[Check]:
 def headline(checks: Sequence[Check]) -> str:
     """Return the mark of a table: how many checks failed."""
     failed = sum(not check.ok for check in checks)
-    found = f"{failed} of {len(checks)} checks failed" if failed else f"all {len(checks)} checks passed"
-    return f"fairness: {found}"
+    summary = f"{failed} of {len(checks)} checks failed" if failed else f"all {len(checks)} checks passed"
+    return f"fairness: {summary}"
 
 
 def fairness_table(checks: Sequence[Check], study: str) -> Table:

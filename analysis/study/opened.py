@@ -58,18 +58,18 @@ class OpenStudy:
 
         UNMATCHED for unequal budgets, compared among the arms that have a mix; CONFOUNDED for several changes.
         """
-        found = {}
+        marks = {}
         used = [arm for arm in self.evidence.totals if weights.get(arm.arm, 0) != 0]
         if len(used) > 1:
             names = [arm.arm for arm in used]
             reference = reference_of(weights)
             wrong = unmatched(used, reference if reference in names else names[0])
             if wrong:
-                found["UNMATCHED"] = "; ".join(f"{arm} has {reason}" for arm, reason in wrong.items())
+                marks["UNMATCHED"] = "; ".join(f"{arm} has {reason}" for arm, reason in wrong.items())
         why = confounded(self.evidence.runs, weights)
         if why:
-            found["CONFOUNDED"] = why
-        return found
+            marks["CONFOUNDED"] = why
+        return marks
 
     def ask(
         self, baselines: Sequence[str], contrasts: Sequence[str], trends: Sequence[str], plan: Plan
@@ -108,9 +108,9 @@ class OpenStudy:
         differs, marks = {}, {}
         remarks: list[tuple[str, str, str]] = []
         for label, weights in contrasts.items():
-            found = differences(self.evidence.runs, weights)
-            alone = len(found) == 1
-            differs[label] = "; ".join(f"{one}" if alone else f"{arm}: {one}" for arm, one in found.items())
+            changes = differences(self.evidence.runs, weights)
+            alone = len(changes) == 1
+            differs[label] = "; ".join(f"{change}" if alone else f"{arm}: {change}" for arm, change in changes.items())
             against = self.against(weights)
             if against:
                 marks[label] = ", ".join(against)
@@ -140,12 +140,12 @@ class StudyContrasts:
         """
         left: list[Asked] = []
         remarks: dict[tuple[str, str], list[str]] = {}
-        for one in asked:
-            why = untestable(self.table, one, self.plan)
+        for contrast in asked:
+            why = untestable(self.table, contrast, self.plan)
             if why:
-                remarks.setdefault((one.label, why), []).append(str(one.target.cell))
+                remarks.setdefault((contrast.label, why), []).append(str(contrast.target.cell))
             else:
-                left.append(one)
+                left.append(contrast)
         if not left:
             (label, why), _ = next(iter(remarks.items()))
             raise UserError(f"nothing can be tested in {self.table.source}: {label}: {why}")

@@ -23,7 +23,7 @@ class ArmRun:
     @property
     def stages(self) -> tuple[Manifest, ...]:
         """Every stage that there is, the first first."""
-        return tuple(one for one in (self.mix, self.train, self.evaluation) if one is not None)
+        return tuple(stage for stage in (self.mix, self.train, self.evaluation) if stage is not None)
 
     @property
     def declared(self) -> str:
@@ -49,21 +49,21 @@ def _system(manifest: Manifest) -> Any:
 
 def by_arm(runs: Sequence[ArmRun]) -> dict[str, list[ArmRun]]:
     """Return arm -> its runs, by seed."""
-    found: dict[str, list[ArmRun]] = {}
+    arms: dict[str, list[ArmRun]] = {}
     for run in runs:
-        found.setdefault(run.arm, []).append(run)
-    return found
+        arms.setdefault(run.arm, []).append(run)
+    return arms
 
 
 def deterministic_arms(runs: Sequence[ArmRun]) -> frozenset[str]:
     """Return the arms all of whose runs are without training randomness."""
     arms = by_arm(runs)
-    return frozenset(arm for arm, found in arms.items() if all(is_deterministic(run.evaluation) for run in found))
+    return frozenset(arm for arm, arm_runs in arms.items() if all(is_deterministic(run.evaluation) for run in arm_runs))
 
 
 def seed_varies(runs: Sequence[ArmRun]) -> dict[str, str]:
     """Return arm -> what changes with its seed, from how its scores were made."""
-    return {arm: _varied(found[0]) for arm, found in by_arm(runs).items()}
+    return {arm: _varied(arm_runs[0]) for arm, arm_runs in by_arm(runs).items()}
 
 
 def _varied(run: ArmRun) -> str:
@@ -76,4 +76,4 @@ def _varied(run: ArmRun) -> str:
 
 def seeds_of(runs: Sequence[ArmRun], leave_out: frozenset[str] = frozenset()) -> Mapping[str, tuple[int, ...]]:
     """Return arm -> its seeds, rising."""
-    return {arm: tuple(run.seed for run in found) for arm, found in by_arm(runs).items() if arm not in leave_out}
+    return {arm: tuple(run.seed for run in arm_runs) for arm, arm_runs in by_arm(runs).items() if arm not in leave_out}

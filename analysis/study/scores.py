@@ -83,21 +83,21 @@ def means(table: pa.Table) -> dict[tuple[str, str, str, str], dict[str, dict[int
     grouped = table.group_by(["dataset", "measure", "condition", "direction", "arm", "seed"]).aggregate(
         [("value", "mean")]
     )
-    found: dict[tuple[str, str, str, str], dict[str, dict[int, float]]] = {}
+    averages: dict[tuple[str, str, str, str], dict[str, dict[int, float]]] = {}
     for row in grouped.to_pylist():
         key = (row["dataset"], row["measure"], row["condition"], row["direction"])
-        found.setdefault(key, {}).setdefault(row["arm"], {})[row["seed"]] = row["value_mean"]
-    return found
+        averages.setdefault(key, {}).setdefault(row["arm"], {})[row["seed"]] = row["value_mean"]
+    return averages
 
 
-def format_means(found: Mapping[tuple[str, str, str, str], Mapping[str, Mapping[int, float]]]) -> str:
+def format_means(averages: Mapping[tuple[str, str, str, str], Mapping[str, Mapping[int, float]]]) -> str:
     """Return one block per dataset and measure: an arm a row, mean over seeds and standard deviation between them."""
     lines: list[str] = []
     blocks: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for dataset, measure, condition, direction in sorted(found):
+    for dataset, measure, condition, direction in sorted(averages):
         blocks.setdefault((dataset, measure), []).append((condition, direction))
     for (dataset, measure), columns in blocks.items():
-        arms = sorted({arm for column in columns for arm in found[dataset, measure, *column]})
+        arms = sorted({arm for column in columns for arm in averages[dataset, measure, *column]})
         width = max(len(arm) for arm in arms)
         heads = [c if c == d or d in ("all", "both") else f"{c}: {d}" for c, d in columns]
         lines.append(f"{dataset}  {measure}  (mean over seeds, ± standard deviation between seeds)")
@@ -105,7 +105,7 @@ def format_means(found: Mapping[tuple[str, str, str, str], Mapping[str, Mapping[
         for arm in arms:
             cells, seeds = [], 0
             for column in columns:
-                values = list(found[dataset, measure, *column].get(arm, {}).values())
+                values = list(averages[dataset, measure, *column].get(arm, {}).values())
                 seeds = max(seeds, len(values))
                 spread = f" ±{stdev(values):.3f}" if len(values) > 1 else " " * 7
                 cells.append((f"{fmean(values):.3f}{spread}" if values else "-").rjust(18))

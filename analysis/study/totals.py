@@ -12,6 +12,7 @@ from ablate.recipe.build import build
 from ablate.recipe.schema import Budget
 from ablate.recipe.values import digest
 from ablate.records import UserError
+from ablate.store.files import PASSAGES_FILE
 from ablate.store.manifest import Manifest
 from ablate.store.results import stage_label
 from ablate.tables import Column, Table, to_text
@@ -30,8 +31,6 @@ COLUMNS = {
     "flops": "TFLOP",
 }
 """Totals of a mix and of the training on it, and their headings."""
-PASSAGES_FILE = "passages.jsonl.gz"
-"""In the folder of a mix: the texts that its groups name."""
 
 
 class Training(NamedTuple):
@@ -74,7 +73,10 @@ def _totals(
     known = {seed: trainings[mix.id, label] for seed, mix in mixes.items() if (mix.id, label) in trainings}
     counts = [{**(known[seed].counts if seed in known else {}), **mix.counts} for seed, mix in mixes.items()]
     totals = {
-        name: fmean(one[name] for one in counts) if all(name in one for one in counts) else None for name in COLUMNS
+        name: fmean(seed_counts[name] for seed_counts in counts)
+        if all(name in seed_counts for seed_counts in counts)
+        else None
+        for name in COLUMNS
     }
     budget = build(Budget, next(iter(mixes.values())).recipe["budget"], "budget")
     return ArmTotals(arm, budget, mixes, totals, {seed: training.id for seed, training in known.items()})
@@ -86,19 +88,19 @@ def unmatched(arms: Sequence[ArmTotals], baseline: str) -> dict[str, str]:
     if reference is None:
         known = ", ".join(arm.arm for arm in arms)
         raise UserError(f"--baseline {baseline!r} has no mix in this study; arms with one: {known}")
-    found = {}
+    reasons = {}
     for arm in arms:
         if arm.budget.unit != reference.budget.unit:
-            found[arm.arm] = f"its budget is in {arm.budget.unit}, that of {baseline} in {reference.budget.unit}"
+            reasons[arm.arm] = f"its budget is in {arm.budget.unit}, that of {baseline} in {reference.budget.unit}"
             continue
         for seed in sorted(arm.mixes.keys() & reference.mixes.keys()):
             mine, theirs = arm.mixes[seed].counts, reference.mixes[seed].counts
             if not arm.budget.is_matched(mine, theirs):
-                found[arm.arm] = (
+                reasons[arm.arm] = (
                     f"{arm.budget.used(mine):,} against {arm.budget.used(theirs):,} {arm.budget.unit} (seed {seed})"
                 )
                 break
-    return found
+    return reasons
 
 
 def default_baseline(arms: Sequence[ArmTotals], declared: Declaration | None = None) -> str:

@@ -28,15 +28,15 @@ def direction_of(claim: Claim, cells: Iterable[Cell]) -> str:
     """
     left = list(cells)
     for part in ("dataset", "condition", "measure", "direction"):
-        value, found = getattr(claim, part), list(dict.fromkeys(getattr(cell, part) for cell in left))
-        if (part == "dataset" and value == MACRO) or (part == "direction" and value == "" and len(found) == 1):
+        value, measured = getattr(claim, part), list(dict.fromkeys(getattr(cell, part) for cell in left))
+        if (part == "dataset" and value == MACRO) or (part == "direction" and value == "" and len(measured) == 1):
             continue
-        if value not in found:
+        if value not in measured:
             posed = f"{claim.condition}: {claim.direction or 'no direction is named'}"
-            known = f"the {part} {value!r} is none of {', '.join(found) or '(nothing is measured)'}"
+            known = f"the {part} {value!r} is none of {', '.join(measured) or '(nothing is measured)'}"
             there = f"there are {listed([str(cell) for cell in left])}" if part in ("measure", "direction") else known
             raise UserError(
-                f"there are no scores of {claim.measure} on {claim.dataset} ({posed}); {there}{meant(value, found)}"
+                f"there are no scores of {claim.measure} on {claim.dataset} ({posed}); {there}{meant(value, measured)}"
             )
         left = [cell for cell in left if getattr(cell, part) == value]
     return left[0].direction
@@ -66,7 +66,7 @@ def check_plan(
     rankers = {cell.label: cell.differs.get("ranker", usual) for cell in declared} | dict(rankers)
     arms = dict.fromkeys([*rankers, "untouched", *others])
     trained = [arm for arm, ranker in rankers.items() if ranker in ("trained", "random")]
-    cells = None if sets is None else [Cell(*place) for one in sets for place in places(one)]
+    cells = None if sets is None else [Cell(*place) for bed in sets for place in places(bed)]
     return check_study(study, list(arms), trained, cells)
 
 

@@ -66,13 +66,13 @@ def judge(study: OpenStudy) -> Judgement:
         )
     checks, table = study.checks, study.table
     stood = {run.declared for run in evidence.runs}
-    earlier = [claim for one in stored if one.digest in stood for claim in one.study.claims]
+    earlier = [claim for declaration in stored if declaration.digest in stood for claim in declaration.study.claims]
     withdrawn = [claim for claim in dict.fromkeys(earlier) if claim not in declared.study.claims]
     free = study.deterministic
     claims = [*declared.study.claims, *withdrawn]
     drafts = [_test(table, claim, declared.study, free) for claim in claims]
     adjusted = holm([1.0 if p is None else p for _, p, _ in drafts])
-    known = {one.digest: one for one in stored}
+    known = {declaration.digest: declaration for declaration in stored}
     judged = []
     for claim, (row, p, why), p_holm in zip(claims, drafts, adjusted, strict=True):
         level = Level(_alpha(claim, declared.study), len(claims))
@@ -139,7 +139,7 @@ def late(claim: Claim, current: Study, runs: Sequence[ArmRun], known: Mapping[st
         why = _late(claim, current, run, known)
         if why:
             wrong.setdefault(why, []).append(f"{run.arm} seed {run.seed}")
-    return [f"{why}: {len(found)} of {len(runs)} runs ({_few(found)})" for why, found in wrong.items()]
+    return [f"{why}: {len(late_runs)} of {len(runs)} runs ({_few(late_runs)})" for why, late_runs in wrong.items()]
 
 
 def _late(claim: Claim, current: Study, run: ArmRun, known: Mapping[str, Declaration]) -> str:
@@ -162,33 +162,33 @@ def _late(claim: Claim, current: Study, run: ArmRun, known: Mapping[str, Declara
 def _time(text: str) -> datetime.datetime:
     """Return a time of a record; raises UserError when it is none."""
     try:
-        found = datetime.datetime.fromisoformat(text)
+        moment = datetime.datetime.fromisoformat(text)
     except ValueError:
         raise UserError(f"{text!r} in the results is no time; write ISO 8601, 2026-01-31T12:00:00+00:00") from None
-    return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
+    return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
 
 
 def _seeds(runs: Sequence[ArmRun]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
+    seeds: dict[str, list[int]] = {}
     for run in runs:
-        found.setdefault(run.arm, []).append(run.seed)
-    return found
+        seeds.setdefault(run.arm, []).append(run.seed)
+    return seeds
 
 
 def seeds_reasons(study: Study, seeds: Mapping[str, Sequence[int]]) -> list[str]:
     """Return what is wrong with the seeds of trained arms: too few, no declared look, or others than declared."""
     reasons = []
-    few = [f"{arm} {len(found)}" for arm, found in seeds.items() if len(found) < CONFIRMATORY_SEEDS]
+    few = [f"{arm} {len(arm_seeds)}" for arm, arm_seeds in seeds.items() if len(arm_seeds) < CONFIRMATORY_SEEDS]
     if few:
         reasons.append(f"fewer than {CONFIRMATORY_SEEDS} seeds ({_few(few)})")
     looks = study.looks or (len(study.seeds),)
-    off = [f"{arm} {len(found)}" for arm, found in seeds.items() if len(found) not in looks]
+    off = [f"{arm} {len(arm_seeds)}" for arm, arm_seeds in seeds.items() if len(arm_seeds) not in looks]
     if off:
         reasons.append(f"not at a declared look of {' or '.join(map(str, looks))} seeds ({_few(off)})")
-    other = [arm for arm, found in seeds.items() if set(found) != set(study.seeds[: len(found)])]
+    other = [arm for arm, arm_seeds in seeds.items() if set(arm_seeds) != set(study.seeds[: len(arm_seeds)])]
     if other and not off:
         reasons.append(f"the seeds of {_few(other)} are not the first ones declared")
-    if len({len(found) for found in seeds.values()}) > 1 and not off:
+    if len({len(arm_seeds) for arm_seeds in seeds.values()}) > 1 and not off:
         reasons.append("the arms are at different looks")
     return reasons
 

@@ -121,8 +121,8 @@ def _supported(claim: Claim, row: ContrastRow, p_holm: float, level: Level) -> s
         "not_worse": f"it is not worse by {claim.margin or 0:g} or more",
     }[claim.expects]
     covers = f". {row.population.rstrip('.')}" if claim.expects in ("greater", "less") else ""
-    found = f"{_estimate(row.result)}, Holm p {probability(p_holm)} below {level.alpha:g}"
-    return f"{said} ({found}){covers}{_exactly(row)}"
+    evidence = f"{_estimate(row.result)}, Holm p {probability(p_holm)} below {level.alpha:g}"
+    return f"{said} ({evidence}){covers}{_exactly(row)}"
 
 
 def _exactly(row: ContrastRow) -> str:
@@ -249,12 +249,12 @@ def first_of(ruling: Ruling, exploratory: str = "", against: Mapping[str, str] |
     `exploratory` is why a claim is, empty when it is not; `against` has the reasons of UNMATCHED and CONFOUNDED.
     """
     marks = [mark for mark in (UNMATCHED, CONFOUNDED) if mark in (against or {})]
-    found = ruling
+    first = ruling
     if marks:
         assert against is not None
         reasons = [against[marks[0]], *(f"and {mark}: {against[mark]}" for mark in marks[1:])]
         beside = f"taken as it is, it would be {ruling.verdict}: {ruling.reason}"
-        found = Ruling(marks[0], "; ".join([*reasons, beside]))
+        first = Ruling(marks[0], "; ".join([*reasons, beside]))
     if exploratory:
-        return Ruling(EXPLORATORY, f"{exploratory}; it would be {found.verdict}: {found.reason}"), found.verdict
-    return found, found.verdict
+        return Ruling(EXPLORATORY, f"{exploratory}; it would be {first.verdict}: {first.reason}"), first.verdict
+    return first, first.verdict

@@ -67,21 +67,21 @@ class PublishedRows:
         Raises UserError for an unknown id and for an id that stands for two texts.
         """
         asked = tuple(doc_ids)
-        found: dict[str, tuple[Passage, Record] | None] = dict.fromkeys(asked)
+        hits: dict[str, tuple[Passage, Record] | None] = dict.fromkeys(asked)
         for record in self._records.records(self._format.fields):
             for passage in self._format.passages(record):
-                if passage.doc_id not in found:
+                if passage.doc_id not in hits:
                     continue
-                first = found[passage.doc_id]
+                first = hits[passage.doc_id]
                 if first is None:
-                    found[passage.doc_id] = passage, record._replace(values={})
+                    hits[passage.doc_id] = passage, record._replace(values={})
                 elif first[0].text != passage.text:
                     raise record.error(
                         f"docid {passage.doc_id!r} stands for another text here than at {first[1].place}; give each "
                         f"text its own docid, or set source.passage_ids=docid_and_text"
                     )
         for doc_id in asked:
-            hit = found[doc_id]
+            hit = hits[doc_id]
             if hit is None:
                 raise UserError(f"document {doc_id!r} is in no record of the source; give an id that its rows name")
             yield hit[0]

@@ -87,7 +87,7 @@ class RuleSource:
         self.revision: str = hashlib.sha256(f"rules {_VERSION}\0{files.revision}".encode()).hexdigest()
         """SHA-256 over the revision of the folder and the version of this module; rules are in the recipe."""
         self.evaluation_names: tuple[str, ...] = tuple(self._grades)
-        named = [("train_split", train_split), *(("evaluation_splits", one) for one in evaluation_splits)]
+        named = [("train_split", train_split), *(("evaluation_splits", split) for split in evaluation_splits)]
         for name, split in named:
             self._check_split(split, f"source.{name}")
         wanted = {

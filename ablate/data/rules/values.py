@@ -36,10 +36,10 @@ def read_values(
     checks = [_Check(rule, f"source.rules[{index}] ({rule.name})", corpus) for index, rule in enumerate(rules)]
     values: list[dict[str, Value]] = [{} for _ in rules]
     for doc_id, metadata in _read_metadata(corpus):
-        for rule, check, found in zip(rules, checks, values, strict=True):
+        for rule, check, rule_values in zip(rules, checks, values, strict=True):
             raw = field_of(rule.field, documents[doc_id], metadata)
             if check.add(doc_id, raw, metadata) and doc_id in wanted:
-                found[doc_id] = measured(rule, raw)
+                rule_values[doc_id] = measured(rule, raw)
     for check in checks:
         check.finish()
     return values
@@ -49,24 +49,24 @@ def _read_metadata(corpus: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield document ids and metadata of a corpus file that has been checked line by line before."""
     for number, line in reading.lines(corpus):
         where = reading.at(corpus, number)
-        found = reading.json_object(line, where)
-        metadata = found.get("metadata")
+        record = reading.json_object(line, where)
+        metadata = record.get("metadata")
         if metadata is not None and not isinstance(metadata, dict):
             raise UserError(f"{where}: `metadata` is {metadata!r}; it must be an object")
-        yield str(found["_id"]), metadata or {}
+        yield str(record["_id"]), metadata or {}
 
 
 def field_of(path: str, passage: Passage, metadata: Mapping[str, Any]) -> Any:
     """Return the field of a document at a dotted path; None when it is missing."""
-    found: Any = metadata
+    value: Any = metadata
     if path in ("title", "text"):
-        found = passage.title if path == "title" else passage.text
+        value = passage.title if path == "title" else passage.text
     else:
         for name in path.split("."):
-            found = found.get(name) if isinstance(found, Mapping) else None
-    if isinstance(found, str):
-        return found.strip() or None
-    return None if isinstance(found, float) and not math.isfinite(found) else found
+            value = value.get(name) if isinstance(value, Mapping) else None
+    if isinstance(value, str):
+        return value.strip() or None
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def measured(rule: Rule, raw: Any) -> Value:
