@@ -10,7 +10,7 @@ from conftest import compose, run_config
 from ablate.recipe.build import build, build_run
 from ablate.recipe.factors import FACTOR_NAMES, OFF
 from ablate.recipe.identity import Revisions, identify
-from ablate.recipe.schema import Recipe, RunConfig
+from ablate.recipe.schema import BeirSource, Recipe, RunConfig
 from ablate.recipe.values import diff, digest, plain
 from ablate.records import UserError
 
@@ -156,6 +156,33 @@ def test_content_revisions_are_in_the_ids() -> None:
     assert other["mix_id"] == before["mix_id"] and other["train_id"] != before["train_id"]
 
 
+def test_test_beds_of_their_own_are_in_the_ids_by_what_they_hold_and_not_by_where_they_lie() -> None:
+    def with_beds(path: str, revision: str, *overrides: str) -> dict[str, str]:
+        run = run_config(*overrides)
+        beds = BeirSource(kind="beir", path=path, seed=0, train_split="train", skew=1.0, reversals=None, rows="all")
+        evaluation = dataclasses.replace(run.recipe.evaluation, source=beds)
+        recipe = dataclasses.replace(run.recipe, evaluation=evaluation)
+        return ids(dataclasses.replace(run, recipe=recipe), dataclasses.replace(REVISIONS, evaluation=revision))
+
+    here = with_beds("/here", "e1")
+    assert here == with_beds("/elsewhere", "e1")
+    other = with_beds("/here", "e2")
+    assert {name for name in here if here[name] != other[name]} == {"eval_id", "untouched_id", "arm_id"}
+    assert here["mix_id"] == ids(run_config())["mix_id"] and here["arm_id"] != ids(run_config())["arm_id"]
+    # An untouched model from a hub does not know the training source; the vocabulary of a drawn one is from there.
+    more = "source.documents=5000"
+    assert here["untouched_id"] == with_beds("/here", "e1", more)["untouched_id"]
+    tiny = [with_beds("/here", "e1", "model=tiny", *overrides)["untouched_id"] for overrides in ((), (more,))]
+    assert tiny[0] != tiny[1]
+
+
+def test_a_miner_is_in_the_mix_with_the_revision_of_what_it_ranks_by() -> None:
+    assert changed("+miner=bm25") == {"mix_id", "train_id", "eval_id", "arm_id"}
+    run = run_config("+miner=bm25")
+    first, second = (ids(run, dataclasses.replace(REVISIONS, miner=revision)) for revision in ("r1", "r2"))
+    assert {name for name in first if first[name] != second[name]} == {"mix_id", "train_id", "eval_id"}
+
+
 def test_two_spellings_of_an_arm_are_one_arm() -> None:
     by_name = run_config("+experiment=dual_view")
     by_hand = run_config("factors.reversed_views=1", "factors.instruction_negatives=1", "factors.instructed=1")
@@ -229,6 +256,7 @@ def test_digest_is_sixteen_hex_digits_of_canonical_json() -> None:
     import hashlib
 
     assert digest({"b": 1, "a": [1.5, None]}) == hashlib.sha256(b'{"a":[1.5,null],"b":1}').hexdigest()[:16]
+    assert digest({"é": "日"}) == hashlib.sha256('{"é":"日"}'.encode()).hexdigest()[:16]
     with pytest.raises(ValueError):
         digest({"a": float("nan")})
 
