@@ -290,13 +290,18 @@ def test_probability_that_a_new_checkpoint_wins() -> None:
 
 def test_holm_and_benjamini_hochberg_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.5, 0.9]) == [1, 1]
+    assert holm([0.5, 0.9]) == holm([0.9, 0.8]) == [1, 1]
     values = [0.01, 0.04, 0.03, 0.005]
     assert benjamini_hochberg(values) == pytest.approx([0.02, 0.04, 0.04, 0.02])
     assert benjamini_hochberg([0.9, 0.5]) == pytest.approx([0.9, 0.9]) and benjamini_hochberg([]) == []
-    for correct in (holm, benjamini_hochberg):
+    for correct in (holm, benjamini_hochberg, replicated):
         with pytest.raises(UserError, match="p-value 2 of 2 in the family is nan"):
             correct([0.1, math.nan])
+        with pytest.raises(UserError, match="p-value 1 of 3 in the family is 1.01"):
+            correct([1.01, 0.1, -0.01])
+        with pytest.raises(UserError, match="p-value 2 of 2 in the family is -0.01"):
+            correct([1.0, -0.01])
+        correct([0.0, 1.0])
     assert holm([]) == []
 
 
@@ -305,6 +310,7 @@ def test_replicated_by_hand() -> None:
     assert replicated([0.2, 0.001, 0.02]) == 2
     assert replicated([0.02, 0.02, 0.02]) == 0
     assert replicated([0.01, 0.04]) == 2
+    assert (replicated([0.05]), replicated([0.0501]), replicated([0.2], alpha=0.2)) == (1, 0, 1)
 
 
 def test_written_contrasts() -> None:

@@ -94,6 +94,18 @@ def test_ranks_and_scores_of_documents() -> None:
         ranking.scores[0] = 9
 
 
+def test_rankings_are_equal_in_query_documents_and_scores_together() -> None:
+    ranking = rank("q", ["a", "b"], [0.5, 0.25])
+    assert ranking == rank("q", ["b", "a"], [0.25, 0.5]) and len({ranking, rank("q", ["a", "b"], [0.5, 0.25])}) == 1
+    for other in (
+        rank("p", ["a", "b"], [0.5, 0.25]),
+        rank("q", ["a", "c"], [0.5, 0.25]),
+        rank("q", ["a", "b"], [0.5, 0.125]),
+    ):
+        assert ranking != other
+    assert (ranking == "q") is False
+
+
 # nDCG, RR, AP, recall
 
 
