@@ -135,6 +135,13 @@ def test_sub_batches_are_sorted_padded_on_the_right_and_complete():
     assert second.ids_NL.tolist() == [[1, 2], [1, 9]]
 
 
+def test_texts_of_one_length_keep_their_order():
+    """So the rows of a batch, and with them the last bits of a sum, do not hang on a sorting algorithm."""
+    texts = [np.zeros(1 + number % 2, np.int32) for number in range(200)]
+    rows = [row for batch in sub_batches(texts, 64, pad_id=0) for row in batch.rows.tolist()]
+    assert rows == [*range(1, 200, 2), *range(0, 200, 2)]
+
+
 def test_cache_tokenises_each_text_once():
     seen = []
 
@@ -146,6 +153,21 @@ def test_cache_tokenises_each_text_once():
     assert seen == ["ab", "abcd", ""] and len(cache) == 3
     assert cache["abcd"].tolist() == [0, 1, 2, 3] and cache[""].tolist() == [] and cache["ab"].dtype == np.int32
     assert cache.num_truncated == 1
+
+
+def test_cache_tokenises_in_chunks_and_keeps_every_text(monkeypatch):
+    monkeypatch.setattr("ablate.data.batches.CACHE_CHUNK", 2)
+    chunks = []
+
+    def tokenise(texts):
+        chunks.append(texts)
+        return Tokenised([np.array([ord(letter) for letter in text], np.int32) for text in texts], len(texts) - 1)
+
+    cache = TokenCache("one two three four five".split(), tokenise)
+    assert chunks == [["one", "two"], ["three", "four"], ["five"]] and cache.num_truncated == 2
+    for text in "one two three four five".split():
+        assert "".join(map(chr, cache[text])) == text
+    assert len(TokenCache([], tokenise)) == 0
 
 
 def units_of(*sizes):

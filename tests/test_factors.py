@@ -6,10 +6,12 @@ import dataclasses
 import inspect
 import re
 import typing
+from collections.abc import Callable
 
 import pytest
 from conftest import HandMadeSource
 
+from ablate.randomness import uniform
 from ablate.recipe.factors import (
     FACTOR_NAMES,
     OFF,
@@ -210,6 +212,39 @@ def test_the_plain_group_of_a_row() -> None:
     assert group.positives == ("q0r0+",) and group.hard_negatives == ("q0r0h0", "q0r0h1")
 
 
+def test_a_row_with_several_positives_trains_on_the_first_in_every_view() -> None:
+    rows = HandMadeSource(positives=("first+", "second+")).rows()
+    levels = {**BASE, "plain_twins": 1.0, "label_noise": 0.5}
+    found = list(apply_stages((first_draft(row, 2) for row in rows), Factors(**levels), 0))  # type: ignore[arg-type]
+    assert {len(draft.group.positives) for draft in found} == {1}
+    assert {draft.group.positives for draft in found if draft.group.view != "reversed"} == {("first+",)}
+    assert {"second+" in draft.group.negatives for draft in found} == {False}
+
+
+def test_the_id_of_a_group_names_its_row_and_its_view() -> None:
+    found = drafts(**BASE, plain_twins=1.0)[:3]
+    assert [draft.group.group_id for draft in found] == ["q0r0/original", "q0r0/plain", "q0r0/reversed"]
+    assert [draft.is_twin for draft in found] == [False, True, True]
+    assert groups(**BASE, twin_polarity="paraphrase")[1].group_id == "q0r0/paraphrase"
+
+
+@pytest.mark.parametrize("name", [name for name in FACTOR_NAMES if isinstance(ON[name], float)])
+def test_a_row_is_touched_where_its_own_draw_lies_below_the_share(name: str) -> None:
+    """So the rows of a level are the same on every machine, and in every mix that has them."""
+
+    is_touched: dict[str, Callable[[TrainingGroup], bool]] = {
+        "instructed": lambda group: group.view == "original",
+        "instruction_negative_share": lambda group: bool(group.instruction_negatives),
+        "reversed_views": lambda group: group.view == "reversed",
+        "label_noise": lambda group: group.view == "reversed" and group.positives[0].endswith("+"),
+        "plain_twins": lambda group: group.view == "plain",
+    }
+    found = groups(5, **{**with_needs(name), name: 0.4})
+    below = {row.row_id for row in HandMadeSource().rows() if uniform(5, name, row.row_id) < 0.4}
+    assert {group.group_id.split("/")[0] for group in found if is_touched[name](group)} == below
+    assert 0 < len(below) < 16
+
+
 def test_an_instruction_negative_replaces_a_hard_negative() -> None:
     group = groups(instructed=1.0, instruction_negatives=1)[0]
     assert group.instruction == "only q0r0"
@@ -264,6 +299,9 @@ def test_swapping_needs_two_queries() -> None:
     first = (first_draft(row, 1) for row in HandMadeSource(num_queries=1).rows())
     with pytest.raises(UserError, match="swapped needs rows of at least two queries"):
         list(apply_stages(first, Factors(instructed=1.0, instruction_text="swapped"), 0))
+    first = (first_draft(row, 1) for row in HandMadeSource(num_queries=1).rows())
+    rare = Factors(instructed=1e-9, instruction_text="swapped")  # no row is instructed: nothing to swap
+    assert [draft.group.view for draft in apply_stages(first, rare, 0)] == ["plain", "plain"]
 
 
 def test_random_polarity_keeps_pairs_and_texts_and_swaps_by_a_coin() -> None:
@@ -275,12 +313,23 @@ def test_random_polarity_keeps_pairs_and_texts_and_swaps_by_a_coin() -> None:
         wrong += one.positives != other.positives
         assert one.view == "reversed" or one == other
     assert 0 < wrong < len(right) / 2
+    heads = {row.row_id for row in HandMadeSource().rows() if uniform(0, "twin_polarity", row.row_id) < 0.5}
+    as_original = {g.group_id.split("/")[0] for g in random if g.view == "reversed" and g.positives[0].endswith("+")}
+    assert as_original == heads
 
 
 def test_full_label_noise_labels_every_twin_like_its_original() -> None:
     for one, twin in _twins(groups(**BASE, label_noise=1.0)):
         assert twin.positives == one.positives and twin.instruction_negatives == one.instruction_negatives
         assert twin.instruction == f"not {one.group_id.split('/')[0]}"
+
+
+def test_a_wrong_label_changes_the_first_two_passages_and_no_other() -> None:
+    levels = {"instructed": 1.0, "instruction_negatives": 3, "reversed_views": 1.0}
+    wrong = groups(0, 4, **levels, label_noise=1.0)[1]
+    assert (wrong.view, wrong.positives) == ("reversed", ("q0r0+",))
+    assert wrong.instruction_negatives == ("q0r0-0", "q0r0-2")  # as the right twin, but for the swap
+    assert wrong.hard_negatives == groups(0, 4, **levels)[1].hard_negatives == ("q0r0h0", "q0r0h1")
 
 
 def test_a_paraphrase_twin_has_other_words_and_the_same_labels() -> None:
@@ -315,6 +364,7 @@ def test_noise_and_polarity_together_are_refused() -> None:
 def test_fields_that_rows_must_have_follow_the_factors() -> None:
     assert fields_read(Factors()) == ()
     assert fields_read(Factors(instructed=1.0)) == ("instruction",)
+    assert fields_read(Factors(instructed=1.0, instruction_negatives=1)) == ("instruction", "instruction_negatives")
     assert fields_read(Factors(**BASE)) == ("instruction", "instruction_negatives", "reversed_instruction")  # type: ignore[arg-type]
     assert fields_read(Factors(**BASE, twin_polarity="paraphrase"))[-1] == "paraphrase"  # type: ignore[arg-type]
 

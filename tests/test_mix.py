@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from conftest import HandMadeSource, run_config
 
-from ablate.data.mix import Mix, build_mix, content_digest, read_mix, write_mix
+from ablate.data.mix import Mix, build_mix, content_digest, most_rows, read_mix, write_mix
 from ablate.recipe.factors import Factors
-from ablate.recipe.schema import Budget, Recipe
+from ablate.recipe.schema import BeirSource, Budget, Recipe
 from ablate.records import Passage, SourceRow, TrainingGroup, UserError
 
 DUAL = Factors(instructed=1.0, instruction_negatives=1, reversed_views=1.0)
@@ -71,6 +73,8 @@ def test_a_budget_beyond_the_source_is_refused_or_repeated_as_declared() -> None
     assert repeated.card["groups"] == 40 and repeated.card["unique_queries"] == 8
     assert repeated.card["base_rows"] == 16
     assert len({group.group_id for group in repeated.groups}) == 40
+    assert repeated.groups[:16] == mix(PLAIN, limit=16).groups  # the first round is the mix without repeating
+    assert [group.group_id.split("/")[0][4:] for group in repeated.groups[15::8]] == ["", "~1", "~1", "~2"]
     with pytest.raises(UserError, match=r"budget\.limit=9 queries is more"):
         mix(PLAIN, unit="queries", limit=9, fill="repeat")
 
@@ -78,6 +82,24 @@ def test_a_budget_beyond_the_source_is_refused_or_repeated_as_declared() -> None
 def test_no_limit_takes_everything() -> None:
     assert mix(PLAIN, limit=None).card["groups"] == 16
     assert mix(DUAL, limit=None).card["groups"] == 32
+    assert mix(PLAIN, limit=None, fill="repeat").card["groups"] == 16
+    counted = build_mix(HandMadeSource(), recipe(PLAIN, unit="tokens", limit=None), 0, words).card
+    assert (counted["groups"], counted["tokens"]) == (16, 128)
+    assert "tokens" not in build_mix(HandMadeSource(), recipe(PLAIN), 0, words).card
+
+
+@pytest.mark.parametrize(
+    ("budget", "rows"),
+    [
+        ({"unit": "groups", "limit": 7}, 7),
+        ({"unit": "pairs", "limit": 12, "negatives_per_group": 2}, 4 + 1),  # four groups of three passages, and one
+        ({"unit": "tokens", "limit": 13, "negatives_per_group": 3}, 3 + 1),  # a passage has a token at least
+        ({"unit": "queries", "limit": 7}, None),
+        ({"unit": "groups", "limit": None}, None),
+    ],
+)
+def test_no_more_rows_are_held_than_a_budget_can_take(budget: dict[str, object], rows: int | None) -> None:
+    assert most_rows(recipe(PLAIN, **budget).budget) == rows
 
 
 def test_pairs_must_be_whole_groups() -> None:
@@ -113,6 +135,25 @@ def test_a_budget_in_tokens_that_cannot_be_met_is_refused() -> None:
     assert repeated.card["groups"] == 125
 
 
+def test_a_miss_of_exactly_half_a_percent_is_met() -> None:
+    def tokens_of(groups: Sequence[TrainingGroup], passages: Mapping[str, Passage]) -> list[int]:
+        return [size for _ in groups]
+
+    for size in (199, 201):
+        assert build_mix(HandMadeSource(), recipe(PLAIN, unit="tokens", limit=200), 0, tokens_of).card["groups"] == 1
+    size = 198
+    with pytest.raises(UserError, match=r"cannot be met to within 0\.5% by whole groups \(closest: 198 in 1 groups\)"):
+        build_mix(HandMadeSource(), recipe(PLAIN, unit="tokens", limit=200), 0, tokens_of)
+
+
+def test_the_last_row_keeps_all_twins_that_a_budget_in_tokens_does_not_count() -> None:
+    factors = dataclasses.replace(DUAL, plain_twins=1.0, twins="add")
+    for num_rows in (5, 22, 43):  # of three groups each; the one that is counted has ten words
+        asked = recipe(factors, unit="tokens", limit=10 * num_rows)
+        built = build_mix(HandMadeSource(num_queries=40), asked, 0, words)
+        assert built.card["views"] == dict.fromkeys(("plain", "original", "reversed"), num_rows)
+
+
 def test_twins_on_top_leave_the_base_rows_as_they_are() -> None:
     base = mix(dataclasses.replace(DUAL, reversed_views=0.0), limit=8)
     added = mix(dataclasses.replace(DUAL, twins="add"), limit=8)
@@ -127,6 +168,36 @@ def test_rows_that_lack_something_are_left_out_and_counted_or_refused() -> None:
     with pytest.raises(UserError, match="16 of the 16 rows that the budget may take have no reversed_instruction"):
         mix(DUAL, source=source, rows="all", limit=None)
     assert mix(PLAIN, source=source, rows="all").card["groups"] == 8
+    with pytest.raises(UserError, match=r"none of the 0 rows of the source has .* \(there is no row\)"):
+        mix(PLAIN, source=HandMadeSource(num_queries=0))
+
+
+def test_an_empty_mix_names_four_files_that_are_not_read_and_counts_the_others(tmp_path: Path) -> None:
+    asked = recipe(PLAIN)
+    beir = BeirSource(
+        kind="beir", path=str(tmp_path), seed=0, train_split="train", skew=1.0, reversals=None, rows="all"
+    )
+    asked = dataclasses.replace(asked, source=beir)
+    for letter, said in (
+        ("", ""),
+        ("a", "; not read: a.txt"),
+        ("bcd", "; not read: a.txt, b.txt, c.txt, d.txt"),
+        ("e", "; not read: a.txt, b.txt, c.txt, d.txt and 1 more"),
+    ):
+        for name in letter:
+            (tmp_path / f"{name}.txt").touch()
+        with pytest.raises(UserError) as refused:
+            build_mix(HandMadeSource(positives=()), asked, 0)
+        assert f"has all of positives (16 without positives{said}); set source.rows=all" in str(refused.value)
+
+
+def test_a_single_row_that_has_everything_is_a_mix() -> None:
+    class Single(HandMadeSource):
+        def rows(self) -> Iterator[SourceRow]:
+            yield next(super().rows())
+
+    card = mix(PLAIN, source=Single(), limit=1).card
+    assert (card["groups"], card["rows_in_source"], card["rows_eligible"], card["base_rows"]) == (1, 1, 1, 1)
 
 
 def test_rows_beyond_the_budget_are_not_looked_at() -> None:
@@ -158,6 +229,18 @@ def test_a_damaged_mix_is_refused(tmp_path: Path) -> None:
 def test_too_few_negatives_are_refused_with_the_count() -> None:
     with pytest.raises(UserError, match="16 of 16 rows of the source have fewer than 6 hard negatives"):
         mix(PLAIN, negatives_per_group=6, limit=None)
+    with pytest.raises(UserError, match="16 of 16 rows of the source have fewer than 5 hard negatives"):
+        mix(
+            dataclasses.replace(DUAL, reversed_views=0.0), negatives_per_group=6, limit=None
+        )  # one comes from elsewhere
+
+    class Uneven(HandMadeSource):
+        def rows(self) -> Iterator[SourceRow]:
+            for number, row in enumerate(super().rows()):
+                yield dataclasses.replace(row, hard_negatives=row.hard_negatives[: 3 if number == 0 else 4])
+
+    with pytest.raises(UserError, match="group q0r0/plain has 3 negatives .* 1 of 16 rows of the source have fewer"):
+        mix(PLAIN, source=Uneven(), negatives_per_group=4, limit=None)
 
 
 def test_a_mix_is_read_back_as_it_was_and_has_the_same_bytes_twice(tmp_path: Path) -> None:
@@ -171,3 +254,22 @@ def test_a_mix_is_read_back_as_it_was_and_has_the_same_bytes_twice(tmp_path: Pat
     again = read_mix(tmp_path / "a", built.card)
     assert again == built
     assert list(again.passages) == list(built.passages)
+
+
+def test_files_of_a_mix_are_text_and_their_heads_name_neither_a_time_nor_a_file(tmp_path: Path) -> None:
+    built = mix(PLAIN, source=HandMadeSource(query="Bäume"))
+    for name in write_mix(tmp_path, built):
+        content = (tmp_path / name).read_bytes()
+        assert content[3:8] == bytes(5)  # of gzip: no flag, so no name, and the time 0 (RFC 1952)
+    lines = gzip.decompress((tmp_path / "groups.jsonl.gz").read_bytes()).decode().splitlines()
+    assert len(lines) == 8 and '"query": "Bäume"' in lines[0]
+
+
+def test_the_digest_of_the_content_is_that_of_its_groups_as_json() -> None:
+    group = TrainingGroup("r/plain", "q", "trees", "", "plain", ("a",), ("b",), (), ("a",))
+    text = (
+        '{"answers": ["a"], "group_id": "r/plain", "hard_negatives": ["b"], "instruction": "", '
+        '"instruction_negatives": [], "positives": ["a"], "query": "trees", "query_id": "q", "view": "plain"}'
+    )
+    assert content_digest([group]) == hashlib.sha256(text.encode()).hexdigest()
+    assert content_digest([group, group]) == hashlib.sha256(2 * text.encode()).hexdigest()

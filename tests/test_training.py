@@ -143,6 +143,8 @@ def test_training_lowers_the_loss_and_reports_what_it_did(uninterrupted):
     assert set(log[0][1]) == {"loss", "learning_rate", "grad_norm", "tokens", "seconds"}
     assert report.steps == STEPS and report.groups == 2 * len(GROUPS)
     assert report.tokens == sum(values["tokens"] for _, values in log) > 0 and report.flops > 0
+    assert report.seconds == pytest.approx(sum(values["seconds"] for _, values in log))
+    assert all(0 < values["seconds"] < 60 for _, values in log)
     assert (report.queries, report.passages) == (18, 18)
     assert (report.truncated_queries, report.truncated_passages) == (0, 0)
 
@@ -391,6 +393,19 @@ def test_a_loss_that_is_not_a_number_stops_before_weights_and_checkpoints(tmp_pa
     with pytest.raises(UserError, match=r"failed at step 5 of 10: the loss is nan .*lower train.learning_rate \(now"):
         train(tmp_path, encoder=encoder, on_dev=poison)
     assert [path.name[:15] for path in tmp_path.iterdir()] == ["step-0000000003"]
+
+
+def test_a_gradient_that_is_not_a_number_stops_too(tmp_path):
+    encoder = make_encoder()
+
+    def poison(step, trained):
+        if step == 4:
+            next(trained.parameters()).register_hook(lambda gradient: gradient * math.inf)
+
+    with pytest.raises(
+        UserError, match=r"failed at step 5 of 10: the loss is \d\.\d+ and the gradient norm (nan|inf);"
+    ):
+        train(tmp_path, encoder=encoder, on_dev=poison)
 
 
 def test_interrupt_from_the_keyboard_stays_one(tmp_path):
