@@ -98,7 +98,8 @@ def power(difference: float, se: float, df: float, alpha: float = 0.05) -> float
     critical, shift = float(stdtrit(df, 1 - alpha / 2)), abs(difference) / se
     if shift - critical > 35:
         return 1.0
-    return float(1 - nctdtr(df, shift, critical) + nctdtr(df, shift, -critical))
+    below, beyond = nctdtr(df, shift, critical), nctdtr(df, shift, -critical)  # nan where they are as good as 0
+    return float(1 - np.nan_to_num(below) + np.nan_to_num(beyond))
 
 
 def smallest_detectable(se: float, df: float, alpha: float = 0.05, wanted: float = 0.8) -> float:
