@@ -319,6 +319,8 @@ def test_written_contrasts() -> None:
     assert parse_contrast("AB - A - B + 0", arms) == {"AB": 1, "A": -1, "B": -1, "0": 1}
     assert parse_contrast("0.5*A + .5 * B - bm25-base", arms) == {"A": 0.5, "B": 0.5, "bm25-base": -1}
     assert parse_contrast("-my arm+B", arms) == {"my arm": -1, "B": 1}
+    assert parse_contrast("  B\t−A ", arms) == {"B": 1, "A": -1}  # with the sign of typesetters
+    assert parse_contrast("A + B - 2.*A + 0*AB", arms) == {"A": -1, "B": 1}  # summed up, and without what is not there
     for text, said in [
         ("B - C", "arm 'C' is unknown; arms are A, B"),
         ("B", "weights of a contrast must sum to 0"),
@@ -330,10 +332,19 @@ def test_written_contrasts() -> None:
         with pytest.raises(UserError, match=said):
             parse_contrast(text, arms)
     assert parse_trend("A=0, B=1", arms) == pytest.approx({"A": -1, "B": 1})
-    with pytest.raises(UserError, match="'B' is not arm=dose"):
-        parse_trend("A=0, B", arms)
-    found = all_contrasts(("A", "B", "C"), ["A"], ["B - A", "C - B"], [])
-    assert list(found) == ["B - A", "C - A", "C - B"]
+    assert parse_trend("n=1=0,B= .5", ("n=1", "B")) == pytest.approx({"n=1": -2, "B": 2})  # the last = is the dose's
+    for text, said in [
+        ("A=0, B", "'B' is not arm=dose"),
+        ("A=0, B=inf", "'B=inf' is not arm=dose, such as"),
+        ("A=0, C=1", "arm 'C' is unknown; arms are A, B"),
+        ("A=0, B=1, A=2", "names arm 'A' twice; an arm has one dose"),
+        ("A=1, B=1", "a trend needs two different doses"),
+    ]:
+        with pytest.raises(UserError, match=said):
+            parse_trend(text, arms)
+    found = all_contrasts(("A", "B", "C"), ["A"], ["B - A", " C - B "], [" A=0, B=1 "])
+    assert list(found) == ["B - A", "C - A", "C - B", "trend over A=0, B=1"]
+    assert found["C - A"] == {"C": 1, "A": -1} and found["trend over A=0, B=1"] == {"A": -1, "B": 1}
     with pytest.raises(UserError, match="no contrast is asked for; give --baseline A"):
         all_contrasts(("A", "B"), [], [], [])
     with pytest.raises(UserError, match="the baseline 'Z' is not an arm; arms are A, B"):

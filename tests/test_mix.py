@@ -136,14 +136,13 @@ def test_a_budget_in_tokens_that_cannot_be_met_is_refused() -> None:
 
 
 def test_a_miss_of_exactly_half_a_percent_is_met() -> None:
-    def tokens_of(groups: Sequence[TrainingGroup], passages: Mapping[str, Passage]) -> list[int]:
-        return [size for _ in groups]
+    def build(size: int) -> Mix:
+        asked = recipe(PLAIN, unit="tokens", limit=200)
+        return build_mix(HandMadeSource(), asked, 0, lambda groups, passages: [size] * len(groups))
 
-    for size in (199, 201):
-        assert build_mix(HandMadeSource(), recipe(PLAIN, unit="tokens", limit=200), 0, tokens_of).card["groups"] == 1
-    size = 198
-    with pytest.raises(UserError, match=r"cannot be met to within 0\.5% by whole groups \(closest: 198 in 1 groups\)"):
-        build_mix(HandMadeSource(), recipe(PLAIN, unit="tokens", limit=200), 0, tokens_of)
+    assert (build(199).card["groups"], build(201).card["groups"]) == (1, 1)
+    with pytest.raises(UserError, match=r"cannot be met to within 0\.5% by whole groups \(closest: 198 in 1 groups"):
+        build(198)
 
 
 def test_the_last_row_keeps_all_twins_that_a_budget_in_tokens_does_not_count() -> None:
@@ -173,11 +172,9 @@ def test_rows_that_lack_something_are_left_out_and_counted_or_refused() -> None:
 
 
 def test_an_empty_mix_names_four_files_that_are_not_read_and_counts_the_others(tmp_path: Path) -> None:
-    asked = recipe(PLAIN)
-    beir = BeirSource(
-        kind="beir", path=str(tmp_path), seed=0, train_split="train", skew=1.0, reversals=None, rows="all"
-    )
-    asked = dataclasses.replace(asked, source=beir)
+    folder = str(tmp_path)
+    beir = BeirSource(kind="beir", path=folder, seed=0, train_split="train", skew=1.0, reversals=None, rows="all")
+    asked = dataclasses.replace(recipe(PLAIN), source=beir)
     for letter, said in (
         ("", ""),
         ("a", "; not read: a.txt"),
@@ -230,9 +227,7 @@ def test_too_few_negatives_are_refused_with_the_count() -> None:
     with pytest.raises(UserError, match="16 of 16 rows of the source have fewer than 6 hard negatives"):
         mix(PLAIN, negatives_per_group=6, limit=None)
     with pytest.raises(UserError, match="16 of 16 rows of the source have fewer than 5 hard negatives"):
-        mix(
-            dataclasses.replace(DUAL, reversed_views=0.0), negatives_per_group=6, limit=None
-        )  # one comes from elsewhere
+        mix(dataclasses.replace(DUAL, reversed_views=0.0), negatives_per_group=6, limit=None)  # and one that is none
 
     class Uneven(HandMadeSource):
         def rows(self) -> Iterator[SourceRow]:

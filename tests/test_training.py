@@ -402,9 +402,7 @@ def test_a_gradient_that_is_not_a_number_stops_too(tmp_path):
         if step == 4:
             next(trained.parameters()).register_hook(lambda gradient: gradient * math.inf)
 
-    with pytest.raises(
-        UserError, match=r"failed at step 5 of 10: the loss is \d\.\d+ and the gradient norm (nan|inf);"
-    ):
+    with pytest.raises(UserError, match=r"failed at step 5 of 10: the loss is \d\.\d+ and the gradient norm (nan|inf)"):
         train(tmp_path, encoder=encoder, on_dev=poison)
 
 

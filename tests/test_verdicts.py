@@ -1,0 +1,296 @@
+"""What a test says of a claim, by hand-made rows: signs, borders, family, guards, and how much more would decide."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from scipy import stats
+
+from ablate.study.declaration import Claim
+from analysis.stats.contrast_rows import ContrastRow, Guard
+from analysis.stats.crossed import Estimate
+from analysis.stats.matrix import Cell
+from analysis.stats.power import MOST_SEEDS, MOST_UNITS, Parts, design, power, smallest_detectable
+from analysis.verdict.rule import Level, more_needed, rule
+
+NDCG, PMRR = Cell("d", "changed", "after", "nDCG@10"), Cell("d", "changed", "after", "p-MRR")
+ORIGINAL = NDCG._replace(condition="original", direction="original")
+
+
+PARTS = (0.0004, 0.0009, 0.0001)  # of seeds, queries and the residual, with 5 seeds and 20 queries
+
+
+def estimated(value: float, se: float = 0.01, df: float = 20.0, v: tuple[float, float, float] = PARTS) -> Estimate:
+    """Return an estimate with its two-sided p; the variance parts are of seeds, queries and the residual."""
+    p = 2 * float(stats.t.sf(abs(value) / se, df))
+    half = float(stats.t.ppf(0.975, df)) * se
+    return Estimate(value, se, df, p, (value - half, value + half), *v, 0.5, False, 0.05)
+
+
+def exact(value: float) -> Estimate:
+    """Return an estimate of scores without any spread."""
+    return Estimate(value, 0.0, None, float(value == 0), (value, value), 0.0, 0.0, 0.0, 0.0, True, 0.05)
+
+
+def row_of(result: Estimate, **changes: Any) -> ContrastRow:
+    values: dict[str, Any] = dict(
+        label="b - a",
+        weights={"b": 1.0, "a": -1.0},
+        cell=NDCG,
+        unit="query",
+        num_units=20,
+        num_sets=1,
+        num_seeds={"b": 5, "a": 5},
+        means={},
+        seed_means={},
+        deterministic=frozenset(),
+        result=result,
+        status="confirmatory",
+        smallest_detectable=None,
+        relative_change=None,
+        standardised=None,
+        p_new_wins=None,
+        wins=0,
+        ties=0,
+        losses=0,
+        checkpoints=result,
+        p_sign_flip=1.0,
+        query_set=None,
+        margin=None,
+        tost_p=None,
+        population="Of new queries and seeds.",
+    )
+    return ContrastRow(**{**values, **changes})
+
+
+def claimed(expects: Any, margin: float | None = None, measure: str = "nDCG@10") -> Claim:
+    return Claim(
+        name="c",
+        says="so",
+        contrast="b - a",
+        dataset="d",
+        condition="changed",
+        direction="after",
+        measure=measure,
+        expects=expects,
+        margin=margin,
+    )
+
+
+def said(claim: Claim, result: Estimate, p_holm: float, alpha: float = 0.05, family: int = 1) -> tuple[str, str]:
+    return tuple(rule(claim, row_of(result), p_holm, Level(alpha, family)))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("size", [0.004, 3.0])
+@pytest.mark.parametrize(("expects", "sign"), [("greater", 1), ("less", -1)])
+def test_the_sign_of_a_difference_decides_whatever_its_size(expects: str, sign: int, size: float) -> None:
+    result = estimated(sign * size, se=size / 10)
+    assert said(claimed(expects), result, 0.049)[0] == "SUPPORTED"
+    assert said(claimed(expects), result, 0.05)[0] == "UNDECIDED"  # below alpha, not at it
+    opposite = dataclasses.replace(result, estimate=-result.estimate)
+    assert said(claimed(expects), opposite, 0.049)[0] == "REFUTED"
+    assert said(claimed(expects), opposite, 0.05)[0] == "UNDECIDED"
+
+
+def test_who_is_spoken_of_stands_beside_a_difference_and_not_beside_an_equivalence() -> None:
+    result = estimated(0.03)
+    _, reason = said(claimed("greater"), result, 0.01)
+    assert reason == ("it is greater (+0.0300 [0.0091, 0.0509], Holm p .0100 below 0.05). Of new queries and seeds")
+    for expects, begins in (("equivalent", "the difference lies within ±0.1"), ("not_worse", "it is not worse by 0.1")):
+        verdict, reason = said(claimed(expects, 0.1), result, 0.01)
+        assert verdict == "SUPPORTED" and reason.startswith(begins) and "Of new queries" not in reason
+
+
+def test_a_difference_that_counts_as_none_refutes_at_alpha_over_the_family() -> None:
+    result, claim = estimated(0.0, se=0.02), claimed("greater", 0.05)
+    p = result.tost(0.05)
+    assert said(claim, result, 1.0, alpha=p * 1.001)[0] == "REFUTED"
+    assert said(claim, result, 1.0, alpha=p)[0] == "UNDECIDED"
+    assert said(claim, result, 1.0, alpha=2 * p)[0] == "REFUTED"
+    assert said(claim, result, 1.0, alpha=2 * p, family=3)[0] == "UNDECIDED"
+    assert said(claimed("greater"), result, 1.0, alpha=0.2)[0] == "UNDECIDED"  # no margin, so nothing counts as none
+
+
+def test_an_equivalence_is_refuted_beyond_the_margin_on_either_side_with_twice_the_p() -> None:
+    for sign in (1, -1):
+        result, claim = estimated(sign * 0.08), claimed("equivalent", 0.05)
+        p = 2 * float(stats.t.sf((0.08 - 0.05) / 0.01, 20))
+        assert said(claim, result, 1.0, alpha=p * 1.001)[0] == "REFUTED"
+        assert said(claim, result, 1.0, alpha=p * 0.999)[0] == "UNDECIDED"
+        assert said(claim, result, 1.0, alpha=1.9 * p, family=2)[0] == "UNDECIDED"
+        verdict, reason = said(claim, result, 1.0, alpha=0.1)
+        assert verdict == "REFUTED" and f"p {p:.4f}".replace("0.", ".") in reason
+
+
+def test_not_worse_is_refuted_by_a_loss_beyond_the_margin_alone() -> None:
+    claim, result = claimed("not_worse", 0.05), estimated(-0.08)
+    p = float(stats.t.sf((0.08 - 0.05) / 0.01, 20))
+    assert said(claim, result, 1.0, alpha=p * 1.001)[0] == "REFUTED"
+    assert said(claim, result, 1.0, alpha=p * 0.999)[0] == "UNDECIDED"
+    assert said(claim, estimated(0.5), 1.0)[0] == "UNDECIDED"  # far better, and its own test says nothing here
+
+
+@pytest.mark.parametrize(
+    ("expects", "margin", "value", "p_holm", "verdict", "words"),
+    [
+        ("greater", None, 0.0, 1.0, "UNDECIDED", "agree exactly, so no error"),
+        ("greater", None, 0.2, 0.0, "UNDECIDED", "differ by one constant amount, so no error"),
+        ("greater", 0.01, 1.0, 0.0, "UNDECIDED", "differ by one constant amount, so no error"),
+        ("equivalent", 0.01, -1.0, 0.0, "UNDECIDED", "differ by one constant amount, so no error"),
+        ("equivalent", 0.01, 0.0, 0.0, "SUPPORTED", "agree exactly, no error could be estimated: it covers these runs"),
+        ("not_worse", 0.01, 0.0, 0.0, "SUPPORTED", "agree exactly, no error could be estimated: it covers these runs"),
+        ("less", 0.01, 0.0, 1.0, "REFUTED", "agree exactly, no error could be estimated: it covers these runs"),
+    ],
+)
+def test_scores_without_spread_say_that_arms_agree_and_nothing_else(
+    expects: str, margin: float | None, value: float, p_holm: float, verdict: str, words: str
+) -> None:
+    found, reason = said(claimed(expects, margin), exact(value), p_holm)
+    assert found == verdict and words in reason
+
+
+# p-MRR with nDCG beside it
+
+
+def guard(value: float, p: float | None, cell: Cell = NDCG, se: float = 0.01) -> Guard:
+    return Guard(cell, estimated(value, se), None if p is None else 0.05, p)
+
+
+def guarded(*guards: Guard, alpha: float = 0.05, expects: str = "greater") -> tuple[str, str]:
+    row = row_of(estimated(0.1), cell=PMRR, guards=guards)
+    return tuple(rule(claimed(expects, measure="p-MRR"), row, 0.01, Level(alpha, 1)))  # type: ignore[return-value]
+
+
+def test_ndcg_that_is_lower_or_may_be_lower_takes_a_higher_p_mrr_back() -> None:
+    assert guarded(guard(0.01, 0.001))[0] == "SUPPORTED"
+    verdict, reason = guarded(guard(-0.03, 0.2))
+    assert verdict == "COLLAPSED" and "nDCG@10 on d (changed: after) is -0.0300 (cannot exclude worse by 0.05" in reason
+    assert guarded(guard(-0.03, 0.001))[0] == "SUPPORTED"  # lower, and within what counts as no loss
+    assert guarded(guard(-3.0, None, se=0.1))[0] == "COLLAPSED"
+    assert guarded(guard(-0.001, 0.2))[0] == "UNDECIDED"  # not significantly lower
+    assert guarded(guard(0.03, 0.2))[0] == "UNDECIDED"  # significantly higher is no collapse
+    assert guarded(guard(0.5, None, se=0.1))[0] == "UNDECIDED"
+    assert guarded(expects="less")[0] == "REFUTED"  # no guard is asked for a p-MRR that is said to be lower
+
+
+def test_the_borders_of_a_guard_are_those_of_the_claim() -> None:
+    lower = guard(-0.02, 0.2)
+    p = lower.estimate.p
+    assert (guarded(lower, alpha=p * 1.01)[0], guarded(lower, alpha=p)[0]) == ("COLLAPSED", "UNDECIDED")
+    assert guarded(guard(0.0, 0.04), alpha=0.041)[0] == "SUPPORTED"
+    assert guarded(guard(0.0, 0.04), alpha=0.04)[0] == "UNDECIDED"
+    at = dataclasses.replace(guard(-0.5, 0.04), p=0.04)  # surely lower, and at alpha not surely within the margin
+    assert guarded(at, alpha=0.04)[0] == "COLLAPSED"
+
+
+def test_only_ndcg_under_the_changed_instruction_can_collapse_and_every_one_must_be_kept() -> None:
+    lower_elsewhere = guard(-0.03, 0.2, ORIGINAL)
+    verdict, reason = guarded(guard(0.01, 0.001), lower_elsewhere)
+    assert verdict == "UNDECIDED" and "nDCG@10 on d (original" in reason and "so a collapse cannot be excl" in reason
+    assert "a collapse may hide" in guarded(guard(0.01, 0.001, ORIGINAL))[1]
+    verdict, reason = guarded(guard(0.01, 0.001), guard(0.02, 0.001, ORIGINAL))
+    assert verdict == "SUPPORTED" and reason.count("not worse by 0.05 or more") == 2
+    assert reason.endswith(". Of new queries and seeds")
+
+
+# how much more would decide
+
+
+def of_one(weights: int = 2) -> Parts:
+    """The same for one seed and one query: each holds one residual part more than its own."""
+    return Parts((PARTS[0] - PARTS[2]) * 5, (PARTS[1] - PARTS[2]) * 20, PARTS[2] * 5 * 20, weights)
+
+
+def found_with(distance: float, seeds: int, units: int, alpha: float, parts: Parts | None = None) -> float:
+    return power(distance, *design(parts or of_one(), seeds, units), alpha)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.01])
+@pytest.mark.parametrize("wanted", [0.8, 0.9])
+@pytest.mark.parametrize("distance", [0.06, 0.1, 0.15])
+def test_the_smallest_numbers_that_find_a_distance_are_given(distance: float, wanted: float, alpha: float) -> None:
+    seeds, units = more_needed(row_of(estimated(0.0)), distance, alpha, wanted)
+    for more, least in ((seeds, 6), (units, 21)):
+        if more is not None and more > least:
+            pairs = [(count, 20) if more is seeds else (5, count) for count in (more, more - 1)]
+            assert found_with(distance, *pairs[0], alpha) >= wanted > found_with(distance, *pairs[1], alpha)
+    if seeds is None:
+        assert found_with(distance, MOST_SEEDS, 20, alpha) < wanted
+    if units is None:
+        assert found_with(distance, 5, MOST_UNITS, alpha) < wanted
+    assert distance < 0.15 or (seeds is not None and units is not None)
+
+
+def test_weights_of_more_arms_share_the_seed_part() -> None:
+    weights = {"d": 1.0, "b": -1.0, "c": -1.0, "a": 1.0}
+    row = row_of(estimated(0.0), weights=weights, num_seeds=dict.fromkeys(weights, 5))
+    units = more_needed(row, 0.07, 0.05)[1]
+    assert units is not None
+    enough, fewer = (found_with(0.07, 5, count, 0.05, of_one(4)) for count in (units, units - 1))
+    assert enough >= 0.8 > fewer
+    slope = row_of(estimated(0.0), weights={"b": 5.0, "a": -5.0})
+    assert more_needed(slope, 0.12, 0.05) == more_needed(row_of(estimated(0.0)), 0.12, 0.05)
+
+
+def test_what_is_there_already_is_never_enough() -> None:
+    """The test has not decided, whatever its power was."""
+    assert more_needed(row_of(estimated(0.0)), 5.0, 0.05) == (6, 21)
+    alone = row_of(estimated(0.0), num_seeds={"b": 1, "a": 1})
+    assert more_needed(alone, 5.0, 0.05)[0] == 3  # a test has two at least
+
+
+def test_the_largest_numbers_that_are_looked_at() -> None:
+    result = estimated(0.0, v=(0.0004, 0.0001, 0.0001))  # nothing of queries, so only seeds help
+    parts = Parts(0.0003 * 5, 0.0, 0.0001 * 100)
+    for seeds, wanted in ((MOST_SEEDS, MOST_SEEDS), (MOST_SEEDS + 1, None), (6, 6)):
+        distance = smallest_detectable(*design(parts, seeds, 20), 0.05, 0.8)
+        assert more_needed(row_of(result), distance, 0.05)[0] == wanted
+
+
+def test_arms_without_training_need_no_seeds() -> None:
+    one, both = frozenset("a"), frozenset("ab")
+    row = row_of(estimated(0.12), deterministic=one, num_seeds={"b": 5, "a": 1})
+    seeds, units = more_needed(row, 0.12, 0.05)
+    assert seeds is not None and units is not None
+    reason = rule(claimed("greater"), row, 0.7, Level(0.05, 1)).reason
+    assert f"about {seeds - 5} more seeds per arm ({seeds} with" in reason and "with these 5 seeds" in reason
+    spread = row_of(estimated(0.01, v=(0.0, 0.0009, 0.0)), deterministic=both, num_seeds={"b": 1, "a": 1})
+    seeds, units = more_needed(spread, 0.01, 0.05)
+    assert seeds is None and units is not None
+    parts = Parts(0.0, 0.0009 * 20, 0.0, 1.0)
+    assert found_with(0.01, 2, units, 0.05, parts) >= 0.8 > found_with(0.01, 2, units - 1, 0.05, parts)
+    reason = rule(claimed("greater"), spread, 0.7, Level(0.05, 1)).reason
+    assert f"about {units - 20:,} more queries would decide it" in reason  # no word of seeds
+
+
+@pytest.mark.parametrize(
+    ("expects", "margin", "value", "distance", "alpha", "wanted"),
+    [
+        ("greater", None, 0.12, 0.12, 0.05 / 3, 0.8),
+        ("less", None, -0.12, 0.12, 0.05 / 3, 0.8),
+        ("equivalent", 0.2, 0.08, 0.12, 2 * 0.05 / 3, 0.9),  # both one-sided tests of alpha, either may fail
+        ("equivalent", 0.2, -0.08, 0.12, 2 * 0.05 / 3, 0.9),
+        ("not_worse", 0.2, -0.08, 0.12, 2 * 0.05 / 3, 0.8),
+        ("not_worse", 0.02, 0.1, 0.12, 2 * 0.05 / 3, 0.8),
+    ],
+)
+def test_what_would_decide_follows_from_the_distance_to_the_border_of_the_claim(
+    expects: str, margin: float | None, value: float, distance: float, alpha: float, wanted: float
+) -> None:
+    row = row_of(estimated(value, se=0.04))
+    verdict, reason = rule(claimed(expects, margin), row, 0.2, Level(0.05, 3))
+    assert verdict == "UNDECIDED" and reason.startswith("Holm p .2000 is not below 0.05 (")
+    seeds, units = more_needed(row, distance, alpha, wanted)
+    ways = []
+    if seeds is not None:
+        ways.append(f"{seeds - 5} more seeds per arm ({seeds} with these 20 queries)")
+    if units is not None:
+        ways.append(f"{units - 20:,} more queries ({units:,} with these 5 seeds)")
+    assert ways and f"; about {' or '.join(ways)} would decide it with power 0.8, if" in reason
+
+
+def test_a_difference_of_nothing_is_decided_by_no_number() -> None:
+    reason = rule(claimed("greater"), row_of(estimated(0.0)), 1.0, Level(0.05, 1)).reason
+    assert "; neither 100 seeds nor 1,000,000 queries would decide it with power 0.8, if the difference is" in reason
