@@ -22,7 +22,7 @@ from analysis.stats.power import Parts, design, power
 from analysis.study.declared import read_declaration, stored_declarations
 from analysis.study.evidence import Evidence
 from analysis.study.opened import OpenStudy
-from analysis.verdict.judge import Judged, Judgement, judge, seeds_reasons
+from analysis.verdict.judge import Judged, Judgement, judge, late, seeds_reasons
 from analysis.verdict.rule import Ruling, claim_p, first_of, more_needed
 
 ON = {"instructed": 1.0}
@@ -241,6 +241,84 @@ def test_looks_changed_after_results(tmp_path: Path, old: dict[str, Any], new: d
     assert one.ruling.verdict == "EXPLORATORY" and one.ruling.reason.startswith(said)
 
 
+def test_margins_of_ndcg_changed_after_results_make_claims_of_p_mrr_late_and_no_others(tmp_path: Path) -> None:
+    arms, margins = with_pmrr(0.1)
+    claims = [claim("p", "greater", PMRR), claim("n", "greater", CHANGED)]
+    old = declare(tmp_path, study_block(claims, margins=margins))
+    make_study(tmp_path, {name: dataclasses.replace(arm, declared=old) for name, arm in arms.items()})
+    assert [one.ruling.verdict for one in judge(ResultStore(tmp_path), "s").claims] == ["SUPPORTED", "SUPPORTED"]
+    declare(tmp_path, study_block(claims, margins=[["nDCG@10", 0.5]]), at="2026-03-01T00:00:00+00:00")
+    first, second = judge(ResultStore(tmp_path), "s").claims
+    assert (first.ruling.verdict, second.ruling.verdict) == ("EXPLORATORY", "SUPPORTED")
+    assert first.ruling.reason.startswith("the margins of nDCG were changed after results: 10 of 10 runs (")
+
+
+def test_a_system_without_training_may_have_been_measured_before_the_claim(tmp_path: Path) -> None:
+    """One seed is enough for it too; where nothing is trained, its own runs decide."""
+    system = {"stage": "ranker"}
+    under = declare(tmp_path, study_block([claim("c", "greater")]))
+    make_study(tmp_path, {"a": Arm(system={**system, "k": 1}, seeds=(0,)), "b": Arm(ON, {NDCG: 0.1}, declared=under)})
+    one = only(judge(ResultStore(tmp_path), "s"))
+    assert one.ruling.verdict == "SUPPORTED" and one.row is not None and one.row.deterministic == {"a"}
+    other = tmp_path / "other"
+    declare(other, study_block([claim("c", "greater")]))
+    make_study(
+        other,
+        {
+            "a": Arm(system={**system, "k": 1}, seeds=(0,)),
+            "b": Arm(system={**system, "k": 2}, shift={NDCG: 0.1}, seeds=(0,)),
+        },
+    )
+    reason = only(judge(ResultStore(other), "s")).ruling.reason
+    assert reason.startswith("results were there without any declaration: 2 of 2 runs (a seed 0, b seed 0); it would")
+
+
+def test_four_late_runs_are_named_and_more_are_counted(tmp_path: Path) -> None:
+    for num_late, said in (
+        (4, "4 of 10 runs (b seed 0, b seed 1, b seed 2, b seed 3); it"),
+        (5, "5 of 10 runs (b seed 0, b seed 1, b seed 2, b seed 3 and 1 more); it"),
+    ):
+        folder = tmp_path / str(num_late)
+        under = declare(folder, study_block([claim("c", "greater")]))
+        rest = tuple(range(num_late, 5))
+        make_study(folder, {"a": Arm(declared=under), "b": Arm(ON, {NDCG: 0.1}, seeds=tuple(range(num_late)))})
+        if rest:
+            make_study(folder, {"b": Arm(ON, {NDCG: 0.1}, declared=under, seeds=rest)})
+        assert said in only(judge(ResultStore(folder), "s")).ruling.reason
+
+
+@pytest.mark.parametrize(
+    ("declared", "finished", "is_late"),
+    [
+        ("2026-01-01T12:00:00+00:00", "2026-01-01T12:00:00+00:00", False),  # at the same time
+        ("2026-01-01T12:00:01+00:00", "2026-01-01T12:00:00+00:00", True),
+        ("2026-01-01T12:00:01", "2026-01-01T12:00:00+00:00", True),  # without a zone: UTC
+        ("2026-01-01T12:00:01+01:00", "2026-01-01T12:00:00", False),  # an hour earlier
+    ],
+)
+def test_a_declaration_is_late_when_it_is_younger_than_results(
+    tmp_path: Path, declared: str, finished: str, is_late: bool
+) -> None:
+    under = declare(tmp_path, study_block([claim("c", "greater")]), at=declared)
+    store = make_study(tmp_path, {"a": Arm(declared=under, seeds=(0,))})
+    (declaration,) = stored_declarations(store, "s")
+    (run,) = gather(store, "s").runs
+    run = dataclasses.replace(run, evaluation=dataclasses.replace(run.evaluation, finished=finished))
+    (asked,) = declaration.study.claims
+    said = late(asked, declaration.study, [run], {under: declaration})
+    assert said == (["the declaration is younger than results: 1 of 1 runs (a seed 0)"] if is_late else [])
+
+
+def test_a_time_that_is_none_is_refused(tmp_path: Path) -> None:
+    under = declare(tmp_path, study_block([claim("c", "greater")]))
+    store = make_study(tmp_path, {"a": Arm(declared=under, seeds=(0,))})
+    (run,) = gather(store, "s").runs
+    run = dataclasses.replace(run, evaluation=dataclasses.replace(run.evaluation, finished="yesterday"))
+    known = {one.digest: one for one in stored_declarations(store, "s")}
+    with pytest.raises(UserError, match="'yesterday' in the results is no time; write ISO 8601, 2026-01-31T12:00"):
+        late(known[under].study.claims[0], known[under].study, [run], known)
+
+
 def test_a_declaration_younger_than_its_runs_or_unknown_is_told(tmp_path: Path) -> None:
     under = declare(tmp_path, study_block([claim("c", "greater")]), at="2126-01-01T00:00:00+00:00")
     make_study(tmp_path, {"a": Arm(declared=under), "b": Arm(ON, {NDCG: 0.1}, declared="f" * 16)})
@@ -321,6 +399,15 @@ def test_holm_runs_over_all_declared_claims_and_one_without_scores_counts(tmp_pa
 def test_the_p_of_a_claim_is_that_of_its_own_test(tmp_path: Path) -> None:
     one = only(judged(tmp_path, two(-0.01), [claim("c", "not_worse", margin=0.03)]))
     assert one.row is not None and one.p == one.row.result.noninferior(0.03) == claim_p(one.claim, one.row.result)
+    assert one.row.margin == 0.03 and one.row.tost_p == one.row.result.tost(0.03)
+
+
+def test_the_newest_declaration_is_judged(tmp_path: Path) -> None:
+    make_study(tmp_path, two(0.1))
+    for number, name in enumerate(("first", "second", "third"), start=1):
+        declare(tmp_path, study_block([claim(name, "greater")]), at=f"2026-01-0{number}T00:00:00+00:00")
+    found = judge(ResultStore(tmp_path), "s")
+    assert only(found).claim.name == "third" and found.declared.study.claims[0].name == "third"
 
 
 def test_an_arm_of_one_seed_has_an_estimate_and_no_test(tmp_path: Path) -> None:

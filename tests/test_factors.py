@@ -269,6 +269,10 @@ def test_further_instruction_negatives_stay_only_where_they_break_the_complement
     assert original.instruction_negatives == ("q0r0-0", "q0r0-1", "q0r0-2")
     assert twin.instruction_negatives == ("q0r0+", "q0r0-2")
     assert twin.hard_negatives == ("q0r0h0",)  # in the place of q0r0-1, which answers the complement
+    rows = [dataclasses.replace(row, still_negative=row.instruction_negatives) for row in HandMadeSource().rows()]
+    levels = Factors(instructed=1.0, instruction_negatives=3, reversed_views=1.0)
+    twin = list(apply_stages((first_draft(row, 3) for row in rows), levels, 0))[1].group
+    assert twin.instruction_negatives == ("q0r0+", "q0r0-1", "q0r0-2")  # all but the one that is the positive now
 
 
 @pytest.mark.parametrize("name", FACTOR_NAMES)
