@@ -18,6 +18,7 @@ from analysis.stats.crossed import (
     probability_new_wins,
     seeds_only,
     sign_flip,
+    tie_width,
     trend_weights,
     unit_differences,
 )
@@ -153,6 +154,42 @@ def test_crossed_becomes_welch_when_units_do_not_vary() -> None:
     assert found.share_seed == 1
 
 
+def test_an_arm_of_weight_zero_is_as_if_it_were_not_named() -> None:
+    made = scores(arms="ABC") | {"C": 50 + scores(seed=9)["A"][:1]}
+    named, weights = B_MINUS_A | {"C": 0.0}, B_MINUS_A
+    for options in (
+        Options(),
+        Options(matched=True),
+        Options(seed_variance="family"),
+        Options(estimand="these_checkpoints"),
+    ):
+        assert crossed(made, named, options) == crossed(made, weights, options)
+    assert seeds_only(made, named) == seeds_only(made, weights)
+    assert np.array_equal(unit_differences(made, named), unit_differences(made, weights))
+    assert tie_width(made, named) == tie_width(made, weights)
+    assert probability_new_wins(made, named, Options()) == probability_new_wins(made, weights, Options()) is not None
+
+
+def test_the_family_has_no_variance_of_arms_without_one() -> None:
+    """A system without training and an arm of one seed say nothing about seeds."""
+    made, family = scores(arms="ABC"), Options(seed_variance="family")
+    expected = crossed(made, B_MINUS_A, family)
+    assert crossed(made | {"D": made["C"][:1] * 3}, B_MINUS_A, family) == expected
+    fixed = Options(seed_variance="family", deterministic=frozenset("D"))
+    assert crossed(made | {"D": np.tile(made["C"][:1] * 3, (4, 1))}, B_MINUS_A, fixed) == expected
+    assert expected.v_seed != crossed({arm: made[arm] for arm in "AB"}, B_MINUS_A, family).v_seed
+
+
+def test_matched_seeds_beside_an_arm_without_training() -> None:
+    made = scores()
+    fixed = made | {"A": np.tile(made["A"][0], (3, 1))}
+    options = Options(matched=True, deterministic=frozenset("A"))
+    assert_same(crossed(fixed, B_MINUS_A, options), crossed(fixed, B_MINUS_A, Options(deterministic=frozenset("A"))))
+    assert_same(
+        seeds_only(fixed, B_MINUS_A, options), seeds_only(fixed, B_MINUS_A, Options(deterministic=frozenset("A")))
+    )
+
+
 def test_order_does_not_matter() -> None:
     made = scores(arms="ABCD")
     generator = np.random.Generator(np.random.PCG64(5))
@@ -192,6 +229,9 @@ def test_interaction_and_trend() -> None:
     assert crossed(made, trend_weights(doses)).estimate == pytest.approx(slope)
     with pytest.raises(UserError, match="a trend needs two different doses"):
         trend_weights({"A": 0.1, "B": 0.1})
+    with pytest.raises(UserError, match="a trend needs two different doses; given are {}"):
+        trend_weights({})
+    assert trend_weights({"A": 0, "B": 0, "C": 1, "D": 1}) == {"A": -0.5, "B": -0.5, "C": 0.5, "D": 0.5}
 
 
 def test_macro_mean_of_two_data_sets() -> None:
@@ -202,6 +242,16 @@ def test_macro_mean_of_two_data_sets() -> None:
     assert two.v_seed == pytest.approx(one.v_seed)
     assert two.v_query == pytest.approx(one.v_query / 2)
     assert two.v_resid == pytest.approx(one.v_resid / 2)
+    # Three times: the residual part of an arm and a data set is e / (S Q) / 9, with 2 degrees of freedom.
+    three = crossed({"A": [A] * 3, "B": [B] * 3}, B_MINUS_A)
+    assert (three.v_query, three.v_resid) == pytest.approx((one.v_query / 3, one.v_resid / 3))
+    square = three.v_seed + three.v_query - three.v_resid
+    den = 1 + 1 + 3 * (1.5 / 6 / 9) ** 2 / 2 + 3 * (2 / 6 / 9) ** 2 / 2 + 3 * (2.25 / 9) ** 2 / 2
+    assert (three.se**2, three.df) == pytest.approx((square, square**2 / den))
+    # Of the family (of these two arms) all parts are pooled: v 2, e 1.75.
+    family = crossed({"A": [A] * 3, "B": [B] * 3}, B_MINUS_A, Options(seed_variance="family"))
+    den = 2**2 / 2 + 3 * (1.75 / 3 / 9) ** 2 / 4 + 3 * (2.25 / 9) ** 2 / 2
+    assert (family.v_seed, family.v_resid, family.df) == pytest.approx((2, 1.75 / 9, square**2 / den))
     # Seed effects that cancel between the data sets leave the macro mean without a seed part.
     opposite = crossed({"A": [A * 0, A * 0], "B": [B, 10 - B]}, B_MINUS_A)
     assert opposite.v_seed == 0
@@ -222,6 +272,27 @@ def test_degenerate_cases() -> None:
     copies = crossed({"A": spread, "B": spread}, B_MINUS_A)
     assert (copies.estimate, copies.p, copies.degenerate) == (0, 1, False)
     assert seeds_only({"A": same, "B": same}, B_MINUS_A).degenerate
+    assert (equal.v_seed, equal.v_query, equal.v_resid, equal.share_seed) == (0, 0, 0, 0)
+    assert crossed({"A": same, "B": same}, B_MINUS_A, Options(deterministic=frozenset("AB"))).share_seed is None
+    assert equal.interval(0.5) == (0, 0) and apart.interval(0.5) == apart.ci
+    rounded = crossed({"A": same, "B": same + 1e-16}, B_MINUS_A)  # what is left of rounding is no difference
+    assert (rounded.estimate, rounded.p, rounded.degenerate) == (0, 1, True)
+
+
+def test_without_an_error_a_border_is_not_passed() -> None:
+    """Half beyond by definition of "more than": exactly at the margin nothing is shown."""
+    half = np.full((2, 4), 0.5)
+    at = crossed({"A": half, "B": 2 * half}, B_MINUS_A)
+    assert (at.estimate, at.tost(0.5), at.tost(0.75)) == (0.5, 1, 0)
+    assert (at.upper_tail(0.5), at.upper_tail(0.25)) == (1, 0)
+    turned = crossed({"A": 2 * half, "B": half}, B_MINUS_A)
+    assert (turned.noninferior(0.5), turned.noninferior(0.75)) == (1, 0)
+
+
+def test_seeds_alone_have_one_part() -> None:
+    found = seeds_only({"A": A, "B": B}, B_MINUS_A, Options(alpha=0.2))
+    assert (found.v_seed, found.v_query, found.v_resid, found.share_seed, found.alpha) == (2, 0, 0, 1, 0.2)
+    assert found.ci == pytest.approx(found.interval(0.8)) and not found.degenerate
 
 
 @pytest.mark.parametrize(
@@ -235,6 +306,9 @@ def test_degenerate_cases() -> None:
         ({"A": A, "B": np.where(B == 8, np.nan, B)}, B_MINUS_A, "arm 'B': the value of seed 1, unit 1 is nan"),
         ({"A": A[:, :1], "B": B[:, :1]}, B_MINUS_A, "has 1 unit; a test needs at least 2"),
         ({"A": A[0], "B": B}, B_MINUS_A, r"arm 'A' has scores of shapes 3; give \(seeds, units\)"),
+        ({"A": A[:0], "B": B}, B_MINUS_A, r"arm 'A' has scores of shapes 0 × 3; give \(seeds, units\)"),
+        ({"A": [A, A[:1]], "B": [B, B]}, B_MINUS_A, "arm 'A' has scores of shapes 2 × 3, 1 × 3 where 'B' has 2 × 3, 2"),
+        ({"A": np.where(A > 2, np.inf, A), "B": B}, B_MINUS_A, "arm 'A': the value of seed 0, unit 2 is inf; score"),
     ],
 )
 def test_refusals(arms: dict, weights: dict, text: str) -> None:
@@ -245,8 +319,13 @@ def test_refusals(arms: dict, weights: dict, text: str) -> None:
 def test_alpha_is_checked_and_sets_the_interval() -> None:
     with pytest.raises(UserError, match="alpha is 5; it must lie between 0 and 0.5"):
         Options(alpha=5)
-    found = crossed(scores(), B_MINUS_A, Options(alpha=0.1))
-    assert found.ci == pytest.approx(found.interval(0.9))
+    for alpha in (0.0, 0.5, -0.05):
+        with pytest.raises(UserError, match=f"alpha is {alpha}; it must lie between 0 and 0.5"):
+            Options(alpha=alpha)
+    assert Options().alpha == 0.05
+    for options in (Options(alpha=0.1), Options(alpha=0.1, estimand="these_checkpoints")):
+        found = crossed(scores(), B_MINUS_A, options)
+        assert found.ci == pytest.approx(found.interval(1 - options.alpha)) and found.alpha == options.alpha
 
 
 def test_one_seed_may_speak_of_these_checkpoints() -> None:
@@ -279,6 +358,14 @@ def test_sign_flip() -> None:
     assert found == pytest.approx(expected, abs=0.02)
     assert sign_flip(columns + 50).tolist() == [1 / 5000, 1 / 5000]
     assert sign_flip(np.ones((3000, 1)), draws=99) == pytest.approx([0.01])
+    assert sign_flip(np.array([[1.0], [2], [3]]), draws=7) == pytest.approx([2 / 8])  # all eight are as many as may be
+    drawn = 7 * sign_flip(np.array([[1.0], [2], [3]]), draws=6)
+    assert drawn == pytest.approx(drawn.round()) and drawn >= 1  # six draws, and the one that was seen
+    assert sign_flip(np.array([[0.1, 1], [0.2, 1], [0.3, 1], [-0.6, 1]])).tolist() == [1, 2 / 16]  # up to rounding
+    for units in (8, 9, 17):  # bits come in bytes
+        assert sign_flip(np.ones((units, 1)), draws=100) == pytest.approx([2 / 2**units], abs=0.02)
+    weekdays = (np.arange(100.0) % 7 - 2.6)[:, None]
+    assert sign_flip(weekdays).tolist() == [433 / 5000]  # the draws are always the same
 
 
 def test_probability_that_a_new_checkpoint_wins() -> None:
@@ -286,6 +373,12 @@ def test_probability_that_a_new_checkpoint_wins() -> None:
     assert probability_new_wins({"A": A, "B": B}, B_MINUS_A, Options()) == pytest.approx(stats.norm.cdf(1))
     assert probability_new_wins({"A": A, "B": B}, {"B": 2.0, "A": -2.0}, Options()) is None
     assert probability_new_wins({"A": A[:1], "B": B[:1]}, B_MINUS_A, Options()) is None
+    assert probability_new_wins({"A": A[:1], "B": A[[1, 1]]}, B_MINUS_A, Options()) is None  # no spread
+    small = {"A": A / 100, "B": B / 100}
+    assert probability_new_wins(small, B_MINUS_A, Options()) == pytest.approx(stats.norm.cdf(1))
+    alone = probability_new_wins({"A": A[:1], "B": B}, B_MINUS_A, Options(deterministic=frozenset("A")))
+    assert alone == pytest.approx(stats.norm.cdf((5 - 2) / math.sqrt(2)))
+    assert probability_new_wins({"A": A, "B": B, "C": A}, {"A": -0.5, "C": -0.5, "B": 1.0}, Options()) is None
 
 
 def test_holm_and_benjamini_hochberg_by_hand() -> None:
