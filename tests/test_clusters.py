@@ -91,6 +91,37 @@ def test_equal_units_in_a_cluster_have_icc_one_and_their_number_as_design_effect
     assert not found.is_exploratory
 
 
+def test_intra_class_correlation_by_hand() -> None:
+    """x 1 3, y 5 6 7, z 2: mean 4, cluster means 2 6 2, MSB = (2 * 4 + 3 * 4 + 1 * 4) / 2, MSW = (1 + 1 + 1 + 1) / 3."""
+    values = np.array([1.0, 3, 5, 6, 7, 2])
+    size = (6 - (4 + 9 + 1) / 6) / 2
+    expected = (12 - 4 / 3) / (12 + (size - 1) * 4 / 3)
+    assert intra_class(values, Grouping.of("xxyyyz")) == pytest.approx(expected)
+    # Two clusters: mean 4.4, MSB = 2 * 2.4² + 3 * 1.6², MSW = 4 / 3, m = 5 - 13 / 5.
+    assert intra_class(values[:5], Grouping.of("xxyyy")) == pytest.approx((19.2 - 4 / 3) / (19.2 + 1.4 * 4 / 3))
+    assert intra_class(np.array([0.0, 1, 0, 1]), Grouping.of("xxyy")) == pytest.approx(-1)  # no two units more unlike
+    assert intra_class(np.ones(4), Grouping.of("xxyy")) == 0
+    together = np.zeros(4, dtype=np.int64)
+    assert intra_class(values[:4], Grouping(together, together)) is None  # one cluster has nothing to differ from
+
+
+def test_a_macro_mean_of_clusters_counts_all_and_averages_the_correlations_there_are() -> None:
+    random = np.random.default_rng(8)
+    arms = {arm: [random.normal(size=(3, size)) for size in (12, 8, 5)] for arm in "AB"}
+    groups = [Grouping.of("aabbccddeeff"), Grouping.of("aaaabbbb"), Grouping.of(range(5))]
+    found = clustered(arms, B_MINUS_A, groups)
+    differences = [arms["B"][place].mean(axis=0) - arms["A"][place].mean(axis=0) for place in range(2)]
+    known = [intra_class(values, group) for values, group in zip(differences, groups[:2], strict=True)]
+    assert found.num_clusters == 6 + 2 + 5 and found.icc == pytest.approx(np.mean(known))
+    assert found.estimate == crossed(arms, B_MINUS_A, None, groups) and found.plain == crossed(arms, B_MINUS_A)
+    assert clustered(arms, B_MINUS_A, [Grouping.of(range(size)) for size in (12, 8, 5)]).icc is None
+    assert [clustered({arm: arms[arm][0] for arm in "AB"}, B_MINUS_A, [Grouping.of(range(12))]).design_effect] == [1]
+    same = np.ones((2, 12))
+    assert clustered({"A": same, "B": same}, B_MINUS_A, groups[:1]).design_effect is None
+    few = [dataclasses.replace(found, num_clusters=number).is_exploratory for number in (9, 10, 11)]
+    assert few == [True, False, False]
+
+
 def test_type_one_error_holds_where_the_plain_test_fails() -> None:
     rates = type_one(clusters=10, icc=0.5, units=144, seeds=5, draws=400, seed=0)
     noise = 3 * math.sqrt(0.05 * 0.95 / 400)
