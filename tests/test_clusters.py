@@ -92,7 +92,7 @@ def test_equal_units_in_a_cluster_have_icc_one_and_their_number_as_design_effect
 
 
 def test_intra_class_correlation_by_hand() -> None:
-    """x 1 3, y 5 6 7, z 2: mean 4, cluster means 2 6 2, MSB = (2 * 4 + 3 * 4 + 1 * 4) / 2, MSW = (1 + 1 + 1 + 1) / 3."""
+    """x 1 3, y 5 6 7, z 2: mean 4, means 2 6 2 of them, MSB = (2 * 4 + 3 * 4 + 4) / 2, MSW = (1 + 1 + 1 + 1) / 3."""
     values = np.array([1.0, 3, 5, 6, 7, 2])
     size = (6 - (4 + 9 + 1) / 6) / 2
     expected = (12 - 4 / 3) / (12 + (size - 1) * 4 / 3)

@@ -35,6 +35,13 @@ from analysis.stats.matrix import Cell, read_scores
         ((1, 1, 4), (0.70, 0.60, 0.50), 0, 0),
         ((5, 2, 4), (0.50, 0.60, 0.40), 0, 0),
         ((1, 1, 1), (0.70, 0.80, 0.50), 0, 0),
+        ((1, 1, 2), (0.70, 0.70, 0.50), 0, 1),
+        ((1, 1, 2), (0.70, 0.80, 0.70), 0, 0),
+        ((1, 2, 4), (0.70, 0.80, 0.50), 0, 0),
+        ((5, 5, 9), (0.50, 0.60, 0.40), 0, 0),
+        ((5, 2, 5), (0.50, 0.60, 0.40), 0, 0),
+        ((5, 2, 9), (0.50, 0.50, 0.40), 0, 0),
+        ((5, 2, 9), (0.50, 0.60, 0.50), 0, 0),
     ],
 )
 def test_sicr(ranks: tuple[int, int, int], scores: tuple[float, float, float], paper: int, code: int) -> None:
@@ -56,6 +63,11 @@ WISE_TABLE = [
     ((10, 30, 40), -0.667, -0.667, -0.667, -0.667),
     ((10, 20, 10), -0.500, -0.500, -0.500, -0.500),
     ((10, 5, 8), -0.200, -0.200, -0.200, -0.200),
+    ((10, 10, 5), 0, 0, 0, 0),
+    ((10, 5, 10), 0, 0, 0, 0),
+    ((21, 2, 30), 0.010, 0.010, 0.010, 0.010),
+    ((20, 4, 30), 0.400, 0.400, 0.100, 0.100),
+    ((2, 2, 3), 0.707, 0.707, 0.707, 0.707),
     ((5, 5, 5), 0, 0, 0, 0),
 ]
 
@@ -92,6 +104,8 @@ def test_instructed_measures_average_over_documents_and_skip_gaps() -> None:
     assert values["SICR"] == 0.5 and values["SICR(code)"] == 0.5
     assert values["WISE"] == pytest.approx((1 - math.sqrt(2) / 20 - 0.5) / 2)
     assert values["WISE(code)"] == pytest.approx((1 - 2 / 20 - 0.5) / 2)
+    nothing = two._replace(original=rank("o", [], []))
+    assert instructed_measures({"q": nothing})["SICR"].listed == {SKIPPED: ("q",)}
     with pytest.raises(UserError, match="query 'q': no relevant document"):
         instructed_measures({"q": case._replace(relevant=())})
 

@@ -12,6 +12,7 @@ import pytest
 import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from ablate.evaluation import measures
 from ablate.evaluation.measures import Opposite
@@ -90,6 +91,7 @@ def test_ranks_and_scores_of_documents() -> None:
     assert ranking.ranks_of(["b", "x", "a", "b"]).tolist() == [2, 3, 1, 2]
     assert ranking.scores_of(["b", "x"], missing=0.0).tolist() == [0.25, 0.0]
     assert listed_as("q", "").ranks_of(["x"]).tolist() == [1]
+    assert ranking.ranks_of([]).dtype == np.int64 and ranking.scores_of([]).tolist() == []
     with pytest.raises(ValueError, match="read-only"):
         ranking.scores[0] = 9
 
@@ -169,6 +171,19 @@ def test_names() -> None:
             measures.parse(wrong)
     with pytest.raises(UserError, match="measure 'p-MRR' has no value per query"):
         measures.query_measure("p-MRR", {}, {})
+
+
+def test_ranges_and_intervals() -> None:
+    assert {measures.range_of(name) for name in ("p-MRR", "WISE", "WISE(code)")} == {(-1, 1)}
+    assert {measures.range_of(name) for name in ("nDCG@10", "SICR", "pairwise accuracy", "Robustness@5")} == {(0, 1)}
+    assert measures.range_of("perplexity") == (-math.inf, math.inf)
+    assert measures.within((-0.25, 1.5), 0, 1) == (0, 1) and measures.within((0.25, 0.5), 0, 1) == (0.25, 0.5)
+    assert measures.within((-3, -2), -1, 1) == (-1, -1) and measures.within((2, 3), -1, 1) == (1, 1)
+    values = [0.2, 0.4, 0.9]
+    for level, found in ((0.95, measures.mean_interval(values)), (0.8, measures.mean_interval(values, 0.8))):
+        half = stats.t.ppf((1 + level) / 2, 2) * np.std(values, ddof=1) / math.sqrt(3)
+        assert found == pytest.approx((0.5 - half, 0.5 + half))
+    assert measures.mean_interval([0.5]) is None and measures.mean_interval([0.5, 0.5]) == (0.5, 0.5)
 
 
 RUNS = st.dictionaries(
@@ -370,6 +385,8 @@ def test_pairwise_gaps() -> None:
     assert result.accuracy.listed == {measures.MISSING: ("q-before",), measures.NO_PAIR: ("p-after / p-before",)}
     outside = measures.pairwise([AFTER], qrels, of(**{"q-after": "x", "q-before": "v"}))
     assert outside.num_undecided == 1 and outside.accuracy.mean == 0.0 and outside.one_sided["before"].mean == 1.0
+    nowhere = measures.pairwise([AFTER], qrels, of(**{"q-after": "x", "q-before": "x"}))
+    assert nowhere.num_undecided == 2 and {rate.mean for rate in nowhere.one_sided.values()} == {0.0}
     assert measures.pairwise([], {}, {}).accuracy_over_pairs is None
 
 
