@@ -104,7 +104,10 @@ def test_passages_of_equal_text_have_one_id():
         group("b/plain", ["B", "again"], hard=["copy", "A", "H"]),
         group("c/plain", ["copy"], hard=["A"], broken=["H"]),  # a negative that is the positive says nothing
     ]
-    first, second, third = one_id_per_text(rows, first_ids(rows, texts.__getitem__))
+    broken = group("d/plain", ["B"], hard=["H"], broken=["copy", "again", "A"])
+    rows = [*rows, broken]
+    first, second, third, fourth = one_id_per_text(rows, first_ids(rows, texts.__getitem__))
+    assert (fourth.instruction_negatives, fourth.hard_negatives) == (("A",), ("H",))
     assert (first.positives, first.negatives, first.answers) == (("A",), ("H",), ("B", "elsewhere"))
     assert (second.positives, second.negatives) == (("B",), ("A", "H"))
     assert (third.positives, third.negatives) == (("A",), ("H",))

@@ -271,7 +271,8 @@ def test_degenerate_cases() -> None:
     spread = scores()["A"]
     copies = crossed({"A": spread, "B": spread}, B_MINUS_A)
     assert (copies.estimate, copies.p, copies.degenerate) == (0, 1, False)
-    assert seeds_only({"A": same, "B": same}, B_MINUS_A).degenerate
+    alone = seeds_only({"A": same, "B": same}, B_MINUS_A)
+    assert (alone.v_seed, alone.v_query, alone.v_resid, alone.degenerate) == (0, 0, 0, True)
     assert (equal.v_seed, equal.v_query, equal.v_resid, equal.share_seed) == (0, 0, 0, 0)
     assert crossed({"A": same, "B": same}, B_MINUS_A, Options(deterministic=frozenset("AB"))).share_seed is None
     assert equal.interval(0.5) == (0, 0) and apart.interval(0.5) == apart.ci
