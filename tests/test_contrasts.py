@@ -114,6 +114,11 @@ def test_family_variance_by_hand() -> None:
     square = v_seed + 2.25 - v_resid
     assert found.se**2 == pytest.approx(square)
     assert found.df == pytest.approx(square**2 / (v_seed**2 / 4 + v_resid**2 / (4 * 2) + 2.25**2 / 2))
+    # The same pooled variances of a contrast with the arm of three seeds, and of one with weights of a half.
+    unequal, halves = {"C": 1.0, "A": -1.0}, {"C": 1.0, "A": -0.5, "B": -0.5}
+    for weights, spread in ((unequal, 1 / 3 + 1 / 2), (halves, 1 / 3 + 1 / 8 + 1 / 8)):
+        found = crossed({"A": A, "B": B, "C": c}, weights, Options(seed_variance="family"))
+        assert (found.v_seed, found.v_resid) == pytest.approx((2.5 * spread, 3.5 / 4 * spread / 3))
 
 
 def test_floor_of_the_degrees_of_freedom() -> None:
@@ -307,6 +312,7 @@ def test_seeds_alone_have_one_part() -> None:
         ({"A": A, "B": np.where(B == 8, np.nan, B)}, B_MINUS_A, "arm 'B': the value of seed 1, unit 1 is nan"),
         ({"A": A[:, :1], "B": B[:, :1]}, B_MINUS_A, "has 1 unit; a test needs at least 2"),
         ({"A": A[0], "B": B}, B_MINUS_A, r"arm 'A' has scores of shapes 3; give \(seeds, units\)"),
+        ({"A": A, "B": B[0]}, B_MINUS_A, r"arm 'B' has scores of shapes 3; give \(seeds, units\)"),
         ({"A": A[:0], "B": B}, B_MINUS_A, r"arm 'A' has scores of shapes 0 × 3; give \(seeds, units\)"),
         ({"A": [A, A[:1]], "B": [B, B]}, B_MINUS_A, "arm 'A' has scores of shapes 2 × 3, 1 × 3 where 'B' has 2 × 3, 2"),
         ({"A": np.where(A > 2, np.inf, A), "B": B}, B_MINUS_A, "arm 'A': the value of seed 0, unit 2 is inf; score"),
