@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from scipy import stats
+from scipy.special import stdtr
 
 from ablate.study.declaration import Claim
 from analysis.stats.contrast_rows import ContrastRow, Guard
@@ -110,7 +111,8 @@ def test_a_difference_that_counts_as_none_refutes_at_alpha_over_the_family() -> 
     assert said(claim, result, 1.0, alpha=p)[0] == "UNDECIDED"
     assert said(claim, result, 1.0, alpha=2 * p)[0] == "REFUTED"
     assert said(claim, result, 1.0, alpha=2 * p, family=3)[0] == "UNDECIDED"
-    assert said(claimed("greater"), result, 1.0, alpha=0.2)[0] == "UNDECIDED"  # no margin, so nothing counts as none
+    verdict, reason = said(claimed("greater"), result, 1.0, alpha=0.2)  # no margin, so nothing counts as none
+    assert verdict == "UNDECIDED" and "(0.0000 [-0.0417, 0.0417]); " in reason
 
 
 def test_an_equivalence_is_refuted_beyond_the_margin_on_either_side_with_twice_the_p() -> None:
@@ -122,6 +124,8 @@ def test_an_equivalence_is_refuted_beyond_the_margin_on_either_side_with_twice_t
         assert said(claim, result, 1.0, alpha=1.9 * p, family=2)[0] == "UNDECIDED"
         verdict, reason = said(claim, result, 1.0, alpha=0.1)
         assert verdict == "REFUTED" and f"p {p:.4f}".replace("0.", ".") in reason
+    above = estimated(0.08)
+    assert said(claimed("equivalent", 0.05), above, 1.0, alpha=2 * above.upper_tail(0.05))[0] == "UNDECIDED"
 
 
 def test_not_worse_is_refuted_by_a_loss_beyond_the_margin_alone() -> None:
@@ -129,6 +133,7 @@ def test_not_worse_is_refuted_by_a_loss_beyond_the_margin_alone() -> None:
     p = float(stats.t.sf((0.08 - 0.05) / 0.01, 20))
     assert said(claim, result, 1.0, alpha=p * 1.001)[0] == "REFUTED"
     assert said(claim, result, 1.0, alpha=p * 0.999)[0] == "UNDECIDED"
+    assert said(claim, result, 1.0, alpha=float(stdtr(20, (-0.08 + 0.05) / 0.01)))[0] == "UNDECIDED"
     assert said(claim, estimated(0.5), 1.0)[0] == "UNDECIDED"  # far better, and its own test says nothing here
 
 
