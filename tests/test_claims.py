@@ -218,6 +218,23 @@ def test_a_claim_declared_again_without_a_change_stands(tmp_path: Path) -> None:
     assert only(verdicts(tmp_path)).ruling.verdict == "SUPPORTED"
 
 
+def test_late_runs_of_arms_that_a_claim_does_not_name_are_none_of_its_business(tmp_path: Path) -> None:
+    under = declare(tmp_path, study_block([claim("c", "greater")], arms=["a", "b", "d"]))
+    made = {name: dataclasses.replace(arm, declared=under) for name, arm in two(0.1).items()}
+    store = make_study(tmp_path, {**made, "d": Arm({"instructed": 0.5}, seeds=(7, 8))})
+    assert only(judge(store, "s")).ruling.verdict == "SUPPORTED"
+
+
+def test_runs_are_missing_by_the_declaration_that_is_judged(tmp_path: Path) -> None:
+    under = declare(tmp_path, study_block([claim("c", "greater")]))
+    store = make_study(tmp_path, {name: dataclasses.replace(arm, declared=under) for name, arm in two(0.1).items()})
+    path = tmp_path / "s.yaml"
+    for seeds, said in (([0, 1, 2, 3, 4], "all 10 declared runs are there"), ([*range(6)], "2 of 12 declared runs")):
+        path.write_text(yaml.safe_dump({"study": study_block([claim("c", "greater")], seeds=seeds)}))
+        checks = {check.name: check.found for check in judge(store, "s", read_declaration(path)).checks}
+        assert checks["no declared run is missing"].startswith(said)
+
+
 def test_one_run_without_the_declaration_is_enough(tmp_path: Path) -> None:
     under = declare(tmp_path, study_block([claim("c", "greater")]))
     make_study(tmp_path, {"a": Arm(declared=under), "b": Arm(ON, {NDCG: 0.1}, declared=under, seeds=(0, 1, 2, 3))})
@@ -392,6 +409,7 @@ def test_holm_runs_over_all_declared_claims_and_one_without_scores_counts(tmp_pa
     assert (first.p, second.p) == (result.p, result.tost(0.05))
     expected = holm([result.p, result.tost(0.05), 1.0, 1.0])
     assert [first.p_holm, second.p_holm] == expected[:2] and third.p_holm is None
+    assert [one.tested for one in found.claims] == [True, True, False, False]
     assert third.ruling.verdict == "UNDECIDED" and "arm 'z' is unknown; arms are a, b" in third.ruling.reason
     assert "there are no scores of RR@10 on d/test (plain: plain); there are 'nDCG@10 on d/test" in fourth.ruling.reason
 
