@@ -414,6 +414,13 @@ def test_holm_runs_over_all_declared_claims_and_one_without_scores_counts(tmp_pa
     assert "there are no scores of RR@10 on d/test (plain: plain); there are 'nDCG@10 on d/test" in fourth.ruling.reason
 
 
+def test_an_arm_that_was_not_measured_in_the_place_of_a_claim_is_named(tmp_path: Path) -> None:
+    arms = {"a": Arm(shift={NDCG: 0.0, CHANGED: 0.0}), "b": Arm(ON, {CHANGED: 0.1})}
+    one = only(judged(tmp_path, arms, [claim("c", "greater")]))
+    assert (one.row, one.p, one.tested, one.ruling.verdict) == (None, None, False, "UNDECIDED")
+    assert one.ruling.reason == "b has no scores there"
+
+
 def test_the_p_of_a_claim_is_that_of_its_own_test(tmp_path: Path) -> None:
     one = only(judged(tmp_path, two(-0.01), [claim("c", "not_worse", margin=0.03)]))
     assert one.row is not None and one.p == one.row.result.noninferior(0.03) == claim_p(one.claim, one.row.result)
