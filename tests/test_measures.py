@@ -326,7 +326,7 @@ AFTER = Opposite("q-after", "q-before", "q", "after", "before")
 
 
 def test_pairwise_by_hand() -> None:
-    qrels = {"q-after": {"s1": 1, "s2": 1, "both": 1}, "q-before": {"v": 1, "both": 1, "s2": 0}}
+    qrels = {"q-after": {"s1": 1, "s2": 1, "both": 1, "no": 0}, "q-before": {"v": 1, "both": 1, "s2": 0, "none": 0}}
     rankings = of(**{"q-after": "s1 v s2 both", "q-before": "s2 v s1 both"})
     # after: s1 > v right, s2 > v wrong; before: v > s1 right, v > s2 wrong; pairs (s1, v) right, (s2, v) wrong
     result = measures.pairwise([AFTER], qrels, rankings)

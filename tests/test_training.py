@@ -181,7 +181,12 @@ def test_learning_rate_rises_and_falls_as_configured():
     linear = [rate_at(step, 10, TRAIN) / TRAIN.learning_rate for step in range(10)]
     assert linear == pytest.approx([1 / 3, 2 / 3, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])
     cosine = dataclasses.replace(TRAIN, schedule="cosine", warmup=0.0)
-    assert rate_at(5, 10, cosine) == pytest.approx(TRAIN.learning_rate / 2)
+    falling = [rate_at(step, 4, cosine) / TRAIN.learning_rate for step in range(4)]
+    assert falling == pytest.approx([1, (1 + math.sqrt(0.5)) / 2, 1 / 2, (1 - math.sqrt(0.5)) / 2])
+    warmed = [rate_at(step, 6, dataclasses.replace(cosine, warmup=1 / 3)) / TRAIN.learning_rate for step in range(6)]
+    assert warmed == pytest.approx([1 / 3, 2 / 3, *falling])
+    rising = [rate_at(step, 4, dataclasses.replace(TRAIN, warmup=1.0)) / TRAIN.learning_rate for step in range(4)]
+    assert rising == pytest.approx([1 / 5, 2 / 5, 3 / 5, 4 / 5])
     constant = dataclasses.replace(TRAIN, schedule="constant", warmup=0.0)
     assert {rate_at(step, 10, constant) for step in range(10)} == {TRAIN.learning_rate}
 
@@ -380,6 +385,16 @@ def test_checkpoints_of_another_training_are_refused(tmp_path):
         train(tmp_path, learning_rate=1e-3)
     with pytest.raises(UserError, match="is a checkpoint of another training"):
         train(tmp_path, groups=GROUPS[:-2])
+    for change in ({"model": dataclasses.replace(MODEL, pooling="cls")}, {"seed": 2}, {"precision": "bf16"}):
+        with pytest.raises(UserError, match="is a checkpoint of another training"):
+            train(tmp_path, encoder=make_encoder(), **change)
+
+
+def test_where_a_model_lies_and_what_it_is_called_make_no_other_training(tmp_path):
+    with pytest.raises(Stop):
+        train(tmp_path, stop_after=4)
+    moved = dataclasses.replace(MODEL, name="other", path="/elsewhere")
+    assert train(tmp_path, encoder=make_encoder(), model=moved, precision="auto")[1][0][0] == 4
 
 
 def test_a_loss_that_is_not_a_number_stops_before_weights_and_checkpoints(tmp_path):
@@ -453,6 +468,8 @@ def test_lora_trains_and_resumes_its_adapters_alone(tmp_path):
     assert moved == {name for name in weights if "lora_" in name}
     with pytest.raises(Stop):
         train(tmp_path / "stopped", model=model, stop_after=7)
+    kept = load_file(max((tmp_path / "stopped").iterdir()))
+    assert kept and all("lora_" in name for name in kept)
     assert same(weights, train(tmp_path / "stopped", model=model)[0])
 
 
