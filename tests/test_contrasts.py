@@ -423,6 +423,7 @@ def test_written_contrasts() -> None:
     assert parse_contrast("A + B - 2.*A + 0*AB", arms) == {"A": -1, "B": 1}  # summed up, and without what is not there
     for text, said in [
         ("B - C", "arm 'C' is unknown; arms are A, B"),
+        ("ABC - A", "arm 'ABC' is unknown; arms are A, B"),
         ("B", "weights of a contrast must sum to 0"),
         ("B A", "a \\+ or - is missing before 'A'"),
         ("B -", "arm '\\(nothing\\)' is unknown"),
