@@ -2,23 +2,28 @@
 
 import dataclasses
 import errno
+import functools
 import logging
 import math
 import os
 import random
+import re
 import signal
 import sys
 
 import numpy as np
 import pytest
 import torch
+import tqdm
 from safetensors.torch import load_file
 
+from ablate.data.batches import prepare_steps
 from ablate.model import device as device_module
 from ablate.model import resume as resume_module
 from ablate.model.device import own_generators, resolve_device, resolve_precision
+from ablate.model.distributed import ALONE, World
 from ablate.model.encoder import BiEncoder
-from ablate.model.module import FlopEstimate, HalfCopy, fit, rate_at
+from ablate.model.module import FlopEstimate, HalfCopy, RetrieverModule, fit, rate_at
 from ablate.model.prepared import PreparedTraining
 from ablate.model.resume import Checkpoints
 from ablate.recipe.schema import Lora, ModelConfig, Runtime, TinyModel, TrackerConfig, TrainConfig
@@ -98,7 +103,9 @@ def prepared(encoder, groups, model, training, seed):
     return PreparedTraining(groups, PASSAGES, model=model, train=training, seed=seed, template=lambda: encoder.template)
 
 
-def train(folder, *, seed=1, encoder=None, stop_after=None, on_dev=None, groups=GROUPS, model=MODEL, **changes):
+def train(
+    folder, *, seed=1, encoder=None, stop_after=None, on_dev=None, groups=GROUPS, model=MODEL, world=ALONE, **changes
+):
     """Train a fresh tiny encoder; return (weights, what on_step got, report)."""
     encoder = encoder or make_encoder(seed, model)
     log = []
@@ -108,8 +115,9 @@ def train(folder, *, seed=1, encoder=None, stop_after=None, on_dev=None, groups=
         if step == stop_after:
             raise Stop
 
-    runtime = dataclasses.replace(RUNTIME, **{k: v for k, v in changes.items() if k in {"checkpoint_every", "device"}})
-    settings = {k: v for k, v in changes.items() if k not in {"checkpoint_every", "device"}}
+    of_runtime = {"checkpoint_every", "device", "progress"}
+    runtime = dataclasses.replace(RUNTIME, **{k: v for k, v in changes.items() if k in of_runtime})
+    settings = {k: v for k, v in changes.items() if k not in of_runtime}
     report = fit(
         encoder,
         prepared(encoder, groups, model, dataclasses.replace(TRAIN, **settings), seed),
@@ -117,6 +125,7 @@ def train(folder, *, seed=1, encoder=None, stop_after=None, on_dev=None, groups=
         checkpoint_dir=folder,
         on_step=on_step,
         on_dev=on_dev,
+        world=world,
     )
     return {name: tensor.clone() for name, tensor in encoder.state_dict().items()}, log, report
 
@@ -209,6 +218,11 @@ def test_flops_by_hand():
     per_layer = 4 * (16 * 16 + 16) + 2 * 16 + (16 * 64 + 64) + (64 * 16 + 16) + 2 * 16
     outside_embeddings = per_layer + 2 * 16  # and the norm after the embeddings
     assert FlopEstimate(encoder)([3, 5]) == 6 * outside_embeddings * 8 + 12 * 1 * 16 * (9 + 25)
+    lora = Lora(rank=2, alpha=4.0, dropout=0.0, targets=("query", "value"))
+    two_layers = TinyModel(vocabulary=100, hidden=16, layers=2, heads=2)
+    encoder = make_encoder(model=dataclasses.replace(MODEL, tiny=two_layers, lora=lora))
+    frozen, adapters = 2 * per_layer + 2 * 16, 2 * 2 * (16 * 2 + 2 * 16)
+    assert FlopEstimate(encoder)([3, 5]) == (4 * frozen + 6 * adapters) * 8 + 12 * 2 * 16 * (9 + 25)
 
 
 def test_encoder_is_left_in_evaluation_mode_and_truncation_is_counted(tmp_path):
@@ -235,6 +249,27 @@ def test_same_seed_same_bits_and_another_seed_differs(uninterrupted, tmp_path):
     assert same(uninterrupted[0], again) and losses(log) == losses(uninterrupted[1])
     other, _, _ = train(tmp_path / "other", seed=2)
     assert not same(uninterrupted[0], other)
+
+
+def test_an_encoder_that_comes_in_evaluation_mode_is_trained_with_dropout_too(uninterrupted, tmp_path):
+    """As one that is read from a folder of weights does."""
+    encoder = make_encoder()
+    encoder.eval()
+    weights, log, _ = train(tmp_path, encoder=encoder)
+    assert same(uninterrupted[0], weights) and losses(log) == losses(uninterrupted[1])
+
+
+def test_a_parameter_that_no_text_reaches_stays_as_it_is(tmp_path):
+    def encoder():
+        made = make_encoder()
+        made.register_parameter("unused", torch.nn.Parameter(torch.ones(2, 2)))
+        return made
+
+    weights, _, _ = train(tmp_path / "whole", encoder=encoder())
+    assert weights["unused"].tolist() == [[1, 1], [1, 1]]
+    with pytest.raises(Stop):
+        train(tmp_path / "stopped", encoder=encoder(), stop_after=7)
+    assert same(weights, train(tmp_path / "stopped", encoder=encoder())[0])
 
 
 def test_seed_alone_decides_order_and_dropout(tmp_path):
@@ -444,6 +479,17 @@ def test_bf16_keeps_fp32_weights_learns_the_same_and_resumes_to_the_bit(uninterr
     assert same(weights, train(tmp_path / "stopped", precision="bf16")[0])
 
 
+def test_bf16_has_the_gradients_of_fp32_and_learns_as_it_does(tmp_path):
+    model = dataclasses.replace(MODEL, dropout=0.0)
+    of_fp32, of_bf16 = (first_step(tmp_path / p, precision=p, model=model)[1] for p in ("fp32", "bf16"))
+    assert of_fp32.keys() == of_bf16.keys()
+    flat = [torch.cat([moments[name].flatten() for name in of_fp32]) for moments in (of_fp32, of_bf16)]
+    assert torch.nn.functional.cosine_similarity(*flat, dim=0) > 0.99
+    assert flat[1].norm().item() == pytest.approx(flat[0].norm().item(), rel=0.05)
+    _, log, _ = train(tmp_path / "learns", precision="bf16", model=model, epochs=60, groups=GROUPS[:2])
+    assert losses(log)[-1] < 0.1 < math.log(2) < losses(log)[0]
+
+
 def test_bf16_updates_smaller_than_its_resolution_are_not_lost():
     encoder = make_encoder()
     half = HalfCopy(encoder)
@@ -543,20 +589,29 @@ def test_the_step_line_is_silent_without_a_terminal(tmp_path, monkeypatch, capsy
     train(tmp_path / "a", epochs=1)
     assert capsys.readouterr() == ("", "")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    train(tmp_path / "b", epochs=1)
+    monkeypatch.setattr("tqdm.tqdm", functools.partial(tqdm.tqdm, mininterval=0))  # every step is shown
+    with pytest.raises(Stop):
+        train(tmp_path / "b", epochs=1, stop_after=4)
+    capsys.readouterr()
+    log = train(tmp_path / "b", epochs=1)[1]  # from the checkpoint of step 3 on
     shown = capsys.readouterr()
-    assert shown.out == "" and "training" in shown.err and "/5" in shown.err
+    assert shown.out == "" and re.findall(r"(\d)/5", shown.err)[0] == "3"
+    assert re.search(rf"5/5 \[[^]]*loss {losses(log)[-1]:.3f}\]", shown.err)
+    train(tmp_path / "new", epochs=1)
+    assert re.findall(r"(\d)/5", capsys.readouterr().err)[0] == "0"
+    train(tmp_path / "c", epochs=1, progress=False)
+    assert capsys.readouterr() == ("", "")
 
 
 # What a step does to the weights, by hand
 
 
-def first_step(folder, **changes):
+def first_step(folder, model=MODEL, **changes):
     """Return by parameter how the weights moved in the first step, and the first moments after it."""
-    before = {name: value.clone() for name, value in make_encoder().named_parameters()}
-    encoder = make_encoder()
+    before = {name: value.clone() for name, value in make_encoder(model=model).named_parameters()}
+    encoder = make_encoder(model=model)
     with pytest.raises(Stop):  # the checkpoint of a step follows on_step, so it is the second that stops
-        train(folder, encoder=encoder, stop_after=2, checkpoint_every=1, **changes)
+        train(folder, encoder=encoder, model=model, stop_after=2, checkpoint_every=1, **changes)
     tensors = load_file(next(folder.glob("step-0000000001-*.safetensors")))
     moved = {name: tensors[f"weight/{name}"] - value for name, value in before.items() if f"weight/{name}" in tensors}
     moments = {name: tensors[f"first_moment/{name}"] for name in moved if f"first_moment/{name}" in tensors}
@@ -591,3 +646,55 @@ def test_every_step_has_a_dropout_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setattr("ablate.model.module.own_generators", recorded)
     train(tmp_path, seed=7)
     assert seen == [(7, "step", step) for step in range(STEPS)]
+
+
+# One of several processes
+
+
+def test_gradients_are_summed_over_processes_before_they_are_clipped_and_used(tmp_path):
+    class Tripled(World):
+        """Three processes that have the same gradients."""
+
+        def sum_gradients(self, parameters):
+            for parameter in parameters:
+                parameter.grad *= 3
+
+    alone, of_three = (
+        train(tmp_path / str(world.rank + place), world=world, epochs=1, clip_norm=1e9)[1][0][1]
+        for place, world in enumerate((ALONE, Tripled()))
+    )
+    assert of_three["grad_norm"] == pytest.approx(3 * alone["grad_norm"])
+
+
+def test_a_process_without_a_share_encodes_a_text_that_counts_for_nothing():
+    class Second(World):
+        """The second of two processes, whose share of a small step is empty."""
+
+        def share(self, lengths):
+            return [np.arange(len(lengths)), np.arange(0)]
+
+        def gather(self, own_NH, shares):
+            assert own_NH.shape == (0, 16)
+            return vectors_NH
+
+    class Recorder:
+        def embed(self, texts, size):
+            seen.append(len(texts))
+            return encoder.embed(texts, size)
+
+    encoder, seen = make_encoder(model=dataclasses.replace(MODEL, dropout=0.0)), []
+    template = encoder.template
+    steps, _ = prepare_steps(
+        GROUPS[:4],
+        template.tokenise_queries,
+        lambda ids: template.tokenise_passages([PASSAGES[i] for i in ids]),
+        batch_size=4,
+        epochs=1,
+        seed=1,
+        in_batch_negatives=True,
+    )
+    vectors_NH = encoder.embed(steps[0].texts, 5)
+    settings = {"seed": 1, "num_steps": 1, "precision": "fp32", "after_step": lambda module, logged: None}
+    found = RetrieverModule(encoder, TRAIN, world=Second(1, 2), **settings).loss(steps[0], Recorder())
+    alone = RetrieverModule(encoder, TRAIN, **settings).loss(steps[0], encoder)
+    assert seen == [1] and found.item() == pytest.approx(alone.item())
