@@ -126,7 +126,9 @@ def test_batch_holds_each_passage_once_and_tokens_in_order():
     assert batch.doc_ids == ("A", "H", "B")
     assert [len(text) for text in batch.texts] == [3, 5, 2, 4, 6]
     assert batch.num_tokens == 20
-    assert batch.to("cpu").positive_QP.equal(batch.positive_QP)
+    moved = batch.to("cpu")
+    assert (moved.group_ids, moved.doc_ids, moved.texts) == (batch.group_ids, batch.doc_ids, batch.texts)
+    assert moved.positive_QP.equal(batch.positive_QP) and moved.candidate_QP.equal(batch.candidate_QP)
 
 
 def test_sub_batches_are_sorted_padded_on_the_right_and_complete():
