@@ -85,8 +85,9 @@ def test_deterministic_arm_by_hand() -> None:
     assert found.df == pytest.approx(square**2 / (1 / 1 + (1 / 3) ** 2 / 2 + 1 / 2))
     twice = crossed({"A": A[[0, 0, 0]], "B": B}, B_MINUS_A, Options(deterministic=frozenset("A")))
     assert_same(found, twice)
-    with pytest.raises(UserError, match="'A' is declared deterministic but its seeds differ"):
-        crossed({"A": A, "B": B}, B_MINUS_A, Options(deterministic=frozenset("A")))
+    for differing in (A, A / 100):
+        with pytest.raises(UserError, match="'A' is declared deterministic but its seeds differ"):
+            crossed({"A": differing, "B": B}, B_MINUS_A, Options(deterministic=frozenset("A")))
     with pytest.raises(UserError, match="'C' is declared deterministic but has no scores; arms are A, B"):
         crossed({"A": A, "B": B}, B_MINUS_A, Options(deterministic=frozenset("C")))
 
@@ -221,6 +222,15 @@ def test_scale_shift_and_sign() -> None:
     turned = crossed(made, {"A": 1.0, "B": -1.0})
     assert (turned.estimate, turned.p) == pytest.approx((-found.estimate, found.p))
     assert turned.ci == pytest.approx((-found.ci[1], -found.ci[0]))
+
+
+def test_scores_of_another_type_are_taken_as_they_are() -> None:
+    single = {arm: block.astype(np.float32) for arm, block in scores().items()}
+    double = {arm: block.astype(np.float64) for arm, block in single.items()}
+    assert crossed(single, B_MINUS_A) == crossed(double, B_MINUS_A)
+    for kind in (int, bool):
+        whole = {"A": A.astype(kind), "B": (B > 4).astype(kind)}
+        assert crossed(whole, B_MINUS_A) == crossed({arm: y.astype(float) for arm, y in whole.items()}, B_MINUS_A)
 
 
 def test_interaction_and_trend() -> None:

@@ -210,6 +210,7 @@ def test_the_plain_group_of_a_row() -> None:
     group = groups()[0]
     assert (group.group_id, group.instruction, group.view) == ("q0r0/plain", "", "plain")
     assert group.positives == ("q0r0+",) and group.hard_negatives == ("q0r0h0", "q0r0h1")
+    assert group.answers == next(HandMadeSource().rows()).answers != ()
 
 
 def test_a_row_with_several_positives_trains_on_the_first_in_every_view() -> None:
@@ -267,7 +268,7 @@ def test_a_reversed_twin_has_the_same_two_passages_with_swapped_labels() -> None
 def test_further_instruction_negatives_stay_only_where_they_break_the_complement_too() -> None:
     original, twin = groups(0, 3, instructed=1.0, instruction_negatives=3, reversed_views=1.0)[:2]
     assert original.instruction_negatives == ("q0r0-0", "q0r0-1", "q0r0-2")
-    assert twin.instruction_negatives == ("q0r0+", "q0r0-2")
+    assert (twin.positives, twin.instruction_negatives) == (("q0r0-0",), ("q0r0+", "q0r0-2"))
     assert twin.hard_negatives == ("q0r0h0",)  # in the place of q0r0-1, which answers the complement
     rows = [dataclasses.replace(row, still_negative=row.instruction_negatives) for row in HandMadeSource().rows()]
     levels = Factors(instructed=1.0, instruction_negatives=3, reversed_views=1.0)

@@ -104,6 +104,11 @@ def test_instructed_measures_average_over_documents_and_skip_gaps() -> None:
     assert values["SICR"] == 0.5 and values["SICR(code)"] == 0.5
     assert values["WISE"] == pytest.approx((1 - math.sqrt(2) / 20 - 0.5) / 2)
     assert values["WISE(code)"] == pytest.approx((1 - 2 / 20 - 0.5) / 2)
+    # a stays first under its instruction and falls under the reverse: right by the public code, not by the paper
+    stays = [rank(query_id, ["a", "b"], scores) for query_id, scores in (("o", [2, 1]), ("i", [2, 1]), ("r", [1, 2]))]
+    first = InstructedCase(*stays, ("a",), 1, 2)
+    values = {name: result.per_unit["q"] for name, result in instructed_measures({"q": first}).items()}
+    assert (values["SICR"], values["SICR(code)"], values["WISE"], values["WISE(code)"]) == (0, 1, 1, 1)
     nothing = two._replace(original=rank("o", [], []))
     assert instructed_measures({"q": nothing})["SICR"].listed == {SKIPPED: ("q",)}
     with pytest.raises(UserError, match="query 'q': no relevant document"):
