@@ -199,6 +199,7 @@ def test_a_single_row_that_has_everything_is_a_mix() -> None:
 
     card = mix(PLAIN, source=Single(), limit=1).card
     assert (card["groups"], card["rows_in_source"], card["rows_eligible"], card["base_rows"]) == (1, 1, 1, 1)
+    assert build_mix(Single(), recipe(PLAIN, unit="tokens", limit=8), 0, words).card["tokens"] == 8
 
 
 def test_rows_beyond_the_budget_are_not_looked_at() -> None:
