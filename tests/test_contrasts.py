@@ -291,6 +291,8 @@ def test_degenerate_cases() -> None:
     assert (equal.v_seed, equal.v_query, equal.v_resid, equal.share_seed) == (0, 0, 0, 0)
     assert crossed({"A": same, "B": same}, B_MINUS_A, Options(deterministic=frozenset("AB"))).share_seed is None
     assert equal.interval(0.5) == (0, 0) and apart.interval(0.5) == apart.ci
+    nothing = crossed({"A": 0 * same, "B": 0 * same}, B_MINUS_A)  # no query found anything
+    assert (nothing.estimate, nothing.p, nothing.degenerate) == (0, 1, True)
     rounded = crossed({"A": same, "B": same + 1e-16}, B_MINUS_A)  # what is left of rounding is no difference
     assert (rounded.estimate, rounded.p, rounded.degenerate) == (0, 1, True)
 

@@ -235,8 +235,13 @@ def test_weights_of_more_arms_share_the_seed_part() -> None:
     assert units is not None
     enough, fewer = (found_with(0.07, 5, count, 0.05, of_one(4)) for count in (units, units - 1))
     assert enough >= 0.8 > fewer
-    slope = row_of(estimated(0.0), weights={"b": 5.0, "a": -5.0})
-    assert more_needed(slope, 0.12, 0.05) == more_needed(row_of(estimated(0.0)), 0.12, 0.05)
+    of_seeds = estimated(0.0, v=(0.01, 0.0001, 0.0001))  # hardly anything but seeds, so their freedoms count
+    slope = row_of(of_seeds, weights={"b": 5.0, "a": -5.0})
+    assert more_needed(slope, 0.25, 0.05) == more_needed(row_of(of_seeds), 0.25, 0.05)
+    parts = Parts(0.0099 * 5, 0.0, 0.0001 * 100)
+    seeds = more_needed(slope, 0.25, 0.05)[0]
+    assert seeds is not None
+    assert found_with(0.25, seeds, 20, 0.05, parts) >= 0.8 > found_with(0.25, seeds - 1, 20, 0.05, parts)
 
 
 def test_what_is_there_already_is_never_enough() -> None:
