@@ -54,38 +54,16 @@ class Target(NamedTuple):
 
 
 TARGETS = {
-    "ablate.recipe.schema": Target(
-        ("config", "shipped"),
-        (
-            "plain",
-            "flatten",
-            "diff",
-            "digest",
-            "Revisions",
-            "Identity",
-            "identify",
-            "_of_ranker",
-            "_without_defaults",
-            "_by_revision",
-        ),
-    ),
+    "ablate.recipe.values": Target(("config", "shipped"), ("plain", "flatten", "diff", "digest")),
+    "ablate.recipe.identity": Target(("config", "shipped")),
     "ablate.recipe.factors": Target(("factors", "mix", "config")),
     "ablate.data.mix": Target(("mix", "factors", "published", "budgets")),
     "ablate.data.batches": Target(("batches", "training")),
     "ablate.model.losses": Target(("losses",)),
     "ablate.model.module": Target(
-        ("training",),
-        (
-            "rate_at",
-            "FlopEstimate",
-            "HalfCopy",
-            "RetrieverModule",
-            "MixData",
-            "fit",
-            "_check_passages",
-            "_training_digest",
-        ),
+        ("training",), ("rate_at", "FlopEstimate", "HalfCopy", "RetrieverModule", "MixData", "fit")
     ),
+    "ablate.model.prepared": Target(("prepared", "training")),
     "analysis.stats.crossed": Target(("contrasts", "clusters", "significance")),
     "analysis.stats.weights": Target(("contrasts", "significance")),
     "analysis.stats.clusters": Target(("clusters", "significance")),
@@ -93,6 +71,7 @@ TARGETS = {
     "analysis.verdict.rule": Target(("verdicts", "claims")),
     "analysis.verdict.judge": Target(("claims",)),
     "ablate.evaluation.measures": Target(("measures", "official_measures", "protocol")),
+    "ablate.evaluation.instructed": Target(("instructed",)),
     "ablate.retrieval.rankings": Target(("measures", "search", "trec")),
 }
 """By the dotted name of the module; a test file by the middle of its name."""
@@ -103,7 +82,7 @@ BY_HAND = {
         ("list(self._trained.values()), self._train.clip_norm)", "list(self._trained.values()), math.inf)"),
         ('own_generators(self._seed, "step", self.steps_done, *rank)', 'own_generators(self._seed, "step", *rank)'),
     ),
-    "ablate.recipe.schema": (('"train": plain(recipe.train), "seed": seed}', '"train": plain(recipe.train)}'),),
+    "ablate.recipe.identity": (('"train": trained_by, "seed": seed}', '"train": trained_by}'),),
     "analysis.stats.crossed": (("seed_only + max(v_query - v_resid, 0.0)", "seed_only + (v_query - v_resid)"),),
 }
 """Mistakes that somebody made or feared, by module: what stands there once, and the mistake. In every sample."""

@@ -222,16 +222,19 @@ def test_late_runs_of_arms_that_a_claim_does_not_name_are_none_of_its_business(t
     under = declare(tmp_path, study_block([claim("c", "greater")], arms=["a", "b", "d"]))
     made = {name: dataclasses.replace(arm, declared=under) for name, arm in two(0.1).items()}
     store = make_study(tmp_path, {**made, "d": Arm({"instructed": 0.5}, seeds=(7, 8))})
-    assert only(judge(store, "s")).ruling.verdict == "SUPPORTED"
+    assert only(verdicts(store.root)).ruling.verdict == "SUPPORTED"
 
 
 def test_runs_are_missing_by_the_declaration_that_is_judged(tmp_path: Path) -> None:
     under = declare(tmp_path, study_block([claim("c", "greater")]))
     store = make_study(tmp_path, {name: dataclasses.replace(arm, declared=under) for name, arm in two(0.1).items()})
-    path = tmp_path / "s.yaml"
-    for seeds, said in (([0, 1, 2, 3, 4], "all 10 declared runs are there"), ([*range(6)], "2 of 12 declared runs")):
-        path.write_text(yaml.safe_dump({"study": study_block([claim("c", "greater")], seeds=seeds)}))
-        checks = {check.name: check.found for check in judge(store, "s", read_declaration(path)).checks}
+    for seeds, said in (([*range(6)], "2 of 12 declared runs"), ([*range(5)], "all 10 declared runs are there")):
+        block = study_block([claim("c", "greater")], seeds=seeds)
+        declare(tmp_path, block)
+        path = tmp_path / "s.yaml"
+        path.write_text(yaml.safe_dump({"study": block}))
+        opened = OpenStudy(Evidence(store.root, "s", declared=read_declaration(path)))
+        checks = {check.name: check.found for check in judge(opened).checks}
         assert checks["no declared run is missing"].startswith(said)
 
 
@@ -263,9 +266,9 @@ def test_margins_of_ndcg_changed_after_results_make_claims_of_p_mrr_late_and_no_
     claims = [claim("p", "greater", PMRR), claim("n", "greater", CHANGED)]
     old = declare(tmp_path, study_block(claims, margins=margins))
     make_study(tmp_path, {name: dataclasses.replace(arm, declared=old) for name, arm in arms.items()})
-    assert [one.ruling.verdict for one in judge(ResultStore(tmp_path), "s").claims] == ["SUPPORTED", "SUPPORTED"]
+    assert [one.ruling.verdict for one in verdicts(tmp_path).claims] == ["SUPPORTED", "SUPPORTED"]
     declare(tmp_path, study_block(claims, margins=[["nDCG@10", 0.5]]), at="2026-03-01T00:00:00+00:00")
-    first, second = judge(ResultStore(tmp_path), "s").claims
+    first, second = verdicts(tmp_path).claims
     assert (first.ruling.verdict, second.ruling.verdict) == ("EXPLORATORY", "SUPPORTED")
     assert first.ruling.reason.startswith("the margins of nDCG were changed after results: 10 of 10 runs (")
 
@@ -275,7 +278,7 @@ def test_a_system_without_training_may_have_been_measured_before_the_claim(tmp_p
     system = {"stage": "ranker"}
     under = declare(tmp_path, study_block([claim("c", "greater")]))
     make_study(tmp_path, {"a": Arm(system={**system, "k": 1}, seeds=(0,)), "b": Arm(ON, {NDCG: 0.1}, declared=under)})
-    one = only(judge(ResultStore(tmp_path), "s"))
+    one = only(verdicts(tmp_path))
     assert one.ruling.verdict == "SUPPORTED" and one.row is not None and one.row.deterministic == {"a"}
     other = tmp_path / "other"
     declare(other, study_block([claim("c", "greater")]))
@@ -286,7 +289,7 @@ def test_a_system_without_training_may_have_been_measured_before_the_claim(tmp_p
             "b": Arm(system={**system, "k": 2}, shift={NDCG: 0.1}, seeds=(0,)),
         },
     )
-    reason = only(judge(ResultStore(other), "s")).ruling.reason
+    reason = only(verdicts(other)).ruling.reason
     assert reason.startswith("results were there without any declaration: 2 of 2 runs (a seed 0, b seed 0); it would")
 
 
@@ -301,7 +304,7 @@ def test_four_late_runs_are_named_and_more_are_counted(tmp_path: Path) -> None:
         make_study(folder, {"a": Arm(declared=under), "b": Arm(ON, {NDCG: 0.1}, seeds=tuple(range(num_late)))})
         if rest:
             make_study(folder, {"b": Arm(ON, {NDCG: 0.1}, declared=under, seeds=rest)})
-        assert said in only(judge(ResultStore(folder), "s")).ruling.reason
+        assert said in only(verdicts(folder)).ruling.reason
 
 
 @pytest.mark.parametrize(
@@ -319,7 +322,7 @@ def test_a_declaration_is_late_when_it_is_younger_than_results(
     under = declare(tmp_path, study_block([claim("c", "greater")]), at=declared)
     store = make_study(tmp_path, {"a": Arm(declared=under, seeds=(0,))})
     (declaration,) = stored_declarations(store, "s")
-    (run,) = gather(store, "s").runs
+    (run,) = Evidence(store.root, "s").runs
     run = dataclasses.replace(run, evaluation=dataclasses.replace(run.evaluation, finished=finished))
     (asked,) = declaration.study.claims
     said = late(asked, declaration.study, [run], {under: declaration})
@@ -329,7 +332,7 @@ def test_a_declaration_is_late_when_it_is_younger_than_results(
 def test_a_time_that_is_none_is_refused(tmp_path: Path) -> None:
     under = declare(tmp_path, study_block([claim("c", "greater")]))
     store = make_study(tmp_path, {"a": Arm(declared=under, seeds=(0,))})
-    (run,) = gather(store, "s").runs
+    (run,) = Evidence(store.root, "s").runs
     run = dataclasses.replace(run, evaluation=dataclasses.replace(run.evaluation, finished="yesterday"))
     known = {one.digest: one for one in stored_declarations(store, "s")}
     with pytest.raises(UserError, match="'yesterday' in the results is no time; write ISO 8601, 2026-01-31T12:00"):
@@ -431,7 +434,7 @@ def test_the_newest_declaration_is_judged(tmp_path: Path) -> None:
     make_study(tmp_path, two(0.1))
     for number, name in enumerate(("first", "second", "third"), start=1):
         declare(tmp_path, study_block([claim(name, "greater")]), at=f"2026-01-0{number}T00:00:00+00:00")
-    found = judge(ResultStore(tmp_path), "s")
+    found = verdicts(tmp_path)
     assert only(found).claim.name == "third" and found.declared.study.claims[0].name == "third"
 
 
