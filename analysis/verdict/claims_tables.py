@@ -1,0 +1,171 @@
+"""The verdicts on the claims of a study as tables for readers, as plain values for JSON and as CSV."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from ablate.tables import Column, Table, number, probability, to_csv
+from analysis.stats.contrast_rows import ContrastRow
+from analysis.stats.contrast_tables import beside_table, row_record
+from analysis.study.fairness import fairness_table
+from analysis.verdict.judge import Judged, Judgement
+
+_FLAT = (
+    "claim",
+    "says",
+    "contrast",
+    "dataset",
+    "condition",
+    "direction",
+    "measure",
+    "expects",
+    "margin",
+    "alpha",
+    "withdrawn",
+    "seeds",
+    "n_units",
+    "estimate",
+    "se",
+    "df",
+    "ci_low",
+    "ci_high",
+    "p",
+    "p_holm",
+    "family_size",
+    "verdict",
+    "would_be",
+    "reason",
+)
+
+
+def claims_table(judgement: Judgement) -> Table:
+    """Return the claims for readers, one line each, and under it one sentence each."""
+    columns = (
+        Column("claim"),
+        Column("contrast"),
+        Column("place"),
+        Column("expects"),
+        Column("S"),
+        Column("units", "r"),
+        Column("estimate", "r"),
+        Column("interval", "r"),
+        Column("p", "r"),
+        Column("Holm p", "r"),
+        Column("verdict"),
+    )
+    lines = tuple(_line(judged) for judged in judgement.claims)
+    reasons = [
+        f"{_name(judged)}: {judged.ruling.verdict}. {_sentence(judged.ruling.reason)}" for judged in judgement.claims
+    ]
+    title = f"Claims of study {judgement.study} ({judgement.table.mark})"
+    return Table(title, columns, lines, (*reasons, *_notes(judgement)))
+
+
+def _line(judged: Judged) -> tuple[str, ...]:
+    claim, row = judged.claim, judged.row
+    place = f"{claim.measure} on {claim.dataset} ({claim.condition}{claim.direction and ': ' + claim.direction})"
+    expects = claim.expects + (f" (margin {claim.margin:g})" if claim.margin is not None else "")
+    verdict = judged.ruling.verdict
+    verdict += f" (would be {judged.would_be})" if judged.would_be != verdict else ""
+    head = (_name(judged), claim.contrast, str(row.cell) if row else place, expects)
+    if row is None:
+        return (*head, *["–"] * 6, verdict)
+    low, high = row.result.ci
+    interval = f"[{number(low)}, {number(high)}]" if judged.tested else "–"
+    counts = set(row.num_seeds.values())
+    seeds = str(counts.pop()) if len(counts) == 1 else ", ".join(f"{arm} {n}" for arm, n in row.num_seeds.items())
+    return (
+        *head,
+        seeds,
+        f"{row.num_units:,}",
+        number(row.result.estimate),
+        interval,
+        probability(judged.p),
+        probability(judged.p_holm),
+        verdict,
+    )
+
+
+def _name(judged: Judged) -> str:
+    return judged.claim.name + (" (withdrawn)" if judged.withdrawn else "")
+
+
+def _sentence(text: str) -> str:
+    start = text[:1] if text.startswith("p-MRR") else text[:1].upper()
+    return start + text[1:].rstrip(".") + "."
+
+
+def _notes(judgement: Judgement) -> list[str]:
+    study, declared = judgement.declared.study, judgement.declared
+    looks = max(1, len(study.looks))
+    alphas = ", ".join(f"{alpha:g}" for alpha in sorted({judged.claim.alpha for judged in judgement.claims})) or "–"
+    notes = [
+        "p: of the test that supports the claim; Holm over the family of "
+        f"{len(judgement.claims)} declared claims (one that cannot be tested counts with p 1), at alpha {alphas}"
+        + (f" divided by {looks} declared looks" if looks > 1 else "")
+        + "; intervals at the same alpha.",
+        f"Declared {declared.declared_at or 'in a file, not yet run'} ({declared.digest}): {study.question}",
+    ]
+    free = sorted({arm for judged in judgement.claims if judged.row for arm in judged.row.deterministic})
+    return [*notes, f"Without training randomness: {', '.join(free)}."] if free else notes
+
+
+def judgement_record(judgement: Judgement) -> dict[str, Any]:
+    """Return everything as plain values for JSON."""
+    return {
+        "study": judgement.study,
+        "question": judgement.declared.study.question,
+        "declaration": judgement.declared.digest,
+        "declared_at": judgement.declared.declared_at or None,
+        "looks": list(judgement.declared.study.looks),
+        "fairness": [check._asdict() for check in judgement.checks],
+        "claims": [_record(judgement, judged) for judged in judgement.claims],
+    }
+
+
+def _record(judgement: Judgement, judged: Judged) -> dict[str, Any]:
+    claim = {"claim" if name == "name" else name: value for name, value in dataclasses.asdict(judged.claim).items()}
+    return {
+        **claim,
+        "withdrawn": judged.withdrawn,
+        "verdict": judged.ruling.verdict,
+        "would_be": judged.would_be,
+        "reason": _sentence(judged.ruling.reason),
+        "p": judged.p,
+        "p_holm": judged.p_holm,
+        "family_size": judged.level.family,
+        "alpha_of_a_look": judged.level.alpha,
+        "tested": judged.tested,
+        "row": None if judged.row is None else _row(judgement, judged.row),
+    }
+
+
+def _row(judgement: Judgement, row: ContrastRow) -> dict[str, Any]:
+    """Return the estimates of a claim, without a correction over this row alone: the family is that of the claims."""
+    corrected = ("p_holm", "q_bh", "tost_p_holm", "family_size")
+    return {name: value for name, value in row_record(judgement.table, row).items() if name not in corrected}
+
+
+def claims_csv(judgement: Judgement) -> str:
+    """Return the claims as CSV with all digits."""
+    lines = []
+    for judged in judgement.claims:
+        record = _record(judgement, judged)
+        row = record["row"] or {"ci": (None, None)}
+        low, high = row["ci"] if judged.tested else (None, None)
+        record |= {name: row.get(name) for name in ("n_units", "estimate", "se", "df")}
+        record |= {"ci_low": low, "ci_high": high, "seeds": json.dumps(row["seeds"]) if "seeds" in row else None}
+        lines.append(record)
+    return to_csv(_FLAT, lines)
+
+
+def verdict_tables(judgement: Judgement) -> list[Table]:
+    """Return the fairness of the study, its claims, and nDCG beside those on p-MRR."""
+    beside = beside_table([judged.row for judged in judgement.claims if judged.row is not None])
+    return [
+        fairness_table(judgement.checks, judgement.study),
+        claims_table(judgement),
+        *([beside] if beside.rows else []),
+    ]
