@@ -14,9 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ablate.evaluation.storage import write_scores
+from ablate.evaluation.scoring import score_set
+from ablate.evaluation.storage import write_evaluation, write_scores
 from ablate.recipe.values import digest
-from ablate.records import QueryScore
+from ablate.records import EvaluationQuery, EvaluationSet, Passage, QueryScore
+from ablate.retrieval.rankings import Ranking, rank
 from ablate.store.manifest import Manifest
 from ablate.store.results import ResultStore
 from ablate.study.declaration import DeclaredCell, Study, build_study, declaration
@@ -54,10 +56,16 @@ class Arm:
     content: str = ""
     hardware: Mapping[str, Any] = field(default_factory=lambda: {"device": "cpu", "device_name": "cpu", "threads": 1})
     declared: str = ""
+    trained_under: str | None = None
+    """Declaration of the training, where it is another one."""
+    weights: str = ""
+    """What the trained models hold; by default each its own."""
     system: Mapping[str, Any] | None = None
     """Recipe of an arm that is not trained here."""
     spread: float = 1.0
     """Factor on the noise between units and seeds."""
+    ranked: bool = False
+    """Scores come from rankings of `BED`, kept with its judgments."""
 
 
 def scores(name: str, arm: Arm, seed: int) -> list[QueryScore]:
@@ -69,6 +77,30 @@ def scores(name: str, arm: Arm, seed: int) -> list[QueryScore]:
         noise = np.random.Generator(np.random.PCG64([*letters, seed])).normal(0, 0.01, NUM_UNITS + 1)
         values = 0.4 + shift + arm.spread * (own - own.mean() + noise[0] / 2 + noise[1:])
         found += [QueryScore(*place[:3], f"q{unit:02d}", place[3], float(value)) for unit, value in enumerate(values)]
+    return found
+
+
+BED = EvaluationSet(
+    name="d/test",
+    documents=tuple(Passage(f"d{number}", "") for number in range(10)),
+    queries=tuple(
+        EvaluationQuery(f"q{unit:02d}", f"q{unit:02d}", "", "", "plain", "plain") for unit in range(NUM_UNITS)
+    ),
+    qrels={f"q{unit:02d}": {f"d{unit % 10}": 1} for unit in range(NUM_UNITS)},
+    changed_documents={},
+    opposites=(),
+)
+"""Twenty plain queries with one relevant document among ten."""
+
+
+def rankings(name: str, arm: Arm, seed: int) -> list[Ranking]:
+    """Return rankings of all documents by noise, and of the relevant one by 10 times the shift of NDCG more."""
+    found = []
+    for unit in range(NUM_UNITS):
+        letters = [ord(letter) for letter in name]
+        noise = np.random.Generator(np.random.PCG64([*letters, seed, unit])).normal(0, 1, 10)
+        noise[unit % 10] += 1 + 10 * arm.shift[NDCG]
+        found.append(rank(f"q{unit:02d}", [passage.doc_id for passage in BED.documents], noise))
     return found
 
 
@@ -91,16 +123,21 @@ def _make_run(store: ResultStore, label: str, name: str, arm: Arm, seed: int) ->
         content = arm.content or digest([mix["factors"], arm.groups])
         mixed = _complete(store, "mix", mix, label, seed, (), {}, {"groups": arm.groups, "content": content}, {})
         train = {"stage": "train", "mix": mixed.id, "model": MODEL, "train": dict(arm.train), "seed": seed}
-        weights = {"model/weights": "w"}
-        trained = _complete(store, "train", train, label, seed, (mixed.id,), weights, {}, arm.hardware)
+        weights = {"model/model.safetensors": arm.weights or digest(train)}
+        under = arm.declared if arm.trained_under is None else arm.trained_under
+        trained = _complete(store, "train", train, label, seed, (mixed.id,), weights, {}, arm.hardware, under)
         recipe = {"stage": "evaluation", "train": trained.id, "evaluation": dict(arm.evaluation)}
         parents = (trained.id,)
     else:
         recipe = {**arm.system, "evaluation": dict(arm.evaluation)}
     folder = store.folder("evaluation", digest(recipe))
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "scores.parquet", scores(name, arm, seed))
-    notes = {"notes.json": json.dumps({"candidates": {"d/test": arm.candidates}}), "scores.parquet": None}
+    notes: dict[str, str | None]
+    if arm.ranked:
+        notes = dict.fromkeys(write_evaluation(folder, score_set(BED, rankings(name, arm, seed))))
+    else:
+        _write(folder / "scores.parquet", scores(name, arm, seed))
+        notes = {"notes.json": json.dumps({"candidates": {"d/test": arm.candidates}}), "scores.parquet": None}
     _complete(store, "evaluation", recipe, label, seed, parents, notes, {}, arm.hardware, arm.declared)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import yaml
 from synthetic_study import CHANGED, NDCG, PMRR, Arm, claim, declare, make_quick, make_study, study_block
 
 from ablate.records import UserError
+from ablate.store.manifest import write_manifest
 from ablate.store.results import ResultStore
 from analysis.claims import main
 from analysis.stats.corrections import holm
@@ -580,3 +582,118 @@ def test_claims_without_scores_are_in_every_file(tmp_path: Path, capsys: pytest.
     assert "gone: UNDECIDED. Contrast 'z - a': arm 'z' is unknown" in capsys.readouterr().out
     (line,) = csv.DictReader((tmp_path / "c.csv").read_text().splitlines())
     assert (line["verdict"], line["estimate"], line["ci_low"], line["seeds"]) == ("UNDECIDED", "", "", "")
+
+
+# trained under the claim, and not seen before
+
+
+DEEPER = {"source": None, "sets": ["test"], "depth": 20, "batch_size": 4}
+OLD, NEW = [claim("c", "greater")], [claim("c", "greater"), claim("d", "greater", alpha=0.04)]
+
+
+def of_study(root: Path, study: str = "s") -> dict[str, Judged]:
+    return {one.claim.name: one for one in judge(OpenStudy(Evidence(root, study))).claims}
+
+
+def redeclared(root: Path, study: str = "s", at: str = "2026-02-01T00:00:00+00:00") -> str:
+    return declare(root, study_block(NEW), at=at, study=study)
+
+
+def first_look(root: Path, **more: Any) -> str:
+    """Declare, train and measure."""
+    under = declare(root, study_block(OLD))
+    make_study(root, {name: dataclasses.replace(arm, declared=under, **more) for name, arm in two(0.1).items()})
+    return under
+
+
+def forget_scores(root: Path) -> None:
+    """Delete the evaluations, as who measures anew under the same names must."""
+    shutil.rmtree(root / "evals")
+
+
+def measured_again(root: Path, trained_under: str, under: str, study: str = "s", **more: Any) -> None:
+    """Measure the same models in another way."""
+    changes = {"declared": under, "trained_under": trained_under, "evaluation": DEEPER, **more}
+    make_study(root, {name: dataclasses.replace(arm, **changes) for name, arm in two(0.1).items()}, study)
+
+
+def test_another_depth_makes_no_late_claim_confirmatory(tmp_path: Path) -> None:
+    first = first_look(tmp_path)
+    second = redeclared(tmp_path)
+    forget_scores(tmp_path)
+    measured_again(tmp_path, first, second)
+    claims = of_study(tmp_path)
+    assert claims["d"].ruling.verdict == "EXPLORATORY" and claims["d"].would_be == "SUPPORTED"
+    said = "trained before the claim was declared, or changed since: 10 of 10 runs (a seed 0, a seed 1, "
+    assert claims["d"].exploratory.startswith(said)
+    assert claims["c"].ruling.verdict == "SUPPORTED"  # declared before the training, and still the same
+
+
+def test_a_training_without_a_declaration_makes_every_claim_exploratory(tmp_path: Path) -> None:
+    measured_again(tmp_path, "", redeclared(tmp_path))
+    assert of_study(tmp_path)["d"].exploratory.startswith("trained without any declaration: 10 of 10 runs")
+
+
+def test_under_another_name_of_the_study_claims_stay_late(tmp_path: Path) -> None:
+    first = first_look(tmp_path)
+    measured_again(tmp_path, first, redeclared(tmp_path, "t"), "t")
+    for judged_claim in of_study(tmp_path, "t").values():
+        assert judged_claim.exploratory.startswith(
+            f"trained under a declaration that is not stored ({first}): 10 of 10"
+        )
+
+
+def test_the_declaration_taken_along_under_another_name_changes_nothing(tmp_path: Path) -> None:
+    first = first_look(tmp_path)
+    shutil.copytree(tmp_path / "studies" / "s", tmp_path / "studies" / "t")
+    measured_again(tmp_path, first, redeclared(tmp_path, "t"), "t")
+    assert of_study(tmp_path, "t")["d"].exploratory.startswith("trained before the claim was declared")
+
+
+def test_a_copied_folder_with_another_study_name_stays_late(tmp_path: Path) -> None:
+    first_look(tmp_path / "first")
+    shutil.copytree(tmp_path / "first", tmp_path / "second")
+    store = ResultStore(tmp_path / "second")
+    for kind in ("mix", "train", "evaluation"):
+        for manifest in [*store.manifests(kind)]:
+            labels = tuple(label.replace("s/", "t/") for label in manifest.labels)
+            write_manifest(store.folder(kind, manifest.id), dataclasses.replace(manifest, labels=labels))
+    redeclared(tmp_path / "second", "t", at="2026-01-01T00:00:00+00:00")
+    for judged_claim in of_study(tmp_path / "second", "t").values():
+        assert judged_claim.exploratory.startswith("results stood under a declaration that is not stored")
+
+
+def test_the_same_weights_trained_again_under_another_study_were_seen(tmp_path: Path) -> None:
+    """The training has another id, such as by a setting that changes nothing, and the same weights."""
+    first_look(tmp_path, weights="one model")
+    second = redeclared(tmp_path, "t")
+    measured_again(tmp_path, second, second, "t", weights="one model", train={"learning_rate": 0.10001})
+    claims = of_study(tmp_path, "t")
+    said = "the model had been measured before under another declaration (study s): 10 of 10 runs"
+    assert claims["d"].exploratory.startswith(said) and claims["c"].exploratory.startswith(said)
+
+
+def test_the_same_scores_were_seen_whatever_the_weights_are_called(tmp_path: Path) -> None:
+    first_look(tmp_path)
+    second = redeclared(tmp_path, "t")
+    measured_again(tmp_path, second, second, "t", train={"learning_rate": 0.2})
+    assert of_study(tmp_path, "t")["d"].exploratory.startswith("the model had been measured before under another")
+
+
+def test_a_model_measured_without_a_declaration_first_was_seen(tmp_path: Path) -> None:
+    under = redeclared(tmp_path)
+    make_study(tmp_path, {n: dataclasses.replace(a, trained_under=under) for n, a in two(0.1).items()}, "by_hand")
+    measured_again(tmp_path, under, under)
+    said = "the model had been measured before without any declaration (study by_hand): 10 of 10 runs"
+    assert of_study(tmp_path)["d"].exploratory.startswith(said)
+
+
+def test_a_model_measured_elsewhere_afterwards_was_not_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    under = first_look(tmp_path)
+    monkeypatch.setattr("ablate.store.results.now", lambda: "2126-01-01T00:00:00+00:00")
+    measured_again(tmp_path, under, redeclared(tmp_path, "t"), "t")
+    store = ResultStore(tmp_path)
+    for kind in ("mix", "train"):
+        for manifest in [*store.manifests(kind)]:
+            store.add_label(kind, manifest.id, manifest.labels[0].replace("t/", "s/"))
+    assert of_study(tmp_path)["c"].ruling.verdict == "SUPPORTED"

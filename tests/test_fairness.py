@@ -180,15 +180,15 @@ def test_damaged_files_are_told_and_stop_nothing(tmp_path: Path) -> None:
     first, second = (run.evaluation.id for run in runs_of(store)[:2])
     (tmp_path / "evals" / first / "notes.json").write_text("{}")
     (tmp_path / "evals" / second / "scores.parquet").write_bytes(b"x")
-    model = next(tmp_path.glob("runs/*/model/weights"))
-    model.write_text("W")
+    model = next(tmp_path.glob("runs/*/model/model.safetensors"))
+    model.write_text("W" * model.stat().st_size)
     checks = checks_of(store)
     assert f"evals/{first}/notes.json was changed" in checks["no damaged file"].found
-    assert "weights" not in checks["no damaged file"].found
+    assert "safetensors" not in checks["no damaged file"].found
     assert checks["same units"].found == "the scores of a (1) cannot be read"
     assert "not recorded: a" in checks["same candidate documents"].found
     deep = checks_of(store, with_models=True)["no damaged file"].found
-    assert f"runs/{model.parent.parent.name}/model/weights was changed" in deep
+    assert f"runs/{model.parent.parent.name}/model/model.safetensors was changed" in deep
 
 
 CLEAN = {"commit": "1" * 40, "dirty": False, "code": "x", "changed": []}

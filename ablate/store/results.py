@@ -365,6 +365,17 @@ class ResultStore:
         """Return the files of a stage that are missing or whose size or digest is not the recorded one."""
         return [name for name in manifest.content_sha256 if self.fault(manifest, name)]
 
+    def manifest_file(self, manifest: Manifest) -> Path:
+        """Return the file that holds the manifest of a complete stage."""
+        return self.folder(manifest.kind, manifest.id) / MANIFEST_FILE
+
+    def unlisted(self, manifest: Manifest) -> list[str]:
+        """Return the files in the folder of a stage that its manifest does not name, but for hidden ones."""
+        folder = self.folder(manifest.kind, manifest.id)
+        names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+        visible = (str(name) for name in names if not any(part.startswith(".") for part in name.parts))
+        return sorted(name for name in visible if name != MANIFEST_FILE and name not in manifest.content_sha256)
+
     def workload(self, train_id: str) -> Workload | None:
         """Return the totals of a training, counted before it starts, or None where they are not there.
 

@@ -89,6 +89,10 @@ class StudyRecords:
     def _cells_file(self, declared: str) -> Path:
         return self._declarations / CELLS / f"{declared}.json"
 
+    def files(self) -> list[Path]:
+        """Return the files of the declarations of the study and of their cells, in order of their names."""
+        return sorted([*self._declarations.glob("*.json"), *self._declarations.glob(f"{CELLS}/*.json")])
+
     def failure_file(self, label: str, seed: int) -> Path:
         """Return where the failure of a run is described, whether it failed or not."""
         return self._failures / f"{file_name(scrub_text(label))}-s{seed}.txt"

@@ -18,7 +18,7 @@ from ablate.store.results import ResultStore
 from ablate.study.declaration import DeclaredCell
 from ablate.study.records import StudyRecords
 from analysis.study.declared import Declaration, stored_declarations
-from analysis.study.runs import ArmRun
+from analysis.study.runs import ArmRun, same_model_keys
 from analysis.study.scores import Scores, long_table, read_scores
 from analysis.study.totals import ArmTotals, Training, arm_totals, default_baseline, unmatched
 
@@ -88,6 +88,32 @@ class Evidence:
         """Every stage of every run once, in the order of the runs."""
         return list({(stage.kind, stage.id): stage for run in self.runs for stage in run.stages}.values())
 
+    def same_model(self, run: ArmRun) -> list[Manifest]:
+        """Return the other evaluations of the model of a run, in whatever study (see `same_model_keys`)."""
+        keys = same_model_keys(run.evaluation, run.train)
+        others = {manifest.id: manifest for key in keys for manifest in self._by_model.get(key, ())}
+        return [manifest for manifest in others.values() if manifest.id != run.evaluation.id]
+
+    @cached_property
+    def _by_model(self) -> dict[str, list[Manifest]]:
+        trained = {manifest.id: manifest for manifest in self.store.manifests("train")}
+        by_model: dict[str, list[Manifest]] = {}
+        for evaluation in self.store.manifests("evaluation"):
+            train = next((trained[parent] for parent in evaluation.parents if parent in trained), None)
+            keys = same_model_keys(evaluation, train)
+            for key in keys | {f"train {parent}" for parent in evaluation.parents}:  # its training may be removed
+                by_model.setdefault(key, []).append(evaluation)
+        return by_model
+
+    @property
+    def relatives(self) -> list[Manifest]:
+        """The evaluations of the models of this study in other studies, with their trainings."""
+        own = {stage.id for stage in self.stages}
+        others = [manifest for run in self.runs if run.train is not None for manifest in self.same_model(run)]
+        parents = {parent for manifest in others for parent in manifest.parents}
+        trained = [manifest for manifest in self.store.manifests("train") if manifest.id in parents]
+        return list({stage.id: stage for stage in (*others, *trained) if stage.id not in own}.values())
+
     @cached_property
     def mixed(self) -> tuple[ArmTotals, ...]:
         """The totals of every arm with a complete mix, in order of their names; UserError where there is none."""
@@ -117,6 +143,11 @@ class Evidence:
     def declarations(self) -> tuple[Declaration, ...]:
         """The declarations that are stored with the results, the oldest first."""
         return tuple(stored_declarations(self.store, self.study))
+
+    @property
+    def declaration_files(self) -> list[Path]:
+        """The files of the declarations and of their cells."""
+        return StudyRecords(self.store, self.study).files()
 
     @property
     def declared(self) -> Declaration | None:

@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ablate.store.files import SCORES_FILE
 from ablate.store.manifest import Manifest, is_deterministic
+
+_WEIGHTS = (".safetensors", ".bin")
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,15 @@ class ArmRun:
         parts = {name: value for name, value in mix.items() if name not in ("stage", "seed", "model")}
         parts |= {name: self.train.recipe.get(name) for name in ("model", "train")}
         return {"system": "trained", **parts, "evaluation": self.evaluation.recipe.get("evaluation")}
+
+
+def same_model_keys(evaluation: Manifest, train: Manifest | None) -> set[str]:
+    """Return what two evaluations of one model share: the training, the content of its weights, or the scores."""
+    keys = {f"scores {evaluation.content_sha256[SCORES_FILE]}"} if SCORES_FILE in evaluation.content_sha256 else set()
+    if train is None:
+        return keys
+    weights = {sha256 for name, sha256 in train.content_sha256.items() if name.endswith(_WEIGHTS)}
+    return {*keys, f"train {train.id}", *(f"weights {sha256}" for sha256 in weights)}
 
 
 def _system(manifest: Manifest) -> Any:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ablate.records import UserError
+from ablate.records import QueryScore, UserError
 from ablate.store.files import SCORES_FILE
 from ablate.store.integrity import reading
 from ablate.store.manifest import Manifest
@@ -45,6 +45,14 @@ def read_scores(store: ResultStore, manifest: Manifest, known: Iterable[pa.Table
     except pa.ArrowException as error:
         raise UserError(f"{path} cannot be read ({str(error).splitlines()[0]}); {store.remedy(manifest)}") from None
     return Scores(next((other for other in known if other.equals(units)), units), values)
+
+
+def scores_of(values: Iterable[QueryScore]) -> Scores:
+    """Return the scores of one run that are not in a file."""
+    columns = list(zip(*values, strict=True))
+    texts = {name: pa.chunked_array([columns[QueryScore._fields.index(name)]], pa.string()) for name in UNITS}
+    units = pa.table({name: _coded(column) for name, column in texts.items()})
+    return Scores(units, pa.chunked_array([columns[QueryScore._fields.index("value")]], pa.float64()))
 
 
 def _coded(column: pa.ChunkedArray) -> pa.Array:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ablate.records import UserError
+from ablate.store.manifest import Manifest
 from ablate.study.declaration import MACRO, Claim, Study
 from ablate.tables import number
 from analysis.stats.contrast_rows import CONFIRMATORY_SEEDS, Asked, ContrastRow, Plan, Target, contrast_rows, over
@@ -15,6 +16,7 @@ from analysis.stats.corrections import holm
 from analysis.stats.crossed import Options
 from analysis.stats.matrix import Cell, ScoreTable
 from analysis.study.declared import Declaration, claim_weights
+from analysis.study.evidence import Evidence
 from analysis.study.fairness import Check
 from analysis.study.opened import OpenStudy, untestable
 from analysis.study.runs import ArmRun
@@ -39,6 +41,8 @@ class Judged:
     ruling: Ruling
     would_be: str
     """The verdict but for EXPLORATORY."""
+    exploratory: str = ""
+    """Why it is EXPLORATORY; empty where it is not."""
 
 
 @dataclass(frozen=True)
@@ -58,21 +62,18 @@ def judge(study: OpenStudy) -> Judgement:
     The family is all of them. Raises UserError for an unknown study and one without a declaration.
     """
     evidence = study.evidence
-    stored, declared = evidence.declarations, evidence.declared
+    declared = evidence.declared
     if declared is None:
         raise UserError(
             f"study {evidence.study!r} has no declaration under {evidence.store.root}; give the file that declares it: "
             f"--declared sweeps/{evidence.study}.yaml"
         )
     checks, table = study.checks, study.table
-    stood = {run.declared for run in evidence.runs}
-    earlier = [claim for declaration in stored if declaration.digest in stood for claim in declaration.study.claims]
-    withdrawn = [claim for claim in dict.fromkeys(earlier) if claim not in declared.study.claims]
+    withdrawn = withdrawn_claims(evidence)
     free = study.deterministic
     claims = [*declared.study.claims, *withdrawn]
     drafts = [_test(table, claim, declared.study, free) for claim in claims]
     adjusted = holm([1.0 if p is None else p for _, p, _ in drafts])
-    known = {declaration.digest: declaration for declaration in stored}
     judged = []
     for claim, (row, p, why), p_holm in zip(claims, drafts, adjusted, strict=True):
         level = Level(_alpha(claim, declared.study), len(claims))
@@ -81,16 +82,33 @@ def judge(study: OpenStudy) -> Judgement:
             ruling = Ruling(UNDECIDED, why)
             judged.append(Judged(claim, is_withdrawn, None, False, None, None, level, ruling, UNDECIDED))
             continue
-        runs = [run for run in evidence.runs if run.arm in row.weights]
         reasons = ["it was withdrawn: the current declaration has it no longer"] if is_withdrawn else []
-        trained = [run for run in runs if run.arm not in free]  # BM25 may have been measured long before
-        reasons += late(claim, declared.study, trained or runs, known)
-        reasons += seeds_reasons(declared.study, {arm: n for arm, n in _seeds(runs).items() if arm not in free})
+        exploratory = "; ".join([*reasons, *exploratory_reasons(study, claim, row.weights)])
         said = rule(claim, row, p_holm, level) if p is not None else Ruling(UNDECIDED, why)
-        ruling, would_be = first_of(said, "; ".join(reasons), study.against(row.weights))
+        ruling, would_be = first_of(said, exploratory, study.against(row.weights))
         shown = p_holm if p is not None else None
-        judged.append(Judged(claim, is_withdrawn, row, p is not None, p, shown, level, ruling, would_be))
+        judged.append(Judged(claim, is_withdrawn, row, p is not None, p, shown, level, ruling, would_be, exploratory))
     return Judgement(declared, table, tuple(judged), checks, evidence.study)
+
+
+def withdrawn_claims(evidence: Evidence) -> list[Claim]:
+    """Return the claims that runs were trained or measured under and that the current declaration has no longer."""
+    current = () if evidence.declared is None else evidence.declared.study.claims
+    stood = {stage.declared for run in evidence.runs for stage in run.stages if stage.kind != "mix"}
+    earlier = [
+        c for declaration in evidence.declarations if declaration.digest in stood for c in declaration.study.claims
+    ]
+    return [claim for claim in dict.fromkeys(earlier) if claim not in current]
+
+
+def exploratory_reasons(study: OpenStudy, claim: Claim, arms: Collection[str]) -> list[str]:
+    """Return why a claim over some arms is exploratory: declared too late, or at other seeds than declared."""
+    assert study.evidence.declared is not None
+    declared, free = study.evidence.declared.study, study.deterministic
+    runs = [run for run in study.evidence.runs if run.arm in arms]
+    trained = [run for run in runs if run.arm not in free]  # BM25 may have been measured long before
+    seeds = {arm: arm_seeds for arm, arm_seeds in _seeds(runs).items() if arm not in free}
+    return [*late(study, claim, trained or runs), *seeds_reasons(declared, seeds)]
 
 
 def _alpha(claim: Claim, study: Study) -> float:
@@ -129,33 +147,61 @@ def place_of(table: ScoreTable, claim: Claim) -> Target:
     return over(table, datasets, claim.condition, direction, claim.measure)
 
 
-def late(claim: Claim, current: Study, runs: Sequence[ArmRun], known: Mapping[str, Declaration]) -> list[str]:
+def late(study: OpenStudy, claim: Claim, runs: Sequence[ArmRun]) -> list[str]:
     """Return why a claim was not declared before the results: the runs that did not stand under it, as it is now.
 
-    `known` holds the stored declarations by digest. The looks, and for p-MRR the margins of its guards, belong to it.
+    Training and scores of a run must both stand under it, and its model must not have been measured under another
+    declaration, in whatever study. The looks, and for p-MRR the margins of its guards, belong to a claim. Raises
+    UserError for a study without a declaration.
     """
+    evidence = study.evidence
+    assert evidence.declared is not None
+    current = evidence.declared.study
+    known = {declaration.digest: declaration for declaration in evidence.declarations}
     wrong: dict[str, list[str]] = {}
     for run in runs:
-        why = _late(claim, current, run, known)
+        why = _late(claim, current, run.evaluation, known)
+        if run.train is not None:
+            why = why or _late(claim, current, run.train, known) or _seen(claim, run, evidence.same_model(run), known)
         if why:
             wrong.setdefault(why, []).append(f"{run.arm} seed {run.seed}")
     return [f"{why}: {len(late_runs)} of {len(runs)} runs ({_few(late_runs)})" for why, late_runs in wrong.items()]
 
 
-def _late(claim: Claim, current: Study, run: ArmRun, known: Mapping[str, Declaration]) -> str:
-    if not run.declared:
-        return "results were there without any declaration"
-    under = known.get(run.declared)
+def _late(claim: Claim, current: Study, stage: Manifest, known: Mapping[str, Declaration]) -> str:
+    """Return why a claim was declared after a stage was made, or nothing; `known`: stored declarations by digest."""
+    is_training = stage.kind == "train"
+    if not stage.declared:
+        return "trained without any declaration" if is_training else "results were there without any declaration"
+    under = known.get(stage.declared)
     if under is None:
-        return f"results stood under a declaration that is not stored ({run.declared})"
+        what = "trained" if is_training else "results stood"
+        return f"{what} under a declaration that is not stored ({stage.declared})"
     if claim not in under.study.claims:
-        return "declared after results, or changed since"
+        before = "trained before the claim was declared, or changed since"
+        return before if is_training else "declared after results, or changed since"
     if under.study.looks != current.looks or (not current.looks and len(under.study.seeds) != len(current.seeds)):
         return "the declared numbers of seeds were changed after results"
     if claim.measure == "p-MRR" and dict(under.study.margins) != dict(current.margins):
         return "the margins of nDCG were changed after results"
-    if _time(under.declared_at) > _time(run.evaluation.finished):
+    if _time(under.declared_at) > _time(stage.finished):
         return "the declaration is younger than results"
+    return ""
+
+
+def _seen(claim: Claim, run: ArmRun, others: Sequence[Manifest], known: Mapping[str, Declaration]) -> str:
+    """Return where the model of a run was measured before it was under the claim, or nothing.
+
+    The evaluation is no part of a declaration, so what was seen of a model can choose how it is measured.
+    """
+    for other in others:
+        under = known.get(other.declared)
+        if under is not None and claim in under.study.claims:
+            continue
+        if _time(other.finished) <= _time(run.evaluation.finished):
+            studies = dict.fromkeys(label.partition("/")[0] for label in other.labels)
+            how = "under another declaration" if other.declared else "without any declaration"
+            return f"the model had been measured before {how} (study {', '.join(studies)})"
     return ""
 
 
