@@ -5,11 +5,14 @@
 
 A scores file is long, CSV or Parquet: arm, seed, dataset, condition, unit_id, measure, value, and optionally direction
 and cluster (then the test is over new clusters: wordings, kinds of constraint).
+
+A row is confirmatory only if a declaration of the study has it; Holm's correction is then over all declared claims.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,7 +21,7 @@ from typing import Any
 from ablate.cli.command import add_study, command, finish, output_file, output_folder, write_text
 from ablate.records import UserError
 from ablate.tables import Table, to_latex, to_markdown
-from analysis.stats.contrast_rows import Asked, ContrastRow, Plan, contrast_rows, targets
+from analysis.stats.contrast_rows import Asked, ContrastRow, DeclaredFamily, Plan, contrast_rows, targets
 from analysis.stats.contrast_tables import all_tables, report_record, rows_csv
 from analysis.stats.crossed import Options
 from analysis.stats.matrix import ScoreTable, read_scores
@@ -94,17 +97,20 @@ def _run(args: argparse.Namespace) -> None:
     plan = Plan(options, parse_margins(args.margin), args.correction)
     if args.scores is not None:
         table = read_scores(args.scores)
+        plan = dataclasses.replace(plan, declared=DeclaredFamily())
         contrasts = all_contrasts(table.arms, args.baseline, args.contrast, args.trend)
         report(args, table, _asked(args, table, contrasts), plan)
         return
     from analysis.study.evidence import Evidence
     from analysis.study.opened import OpenStudy
+    from analysis.verdict.family import declared_family
 
     baseline = args.baseline[0] if args.baseline else None
     study = OpenStudy(Evidence(args.results, args.study, baseline=baseline))
     study_contrasts = study.ask(args.baseline, args.contrast, args.trend, plan)
     asked, table = study_contrasts.testable(_asked(args, study_contrasts.table, study_contrasts.contrasts))
-    report(args, table, asked, study_contrasts.plan, [study.fairness], {"fairness": study.fairness_record})
+    plan = dataclasses.replace(study_contrasts.plan, declared=declared_family(study, study_contrasts.plan))
+    report(args, table, asked, plan, [study.fairness], {"fairness": study.fairness_record})
 
 
 def _asked(args: argparse.Namespace, table: ScoreTable, contrasts: Mapping[str, Mapping[str, float]]) -> list[Asked]:

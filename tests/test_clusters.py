@@ -15,7 +15,9 @@ import pytest
 from ablate.records import UserError
 from analysis.significance import main
 from analysis.stats.clusters import clustered, intra_class
+from analysis.stats.contrast_rows import Asked, Plan, contrast_rows, targets
 from analysis.stats.crossed import Estimate, Grouping, Options, crossed
+from analysis.stats.matrix import ScoreTable, read_scores
 from benchmarks.cluster_calibration import type_one
 
 B_MINUS_A = {"B": 1.0, "A": -1.0}
@@ -139,6 +141,10 @@ def write_scores(path: Path, cluster_of: Callable[[int], str], num_units: int = 
     return path
 
 
+def asked_of(table: ScoreTable) -> list[Asked]:
+    return [Asked("B - A", {"B": 1.0, "A": -1.0}, target) for target in targets(table)]
+
+
 def test_a_scores_file_with_clusters_is_tested_over_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Twelve wordings with four queries each; the same scores with every query by itself look much surer."""
     found = {}
@@ -154,7 +160,9 @@ def test_a_scores_file_with_clusters_is_tested_over_them(tmp_path: Path, capsys:
     assert wordings["clusters"]["se_over_units"] == pytest.approx(queries["se"])
     assert wordings["clusters"]["design_effect"] == pytest.approx((wordings["se"] / queries["se"]) ** 2)
     assert wordings["these_checkpoints"]["p_sign_flip"] > 3 * queries["these_checkpoints"]["p_sign_flip"]
-    assert wordings["status"] == "confirmatory"
+    table = read_scores(tmp_path / "wordings.csv")
+    (row,) = contrast_rows(table, asked_of(table), Plan())
+    assert row.status == "confirmatory" and wordings["status"] == "exploratory"  # nothing was declared
 
 
 def test_few_clusters_are_exploratory_and_a_unit_is_in_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 import subprocess
@@ -633,3 +634,77 @@ def test_a_study_or_a_file_is_given(results: Path, capsys: pytest.CaptureFixture
         assert "error: give either a STUDY or --scores F" in capsys.readouterr().err
     assert main(["t", "--results", str(results), "--baseline", "a"]) == 2
     assert "no evaluation of a study 't'" in capsys.readouterr().err
+
+
+# what was declared, and what the user of the table picked
+
+
+def declared_runs(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three arms on two measures with two declared claims, one of which cannot be tested."""
+    make_quick(monkeypatch)
+    other = (*NDCG[:3], "RR@10")
+    claims = [claim("c", "greater"), claim("gone", "greater", contrast="gone - a")]
+    under = declare(root, study_block(claims, arms=["a", "b", "c"]))
+    shift = {NDCG: 0.012, other: 0.012}
+    arms = {"a": Arm(shift=dict.fromkeys(shift, 0.0)), "b": Arm({"x": 1}, shift), "c": Arm({"y": 1}, shift)}
+    make_study(root, {name: dataclasses.replace(arm, declared=under) for name, arm in arms.items()})
+    return root
+
+
+def rows_by_place(root: Path, *more: str) -> tuple[dict[tuple[str, str], Row], Row]:
+    assert main(["s", "--results", str(root), "--json", str(root / "x.json"), *more]) == 0
+    record = json.loads((root / "x.json").read_text())
+    return {(row["contrast"], row["measure"]): row for row in record["contrasts"]}, record
+
+
+def test_the_family_of_a_declared_study_is_the_declared_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, record = rows_by_place(declared_runs(tmp_path, monkeypatch), "--baseline", "a")
+    shown = capsys.readouterr().out
+    assert {key: row["status"] for key, row in rows.items()} == {
+        ("b - a", "nDCG@10"): "confirmatory",
+        ("b - a", "RR@10"): "exploratory",
+        ("c - a", "nDCG@10"): "exploratory",
+        ("c - a", "RR@10"): "exploratory",
+    }
+    said = "family of 2 declared claims; 3 contrasts shown that were not declared are a family of their own."
+    assert f"Holm's correction over the {said}" in shown and record["declared_family_size"] == 2
+    assert "exploratory: fewer than 5 seeds in a trained arm, or not declared before the results." in shown
+    inside = rows.pop(("b - a", "nDCG@10"))
+    assert (inside["family_size"], inside["p_holm"]) == (2, holm([inside["p"], 1.0])[0])
+    assert [row["p_holm"] for row in rows.values()] == holm([row["p"] for row in rows.values()])
+    assert {row["family_size"] for row in rows.values()} == {3}
+
+
+def test_what_is_shown_changes_nothing_in_the_declared_family(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = declared_runs(tmp_path, monkeypatch)
+    everything, _ = rows_by_place(root, "--baseline", "a")
+    alone, _ = rows_by_place(root, "--contrast", "b - a", "--measure", "nDCG@10")
+    turned, _ = rows_by_place(root, "--contrast", "a - b", "--measure", "nDCG@10")
+    kept = [(row["p_holm"], row["family_size"], row["status"]) for row in (*alone.values(), *turned.values())]
+    first = everything["b - a", "nDCG@10"]
+    assert kept == [(first["p_holm"], 2, "confirmatory")] * 2
+    outside, _ = rows_by_place(root, "--contrast", "c - a", "--measure", "nDCG@10")
+    assert [(row["p_holm"] == row["p"], row["status"]) for row in outside.values()] == [(True, "exploratory")]
+    assert "1 contrasts shown" not in capsys.readouterr().out
+
+
+def test_a_claim_declared_after_results_is_exploratory_in_the_family(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = declared_runs(tmp_path, monkeypatch)
+    claims = [claim("c", "greater"), claim("late", "greater", contrast="c - a")]
+    declare(root, study_block(claims, arms=["a", "b", "c"]), at="2026-05-01T00:00:00+00:00")
+    rows, _ = rows_by_place(root, "--baseline", "a", "--measure", "nDCG@10")
+    found = {name: (row["family_size"], row["status"]) for (name, _), row in rows.items()}
+    assert found == {"b - a": (3, "confirmatory"), "c - a": (3, "exploratory")}  # the withdrawn one counts
+
+
+def test_without_a_declaration_no_row_is_confirmatory(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["s", "--results", str(results), "--contrast", "better - a", "--json", str(results / "x.json")]) == 0
+    assert "contrasts shown. Nothing was declared beforehand: no row is confirmatory." in capsys.readouterr().out
+    (row,) = json.loads((results / "x.json").read_text())["contrasts"]
+    assert row["status"] == "exploratory" and row["population"].endswith("like these (exploratory).")

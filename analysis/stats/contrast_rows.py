@@ -41,6 +41,33 @@ def plural(unit: str) -> str:
 
 
 @dataclass(frozen=True)
+class DeclaredFamily:
+    """The contrasts in their places that were declared; none of them where nothing was."""
+
+    contrasts: tuple[Asked, ...] = ()
+    late: tuple[bool, ...] = ()
+    """Of each: declared after results, or at other seeds than declared; it stays in the family and is exploratory."""
+    num_untestable: int = 0
+    """Declared contrasts without scores, which count with p 1."""
+
+    @property
+    def size(self) -> int:
+        """How many contrasts Holm's correction is over."""
+        return len(self.contrasts) + self.num_untestable
+
+    def places(self, asked: Asked) -> list[int]:
+        """Return where a contrast stands in the family, whichever arm is named first."""
+        return [place for place, declared in enumerate(self.contrasts) if _identity(declared) == _identity(asked)]
+
+
+def _identity(asked: Asked) -> tuple[Any, ...]:
+    weights = sorted((arm, weight) for arm, weight in asked.weights.items() if weight != 0)
+    sign = math.copysign(1.0, weights[0][1]) if weights else 1.0
+    _, *posed = asked.target.cell
+    return tuple((arm, sign * weight) for arm, weight in weights), tuple(posed), tuple(sorted(asked.target.datasets))
+
+
+@dataclass(frozen=True)
 class Plan:
     """What is declared before the results are seen."""
 
@@ -49,6 +76,8 @@ class Plan:
     """Measure -> margin of equivalence and non-inferiority; the key '' holds for every other measure."""
     correction: Literal["holm", "bh"] = "holm"
     """`bh` is for exploratory slices and makes every row exploratory."""
+    declared: DeclaredFamily | None = None
+    """None: what is asked for is what was declared."""
     draws: int = 4999
     """Sign flips of the randomization test."""
     power: float = 0.8
@@ -146,6 +175,8 @@ class ContrastRow:
     guards: tuple[Guard, ...] = ()
     clusters: Clustered | None = None
     """The test over new clusters beside that over new units; None where units have no clusters."""
+    is_declared: bool = False
+    """Whether it is one of the declared family that the plan names."""
     family_size: int = 0
     p_holm: float | None = None
     q_bh: float | None = None
@@ -173,7 +204,7 @@ def over(table: ScoreTable, datasets: tuple[str, ...], condition: str, direction
 
 
 def contrast_rows(table: ScoreTable, asked: Sequence[Asked], plan: Plan) -> tuple[ContrastRow, ...]:
-    """Return one row for each contrast of the family; `table` also holds the nDCG that guards p-MRR.
+    """Return one row for each contrast that is asked for; `table` also holds the nDCG that guards p-MRR.
 
     Raises UserError for an arm without scores in a place, single-seed arms, unlike seeds where they are matched.
     """
@@ -182,7 +213,7 @@ def contrast_rows(table: ScoreTable, asked: Sequence[Asked], plan: Plan) -> tupl
             raise UserError(f"the deterministic arm {arm!r} has no scores; arms are {', '.join(table.arms)}")
     drafts = [_draft(table, contrast, plan) for contrast in asked]
     rows = _with_sign_flips(drafts, asked, plan)
-    rows = _corrected(rows, plan)
+    rows = _corrected(rows, asked, plan)
     return tuple(dataclasses.replace(row, population=population(row, plan)) for row in rows)
 
 
@@ -249,7 +280,7 @@ def _draft(table: ScoreTable, asked: Asked, plan: Plan) -> ContrastRow:
         seed_means={arm: tuple(values.tolist()) for arm, values in means.items()},
         deterministic=frozenset(weights) & options.deterministic,
         result=_inside(result, limits),
-        status=_status({arm: len(means[arm]) for arm in trained}, plan, over_clusters),
+        status=_status({arm: len(means[arm]) for arm in trained}, asked, plan, over_clusters),
         smallest_detectable=_detectable(result, plan),
         relative_change=result.estimate / baseline if two and baseline > 0 and not is_signed(cell.measure) else None,
         standardised=result.estimate / spread if spread > tie else None,
@@ -285,11 +316,13 @@ def _detectable(result: Estimate, plan: Plan) -> float | None:
     return smallest_detectable(result.se, result.df, plan.options.alpha, plan.power)
 
 
-def _status(num_seeds: Mapping[str, int], plan: Plan, clusters: Clustered | None) -> str:
+def _status(num_seeds: Mapping[str, int], asked: Asked, plan: Plan, clusters: Clustered | None) -> str:
     if plan.options.estimand == "these_checkpoints" or not num_seeds:
         return "these checkpoints"
     few = min(num_seeds.values()) < CONFIRMATORY_SEEDS or (clusters is not None and clusters.is_exploratory)
-    return "exploratory" if plan.correction == "bh" or few else "confirmatory"
+    declared = plan.declared
+    stands = declared is None or not all(declared.late[place] for place in declared.places(asked))
+    return "exploratory" if plan.correction == "bh" or few or not stands else "confirmatory"
 
 
 def _guards(table: ScoreTable, asked: Asked, plan: Plan) -> tuple[Guard, ...]:
@@ -332,18 +365,45 @@ def _with_sign_flips(drafts: Sequence[ContrastRow], asked: Sequence[Asked], plan
     return [dataclasses.replace(row, p_sign_flip=p_values[place]) for place, row in enumerate(drafts)]
 
 
-def _corrected(rows: Sequence[ContrastRow], plan: Plan) -> list[ContrastRow]:
-    """Correct over the whole family: all arms, measures and data sets that are asked for together."""
-    p_values = [row.result.p for row in rows]
-    by_holm: list[float] | list[None] = holm(p_values) if plan.correction == "holm" else [None] * len(rows)
-    by_bh: list[float] | list[None] = benjamini_hochberg(p_values) if plan.correction == "bh" else [None] * len(rows)
-    with_margin = [place for place, row in enumerate(rows) if row.tost_p is not None]
-    equivalence = dict(zip(with_margin, holm([rows[place].tost_p or 0.0 for place in with_margin]), strict=True))
+def _corrected(rows: Sequence[ContrastRow], asked: Sequence[Asked], plan: Plan) -> list[ContrastRow]:
+    """Correct over whole families: the declared one, shown or not, and all that was asked for and not declared."""
+    if plan.correction == "bh":
+        q_values = benjamini_hochberg([row.result.p for row in rows])
+        rows = [dataclasses.replace(row, q_bh=q) for row, q in zip(rows, q_values, strict=True)]
+    declared = plan.declared or DeclaredFamily()
+    places = [declared.places(contrast) if plan.correction == "holm" else [] for contrast in asked]
+    outside = [row for row, known in zip(rows, places, strict=True) if not known]
+    corrected = iter(_family([(row.result, row.margin) for row in outside], 0))
+    family = []
+    if any(places):
+        estimates = [_estimate_of(contrast, plan) for contrast in declared.contrasts]
+        margins = [plan.margin(contrast.target.cell.measure) for contrast in declared.contrasts]
+        family = _family(list(zip(estimates, margins, strict=True)), declared.num_untestable)
+    done = []
+    for row, known in zip(rows, places, strict=True):
+        p_holm, tost_p_holm = family[known[0]] if known else next(corrected)
+        size = declared.size if known else len(outside)
+        p_holm = p_holm if plan.correction == "holm" else None
+        row = dataclasses.replace(row, is_declared=bool(known), family_size=size)
+        done.append(dataclasses.replace(row, p_holm=p_holm, tost_p_holm=tost_p_holm))
+    return done
+
+
+def _estimate_of(asked: Asked, plan: Plan) -> Estimate:
+    blocks = asked.target.blocks()
+    return crossed(blocks, asked.weights, _options(plan, blocks), asked.target.groupings())
+
+
+def _family(
+    estimates: Sequence[tuple[Estimate, float | None]], num_untestable: int
+) -> list[tuple[float | None, float | None]]:
+    """Return Holm's p of each difference, and of its equivalence where it has a margin."""
+    by_holm = holm([estimate.p for estimate, _ in estimates] + [1.0] * num_untestable)
+    tests = [estimate.tost(margin) for estimate, margin in estimates if margin is not None]
+    equivalence = iter(holm([*tests, *[1.0] * num_untestable] if tests else []))
     return [
-        dataclasses.replace(
-            row, family_size=len(rows), p_holm=by_holm[i], q_bh=by_bh[i], tost_p_holm=equivalence.get(i)
-        )
-        for i, row in enumerate(rows)
+        (p_holm, next(equivalence) if margin is not None else None)
+        for p_holm, (_, margin) in zip(by_holm, estimates, strict=False)
     ]
 
 

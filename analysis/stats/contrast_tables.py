@@ -123,7 +123,7 @@ def _notes(table: ScoreTable, rows: Sequence[ContrastRow], plan: Plan) -> tuple[
             "that only more seeds reduce."
         )
     if plan.correction == "holm":
-        family = f"Holm's correction over the family of all {len(rows)} contrasts shown."
+        family = _family_note(rows, plan)
     else:
         family = f"Benjamini–Hochberg over {len(rows)} exploratory slices: no claim."
     notes = [
@@ -146,7 +146,8 @@ def _notes(table: ScoreTable, rows: Sequence[ContrastRow], plan: Plan) -> tuple[
         notes.append(f"Declared without training randomness: {', '.join(sorted(options.deterministic))}.")
     if any(row.status == "exploratory" for row in rows):
         few = f", fewer than {EXPLORATORY_BELOW} clusters" if any(row.clusters for row in rows) else ""
-        notes.append(f"exploratory: fewer than 5 seeds in a trained arm{few}, or slices that were not declared.")
+        late = "slices that were not declared" if plan.declared is None else "not declared before the results"
+        notes.append(f"exploratory: fewer than 5 seeds in a trained arm{few}, or {late}.")
     for row in rows:
         if row.cell.measure == "p-MRR" and not row.guards:
             notes.append(f"{row.label}, {row.cell}: there is no nDCG beside p-MRR, so a collapse cannot be seen.")
@@ -155,6 +156,18 @@ def _notes(table: ScoreTable, rows: Sequence[ContrastRow], plan: Plan) -> tuple[
                 f"{row.label}, {row.cell}: with {row.num_units} units a sign flip cannot reach {options.alpha:g}."
             )
     return tuple(notes)
+
+
+def _family_note(rows: Sequence[ContrastRow], plan: Plan) -> str:
+    if plan.declared is None or not plan.declared.size:
+        over = f"Holm's correction over the family of all {len(rows)} contrasts shown."
+        return over if plan.declared is None else f"{over} Nothing was declared beforehand: no row is confirmatory."
+    num_outside = sum(not row.is_declared for row in rows)
+    others = (
+        "contrast shown that was not declared is" if num_outside == 1 else "contrasts shown that were not declared are"
+    )
+    beside = f"; {num_outside} {others} a family of their own" if num_outside else ""
+    return f"Holm's correction over the family of {plan.declared.size} declared claims{beside}."
 
 
 def clusters_table(rows: Sequence[ContrastRow]) -> Table:
@@ -350,6 +363,7 @@ def report_record(table: ScoreTable, rows: Sequence[ContrastRow], plan: Plan) ->
         "margins": dict(plan.margins),
         "correction": plan.correction,
         "family_size": len(rows),
+        "declared_family_size": None if plan.declared is None else plan.declared.size,
         "mark": table.mark,
         "remarks": [dict(zip(("contrast", "mark", "why"), remark, strict=True)) for remark in table.remarks],
         "contrasts": [row_record(table, row) for row in rows],
