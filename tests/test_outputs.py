@@ -54,6 +54,7 @@ class Output(NamedTuple):
 OUTPUTS = [
     *(Output(f"analysis.{name}", "--json", "x.json", (), STUDY) for name in ("budgets", "costs", "fairness", "claims")),
     *(Output("analysis.claims", f"--{name}", f"x.{name}", (), STUDY) for name in ("markdown", "latex", "csv")),
+    Output("analysis.verify", "--packet", "x.tar.gz", (), STUDY),
     Output("analysis.collect", "--out", "x.parquet", (), STUDY),
     Output("analysis.significance", "--json", "x.json", (), ("--scores", "{dir}/s.csv", "--baseline", "a")),
     Output(
@@ -100,7 +101,9 @@ MODULES = [
 def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     make_quick(monkeypatch)
     declare(tmp_path / "r", study_block([claim("c", "greater")], seeds=[0, 1]))
-    make_study(tmp_path / "r", {"a": Arm(seeds=(0, 1)), "b": Arm({"instructed": 1.0}, seeds=(0, 1))})
+    make_study(
+        tmp_path / "r", {"a": Arm(seeds=(0, 1), ranked=True), "b": Arm({"instructed": 1.0}, seeds=(0, 1), ranked=True)}
+    )
     texts = {
         "s.csv": GOOD,
         "a.run": "q Q0 d 1 2.0 x\n",

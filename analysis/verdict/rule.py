@@ -14,7 +14,8 @@ A refutation by the other side of a claim is a second test of it, so its p is mu
 When several verdicts apply, the first of this order is given:
 
 1. UNDECIDED     there is nothing to test: an arm or a place has no scores
-2. EXPLORATORY   the claim was not declared before its runs, or the seeds are fewer than 5 or at no declared look
+2. EXPLORATORY   the claim was not declared before its runs were trained and measured, their models were measured before
+                 under another declaration, or the seeds are fewer than 5 or at no declared look
 3. UNMATCHED     the arms' budgets are unequal
 4. CONFOUNDED    the arms differ in more than one thing
 5. COLLAPSED     p-MRR is up and nDCG under the changed instruction is inferior
