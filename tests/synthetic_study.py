@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ablate.evaluation.candidates import candidate_digest
 from ablate.evaluation.scoring import score_set
 from ablate.evaluation.storage import write_evaluation, write_scores
 from ablate.recipe.values import digest
@@ -121,7 +122,8 @@ def _make_run(store: ResultStore, label: str, name: str, arm: Arm, seed: int) ->
         mix = {"stage": "mix", "source": {"kind": "world", "revision": "1"}, "factors": dict(arm.factors)}
         mix |= {"budget": budget, "seed": seed}
         content = arm.content or digest([mix["factors"], arm.groups])
-        mixed = _complete(store, "mix", mix, label, seed, (), {}, {"groups": arm.groups, "content": content}, {})
+        counts = {"groups": arm.groups, "content": content}
+        mixed = _complete(store, "mix", mix, label, seed, (), {}, counts, {}, arm.declared)
         train = {"stage": "train", "mix": mixed.id, "model": MODEL, "train": dict(arm.train), "seed": seed}
         weights = {"model/model.safetensors": arm.weights or digest(train)}
         under = arm.declared if arm.trained_under is None else arm.trained_under
@@ -138,7 +140,8 @@ def _make_run(store: ResultStore, label: str, name: str, arm: Arm, seed: int) ->
     else:
         _write(folder / "scores.parquet", scores(name, arm, seed))
         notes = {"notes.json": json.dumps({"candidates": {"d/test": arm.candidates}}), "scores.parquet": None}
-    _complete(store, "evaluation", recipe, label, seed, parents, notes, {}, arm.hardware, arm.declared)
+    documents = {"candidates": {"d/test": candidate_digest(BED)}} if arm.ranked else {}
+    _complete(store, "evaluation", recipe, label, seed, parents, notes, documents, arm.hardware, arm.declared)
 
 
 def _write(path: Path, found: list[QueryScore]) -> None:

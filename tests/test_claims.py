@@ -697,3 +697,24 @@ def test_a_model_measured_elsewhere_afterwards_was_not_seen(tmp_path: Path, monk
         for manifest in [*store.manifests(kind)]:
             store.add_label(kind, manifest.id, manifest.labels[0].replace("t/", "s/"))
     assert of_study(tmp_path)["c"].ruling.verdict == "SUPPORTED"
+
+
+def test_what_is_new_under_the_declaration_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = first_look(tmp_path)
+    assert str(of_study(tmp_path)["c"].fresh) == "seeds 0, 1, 2, 3, 4, source world"  # scores by hand name no documents
+    second = redeclared(tmp_path)
+    make_study(
+        tmp_path, {"b": Arm(ON, {NDCG: 0.1}, declared=second, seeds=(5,)), "a": Arm(declared=second, seeds=(5,))}
+    )
+    assert main(["s", "--results", str(tmp_path), "--json", str(tmp_path / "c.json")]) == 0
+    assert "declaration: c: seeds 0, 1, 2, 3, 4, 5, source world; d: seeds 5." in capsys.readouterr().out
+    late = json.loads((tmp_path / "c.json").read_text())["claims"][1]
+    assert late["fresh"] == {"seeds": [5], "sets": [], "sources": []} and first != second
+
+
+def test_documents_that_were_ranked_before_are_not_new(tmp_path: Path) -> None:
+    under = declare(tmp_path, study_block(OLD))
+    make_study(tmp_path, {n: dataclasses.replace(a, declared=under, ranked=True) for n, a in two(0.1).items()})
+    assert str(of_study(tmp_path)["c"].fresh) == "seeds 0, 1, 2, 3, 4, queries of d/test, source world"
+    make_study(tmp_path, {"x": Arm(ranked=True, system={"stage": "ranker"}, seeds=(0,))}, "by_hand")
+    assert str(of_study(tmp_path)["c"].fresh) == "seeds 0, 1, 2, 3, 4, source world"

@@ -108,6 +108,8 @@ def _notes(judgement: Judgement) -> list[str]:
         + "; intervals at the same alpha.",
         f"Declared {declared.declared_at or 'in a file, not yet run'} ({declared.digest}): {study.question}",
     ]
+    fresh = "; ".join(f"{_name(judged)}: {judged.fresh}" for judged in judgement.claims if judged.fresh is not None)
+    notes += [f"New in this folder of results under the declaration: {fresh}."] if fresh else []
     free = sorted({arm for judged in judgement.claims if judged.row for arm in judged.row.deterministic})
     return [*notes, f"Without training randomness: {', '.join(free)}."] if free else notes
 
@@ -138,6 +140,7 @@ def _record(judgement: Judgement, judged: Judged) -> dict[str, Any]:
         "family_size": judged.level.family,
         "alpha_of_a_look": judged.level.alpha,
         "tested": judged.tested,
+        "fresh": None if judged.fresh is None else {key: list(new) for key, new in judged.fresh._asdict().items()},
         "row": None if judged.row is None else _row(judgement, judged.row),
     }
 

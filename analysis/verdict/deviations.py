@@ -76,8 +76,8 @@ def _claims(older: Study, newer: Study) -> list[str]:
 def _runs(evidence: Evidence) -> list[str]:
     if evidence.declared is None:
         return ["there is no declaration"]
-    free = deterministic_arms(evidence.runs)
-    there = [(run.arm, run.seed) for run in evidence.runs]
+    free = deterministic_arms(evidence.runs)  # the untouched backbone is measured beside every trained arm
+    there = [(run.arm, run.seed) for run in evidence.runs if run.evaluation.recipe.get("stage") != "untouched"]
     said = []
     if evidence.cells is None:
         said.append("the cells of the declaration are not recorded, so which runs there should be is not known")

@@ -21,6 +21,7 @@ from analysis.study.fairness import Check
 from analysis.study.opened import OpenStudy, untestable
 from analysis.study.runs import ArmRun
 from analysis.verdict.declarable import direction_of
+from analysis.verdict.fresh import Fresh, fresh
 from analysis.verdict.rule import UNDECIDED, Level, Ruling, claim_p, first_of, rule
 
 
@@ -43,6 +44,8 @@ class Judged:
     """The verdict but for EXPLORATORY."""
     exploratory: str = ""
     """Why it is EXPLORATORY; empty where it is not."""
+    fresh: Fresh | None = None
+    """What of its evidence is new under its declaration; None where there is nothing to test."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,10 @@ def judge(study: OpenStudy) -> Judgement:
         said = rule(claim, row, p_holm, level) if p is not None else Ruling(UNDECIDED, why)
         ruling, would_be = first_of(said, exploratory, study.against(row.weights))
         shown = p_holm if p is not None else None
-        judged.append(Judged(claim, is_withdrawn, row, p is not None, p, shown, level, ruling, would_be, exploratory))
+        new = fresh(evidence, claim, row.weights)
+        judged.append(
+            Judged(claim, is_withdrawn, row, p is not None, p, shown, level, ruling, would_be, exploratory, new)
+        )
     return Judgement(declared, table, tuple(judged), checks, evidence.study)
 
 

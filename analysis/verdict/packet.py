@@ -272,15 +272,22 @@ def verify_packet(packet: Opened, bound: Sequence[Mapping[str, str]] = ()) -> Ve
     verification = verify(str(packet.folder / RESULTS), packet.study, with_parents=False)
     files = Verified(HOLDS, "packet", f"{len(packet.sums):,} files have the SHA-256 of its list")
     checks = [*verification.checks, files, *_bound(packet, bound)]
-    written = _read(packet, VERDICTS).get("claims", [])
     record = {} if verification.judgement is None else judgement_record(verification.judgement)
-    keys = unequal(written, _plain(record.get("claims", [])))
+    keys = unequal(_claims(_read(packet, VERDICTS)), _claims(_plain(record)))
     said = "those written in the packet are those of its results"
     checks.append(Verified(FAILS if keys else HOLDS, "written verdicts", f"unlike: {keys}" if keys else said))
     told = _read(packet, DEVIATIONS) == _plain([deviation._asdict() for deviation in verification.log])
     words = "those written in the packet are those of its results"
     checks.append(Verified(HOLDS if told else FAILS, "deviations", words if told else f"not {words}"))
     return verification._replace(checks=sorted(checks, key=lambda verified: verified.state == HOLDS))
+
+
+def _claims(record: Any) -> Any:
+    """Return the claims of a record without what follows from other studies, which are not in a packet."""
+    claims = record.get("claims", []) if isinstance(record, dict) else record
+    if not isinstance(claims, list):
+        return claims
+    return [{**claim, "fresh": None} if isinstance(claim, dict) else claim for claim in claims]
 
 
 def _bound(packet: Opened, bound: Sequence[Mapping[str, str]]) -> list[Verified]:
