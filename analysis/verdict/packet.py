@@ -28,7 +28,7 @@ from typing import Any, BinaryIO, NamedTuple
 from ablate.records import UserError, check_name
 from ablate.store.drafts import draft_of
 from ablate.store.files import FOLDERS
-from ablate.store.integrity import FREE_BYTES, MOST_PACKED, is_inside, sha256_of
+from ablate.store.integrity import FREE_BYTES, MOST_PACKED, is_inside, read_json, reading, sha256_of
 from ablate.store.manifest import Manifest
 from ablate.tables import to_markdown
 from analysis.study.evidence import Evidence
@@ -199,14 +199,17 @@ def _sums(path: Path, content: bytes) -> dict[str, str]:
 
 
 def _about(path: Path, folder: Path) -> dict[str, Any]:
-    try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    remedy = "give another packet"
+    about = read_json(folder / ABOUT, remedy)
+    with reading(folder / ABOUT, remedy):
         check_name("study", about["study"])
-        if set(about) != {"study", "bound"} or not all(isinstance(item, dict) for item in about["bound"]):
-            raise ValueError("unknown keys")
+        known = {"file", "sha256", "commit"}
+        is_bound = all(
+            {*item} <= known and all(isinstance(text, str) for text in item.values()) for item in about["bound"]
+        )
+        if {*about} != {"study", "bound"} or not is_bound:
+            raise UserError(f"{path}: {ABOUT} does not say of which study it is and what is bound in it; {remedy}")
         return dict(about)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path}: {ABOUT} does not say of which study it is ({error}); give another packet") from None
 
 
 class _Entry:
@@ -327,10 +330,7 @@ def compare(packet: Opened, evidence: Evidence | None, root: Path) -> list[Verif
 
 
 def _read(packet: Opened, name: str) -> Any:
-    try:
-        return json.loads((packet.folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{name} of the packet cannot be read ({error}); give another packet") from None
+    return read_json(packet.folder / name, "give another packet")
 
 
 def _plain(value: Any) -> Any:
