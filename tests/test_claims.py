@@ -17,6 +17,7 @@ from synthetic_study import CHANGED, NDCG, PMRR, Arm, claim, declare, make_quick
 from ablate.records import UserError
 from ablate.store.manifest import write_manifest
 from ablate.store.results import ResultStore
+from ablate.study.declaration import Claim
 from analysis.claims import main
 from analysis.stats.corrections import holm
 from analysis.stats.crossed import crossed
@@ -24,6 +25,7 @@ from analysis.stats.power import Parts, design, power
 from analysis.study.declared import read_declaration, stored_declarations
 from analysis.study.evidence import Evidence
 from analysis.study.opened import OpenStudy
+from analysis.study.runs import ArmRun
 from analysis.verdict.judge import Judged, Judgement, judge, late, seeds_reasons
 from analysis.verdict.rule import Ruling, claim_p, first_of, more_needed
 
@@ -323,22 +325,25 @@ def test_a_declaration_is_late_when_it_is_younger_than_results(
 ) -> None:
     under = declare(tmp_path, study_block([claim("c", "greater")]), at=declared)
     store = make_study(tmp_path, {"a": Arm(declared=under, seeds=(0,))})
-    (declaration,) = stored_declarations(store, "s")
-    (run,) = Evidence(store.root, "s").runs
-    run = dataclasses.replace(run, evaluation=dataclasses.replace(run.evaluation, finished=finished))
-    (asked,) = declaration.study.claims
-    said = late(asked, declaration.study, [run], {under: declaration})
+    said = late(*_asked(store.root, finished))
     assert said == (["the declaration is younger than results: 1 of 1 runs (a seed 0)"] if is_late else [])
+
+
+def _asked(root: Path, finished: str) -> tuple[OpenStudy, Claim, list[ArmRun]]:
+    """Return a study of one measured run with its claim, as if the run had been finished at another time."""
+    study = OpenStudy(Evidence(root, "s"))
+    assert study.evidence.declared is not None
+    (asked,) = study.evidence.declared.study.claims
+    (run,) = study.evidence.runs
+    evaluation = dataclasses.replace(run.evaluation, finished=finished)
+    return study, asked, [dataclasses.replace(run, evaluation=evaluation, train=None)]
 
 
 def test_a_time_that_is_none_is_refused(tmp_path: Path) -> None:
     under = declare(tmp_path, study_block([claim("c", "greater")]))
     store = make_study(tmp_path, {"a": Arm(declared=under, seeds=(0,))})
-    (run,) = Evidence(store.root, "s").runs
-    run = dataclasses.replace(run, evaluation=dataclasses.replace(run.evaluation, finished="yesterday"))
-    known = {one.digest: one for one in stored_declarations(store, "s")}
     with pytest.raises(UserError, match="'yesterday' in the results is no time; write ISO 8601, 2026-01-31T12:00"):
-        late(known[under].study.claims[0], known[under].study, [run], known)
+        late(*_asked(store.root, "yesterday"))
 
 
 def test_a_declaration_younger_than_its_runs_or_unknown_is_told(tmp_path: Path) -> None:

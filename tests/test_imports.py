@@ -356,6 +356,7 @@ RULES: dict[str, set[str]] = {
         "optuna",
         "mteb",
         "pyarrow",
+        "pytest",
         "pytrec_eval",
         "safetensors",
         "tqdm",
