@@ -2,8 +2,8 @@
 
     python -m analysis.power --pilot scores.csv --contrast "B - A" --measure nDCG@10 --cost-seed 1800 --cost-query .02
 
-Power is that of the noncentral t with the three variance parts of a pilot (or stated ones) scaled to S seeds and Q
-units: SE² = seed / S + query / Q + residual / (S Q), and the degrees of freedom of `analysis.stats.crossed`.
+Power is that of the crossed test with the three variance parts of a pilot (or stated ones) scaled to S seeds and Q
+units, over all that its standard error and degrees of freedom may be estimated as (`analysis.stats.power`).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from analysis.stats.power import (
     Parts,
     as_table,
     cheapest,
-    design,
     detectable_table,
+    outlook,
     pilot_parts,
     smallest_detectable,
     two_arms,
@@ -153,7 +153,7 @@ def _write(
     units = sorted({round(2 ** (step / 4)) for step in range(int(4 * math.log2(20)), int(4 * math.log2(20_000)) + 1)})
     seeds = sorted(set(args.seeds))
     lines = {
-        f"{s} seeds": [(q, smallest_detectable(*design(parts, s, q), args.alpha, args.power)) for q in units]
+        f"{s} seeds": [(q, smallest_detectable(outlook(parts, s, q, args.alpha), args.power)) for q in units]
         for s in seeds
     }
     title = f"Smallest difference found with power {args.power:g} at alpha {args.alpha:g}"

@@ -21,7 +21,7 @@ from ablate.study.declaration import Claim
 from analysis.claims import main
 from analysis.stats.corrections import holm
 from analysis.stats.crossed import crossed
-from analysis.stats.power import Parts, design, power
+from analysis.stats.power import Parts, outlook, power
 from analysis.study.declared import read_declaration, stored_declarations
 from analysis.study.evidence import Evidence
 from analysis.study.opened import OpenStudy
@@ -99,9 +99,8 @@ def test_undecided_says_how_many_more_seeds_or_units_would_decide(tmp_path: Path
         max(result.v_seed - result.v_resid, 0) * 5,
         max(result.v_query - result.v_resid, 0) * 20,
         result.v_resid * 100,
-        2.0,
     )
-    enough, one_less = (power(result.estimate, *design(parts, 5, count)) for count in (units, units - 1))
+    enough, one_less = (power(result.estimate, outlook(parts, 5, count)) for count in (units, units - 1))
     assert enough >= 0.8 > one_less
     if seeds is not None:
         assert f"about {seeds - 5} more seeds per arm ({seeds} with these 20 queries)" in one.ruling.reason

@@ -21,8 +21,8 @@ from analysis.stats.power import (
     Costs,
     Parts,
     cheapest,
-    design,
     detectable_table,
+    outlook,
     pilot_parts,
     power,
     smallest_detectable,
@@ -32,28 +32,31 @@ from analysis.stats.power import (
 TYPICAL = two_arms(0.01, 0.10, 0.10)
 
 
-def test_design_by_hand() -> None:
-    # S = 5, Q = 100: seed .0002 / 5, query .01 / 100, residual .02 / 500, each mean square with one residual part.
-    se, df = design(TYPICAL, 5, 100)
-    seed, query, resid = 4e-5, 1e-4, 4e-5
-    square = seed + query + resid
-    assert se == pytest.approx(math.sqrt(square))
-    den = (seed + resid) ** 2 / 8 + resid**2 / (8 * 99) + (query + resid) ** 2 / 99
-    assert df == pytest.approx(square**2 / den)
+def test_the_standard_error_of_a_design_by_hand() -> None:
+    # S = 5, Q = 100: seed .0002 / 5, query .01 / 100, residual .02 / 500
+    assert outlook(TYPICAL, 5, 100).se == pytest.approx(math.sqrt(4e-5 + 1e-4 + 4e-5))
     with pytest.raises(UserError, match="1 seeds × 100 units; the test needs at least 2 of both"):
-        design(TYPICAL, 1, 100)
+        outlook(TYPICAL, 1, 100)
 
 
-def test_power_is_that_of_the_noncentral_t() -> None:
-    assert power(0.0, 1.0, 7.5) == pytest.approx(0.05)
-    for df in (2.0, 7.5, 200.0):
-        critical = stats.t.ppf(0.975, df)
-        expected = stats.nct.sf(critical, df, 2.5) + stats.nct.cdf(-critical, df, 2.5)
-        assert power(-2.5, 1.0, df) == pytest.approx(expected, abs=1e-9)
-    assert power(100.0, 1.0, 3.0) == pytest.approx(1)
-    assert power(smallest_detectable(0.01, 6.0), 0.01, 6.0) == pytest.approx(0.8, abs=1e-5)
+@pytest.mark.parametrize(("alpha", "num_units"), [(0.05, 9), (0.05, 200), (0.01, 30)])
+def test_power_without_training_is_that_of_the_noncentral_t(alpha: float, num_units: int) -> None:
+    # one mean square, so the degrees of freedom are known and the mean over its draws has a closed form
+    test = outlook(Parts(0.0, float(num_units), 0.0, ()), 2, num_units, alpha)
+    critical = stats.t.ppf(1 - alpha / 2, num_units - 1)
+    for difference in (0.0, 1.0, -2.5, 4.0):
+        expected = stats.nct.sf(critical, num_units - 1, difference) + stats.nct.cdf(
+            -critical, num_units - 1, difference
+        )
+        assert power(difference, test) == pytest.approx(expected, abs=0.002)
+    assert power(100.0, test) == pytest.approx(1)
+
+
+def test_the_smallest_detectable_difference_has_the_wanted_power() -> None:
+    test = outlook(TYPICAL, 5, 104)
+    assert power(smallest_detectable(test), test) == pytest.approx(0.8, abs=1e-5)
     with pytest.raises(UserError, match="the power is 1; it must lie between alpha"):
-        smallest_detectable(1.0, 5.0, wanted=1)
+        smallest_detectable(test, wanted=1)
 
 
 @pytest.mark.parametrize("df", [1.0, 2.0, 8.0, 150.0, 1e5])
@@ -81,25 +84,33 @@ def test_two_seeds_find_only_what_is_sixteen_standard_errors_large() -> None:
 def test_smallest_detectable_differences_of_typical_parts() -> None:
     found = detectable_table(TYPICAL)
     rounded = {key: round(value, 4) for key, value in found.items()}
-    assert rounded[3, 1000] == 0.0318 and rounded[3, 9906] == 0.0308
-    assert [round(found[s, 104], 3) for s in (3, 5, 10)] == [0.046, 0.038, 0.033]
+    # .0318 and .0308 if the degrees of freedom were known
+    assert rounded[3, 1000] == 0.0353 and rounded[3, 9906] == 0.0350
+    assert [round(found[s, 104], 3) for s in (3, 5, 10)] == [0.049, 0.039, 0.033]
     assert all(found[5, q] < found[3, q] for q in (20, 104, 9906))
 
 
-def test_power_agrees_with_simulation() -> None:
+@pytest.mark.parametrize("num_seeds", [3, 5])
+def test_a_predicted_power_of_80_percent_is_found_where_seeds_decide(num_seeds: int) -> None:
+    # 1,000 units, seed sd .02: the noncentral t at the expected degrees of freedom would promise .88 and .82
+    parts = two_arms(0.02, 0.10, 0.10)
+    test = outlook(parts, num_seeds, 1000)
+    difference = smallest_detectable(test)
     generator = np.random.Generator(np.random.PCG64(0))
-    draws, hits = 600, 0
+    draws, num_units = 3000, 40  # the mean squares are those of 1,000 units, drawn on fewer
+    shrink = math.sqrt(num_units / 1000)
+    hits = 0
     for _ in range(draws):
         arms = {
-            arm: generator.normal(0, 0.1 / math.sqrt(2), 104)
+            arm: generator.normal(0, shrink * 0.1 / math.sqrt(2), num_units)
             + shift
-            + generator.normal(0, 0.01, (5, 1))
-            + generator.normal(0, 0.1, (5, 104))
-            for arm, shift in (("A", 0.0), ("B", 0.04))
+            + generator.normal(0, 0.02, (num_seeds, 1))
+            + generator.normal(0, shrink * 0.1, (num_seeds, num_units))
+            for arm, shift in (("A", 0.0), ("B", difference))
         }
         hits += crossed(arms, {"B": 1.0, "A": -1.0}).p < 0.05
-    expected = power(0.04, *design(TYPICAL, 5, 104))
-    assert abs(hits / draws - expected) < 4 * math.sqrt(expected * (1 - expected) / draws)
+    room = 3 * math.sqrt(0.8 * 0.2 / draws)
+    assert 0.78 - room < hits / draws < 0.82 + room
 
 
 def test_pilot_gives_back_its_parts() -> None:
@@ -112,15 +123,17 @@ def test_pilot_gives_back_its_parts() -> None:
     assert math.sqrt(found.seed) == pytest.approx(0.05 * math.sqrt(2), rel=0.15)
     assert math.sqrt(found.query) == pytest.approx(0.2 * math.sqrt(2), rel=0.1)
     assert math.sqrt(found.resid) == pytest.approx(0.1 * math.sqrt(2), rel=0.02)
-    assert found.num_arms == 2
+    assert found.shares == (0.5, 0.5)
     # the design of the pilot itself has the standard error of its test
     test = crossed(arms, {"B": 1.0, "A": -1.0})
-    assert design(found, 60, 400) == pytest.approx((test.se, test.df), rel=0.1)
+    assert outlook(found, 60, 400).se == pytest.approx(test.se, rel=0.1)
+    again = Parts.of_test(test, [1.0, -1.0], 60, 400)
+    assert (again.seed, again.query, again.resid) == pytest.approx((found.seed, found.query, found.resid))
     one_trained = {"A": arms["A"][:1], "B": arms["B"]}
     alone = pilot_parts(one_trained, {"B": 1.0, "A": -1.0}, Options(deterministic=frozenset("A")))
-    assert alone.num_arms == 1 and alone.resid == pytest.approx(found.resid / 2, rel=0.05)
+    assert alone.shares == (1.0,) and alone.resid == pytest.approx(found.resid / 2, rel=0.05)
     matched = pilot_parts(arms, {"B": 1.0, "A": -1.0}, Options(matched=True))
-    assert matched.num_arms == 1 and matched.seed == pytest.approx(found.seed, rel=0.5)
+    assert matched.shares == (1.0,) and matched.seed == pytest.approx(found.seed, rel=0.5)
     with pytest.raises(UserError, match="no arm of the contrast has training randomness"):
         pilot_parts(arms, {"B": 1.0, "A": -1.0}, Options(deterministic=frozenset("AB")))
 
@@ -136,10 +149,10 @@ def test_cheapest_design_is_the_cheapest() -> None:
     costs = Costs(seed=100, query=0.1, label=2)
     assert costs.total(3, 5, 40) == 3 * 5 * (100 + 4) + 80
     best = cheapest(TYPICAL, 0.03, costs, seeds=(5, 12), most_units=5000)
-    assert best.detects <= 0.03 and power(0.03, *design(TYPICAL, best.num_seeds, best.num_units)) >= 0.8
-    assert power(0.03, *design(TYPICAL, best.num_seeds, best.num_units - 1)) < 0.8
+    assert best.detects <= 0.03 and power(0.03, outlook(TYPICAL, best.num_seeds, best.num_units)) >= 0.8
+    assert power(0.03, outlook(TYPICAL, best.num_seeds, best.num_units - 1)) < 0.8
     for seeds in range(5, 13):
-        enough = next(q for q in range(2, 5001) if power(0.03, *design(TYPICAL, seeds, q)) >= 0.8)
+        enough = next(q for q in range(2, 5001) if power(0.03, outlook(TYPICAL, seeds, q)) >= 0.8)
         assert costs.total(2, seeds, enough) >= best.cost
     dear_units = cheapest(TYPICAL, 0.03, Costs(seed=1, query=0, label=100))
     assert dear_units.num_seeds > best.num_seeds and dear_units.num_units < best.num_units
@@ -172,7 +185,7 @@ def test_command_line_with_stated_parts(tmp_path: Path, capsys: pytest.CaptureFi
     arguments += ["--difference", ".03", "--cost-seed", "1800", "--cost-query", ".02", "--out", str(tmp_path)]
     assert main(arguments) == 0
     shown = capsys.readouterr().out
-    assert "|  1000 |  0.0318 |  0.0224 |" in shown and "Cheapest design for a difference of 0.03: 5 seeds" in shown
+    assert "|  1000 |  0.0353 |  0.0229 |" in shown and "Cheapest design for a difference of 0.03: 5 seeds" in shown
     record = json.loads((tmp_path / "power.json").read_text())
     assert len(record["detectable"]) == 4 and record["cheapest"]["num_seeds"] == 5
     ElementTree.fromstring((tmp_path / "power.svg").read_text())

@@ -29,7 +29,7 @@ from analysis.stats.crossed import (
     unit_differences,
 )
 from analysis.stats.matrix import Cell, CellScores, ScoreTable, is_signed, unit_kind
-from analysis.stats.power import smallest_detectable
+from analysis.stats.power import Parts, outlook, smallest_detectable
 
 CONFIRMATORY_SEEDS = 5
 _PLURALS = {"topic": "topics", "group": "groups", "question": "questions", "query": "queries"}
@@ -281,7 +281,7 @@ def _draft(table: ScoreTable, asked: Asked, plan: Plan) -> ContrastRow:
         deterministic=frozenset(weights) & options.deterministic,
         result=_inside(result, limits),
         status=_status({arm: len(means[arm]) for arm in trained}, asked, plan, over_clusters),
-        smallest_detectable=_detectable(result, plan),
+        smallest_detectable=_detectable(asked, result, trained, plan),
         relative_change=result.estimate / baseline if two and baseline > 0 and not is_signed(cell.measure) else None,
         standardised=result.estimate / spread if spread > tie else None,
         p_new_wins=probability_new_wins(blocks, weights, options),
@@ -310,10 +310,16 @@ def _check_matched(table: ScoreTable, trained: Sequence[str], options: Options) 
             )
 
 
-def _detectable(result: Estimate, plan: Plan) -> float | None:
+def _detectable(asked: Asked, result: Estimate, trained: Sequence[str], plan: Plan) -> float | None:
+    """Return the smallest difference that a test of this size finds, with the variance parts of this one."""
     if result.df is None:
         return None
-    return smallest_detectable(result.se, result.df, plan.options.alpha, plan.power)
+    blocks, groupings = asked.target.blocks(), asked.target.groupings()
+    num_seeds = max(2, min((len(blocks[arm][0]) for arm in trained), default=2))
+    num_units = asked.target.num_units if groupings is None else sum(group.num_clusters for group in groupings)
+    weights = [1.0] if plan.options.matched else [asked.weights[arm] for arm in trained]
+    parts = Parts.of_test(result, weights if trained else [], num_seeds, num_units)
+    return smallest_detectable(outlook(parts, num_seeds, num_units, plan.options.alpha), plan.power)
 
 
 def _status(num_seeds: Mapping[str, int], asked: Asked, plan: Plan, clusters: Clustered | None) -> str:

@@ -33,7 +33,7 @@ from ablate.study.declaration import Claim
 from ablate.tables import number, probability
 from analysis.stats.contrast_rows import ContrastRow, Guard, plural
 from analysis.stats.crossed import Estimate
-from analysis.stats.power import MOST_SEEDS, MOST_UNITS, Parts, design, power
+from analysis.stats.power import MOST_SEEDS, MOST_UNITS, Parts, outlook, power
 
 SUPPORTED, REFUTED, UNDECIDED, COLLAPSED = "SUPPORTED", "REFUTED", "UNDECIDED", "COLLAPSED"
 EXPLORATORY, UNMATCHED, CONFOUNDED = "EXPLORATORY", "UNMATCHED", "CONFOUNDED"
@@ -222,16 +222,10 @@ def more_needed(
     """
     result, trained = row.result, _trained(row)
     num_seeds = max(2, min((row.num_seeds[arm] for arm in trained), default=2))
-    squares = [row.weights[arm] ** 2 for arm in trained] or [1.0]
-    parts = Parts(
-        max(result.v_seed - result.v_resid, 0.0) * num_seeds,
-        max(result.v_query - result.v_resid, 0.0) * row.num_units,
-        result.v_resid * num_seeds * row.num_units,
-        sum(squares) ** 2 / sum(square**2 for square in squares),
-    )
+    parts = Parts.of_test(result, [row.weights[arm] for arm in trained], num_seeds, row.num_units)
 
     def enough(seeds: int, units: int) -> bool:
-        return distance > 0 and power(distance, *design(parts, seeds, units), alpha) >= wanted
+        return distance > 0 and power(distance, outlook(parts, seeds, units, alpha)) >= wanted
 
     here = num_seeds if trained else 2
     seeds = next((s for s in range(here + 1, MOST_SEEDS + 1) if enough(s, row.num_units)), None) if trained else None
