@@ -25,6 +25,7 @@ from analysis.stats.contrast_rows import Asked, ContrastRow, DeclaredFamily, Pla
 from analysis.stats.contrast_tables import all_tables, report_record, rows_csv
 from analysis.stats.crossed import Options
 from analysis.stats.matrix import ScoreTable, read_scores
+from analysis.stats.seeds_apart import remarks_of_seeds
 from analysis.stats.weights import all_contrasts
 
 
@@ -99,6 +100,7 @@ def _run(args: argparse.Namespace) -> None:
         table = read_scores(args.scores)
         plan = dataclasses.replace(plan, declared=DeclaredFamily())
         contrasts = all_contrasts(table.arms, args.baseline, args.contrast, args.trend)
+        table = dataclasses.replace(table, remarks=tuple(remarks_of_seeds(table, contrasts, options.deterministic)))
         report(args, table, _asked(args, table, contrasts), plan)
         return
     from analysis.study.evidence import Evidence

@@ -67,6 +67,8 @@ class Arm:
     """Factor on the noise between units and seeds."""
     ranked: bool = False
     """Scores come from rankings of `BED`, kept with its judgments."""
+    losses: tuple[float, float] | None = None
+    """First and last of its trainings; None: not counted."""
 
 
 def scores(name: str, arm: Arm, seed: int) -> list[QueryScore]:
@@ -126,8 +128,9 @@ def _make_run(store: ResultStore, label: str, name: str, arm: Arm, seed: int) ->
         mixed = _complete(store, "mix", mix, label, seed, (), {}, counts, {}, arm.declared)
         train = {"stage": "train", "mix": mixed.id, "model": MODEL, "train": dict(arm.train), "seed": seed}
         weights = {"model/model.safetensors": arm.weights or digest(train)}
+        counts = {} if arm.losses is None else dict(zip(("first_loss", "last_loss"), arm.losses, strict=True))
         under = arm.declared if arm.trained_under is None else arm.trained_under
-        trained = _complete(store, "train", train, label, seed, (mixed.id,), weights, {}, arm.hardware, under)
+        trained = _complete(store, "train", train, label, seed, (mixed.id,), weights, counts, arm.hardware, under)
         recipe = {"stage": "evaluation", "train": trained.id, "evaluation": dict(arm.evaluation)}
         parents = (trained.id,)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -12,8 +13,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import ROOT
+from scipy import stats
 from synthetic_study import EVALUATION, NDCG, Arm, claim, declare, make_quick, make_study, study_block
 
 from ablate.recipe.values import digest
@@ -22,9 +25,13 @@ from ablate.store.results import ResultStore
 from ablate.study.declaration import DeclaredCell, build_study
 from ablate.study.records import StudyRecords
 from analysis.fairness import main
+from analysis.stats.contrast_rows import Plan
+from analysis.stats.matrix import Cell, CellScores, ScoreTable
+from analysis.stats.seeds_apart import deleted_p, seeds_apart
 from analysis.study.differences import HOW, between, confounded
 from analysis.study.evidence import Evidence
 from analysis.study.fairness import Check, examine, fairness_table, headline
+from analysis.study.opened import OpenStudy
 from analysis.study.runs import ArmRun, deterministic_arms, seed_varies
 from analysis.study.totals import ArmTotals, idle_factors
 
@@ -53,7 +60,7 @@ def test_a_fair_study_passes_every_check(tmp_path: Path) -> None:
     store = make_study(tmp_path, {**FAIR, "untouched": UNTOUCHED})
     checks = checks_of(store)
     assert [check for check in checks.values() if not check.ok] == []
-    assert headline(list(checks.values())) == "fairness: all 14 checks passed"
+    assert headline(list(checks.values())) == "fairness: all 15 checks passed"
     assert checks["same seeds in all trained arms"].found == "seeds 0, 1 in 2 trained arms"
     assert checks["same units"].found == "20 values of the same units in each of 5 runs"
     assert checks["same tuning"].found == "not tuned: no recipe has the values of a winner"
@@ -169,7 +176,7 @@ def test_a_missing_run_is_listed_first(tmp_path: Path, capsys: pytest.CaptureFix
     declare(tmp_path, study_block([], seeds=[0, 1]))
     assert main(["s", "--results", str(tmp_path), "--json", str(tmp_path / "f.json")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "**Fairness of study s (fairness: 2 of 14 checks failed)**"
+    assert lines[0] == "**Fairness of study s (fairness: 2 of 15 checks failed)**"
     assert "1 of 4 declared runs have no scores: b seed 1; not declared: c" in lines[4]
     first = json.loads((tmp_path / "f.json").read_text())[0]
     assert (first["name"], first["ok"]) == ("no declared run is missing", False)
@@ -556,3 +563,76 @@ def test_an_arm_without_an_encoder_is_not_asked_for_its_batch(tmp_path: Path) ->
     deeper = dataclasses.replace(bm25, evaluation={**bare, "depth": 20})
     store = make_study(tmp_path / "not", {**FAIR, "bm25": deeper})
     assert failing(store) == ["same protocol"]
+
+
+APART = "no seed stands apart"
+
+
+def broken_seed(root: Path, fall: float, losses: tuple[float, float] | None, seeds: int = 5) -> ResultStore:
+    """Make a study whose arm b has a last seed that lies lower, trained with these losses."""
+    usual = {"a": Arm(losses=(0.7, 0.1)), "b": Arm({"instructed": 1.0}, losses=(0.7, 0.1))}
+    usual = {name: dataclasses.replace(arm, seeds=tuple(range(seeds - 1))) for name, arm in usual.items()}
+    make_study(root, usual)
+    last = {name: dataclasses.replace(arm, seeds=(seeds - 1,)) for name, arm in usual.items()}
+    return make_study(root, {**last, "b": dataclasses.replace(last["b"], shift={NDCG: -fall}, losses=losses)})
+
+
+def test_a_seed_that_stands_apart_is_named_and_stays(tmp_path: Path) -> None:
+    check = checks_of(broken_seed(tmp_path, 0.2, (0.7, 0.3)))[APART]
+    assert check.ok and re.fullmatch(
+        r"b seed 4 has 0\.\d+ in nDCG@10 on d/test \(plain\), its 4 other seeds 0\.\d+ to 0\.\d+; it counts like the "
+        r"others",
+        check.found,
+    )
+    study = OpenStudy(Evidence(tmp_path, "s"))
+    contrasts = study.ask((), ["b - a", "a - b"], (), Plan())
+    assert [(label, mark) for label, mark, _ in contrasts.table.remarks if mark == "SEED APART"] == [
+        ("b - a", "SEED APART"),
+        ("a - b", "SEED APART"),
+    ]
+    assert all(len(scores.values_SQ["b"]) == 5 for scores in contrasts.table.cells.values())
+
+
+@pytest.mark.parametrize(
+    ("fall", "losses", "ok", "said"),
+    [
+        (0.2, (0.7, 0.8), False, "; its training diverged, loss 0.700 -> 0.800"),
+        (0.2, None, True, "; it counts like the others"),
+        (0.0, (0.7, 0.7), True, "the training of b seed 4 lowered nothing, loss 0.700 -> 0.700"),
+        (0.0, (0.7, 0.1), True, "none of 2 arms has one"),
+    ],
+)
+def test_only_a_training_that_diverged_fails_a_study(
+    tmp_path: Path, fall: float, losses: tuple[float, float] | None, ok: bool, said: str
+) -> None:
+    check = checks_of(broken_seed(tmp_path, fall, losses))[APART]
+    assert check.ok is ok and check.found.endswith(said)
+
+
+def test_few_seeds_are_not_looked_at(tmp_path: Path) -> None:
+    check = checks_of(broken_seed(tmp_path, 0.2, (0.7, 0.3), seeds=4))[APART]
+    assert (check.ok, check.found) == (True, "not looked at, fewer than 5 seeds: a, b")
+
+
+def test_the_distance_of_a_seed_by_hand() -> None:
+    # means .1 .2 .3 .4 and 1: the first four have mean .25 and sd .1291, so t = .75 / (.1291 sqrt 1.25) with 3 df
+    block_SQ = np.array([[0.1], [0.2], [0.3], [0.4], [1.0]]) + np.zeros((1, 7))
+    assert deleted_p(block_SQ)[4] == pytest.approx(2 * stats.t.sf(0.75 / (math.sqrt(1 / 60) * math.sqrt(1.25)), 3))
+    assert list(deleted_p(np.ones((5, 3)))) == [1.0] * 5
+    same_SQ = np.ones((5, 3))
+    same_SQ[2] = 2.0
+    assert deleted_p(same_SQ)[2] == 0.0
+
+
+@pytest.mark.parametrize(("num_seeds", "num_cells", "correlation"), [(5, 1, 0.0), (5, 8, 0.9), (10, 4, 0.5)])
+def test_a_normal_arm_seldom_has_a_seed_apart(num_seeds: int, num_cells: int, correlation: float) -> None:
+    generator = np.random.Generator(np.random.PCG64(1))
+    draws, named = 800, 0
+    for _ in range(draws):
+        common_S = math.sqrt(correlation) * generator.normal(size=num_seeds)
+        cells = {}
+        for place in range(num_cells):
+            means_S = common_S + math.sqrt(1 - correlation) * generator.normal(size=num_seeds)
+            cells[Cell("d", "c", "", f"m{place}")] = CellScores(("q", "r"), {"a": np.stack([means_S, means_S], axis=1)})
+        named += bool(seeds_apart(ScoreTable("t", {"a": tuple(map(str, range(num_seeds)))}, cells), ["a"]))
+    assert named / draws < 0.01 + 2 * math.sqrt(0.01 / draws)

@@ -20,6 +20,7 @@ from ablate.store.files import FOLDERS, JUDGMENTS_FILE, NOTES_FILE
 from ablate.store.integrity import read_json
 from ablate.store.manifest import Manifest
 from ablate.store.results import ResultStore
+from analysis.stats.seeds_apart import LEAST_SEEDS, seeds_apart
 from analysis.study.evidence import Evidence
 from analysis.study.runs import ArmRun, by_arm, deterministic_arms, seeds_of
 from analysis.study.scores import UNITS, Scores
@@ -395,12 +396,47 @@ def _damaged(evidence: Evidence) -> tuple[bool, str]:
     return True, f"{counts.get('read', 0)} files have their recorded digests{beside}"
 
 
+def _apart(evidence: Evidence) -> tuple[bool, str]:
+    """Name the seeds whose scores stand apart, and the trainings whose loss did not fall; both at once fails."""
+    seeds = seeds_of(evidence.runs, deterministic_arms(evidence.runs))
+    few = [arm for arm, arm_seeds in seeds.items() if len(arm_seeds) < LEAST_SEEDS]
+    many = [arm for arm in seeds if arm not in few]
+    losses = _risen_losses(evidence.runs)
+    said, failed = list[str](), False
+    try:
+        for apart in seeds_apart(evidence.table, many) if many else []:
+            loss = losses.pop((apart.arm, int(apart.seed)), None)
+            failed |= loss is not None
+            said.append(f"{apart}; " + (f"its training diverged, {loss}" if loss else "it counts like the others"))
+        said += [] if said or not many else [f"none of {len(many)} arms has one"]
+    except UserError:
+        said.append("the scores cannot be put side by side, see the other checks")
+    for (arm, seed), loss in losses.items():
+        failed |= "nan" in loss or "inf" in loss
+        said.append(f"the training of {arm} seed {seed} lowered nothing, {loss}")
+    said += [f"not looked at, fewer than {LEAST_SEEDS} seeds: {_some(few)}"] if few else []
+    return not failed, "; ".join(said) or "no arm has training randomness"
+
+
+def _risen_losses(runs: Sequence[ArmRun]) -> dict[tuple[str, int], str]:
+    """Return, of each run whose loss did not fall or is no number, the loss in words."""
+    risen = {}
+    for run in runs:
+        counts = run.train.counts if run.train is not None else {}
+        if {"first_loss", "last_loss"} <= counts.keys():
+            first, last = float(counts["first_loss"]), float(counts["last_loss"])
+            if not last < first or not math.isfinite(last):
+                risen[run.arm, run.seed] = f"loss {first:.3f} -> {last:.3f}"
+    return risen
+
+
 CHECKS: tuple[tuple[str, Callable[[Evidence], tuple[bool, str]]], ...] = (
     ("no declared run is missing", _missing),
     ("one recipe per arm", _one_recipe),
     ("same seeds in all trained arms", _same_seeds),
     ("same units", _same_units),
     ("every value is a number", _finite),
+    ("no seed stands apart", _apart),
     ("same candidate documents", _candidates),
     ("same protocol", _protocol),
     ("same budget", _budgets),

@@ -17,6 +17,7 @@ from ablate.store.manifest import Kind, Manifest
 from ablate.store.results import ResultStore
 from ablate.study.declaration import DeclaredCell
 from ablate.study.records import StudyRecords
+from analysis.stats.matrix import ScoreTable, from_arrow
 from analysis.study.declared import Declaration, stored_declarations
 from analysis.study.runs import ArmRun, same_model_keys
 from analysis.study.scores import Scores, long_table, read_scores
@@ -204,3 +205,8 @@ class Evidence:
             (arm, seed, evaluation.dataset_names(self.study), self.scores(evaluation))
             for (arm, seed), evaluation in sorted(self._evaluations.items(), key=lambda item: item[0])
         )
+
+    @cached_property
+    def table(self) -> ScoreTable:
+        """The scores as matrices; raises UserError for scores that no test can be made on."""
+        return from_arrow(self.long_table(), f"study {self.study}")

@@ -11,7 +11,8 @@ from typing import Any
 from ablate.records import UserError
 from ablate.tables import Table
 from analysis.stats.contrast_rows import Asked, Plan
-from analysis.stats.matrix import ScoreTable, from_arrow
+from analysis.stats.matrix import ScoreTable
+from analysis.stats.seeds_apart import remarks_of_seeds
 from analysis.stats.weights import all_contrasts
 from analysis.study.declared import claim_weights
 from analysis.study.differences import confounded, differences, reference_of
@@ -45,8 +46,7 @@ class OpenStudy:
     @cached_property
     def table(self) -> ScoreTable:
         """The scores, under the mark of the checks; raises UserError for scores that no test can be made on."""
-        mark = headline(self.checks)
-        return dataclasses.replace(from_arrow(self.evidence.long_table(), f"study {self.evidence.study}"), mark=mark)
+        return dataclasses.replace(self.evidence.table, mark=headline(self.checks))
 
     @cached_property
     def deterministic(self) -> frozenset[str]:
@@ -115,6 +115,7 @@ class OpenStudy:
             if against:
                 marks[label] = ", ".join(against)
             remarks += [(label, mark, why) for mark, why in against.items()]
+        remarks += remarks_of_seeds(self.table, contrasts, self.deterministic)
         return dataclasses.replace(
             self.table,
             differs=differs,
