@@ -18,6 +18,7 @@ from ablate.records import UserError
 from ablate.store.manifest import write_manifest
 from ablate.store.results import ResultStore
 from ablate.study.declaration import Claim
+from ablate.tables import number
 from analysis.claims import main
 from analysis.stats.corrections import holm
 from analysis.stats.crossed import crossed
@@ -26,8 +27,9 @@ from analysis.study.declared import read_declaration, stored_declarations
 from analysis.study.evidence import Evidence
 from analysis.study.opened import OpenStudy
 from analysis.study.runs import ArmRun
+from analysis.verdict.claims_tables import claims_csv, claims_table
 from analysis.verdict.judge import Judged, Judgement, judge, late, seeds_reasons
-from analysis.verdict.rule import Ruling, claim_p, first_of, more_needed
+from analysis.verdict.rule import Ruling, claim_interval, claim_p, first_of, more_needed
 
 ON = {"instructed": 1.0}
 ORIGINAL = ("d/test", "original", "original", "nDCG@10")
@@ -104,6 +106,30 @@ def test_undecided_says_how_many_more_seeds_or_units_would_decide(tmp_path: Path
     assert enough >= 0.8 > one_less
     if seeds is not None:
         assert f"about {seeds - 5} more seeds per arm ({seeds} with these 20 queries)" in one.ruling.reason
+
+
+def test_an_equivalence_has_the_interval_of_its_two_tests(tmp_path: Path) -> None:
+    claims = [claim("e", "equivalent", margin=0.05), claim("g", "greater"), claim("n", "not_worse", margin=0.05)]
+    found = judged(tmp_path, two(0.012), claims)
+    equivalent, greater, not_worse = found.claims
+    assert equivalent.row is not None and greater.row is not None and not_worse.row is not None
+    result = equivalent.row.result
+    assert claim_interval(equivalent.claim, equivalent.row) == (result.interval(0.9), 0.9)
+    assert claim_interval(not_worse.claim, not_worse.row) == (result.interval(0.9), 0.9)
+    assert claim_interval(greater.claim, greater.row) == (result.ci, 0.95)
+    low, high = result.interval(0.9)
+    assert f"(+{result.estimate:.4f} [{number(low)}, {number(high)}] at 90 %, Holm p" in equivalent.ruling.reason
+    assert [(row[7], row[8]) for row in claims_table(found).rows] == [
+        (f"[{number(low)}, {number(high)}]", "90 %"),
+        (f"[{number(result.ci[0])}, {number(result.ci[1])}]", "95 %"),
+        (f"[{number(low)}, {number(high)}]", "90 %"),
+    ]
+    records = list(csv.DictReader(claims_csv(found).splitlines()))
+    assert [float(record["level"]) for record in records] == [0.9, 0.95, 0.9]
+    assert float(records[0]["ci_low"]) == low and float(records[1]["ci_low"]) == result.ci[0]
+    # the interval lies within a margin exactly where two one-sided tests at .05 say so
+    edge = max(-low, high)
+    assert result.tost(edge * 1.001) < 0.05 < result.tost(edge * 0.999)
 
 
 def test_nothing_decides_where_the_estimate_is_on_the_border(tmp_path: Path) -> None:
@@ -438,8 +464,8 @@ def test_the_p_of_a_claim_is_that_of_its_own_test(tmp_path: Path) -> None:
 
 def test_the_newest_declaration_is_judged(tmp_path: Path) -> None:
     make_study(tmp_path, two(0.1))
-    for number, name in enumerate(("first", "second", "third"), start=1):
-        declare(tmp_path, study_block([claim(name, "greater")]), at=f"2026-01-0{number}T00:00:00+00:00")
+    for day, name in enumerate(("first", "second", "third"), start=1):
+        declare(tmp_path, study_block([claim(name, "greater")]), at=f"2026-01-0{day}T00:00:00+00:00")
     found = verdicts(tmp_path)
     assert only(found).claim.name == "third" and found.declared.study.claims[0].name == "third"
 

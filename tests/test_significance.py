@@ -480,6 +480,9 @@ def test_command_line_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[s
         expected.p,
     )
     assert first["tost_p"] == expected.tost(0.02) and first["ci"] == list(expected.ci)
+    assert (first["level"], first["tost_level"]) == (0.95, 0.9)
+    assert first["tost_ci"] == list(expected.interval(0.9)) and "90 % interval (TOST) |" in shown
+    assert first["beside"][0]["p_noninferior"] is not None and "|  90 % |" in shown
     assert [guard["cell"]["measure"] for guard in first["beside"]] == ["nDCG@10"]
     lines = list(csv.DictReader((tmp_path / "out/significance.csv").read_text(encoding="utf-8").splitlines()))
     assert [line["contrast"] for line in lines] == ["B_x - A", "C - A", "C - B_x"]

@@ -40,6 +40,11 @@ def plural(unit: str) -> str:
     return _PLURALS[unit]
 
 
+def tost_level(result: Estimate) -> float:
+    """Return the level of the interval that says the same as one-sided tests at alpha: 1 - 2 alpha."""
+    return 1 - 2 * result.alpha
+
+
 @dataclass(frozen=True)
 class DeclaredFamily:
     """The contrasts in their places that were declared; none of them where nothing was."""
@@ -128,6 +133,8 @@ class Guard:
     margin: float | None
     p: float | None
     """None without a margin."""
+    ci: tuple[float, float]
+    """Level 1 - 2 alpha: its lower end is that of the one-sided test."""
 
     @property
     def verdict(self) -> str:
@@ -172,6 +179,8 @@ class ContrastRow:
     """Welch over seeds: new seeds, these units."""
     margin: float | None
     tost_p: float | None
+    tost_ci: tuple[float, float]
+    """Level 1 - 2 alpha, that of two one-sided tests: equivalence holds where it lies within the margin."""
     guards: tuple[Guard, ...] = ()
     clusters: Clustered | None = None
     """The test over new clusters beside that over new units; None where units have no clusters."""
@@ -293,6 +302,7 @@ def _draft(table: ScoreTable, asked: Asked, plan: Plan) -> ContrastRow:
         query_set=query_set,
         margin=margin,
         tost_p=result.tost(margin) if margin is not None else None,
+        tost_ci=within(result.interval(tost_level(result)), *limits),
         guards=_guards(table, asked, plan) if cell.measure == "p-MRR" else (),
         clusters=over_clusters,
     )
@@ -348,8 +358,10 @@ def _guards(table: ScoreTable, asked: Asked, plan: Plan) -> tuple[Guard, ...]:
             continue
         margin = plan.margin(target.cell.measure)
         result = crossed(blocks, asked.weights, _options(plan, blocks), target.groupings())
-        result = _inside(result, bounds(target.cell.measure, blocks, asked.weights))
-        guards.append(Guard(target.cell, result, margin, result.noninferior(margin) if margin is not None else None))
+        limits = bounds(target.cell.measure, blocks, asked.weights)
+        p = result.noninferior(margin) if margin is not None else None
+        ci = within(result.interval(tost_level(result)), *limits)
+        guards.append(Guard(target.cell, _inside(result, limits), margin, p, ci))
     return tuple(guards)
 
 

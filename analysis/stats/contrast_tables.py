@@ -8,7 +8,7 @@ from typing import Any
 
 from ablate.tables import Column, Table, number, probability, to_csv
 from analysis.stats.clusters import EXPLORATORY_BELOW
-from analysis.stats.contrast_rows import ContrastRow, Plan, replication
+from analysis.stats.contrast_rows import ContrastRow, Plan, replication, tost_level
 from analysis.stats.crossed import Estimate
 from analysis.stats.matrix import ScoreTable
 
@@ -29,11 +29,15 @@ _FLAT = (
     "family_size",
     "ci_low",
     "ci_high",
+    "level",
     "v_seed",
     "v_query",
     "v_resid",
     "share_seed",
     "margin",
+    "tost_ci_low",
+    "tost_ci_high",
+    "tost_level",
     "tost_p",
     "tost_p_holm",
     "degenerate",
@@ -58,7 +62,7 @@ _FLAT = (
 
 def main_table(table: ScoreTable, rows: Sequence[ContrastRow], plan: Plan) -> Table:
     """Return the significance table for readers."""
-    level = f"{100 * (1 - plan.options.alpha):g} % interval"
+    level = f"{percent(1 - plan.options.alpha)} interval"
     holm_name = "Holm p" if plan.correction == "holm" else "q (BH, exploratory)"
     with_margin = any(row.margin is not None for row in rows)
     differs = any(row.label in table.differs for row in rows)
@@ -71,7 +75,8 @@ def main_table(table: ScoreTable, rows: Sequence[ContrastRow], plan: Plan) -> Ta
     ]
     columns += [Column("measure"), Column("units", "r"), Column("S"), Column("means")]
     columns += [Column(name, "r") for name in ("difference", level, "df", "seed share", "p", holm_name)]
-    columns += [Column("TOST p", "r")] if with_margin else []
+    tost_name = f"{percent(1 - 2 * plan.options.alpha)} interval (TOST)"
+    columns += [Column(tost_name, "r"), Column("TOST p", "r")] if with_margin else []
     columns += [Column("win/tie/loss", "r"), Column("detectable", "r"), Column("status")]
     columns += [Column("mark")] if marks else []
     lines = []
@@ -87,15 +92,27 @@ def main_table(table: ScoreTable, rows: Sequence[ContrastRow], plan: Plan) -> Ta
             _seeds(row),
             _means(row),
         ]
-        cells += [number(result.estimate), f"[{number(result.ci[0])}, {number(result.ci[1])}]"]
+        cells += [number(result.estimate), interval(result.ci)]
         cells += [number(result.df, 1), "–" if result.share_seed is None else f"{result.share_seed:.0%}"]
         cells += [probability(result.p), probability(row.p_holm if plan.correction == "holm" else row.q_bh)]
-        cells += [probability(row.tost_p)] if with_margin else []
+        cells += (
+            [interval(row.tost_ci) if row.margin is not None else "–", probability(row.tost_p)] if with_margin else []
+        )
         cells += [f"{row.wins}/{row.ties}/{row.losses}", number(row.smallest_detectable), row.status]
         cells += [table.marks.get(row.label, "")] if marks else []
         lines.append(tuple(cells))
     title = f"Contrasts of {table.source}" + (f" ({table.mark})" if table.mark else "")
     return Table(title, tuple(columns), tuple(lines), _notes(table, rows, plan))
+
+
+def interval(ends: tuple[float, float]) -> str:
+    """Return an interval as it stands in a table."""
+    return f"[{number(ends[0])}, {number(ends[1])}]"
+
+
+def percent(level: float) -> str:
+    """Return the level of an interval as it stands in a table."""
+    return f"{100 * level:.4g} %"
 
 
 def _posed(condition: str, direction: str) -> str:
@@ -141,7 +158,10 @@ def _notes(table: ScoreTable, rows: Sequence[ContrastRow], plan: Plan) -> tuple[
     margins = {row.margin for row in rows if row.margin is not None}
     if margins:
         shown = ", ".join(f"{margin:g}" for margin in sorted(margins))
-        notes.append(f"TOST p: two one-sided tests of equivalence within a margin declared beforehand ({shown}).")
+        notes.append(
+            f"TOST: two one-sided tests of equivalence within a margin declared beforehand ({shown}); p is below "
+            f"{options.alpha:g} where the TOST interval lies within the margin."
+        )
     if options.deterministic:
         notes.append(f"Declared without training randomness: {', '.join(sorted(options.deterministic))}.")
     if any(row.status == "exploratory" for row in rows):
@@ -236,15 +256,15 @@ def beside_table(rows: Sequence[ContrastRow]) -> Table:
         Column("beside it"),
         Column("difference", "r"),
         Column("interval", "r"),
+        Column("level", "r"),
         Column("one-sided p", "r"),
         Column("verdict"),
     )
     lines = []
     for row in rows:
         for guard in row.guards:
-            low, high = guard.estimate.ci
-            cells = (row.label, str(row.cell), str(guard.cell), number(guard.estimate.estimate))
-            lines.append((*cells, f"[{number(low)}, {number(high)}]", probability(guard.p), guard.verdict))
+            cells = (row.label, str(row.cell), str(guard.cell), number(guard.estimate.estimate), interval(guard.ci))
+            lines.append((*cells, percent(tost_level(guard.estimate)), probability(guard.p), guard.verdict))
     note = "p-MRR rises when every document falls, which nDCG shows: no p-MRR claim without it."
     return Table("nDCG beside p-MRR", columns, tuple(lines), (note,))
 
@@ -315,6 +335,9 @@ def row_record(table: ScoreTable, row: ContrastRow) -> dict[str, Any]:
         "v_resid": result.v_resid,
         "share_seed": result.share_seed,
         "margin": row.margin,
+        "level": 1 - result.alpha,
+        "tost_ci": list(row.tost_ci) if row.margin is not None else None,
+        "tost_level": tost_level(result) if row.margin is not None else None,
         "tost_p": row.tost_p,
         "tost_p_holm": row.tost_p_holm,
         "degenerate": result.degenerate,
@@ -378,6 +401,7 @@ def rows_csv(table: ScoreTable, rows: Sequence[ContrastRow]) -> str:
         record = row_record(table, row)
         low, high = record["ci"]
         record |= {"ci_low": low, "ci_high": high, "p_sign_flip": row.p_sign_flip}
+        record["tost_ci_low"], record["tost_ci_high"] = record["tost_ci"] or (None, None)
         record |= {
             "p_these_checkpoints": row.checkpoints.p,
             "p_this_query_set": row.query_set.p if row.query_set else None,

@@ -8,9 +8,10 @@ from typing import Any
 
 from ablate.tables import Column, Table, number, probability, to_csv
 from analysis.stats.contrast_rows import ContrastRow
-from analysis.stats.contrast_tables import beside_table, row_record
+from analysis.stats.contrast_tables import beside_table, interval, percent, row_record
 from analysis.study.fairness import fairness_table
 from analysis.verdict.judge import Judged, Judgement
+from analysis.verdict.rule import claim_interval
 
 _FLAT = (
     "claim",
@@ -31,6 +32,7 @@ _FLAT = (
     "df",
     "ci_low",
     "ci_high",
+    "level",
     "p",
     "p_holm",
     "family_size",
@@ -51,6 +53,7 @@ def claims_table(judgement: Judgement) -> Table:
         Column("units", "r"),
         Column("estimate", "r"),
         Column("interval", "r"),
+        Column("level", "r"),
         Column("p", "r"),
         Column("Holm p", "r"),
         Column("verdict"),
@@ -71,9 +74,8 @@ def _line(judged: Judged) -> tuple[str, ...]:
     verdict += f" (would be {judged.would_be})" if judged.would_be != verdict else ""
     head = (_name(judged), claim.contrast, str(row.cell) if row else place, expects)
     if row is None:
-        return (*head, *["–"] * 6, verdict)
-    low, high = row.result.ci
-    interval = f"[{number(low)}, {number(high)}]" if judged.tested else "–"
+        return (*head, *["–"] * 7, verdict)
+    ends, level = claim_interval(claim, row)
     counts = set(row.num_seeds.values())
     seeds = str(counts.pop()) if len(counts) == 1 else ", ".join(f"{arm} {n}" for arm, n in row.num_seeds.items())
     return (
@@ -81,7 +83,8 @@ def _line(judged: Judged) -> tuple[str, ...]:
         seeds,
         f"{row.num_units:,}",
         number(row.result.estimate),
-        interval,
+        interval(ends) if judged.tested else "–",
+        percent(level) if judged.tested else "–",
         probability(judged.p),
         probability(judged.p_holm),
         verdict,
@@ -105,7 +108,8 @@ def _notes(judgement: Judgement) -> list[str]:
         "p: of the test that supports the claim; Holm over the family of "
         f"{len(judgement.claims)} declared claims (one that cannot be tested counts with p 1), at alpha {alphas}"
         + (f" divided by {looks} declared looks" if looks > 1 else "")
-        + "; intervals at the same alpha.",
+        + "; interval: 1 - 2 alpha for equivalent and not_worse (one-sided tests), else 1 - alpha, without the "
+        "correction.",
         f"Declared {declared.declared_at or 'in a file, not yet run'} ({declared.digest}): {study.question}",
     ]
     fresh = "; ".join(f"{_name(judged)}: {judged.fresh}" for judged in judgement.claims if judged.fresh is not None)
@@ -156,10 +160,11 @@ def claims_csv(judgement: Judgement) -> str:
     lines = []
     for judged in judgement.claims:
         record = _record(judgement, judged)
-        row = record["row"] or {"ci": (None, None)}
-        low, high = row["ci"] if judged.tested else (None, None)
+        row = record["row"] or {}
+        ends, level = claim_interval(judged.claim, judged.row) if judged.row and judged.tested else ((None, None), None)
         record |= {name: row.get(name) for name in ("n_units", "estimate", "se", "df")}
-        record |= {"ci_low": low, "ci_high": high, "seeds": json.dumps(row["seeds"]) if "seeds" in row else None}
+        record |= {"ci_low": ends[0], "ci_high": ends[1], "level": level}
+        record |= {"seeds": json.dumps(row["seeds"]) if "seeds" in row else None}
         lines.append(record)
     return to_csv(_FLAT, lines)
 

@@ -31,7 +31,7 @@ from scipy.special import stdtr
 
 from ablate.study.declaration import Claim
 from ablate.tables import number, probability
-from analysis.stats.contrast_rows import ContrastRow, Guard, plural
+from analysis.stats.contrast_rows import ContrastRow, Guard, plural, tost_level
 from analysis.stats.crossed import Estimate
 from analysis.stats.power import MOST_SEEDS, MOST_UNITS, Parts, outlook, power
 
@@ -67,12 +67,22 @@ def claim_p(claim: Claim, result: Estimate) -> float:
     return result.p
 
 
+def claim_interval(claim: Claim, row: ContrastRow) -> tuple[tuple[float, float], float]:
+    """Return the interval that says what the test of a claim says, and its level.
+
+    1 - 2 alpha for the one-sided tests of `equivalent` and `not_worse`, else 1 - alpha; alpha is that of one look.
+    """
+    if claim.expects in ("equivalent", "not_worse"):
+        return row.tost_ci, tost_level(row.result)
+    return row.result.ci, 1 - row.result.alpha
+
+
 def rule(claim: Claim, row: ContrastRow, p_holm: float, level: Level) -> Ruling:
     """Return what the test says of a claim: SUPPORTED, REFUTED, UNDECIDED or COLLAPSED."""
     if row.result.degenerate and (row.result.estimate != 0 or claim.margin is None):
         amount = "agree exactly" if row.result.estimate == 0 else "differ by one constant amount"
         return Ruling(UNDECIDED, f"all seeds and {plural(row.unit)} {amount}, so no error could be estimated")
-    against = _refutation(claim, row.result, p_holm, level)
+    against = _refutation(claim, row, p_holm, level)
     if against:
         return Ruling(REFUTED, against + _exactly(row))
     in_favour = p_holm < level.alpha and (
@@ -85,9 +95,9 @@ def rule(claim: Claim, row: ContrastRow, p_holm: float, level: Level) -> Ruling:
     return Ruling(SUPPORTED, _supported(claim, row, p_holm, level))
 
 
-def _refutation(claim: Claim, result: Estimate, p_holm: float, level: Level) -> str:
+def _refutation(claim: Claim, row: ContrastRow, p_holm: float, level: Level) -> str:
     """Return why a claim is refuted, or an empty text."""
-    margin, bound = claim.margin, level.alpha / level.family
+    margin, bound, result = claim.margin, level.alpha / level.family, row.result
     if claim.expects in ("greater", "less"):
         opposite = result.estimate < 0 if claim.expects == "greater" else result.estimate > 0
         if opposite and p_holm < level.alpha:
@@ -95,7 +105,8 @@ def _refutation(claim: Claim, result: Estimate, p_holm: float, level: Level) -> 
             return f"the opposite holds: it is {side} ({_estimate(result)}, Holm p {probability(p_holm)})"
         if margin is not None and result.tost(margin) < bound:
             return (
-                f"the difference lies within ±{margin:g}, which was declared to count as none ({_estimate(result)}, "
+                f"the difference lies within ±{margin:g}, which was declared to count as none "
+                f"({_estimate(result, row.tost_ci)} at {100 * tost_level(result):.4g} %, "
                 f"equivalence p {probability(result.tost(margin))} × {level.family} claims)"
             )
         return ""
@@ -106,7 +117,7 @@ def _refutation(claim: Claim, result: Estimate, p_holm: float, level: Level) -> 
     better = result.upper_tail(margin)
     if claim.expects == "not_worse":
         if worse < bound:
-            return f"it is worse by more than {margin:g} ({_estimate(result)}, p {probability(worse)})"
+            return f"it is worse by more than {margin:g} ({_claimed(claim, row)}, p {probability(worse)})"
         return ""
     beyond = 2 * min(worse, better)
     if beyond < bound:
@@ -122,7 +133,7 @@ def _supported(claim: Claim, row: ContrastRow, p_holm: float, level: Level) -> s
         "not_worse": f"it is not worse by {claim.margin or 0:g} or more",
     }[claim.expects]
     covers = f". {row.population.rstrip('.')}" if claim.expects in ("greater", "less") else ""
-    evidence = f"{_estimate(row.result)}, Holm p {probability(p_holm)} below {level.alpha:g}"
+    evidence = f"{_claimed(claim, row)}, Holm p {probability(p_holm)} below {level.alpha:g}"
     return f"{said} ({evidence}){covers}{_exactly(row)}"
 
 
@@ -168,8 +179,16 @@ def _signed(value: float) -> str:
     return ("+" if value > 0 else "") + number(value)
 
 
-def _estimate(result: Estimate) -> str:
-    return f"{_signed(result.estimate)} [{number(result.ci[0])}, {number(result.ci[1])}]"
+def _estimate(result: Estimate, ends: tuple[float, float] | None = None) -> str:
+    low, high = ends or result.ci
+    return f"{_signed(result.estimate)} [{number(low)}, {number(high)}]"
+
+
+def _claimed(claim: Claim, row: ContrastRow) -> str:
+    """Return the estimate of a claim with its own interval, at its level where that is not 1 - alpha."""
+    ends, level = claim_interval(claim, row)
+    at = f" at {100 * level:.4g} %" if claim.expects in ("equivalent", "not_worse") else ""
+    return _estimate(row.result, ends) + at
 
 
 def _undecided(claim: Claim, row: ContrastRow, p_holm: float, level: Level) -> str:
@@ -195,7 +214,7 @@ def _undecided(claim: Claim, row: ContrastRow, p_holm: float, level: Level) -> s
             f"neither {MOST_SEEDS} seeds nor {MOST_UNITS:,} {names} would decide it with power {POWER:g}, if the "
             "difference is as estimated"
         )
-    return f"Holm p {probability(p_holm)} is not below {level.alpha:g} ({_estimate(result)}); {remedy}"
+    return f"Holm p {probability(p_holm)} is not below {level.alpha:g} ({_claimed(claim, row)}); {remedy}"
 
 
 def _distance(claim: Claim, estimate: float) -> float:
