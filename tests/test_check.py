@@ -258,11 +258,21 @@ def test_what_can_only_end_in_one_verdict_is_a_note() -> None:
     assert notes(5, claim()) == notes(1) == notes(3, claim(), trained=()) == []
     (note,) = notes(3, claim(), claim(name="d", expects="not_worse", margin=0.1))
     assert note.startswith("at most 3 seeds: 2 claims ('c', 'd') can only be EXPLORATORY")
-    assert notes(6, claim(), looks=[3])[0].startswith("at most 3 seeds")
+    assert notes(4, claim(), looks=[3])[0].startswith("at most 3 seeds")
     p_mrr = claim(condition="changed", direction="new", measure="p-MRR")
     (note,) = notes(5, p_mrr)
     assert note.startswith("no margin of nDCG@10: the claim 'c' on p-MRR cannot be SUPPORTED")
     assert notes(5, p_mrr, margins=[["nDCG@10", 0.02]]) == []
+
+
+def test_a_claim_is_tested_at_a_level_and_at_looks_that_confirm() -> None:
+    assert notes(5, claim(alpha=0.05)) == notes(5, claim(alpha=0.01)) == notes(10, claim(), looks=[5, 10]) == []
+    with pytest.raises(UserError, match=r"'c' has alpha=0.1; a claim is tested at 0.05 or below .* leave alpha out"):
+        notes(5, claim(alpha=0.1))
+    said = r"study.looks=\[3, 4, 5\] has looks at 3 and 4 seeds, .* takes 5; leave them out \(study.looks=\[5\]\)"
+    with pytest.raises(UserError, match=said):
+        notes(5, claim(), looks=[3, 4, 5])
+    assert notes(5, looks=[3, 5]) == notes(5, claim(), looks=[3, 5], trained=()) == []
 
 
 def test_a_margin_is_held_against_the_largest_difference() -> None:

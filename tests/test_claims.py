@@ -279,7 +279,11 @@ def test_one_run_without_the_declaration_is_enough(tmp_path: Path) -> None:
     ("old", "new", "said"),
     [
         ({}, {"seeds": [0, 1, 2, 3, 4, 5]}, "the declared numbers of seeds were changed after results"),
-        ({"looks": [3, 5]}, {"looks": [5]}, "the declared numbers of seeds were changed after results"),
+        (
+            {"looks": [5, 6], "seeds": [*range(6)]},
+            {"looks": [5], "seeds": [*range(6)]},
+            "the declared numbers of seeds were changed after results",
+        ),
     ],
 )
 def test_looks_changed_after_results(tmp_path: Path, old: dict[str, Any], new: dict[str, Any], said: str) -> None:
@@ -417,13 +421,33 @@ def test_fewer_than_five_seeds_are_exploratory(tmp_path: Path) -> None:
 
 def test_looks_divide_alpha(tmp_path: Path) -> None:
     """p of the made scores is between alpha / 2 and alpha, so two looks turn the verdict."""
-    probe = only(judged(tmp_path / "0", two(0.012), [claim("c", "greater")]))
-    assert probe.p is not None and 0.001 < probe.p < 0.13
-    alpha = 1.5 * probe.p
-    once = only(judged(tmp_path / "1", two(0.012), [claim("c", "greater", alpha=alpha)]))
-    twice = only(judged(tmp_path / "2", two(0.012), [claim("c", "greater", alpha=alpha)], looks=[3, 5]))
+    probe = only(judged(tmp_path / "0", two(0.015), [claim("c", "greater")]))
+    assert probe.p is not None and 0.001 < probe.p < 0.033
+    alpha, planned = 1.5 * probe.p, {"seeds": [*range(10)], "looks": [5, 10]}
+    once = only(judged(tmp_path / "1", two(0.015), [claim("c", "greater", alpha=alpha)]))
+    twice = only(judged(tmp_path / "2", two(0.015), [claim("c", "greater", alpha=alpha)], **planned))
     assert (once.ruling.verdict, twice.ruling.verdict) == ("SUPPORTED", "UNDECIDED")
     assert twice.level.alpha == alpha / 2 and twice.row is not None and twice.row.result.alpha == alpha / 2
+
+
+def test_a_look_below_five_seeds_costs_no_alpha_and_is_no_change_of_plan(tmp_path: Path) -> None:
+    # declared before such looks were refused, and judged by a declaration without them
+    under = declare(tmp_path, study_block([claim("c", "greater")], looks=[3, 5]))
+    make_study(tmp_path, {name: dataclasses.replace(arm, declared=under) for name, arm in two(0.1).items()})
+    found = verdicts(tmp_path)
+    assert (only(found).ruling.verdict, only(found).level.alpha) == ("SUPPORTED", 0.05)
+    assert "declared looks" not in " ".join(claims_table(found).notes)
+    declare(tmp_path, study_block([claim("c", "greater")]), at="2026-01-01T12:00:00+00:00")
+    assert only(verdicts(tmp_path)).ruling.verdict == "SUPPORTED"
+
+
+def test_a_stored_claim_of_a_lax_level_is_exploratory(tmp_path: Path) -> None:
+    strict, lax = judged(
+        tmp_path, two(0.1), [claim("c", "greater", alpha=0.05), claim("d", "not_worse", margin=0.05, alpha=0.2)]
+    ).claims
+    assert strict.ruling.verdict == "SUPPORTED"
+    assert (lax.ruling.verdict, lax.would_be) == ("EXPLORATORY", "SUPPORTED")
+    assert lax.ruling.reason.startswith("its alpha is 0.2, and above 0.05 nothing is confirmed; it would be")
 
 
 # the family, places, trends, what is not there

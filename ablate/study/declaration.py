@@ -45,7 +45,9 @@ class Claim:
     expects: Literal["greater", "less", "equivalent", "not_worse"]
     margin: Positive | None = None
     """On the measure's scale: the largest difference that counts as none (equivalent), or as no loss (not_worse)."""
-    alpha: Annotated[float, Range(0.0001, 0.2)] = 0.05
+    alpha: Annotated[float, Range(0.0001, 0.4999)] = 0.05
+    """Of the whole claim, over all looks. A new declaration has at most .05 (`analysis.verdict.declarable`); a stored
+    one may have more, and its claim is then exploratory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +68,7 @@ class Study:
     seeds: tuple[Annotated[int, Range(0, 2**63 - 1)], ...]
     grid: tuple[Axis, ...] = ()
     looks: tuple[Count, ...] = ()
-    """Numbers of seeds at which the results may be looked at; empty: once, when all seeds are there."""
+    """Numbers of seeds at which claims are judged; empty: once, when all seeds are there."""
     margins: tuple[tuple[str, float], ...] = ()
     """Measure and margin of non-inferiority and equivalence, for the guards of claims on p-MRR."""
     claims: tuple[Claim, ...] = ()

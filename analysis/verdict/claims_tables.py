@@ -10,7 +10,7 @@ from ablate.tables import Column, Table, number, probability, to_csv
 from analysis.stats.contrast_rows import ContrastRow
 from analysis.stats.contrast_tables import beside_table, interval, percent, row_record
 from analysis.study.fairness import fairness_table
-from analysis.verdict.judge import Judged, Judgement
+from analysis.verdict.judge import Judged, Judgement, confirming_looks
 from analysis.verdict.rule import claim_interval
 
 _FLAT = (
@@ -102,12 +102,12 @@ def _sentence(text: str) -> str:
 
 def _notes(judgement: Judgement) -> list[str]:
     study, declared = judgement.declared.study, judgement.declared
-    looks = max(1, len(study.looks))
+    looks = len(confirming_looks(study))
     alphas = ", ".join(f"{alpha:g}" for alpha in sorted({judged.claim.alpha for judged in judgement.claims})) or "–"
     notes = [
         "p: of the test that supports the claim; Holm over the family of "
         f"{len(judgement.claims)} declared claims (one that cannot be tested counts with p 1), at alpha {alphas}"
-        + (f" divided by {looks} declared looks" if looks > 1 else "")
+        + (f" divided by {looks} declared looks at five seeds or more" if looks > 1 else "")
         + "; interval: 1 - 2 alpha for equivalent and not_worse (one-sided tests), else 1 - alpha, without the "
         "correction.",
         f"Declared {declared.declared_at or 'in a file, not yet run'} ({declared.digest}): {study.question}",

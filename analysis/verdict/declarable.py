@@ -17,6 +17,8 @@ from analysis.stats.contrast_rows import CONFIRMATORY_SEEDS
 from analysis.stats.matrix import Cell, is_signed, listed
 from analysis.study.declared import claim_weights
 
+MOST_ALPHA = 0.05
+"""Level of a claim, above which it is refused, and exploratory where it was declared before there was this limit."""
 GUARD = "nDCG@10"
 """What stands beside every p-MRR, so that a collapse is seen; its margin is declared in `study.margins`."""
 
@@ -86,6 +88,7 @@ def check_study(
     for measure in measures:
         if measures.count(measure) > 1:
             raise UserError(f"study.margins: {measure} is there twice; a measure has one margin")
+    _check_levels(study, trained)
     tested: dict[tuple[object, ...], str] = {}
     few, blind = list[str](), list[str]()
     for claim in study.claims:
@@ -117,6 +120,24 @@ def check_study(
             f"declare study.margins=[[{GUARD},0.02]] or what you hold to be no loss"
         )
     return notes
+
+
+def _check_levels(study: Study, trained: Collection[str]) -> None:
+    """Raise UserError for a claim at a level that confirms nothing, and for looks at which nothing is confirmed."""
+    for claim in study.claims:
+        if claim.alpha > MOST_ALPHA:
+            raise UserError(
+                f"study.claims: {claim.name!r} has alpha={claim.alpha:g}; a claim is tested at {MOST_ALPHA:g} or below "
+                f"(0.0001 to {MOST_ALPHA:g}), because a laxer test confirms too much that is chance; leave alpha out"
+            )
+    early = [look for look in study.looks if look < CONFIRMATORY_SEEDS]
+    if early and study.claims and trained and len(study.seeds) >= CONFIRMATORY_SEEDS:
+        later = [look for look in study.looks if look >= CONFIRMATORY_SEEDS]
+        raise UserError(
+            f"study.looks={list(study.looks)} has looks at {' and '.join(map(str, early))} seeds, at which no claim "
+            f"can be confirmed: that takes {CONFIRMATORY_SEEDS}; leave them out (study.looks={later}), results may be "
+            f"watched at any time"
+        )
 
 
 def _check_claim(claim: Claim, arms: Sequence[str], cells: Collection[Cell] | None) -> dict[str, float]:

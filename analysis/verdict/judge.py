@@ -20,7 +20,7 @@ from analysis.study.evidence import Evidence
 from analysis.study.fairness import Check
 from analysis.study.opened import OpenStudy, untestable
 from analysis.study.runs import ArmRun
-from analysis.verdict.declarable import direction_of
+from analysis.verdict.declarable import MOST_ALPHA, direction_of
 from analysis.verdict.fresh import Fresh, fresh
 from analysis.verdict.rule import UNDECIDED, Level, Ruling, claim_p, first_of, rule
 
@@ -114,11 +114,21 @@ def exploratory_reasons(study: OpenStudy, claim: Claim, arms: Collection[str]) -
     runs = [run for run in study.evidence.runs if run.arm in arms]
     trained = [run for run in runs if run.arm not in free]  # BM25 may have been measured long before
     seeds = {arm: arm_seeds for arm, arm_seeds in _seeds(runs).items() if arm not in free}
-    return [*late(study, claim, trained or runs), *seeds_reasons(declared, seeds)]
+    loose = f"its alpha is {claim.alpha:g}, and above {MOST_ALPHA:g} nothing is confirmed"
+    return [
+        *([loose] if claim.alpha > MOST_ALPHA else []),
+        *late(study, claim, trained or runs),
+        *seeds_reasons(declared, seeds),
+    ]
+
+
+def confirming_looks(study: Study) -> tuple[int, ...]:
+    """Return the looks that share the alpha: at fewer than five seeds nothing is confirmed, so those take none."""
+    return tuple(look for look in study.looks or (len(study.seeds),) if look >= CONFIRMATORY_SEEDS)
 
 
 def _alpha(claim: Claim, study: Study) -> float:
-    return claim.alpha / max(1, len(study.looks))
+    return claim.alpha / max(1, len(confirming_looks(study)))
 
 
 def _test(
@@ -186,7 +196,8 @@ def _late(claim: Claim, current: Study, stage: Manifest, known: Mapping[str, Dec
     if claim not in under.study.claims:
         before = "trained before the claim was declared, or changed since"
         return before if is_training else "declared after results, or changed since"
-    if under.study.looks != current.looks or (not current.looks and len(under.study.seeds) != len(current.seeds)):
+    looks = confirming_looks(current)
+    if confirming_looks(under.study) != looks or (not looks and len(under.study.seeds) != len(current.seeds)):
         return "the declared numbers of seeds were changed after results"
     if claim.measure == "p-MRR" and dict(under.study.margins) != dict(current.margins):
         return "the margins of nDCG were changed after results"

@@ -1,7 +1,8 @@
 """What may be said of a declared claim: one verdict with its reason.
 
 The test is the crossed test of `analysis.stats.crossed` at the claim's alpha divided by the number of declared looks
-(Bonferroni), its p adjusted by Holm over all declared claims:
+(Bonferroni; only those at five seeds or more, because at fewer nothing is confirmed), its p adjusted by Holm over all
+declared claims:
 
     greater, less   two-sided; REFUTED when the opposite is significant, or when two one-sided tests place the
                     difference within the declared margin (a difference that counts as none)
@@ -15,7 +16,7 @@ When several verdicts apply, the first of this order is given:
 
 1. UNDECIDED     there is nothing to test: an arm or a place has no scores
 2. EXPLORATORY   the claim was not declared before its runs were trained and measured, their models were measured before
-                 under another declaration, or the seeds are fewer than 5 or at no declared look
+                 under another declaration, its alpha is above .05, or the seeds are fewer than 5 or at no declared look
 3. UNMATCHED     the arms' budgets are unequal
 4. CONFOUNDED    the arms differ in more than one thing
 5. COLLAPSED     p-MRR is up and nDCG under the changed instruction is inferior

@@ -35,6 +35,15 @@ def _text(value: str | float) -> str:
 
 
 BAD_INPUTS = [
+    _claim("a lax level", "'c' has alpha=0.1; a claim is tested at 0.05 or below", alpha=0.1),
+    _claim("a level of no test", "study.claims[0].alpha=0.5 is out of range", alpha=0.5),
+    _study(
+        "a look at three of five seeds",
+        "study.looks=[3, 5] has looks at 3 seeds, at which no claim can be confirmed",
+        "study.seeds=[0,1,2,3,4]",
+        "+study.looks=[3,5]",
+        f"study.claims=[{{{','.join(f'{key}:{_text(value)}' for key, value in CLAIM.items())}}}]",
+    ),
     _claim(
         "an unknown data set",
         "the dataset 'wrld/test' is none of world/test; did you mean world/test?",
