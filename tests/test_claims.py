@@ -519,6 +519,21 @@ def test_a_trend_over_doses(tmp_path: Path) -> None:
     one = only(judged(tmp_path, arms, [slope], arms=["n0", "n1", "n2"]))
     assert one.ruling.verdict == "SUPPORTED" and one.row is not None
     assert one.row.result.estimate == pytest.approx(-0.4, abs=0.1)  # the slope that the scores were made with
+    assert ". No lack of fit to a line is shown (p .8" in one.ruling.reason
+
+
+def test_a_trend_that_bends_is_said_beside_its_verdict(tmp_path: Path) -> None:
+    arms = {
+        name: Arm({"label_noise": dose} if dose else {}, {NDCG: -fall})
+        for name, dose, fall in (("n0", 0.0, 0.0), ("n1", 0.1, 0.2), ("n2", 0.2, 0.2))
+    }
+    slope = claim("dose", "less", contrast="trend: n0=0, n1=.1, n2=.2")
+    one = only(judged(tmp_path, arms, [slope], arms=["n0", "n1", "n2"]))
+    assert one.ruling.verdict == "SUPPORTED" and one.row is not None and one.row.lack_of_fit is not None
+    assert ". The means are on no line: n1 lies 0.0" in one.ruling.reason and " below it " in one.ruling.reason
+    assert main(["s", "--results", str(tmp_path), "--json", str(tmp_path / "c.json")]) == 0
+    record = json.loads((tmp_path / "c.json").read_text())["claims"][0]["row"]["lack_of_fit"]
+    assert record["arm"] == "n1" and record["p"] < 0.05 and record["deviation"] < 0
 
 
 def test_equal_scores_are_equivalent_and_the_reason_says_that_no_error_was_estimated(tmp_path: Path) -> None:

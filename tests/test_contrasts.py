@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from ablate.records import UserError
 from analysis.stats.corrections import benjamini_hochberg, holm, replicated
 from analysis.stats.crossed import (
     Options,
+    Values,
     crossed,
     probability_new_wins,
     seeds_only,
@@ -22,6 +24,7 @@ from analysis.stats.crossed import (
     trend_weights,
     unit_differences,
 )
+from analysis.stats.trend import is_trend, lack_of_fit
 from analysis.stats.weights import all_contrasts, parse_contrast, parse_trend
 from benchmarks.calibration import (
     Case,
@@ -231,6 +234,59 @@ def test_scores_of_another_type_are_taken_as_they_are() -> None:
     for kind in (int, bool):
         whole = {"A": A.astype(kind), "B": (B > 4).astype(kind)}
         assert crossed(whole, B_MINUS_A) == crossed({arm: y.astype(float) for arm, y in whole.items()}, B_MINUS_A)
+
+
+def dosed(doses: Mapping[str, float], bend: float, generator: np.random.Generator) -> dict[str, Values]:
+    """Return scores (5, 40) whose means fall with the dose, on a line but for a bend."""
+    unit_Q = generator.normal(0, 0.3, 40)
+    return {
+        arm: unit_Q
+        + (bend * dose**2 - 0.3 * dose)
+        + generator.normal(0, 0.05, 40)
+        + generator.normal(0, 0.01, (5, 1))
+        + generator.normal(0, 0.05, (5, 40))
+        for arm, dose in doses.items()
+    }
+
+
+def test_lack_of_fit_of_three_doses_is_the_test_of_their_bend() -> None:
+    doses = {"A": 0.0, "B": 1.0, "C": 3.0}
+    made = dosed(doses, 0.1, np.random.Generator(np.random.PCG64(3)))
+    weights = trend_weights(doses)
+    # a line leaves out what B lies above the chord from A to C: B - 2/3 A - 1/3 C
+    off_the_chord = crossed(made, {"A": -2 / 3, "B": 1.0, "C": -1 / 3})
+    fit = lack_of_fit(made, weights)
+    assert fit is not None and fit.p == pytest.approx(off_the_chord.p)
+    line = np.polyfit(list(doses.values()), [made[arm].mean() for arm in doses], 1)
+    off = {arm: made[arm].mean() - np.polyval(line, dose) for arm, dose in doses.items()}
+    assert (fit.arm, fit.deviation) == (max(off, key=lambda arm: abs(off[arm])), pytest.approx(off[fit.arm]))
+    assert fit.arm == "B" and fit.deviation < 0 and fit.p < 0.05
+    assert fit.in_words(0.05).startswith(f"The means are on no line: B lies {abs(fit.deviation):.4f} below it")
+    assert lack_of_fit({arm: made[arm] for arm in "AB"}, {"A": -1.0, "B": 1.0}) is None
+    assert lack_of_fit({**made, "B": made["B"][:1]}, weights) is None
+    assert [is_trend(label) for label in ("trend: A=0", "trend over A=0", "trend - A", "trendy - B")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_arms_of_one_dose_lie_on_a_line_only_if_they_are_equal() -> None:
+    doses = {"A": 0.0, "B": 0.0, "C": 1.0}
+    made = dosed(doses, 0.0, np.random.Generator(np.random.PCG64(4)))
+    fit = lack_of_fit(made, trend_weights(doses))
+    assert fit is not None and fit.p == pytest.approx(crossed(made, {"A": 1.0, "B": -1.0}).p)
+
+
+def test_a_line_seldom_lacks_fit_and_a_bend_is_found() -> None:
+    doses = dict(zip("ABCDEF", (0.0, 0.05, 0.1, 0.2, 0.35, 0.5), strict=True))
+    generator, weights, draws = np.random.Generator(np.random.PCG64(5)), trend_weights(doses), 150
+    shares = {}
+    for bend in (0.0, 1.0):
+        fits = [lack_of_fit(dosed(doses, bend, generator), weights) for _ in range(draws)]
+        shares[bend] = sum(fit is not None and fit.p < 0.05 for fit in fits) / draws
+    assert shares[0.0] < 0.05 + 2.5 * math.sqrt(0.05 * 0.95 / draws) and shares[1.0] > 0.8
 
 
 def test_interaction_and_trend() -> None:

@@ -30,6 +30,7 @@ from analysis.stats.crossed import (
 )
 from analysis.stats.matrix import Cell, CellScores, ScoreTable, is_signed, unit_kind
 from analysis.stats.power import Parts, outlook, smallest_detectable
+from analysis.stats.trend import LackOfFit, is_trend, lack_of_fit
 
 CONFIRMATORY_SEEDS = 5
 _PLURALS = {"topic": "topics", "group": "groups", "question": "questions", "query": "queries"}
@@ -186,6 +187,8 @@ class ContrastRow:
     """The test over new clusters beside that over new units; None where units have no clusters."""
     is_declared: bool = False
     """Whether it is one of the declared family that the plan names."""
+    lack_of_fit: LackOfFit | None = None
+    """Of a trend over three doses or more: whether its arms are on a line."""
     family_size: int = 0
     p_holm: float | None = None
     q_bh: float | None = None
@@ -305,6 +308,7 @@ def _draft(table: ScoreTable, asked: Asked, plan: Plan) -> ContrastRow:
         tost_ci=within(result.interval(tost_level(result)), *limits),
         guards=_guards(table, asked, plan) if cell.measure == "p-MRR" else (),
         clusters=over_clusters,
+        lack_of_fit=lack_of_fit(blocks, asked.weights, options, groupings) if is_trend(asked.label) else None,
     )
 
 

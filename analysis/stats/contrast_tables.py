@@ -169,6 +169,8 @@ def _notes(table: ScoreTable, rows: Sequence[ContrastRow], plan: Plan) -> tuple[
         late = "slices that were not declared" if plan.declared is None else "not declared before the results"
         notes.append(f"exploratory: fewer than 5 seeds in a trained arm{few}, or {late}.")
     for row in rows:
+        if row.lack_of_fit is not None:
+            notes.append(f"{row.label}, {row.cell}: {row.lack_of_fit.in_words(options.alpha)}.")
         if row.cell.measure == "p-MRR" and not row.guards:
             notes.append(f"{row.label}, {row.cell}: there is no nDCG beside p-MRR, so a collapse cannot be seen.")
         if 2.0 ** (1 - row.num_units) > options.alpha:
@@ -369,6 +371,7 @@ def row_record(table: ScoreTable, row: ContrastRow) -> dict[str, Any]:
             "design_effect": row.clusters.design_effect,
             "se_over_units": row.clusters.plain.se,
         },
+        "lack_of_fit": None if row.lack_of_fit is None else row.lack_of_fit._asdict(),
         "population": row.population,
     }
 

@@ -88,6 +88,8 @@ def judge(study: OpenStudy) -> Judgement:
         reasons = ["it was withdrawn: the current declaration has it no longer"] if is_withdrawn else []
         exploratory = "; ".join([*reasons, *exploratory_reasons(study, claim, row.weights)])
         said = rule(claim, row, p_holm, level) if p is not None else Ruling(UNDECIDED, why)
+        if p is not None and row.lack_of_fit is not None:
+            said = Ruling(said.verdict, f"{said.reason.rstrip('.')}. {row.lack_of_fit.in_words(level.alpha)}")
         ruling, would_be = first_of(said, exploratory, study.against(row.weights))
         shown = p_holm if p is not None else None
         new = fresh(evidence, claim, row.weights)

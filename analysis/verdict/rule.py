@@ -11,6 +11,8 @@ declared claims:
 
 Where all scores agree exactly, arms are equivalent by definition, and the reason says that no error was estimated.
 A refutation by the other side of a claim is a second test of it, so its p is multiplied by the size of the family.
+Beside the verdict on a trend stands whether its arms are on a line at all (`analysis.stats.trend`), at the alpha of a
+look; a bend changes no verdict, because the claim is of the slope.
 
 When several verdicts apply, the first of this order is given:
 
