@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from scipy import stats
 from synthetic_study import CHANGED, NDCG, PMRR, Arm, claim, declare, make_quick, make_study, study_block
 
 from ablate.records import UserError
@@ -29,7 +30,7 @@ from analysis.study.opened import OpenStudy
 from analysis.study.runs import ArmRun
 from analysis.verdict.claims_tables import claims_csv, claims_table
 from analysis.verdict.judge import Judged, Judgement, judge, late, seeds_reasons
-from analysis.verdict.rule import Ruling, claim_interval, claim_p, first_of, more_needed
+from analysis.verdict.rule import Ruling, Size, claim_interval, claim_p, first_of, needed
 
 ON = {"instructed": 1.0}
 ORIGINAL = ("d/test", "original", "original", "nDCG@10")
@@ -91,21 +92,39 @@ def test_what_the_test_says(tmp_path: Path) -> None:
         assert said in one.ruling.reason and one.level.family == len(SAID)
 
 
-def test_undecided_says_how_many_more_seeds_or_units_would_decide(tmp_path: Path) -> None:
-    one = only(judged(tmp_path, two(0.012), [claim("c", "greater")]))
+def test_undecided_says_how_large_a_new_study_must_be(tmp_path: Path) -> None:
+    one = only(judged(tmp_path, two(0.012), [claim("c", "greater")], margins=[["nDCG@10", 0.02]]))
     assert one.ruling.verdict == "UNDECIDED" and one.row is not None
     result = one.row.result
-    seeds, units = more_needed(one.row, result.estimate, 0.05)
-    assert units is not None and f"{units - 20:,} more queries ({units:,} with these 5 seeds)" in one.ruling.reason
-    parts = Parts(
-        max(result.v_seed - result.v_resid, 0) * 5,
-        max(result.v_query - result.v_resid, 0) * 20,
-        result.v_resid * 100,
-    )
-    enough, one_less = (power(result.estimate, outlook(parts, 5, count)) for count in (units, units - 1))
-    assert enough >= 0.8 > one_less
-    if seeds is not None:
-        assert f"about {seeds - 5} more seeds per arm ({seeds} with these 20 queries)" in one.ruling.reason
+    low, high = needed(one.row, 0.02, 0.05)
+    assert low.seeds is not None and high.seeds is not None and low.units is not None and high.units is not None
+    assert (
+        f"a new study of {low.seeds} to {high.seeds} seeds per arm on 20 queries or {low.units} to {high.units} "
+        "queries with 5 seeds per arm would find a difference of 0.02, the margin, with power 0.8 (by the spread seen "
+        "here, 80 % range; more seeds in this study would be no test)"
+    ) in one.ruling.reason
+    assert result.df is not None
+    for size, level in ((low, 0.9), (high, 0.1)):
+        factor = result.df / stats.chi2.ppf(level, result.df)
+        parts = Parts(
+            factor * max(result.v_seed - result.v_resid, 0) * 5,
+            factor * max(result.v_query - result.v_resid, 0) * 20,
+            factor * result.v_resid * 100,
+        )
+        assert size.units is not None and size.seeds is not None
+        enough, fewer = (power(0.02, outlook(parts, 5, count)) for count in (size.units, size.units - 1))
+        assert enough >= 0.8 > fewer
+        assert power(0.02, outlook(parts, size.seeds, 20)) >= 0.8
+        assert size.seeds == 5 or power(0.02, outlook(parts, size.seeds - 1, 20)) < 0.8
+
+
+def test_advice_without_a_margin_says_what_it_is_for(tmp_path: Path) -> None:
+    claims = [claim("c", "greater"), claim("e", "equivalent", margin=0.005), claim("n", "not_worse", margin=0.005)]
+    greater, equivalent, not_worse = judged(tmp_path, two(0.0), claims).claims
+    assert equivalent.ruling.verdict == not_worse.ruling.verdict == greater.ruling.verdict == "UNDECIDED"
+    assert "(no margin says which matters, and estimates are chance too)" in greater.ruling.reason
+    for one in (equivalent, not_worse):
+        assert "would show it with power 0.8 if there is no difference" in one.ruling.reason
 
 
 def test_an_equivalence_has_the_interval_of_its_two_tests(tmp_path: Path) -> None:
@@ -134,7 +153,7 @@ def test_an_equivalence_has_the_interval_of_its_two_tests(tmp_path: Path) -> Non
 
 def test_nothing_decides_where_the_estimate_is_on_the_border(tmp_path: Path) -> None:
     one = only(judged(tmp_path, two(0.0), [claim("c", "greater")]))
-    assert one.row is not None and more_needed(one.row, 0.0, 0.05) == (None, None)
+    assert one.row is not None and needed(one.row, 0.0, 0.05) == (Size(None, None), Size(None, None))
 
 
 def test_more_seeds_are_no_way_for_arms_without_training(tmp_path: Path) -> None:
@@ -145,7 +164,7 @@ def test_more_seeds_are_no_way_for_arms_without_training(tmp_path: Path) -> None
     }
     one = only(judged(tmp_path, arms, [claim("c", "greater")]))
     assert one.ruling.verdict in ("UNDECIDED", "SUPPORTED") and one.row is not None
-    assert more_needed(one.row, 0.012, 0.001)[0] is None
+    assert [size.seeds for size in needed(one.row, 0.012, 0.001)] == [None, None]
 
 
 def test_confounded_and_unmatched_come_before_what_the_test_says(tmp_path: Path) -> None:

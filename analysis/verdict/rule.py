@@ -27,14 +27,14 @@ When several verdicts apply, the first of this order is given:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from scipy.special import stdtr
+from scipy.special import chdtri, stdtr
 
 from ablate.study.declaration import Claim
 from ablate.tables import number, probability
-from analysis.stats.contrast_rows import ContrastRow, Guard, plural, tost_level
+from analysis.stats.contrast_rows import CONFIRMATORY_SEEDS, ContrastRow, Guard, plural, tost_level
 from analysis.stats.crossed import Estimate
 from analysis.stats.power import MOST_SEEDS, MOST_UNITS, Parts, outlook, power
 
@@ -195,38 +195,43 @@ def _claimed(claim: Claim, row: ContrastRow) -> str:
 
 
 def _undecided(claim: Claim, row: ContrastRow, p_holm: float, level: Level) -> str:
-    result = row.result
-    distance = _distance(claim, result.estimate)
+    shown = f"Holm p {probability(p_holm)} is not below {level.alpha:g} ({_claimed(claim, row)})"
+    return f"{shown}; {_advice(claim, row, level)}"
+
+
+def _advice(claim: Claim, row: ContrastRow, level: Level) -> str:
+    """Return how large a new study must be: one that goes on until it is significant tests nothing."""
+    distance = row.margin if row.margin is not None else abs(row.result.estimate)
     wanted = (1 + POWER) / 2 if claim.expects == "equivalent" else POWER  # both one-sided tests must find it
     one_sided = claim.expects in ("equivalent", "not_worse")
     alpha = level.alpha / level.family * (2 if one_sided else 1)
-    seeds, units = more_needed(row, distance, alpha, wanted)
-    num_seeds, names = min(row.num_seeds.values()), plural(row.unit)
-    trained = [n for arm, n in row.num_seeds.items() if arm in _trained(row)]
-    num_seeds = min(trained) if trained else num_seeds
+    low, high = needed(row, distance, alpha, wanted)
+    names, trained = plural(row.unit), bool(_trained(row))
     ways = []
-    if seeds is not None:
-        ways.append(f"{seeds - num_seeds} more seeds per arm ({seeds} with these {row.num_units:,} {names})")
-    if units is not None:
-        more = f"{units - row.num_units:,} more {names}"
-        ways.append(more + (f" ({units:,} with these {num_seeds} seeds)" if trained else ""))
-    if ways:
-        remedy = f"about {' or '.join(ways)} would decide it with power {POWER:g}, if the difference is as estimated"
+    if low.seeds is not None:
+        ways.append(f"{_span(low.seeds, high.seeds, MOST_SEEDS)} seeds per arm on {row.num_units:,} {names}")
+    if low.units is not None:
+        with_seeds = f" with {_seeds_kept(row)} seeds per arm" if trained else ""
+        ways.append(f"{_span(low.units, high.units, MOST_UNITS)} {names}{with_seeds}")
+    if one_sided:
+        aim = f"would show it with power {POWER:g} if there is no difference"
+    elif row.margin is not None:
+        aim = f"would find a difference of {row.margin:g}, the margin, with power {POWER:g}"
     else:
-        remedy = (
-            f"neither {MOST_SEEDS} seeds nor {MOST_UNITS:,} {names} would decide it with power {POWER:g}, if the "
-            "difference is as estimated"
+        aim = (
+            f"would find a difference as large as this estimate with power {POWER:g} (no margin says which matters, "
+            f"and estimates are chance too)"
         )
-    return f"Holm p {probability(p_holm)} is not below {level.alpha:g} ({_claimed(claim, row)}); {remedy}"
+    if not ways:
+        return f"no new study of up to {MOST_SEEDS} seeds or {MOST_UNITS:,} {names} {aim}"
+    spread = "by the spread seen here, 80 % range; more seeds in this study would be no test"
+    return f"a new study of {' or '.join(ways)} {aim} ({spread})"
 
 
-def _distance(claim: Claim, estimate: float) -> float:
-    """Return how far the estimate is from the border that a verdict needs it to be apart from."""
-    if claim.expects == "equivalent":
-        return abs((claim.margin or 0.0) - abs(estimate))
-    if claim.expects == "not_worse":
-        return abs((claim.margin or 0.0) + estimate)
-    return abs(estimate)
+def _span(low: int, high: int | None, most: int) -> str:
+    if high is None:
+        return f"{low:,} to more than {most:,}"
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _trained(row: ContrastRow) -> list[str]:
@@ -234,30 +239,55 @@ def _trained(row: ContrastRow) -> list[str]:
     return [arm for arm in row.weights if arm not in row.deterministic]
 
 
-def more_needed(
-    row: ContrastRow, distance: float, alpha: float, wanted: float = POWER
-) -> tuple[int | None, int | None]:
-    """Return the seeds per arm (with these units) and the units (with these seeds) that find a distance.
+class Size(NamedTuple):
+    """What a new study needs of the one, where the other stays; None where no number up to the limits is enough."""
 
-    The variance parts are those of the row, scaled as in `analysis.power`; None where no number up to its limits is
-    enough, and for seeds when no arm is trained. `alpha` is two-sided.
+    seeds: int | None
+    """Per arm, with as many units as here; None too where no arm is trained."""
+    units: int | None
+    """With as many seeds as here, and at least five."""
+
+
+def needed(row: ContrastRow, distance: float, alpha: float, wanted: float = POWER) -> tuple[Size, Size]:
+    """Return the least and the largest size of a new study that finds a distance at a two-sided alpha.
+
+    The variance parts are those of the row, times what the 80 % interval of its squared standard error leaves open
+    (chi-square with its df).
     """
-    result, trained = row.result, _trained(row)
-    num_seeds = max(2, min((row.num_seeds[arm] for arm in trained), default=2))
-    parts = Parts.of_test(result, [row.weights[arm] for arm in trained], num_seeds, row.num_units)
+    sizes = []
+    assert row.result.df is not None
+    for level in (0.9, 0.1):
+        factor = float(row.result.df / chdtri(row.result.df, 1 - level))
+        sizes.append(_size(row, distance, alpha, wanted, factor))
+    return sizes[0], sizes[1]
+
+
+def _seeds_kept(row: ContrastRow) -> int:
+    return max(CONFIRMATORY_SEEDS, min((row.num_seeds[arm] for arm in _trained(row)), default=CONFIRMATORY_SEEDS))
+
+
+def _size(row: ContrastRow, distance: float, alpha: float, wanted: float, factor: float) -> Size:
+    trained = _trained(row)
+    here = max(2, min((row.num_seeds[arm] for arm in trained), default=2))
+    parts = Parts.of_test(row.result, [row.weights[arm] for arm in trained], here, row.num_units).times(factor)
 
     def enough(seeds: int, units: int) -> bool:
         return distance > 0 and power(distance, outlook(parts, seeds, units, alpha)) >= wanted
 
-    here = num_seeds if trained else 2
-    seeds = next((s for s in range(here + 1, MOST_SEEDS + 1) if enough(s, row.num_units)), None) if trained else None
-    if not enough(here, MOST_UNITS):
-        return seeds, None
-    low, high = row.num_units, MOST_UNITS
+    kept = _seeds_kept(row)
+    seeds = _least(lambda seeds: enough(seeds, row.num_units), CONFIRMATORY_SEEDS, MOST_SEEDS) if trained else None
+    return Size(seeds, _least(lambda units: enough(kept, units), 2, MOST_UNITS))
+
+
+def _least(enough: Callable[[int], bool], low: int, high: int) -> int | None:
+    """Return the smallest number from low to high that is enough, None where none is; larger ones are enough too."""
+    if not enough(high):
+        return None
+    low -= 1
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if enough(here, middle) else (middle, high)
-    return seeds, high
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
 
 
 def first_of(ruling: Ruling, exploratory: str = "", against: Mapping[str, str] | None = None) -> tuple[Ruling, str]:
