@@ -355,13 +355,17 @@ def test_durations(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text
 
 
+def declared_in(name: str) -> Study:
+    return build_study(compose(f"+sweeps={name}", *(["source.path=DIR"] if name == "movies" else []))["study"])
+
+
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_shipped_study_composes_and_names_its_arms(name: str) -> None:
     text = (ROOT / "sweeps" / f"{name}.yaml").read_text(encoding="utf-8")
     assert text.startswith("# @package _global_\n# "), "a comment says what the study asks and where it comes from"
     assert "arXiv" in text or name == "smoke"
     place = [Given("source.path", ("DIR",), False)] if name == "movies" else []
-    declared = build_study(compose(f"+sweeps={name}", *(f"{one.key}=DIR" for one in place))["study"])
+    declared = declared_in(name)
     points = list(of_study(name, dataclasses.replace(declared, seeds=declared.seeds[:1]), place))
     cells = plan(points, lambda overrides: _composed_with_label(overrides), ids)
     wrong = [cell for cell in cells if cell.config is None]
@@ -380,3 +384,16 @@ def test_every_shipped_study_composes_and_names_its_arms(name: str) -> None:
 def _composed_with_label(overrides: tuple[str, ...]) -> Composed:
     noise = "+experiment=label_noise" in overrides
     return Composed(compose(*overrides), "${factors.label_noise}" if noise else "")
+
+
+def test_shipped_claims_can_be_confirmed_or_say_that_they_cannot() -> None:
+    for name in STUDIES:
+        declared = declared_in(name)
+        text = (ROOT / "sweeps" / f"{name}.yaml").read_text(encoding="utf-8")
+        assert len(declared.seeds) >= 5 or not declared.claims or "EXPLORATORY" in text, name
+
+
+def test_shipped_studies_of_the_world_share_no_seed() -> None:
+    """A run that another study has made stands under that study's claims."""
+    seeds = [seed for name in STUDIES if name not in ("movies", "smoke") for seed in declared_in(name).seeds]
+    assert len(set(seeds)) == len(seeds)
