@@ -87,6 +87,7 @@ OUTPUTS = [
     ),
     Output("benchmarks.calibration", "--json", "x.json"),
     Output("benchmarks.faults", "--json", "x.json"),
+    Output("benchmarks.power_calibration", "--out", "x.md", (), ("--draws", "20")),
 ]
 ROWS = [pytest.param(one, id=f"{one.module} {one.option} {one.place}") for one in OUTPUTS]
 MODULES = [
