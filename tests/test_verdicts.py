@@ -1,4 +1,4 @@
-"""What a test says of a claim, by hand-made rows: signs, borders, family, guards, and how much more would decide."""
+"""What a test says of a claim, by hand-made rows: signs, borders, family, guards, and how large a new study must be."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ablate.study.declaration import Claim
 from analysis.stats.contrast_rows import ContrastRow, Guard
 from analysis.stats.crossed import Estimate
 from analysis.stats.matrix import Cell
-from analysis.stats.power import MOST_SEEDS, MOST_UNITS, Parts, design, power, smallest_detectable
-from analysis.verdict.rule import Level, more_needed, rule
+from analysis.stats.power import MOST_SEEDS, MOST_UNITS, Parts, outlook, power
+from analysis.verdict.rule import Level, Size, needed, rule
 
 NDCG, PMRR = Cell("d", "changed", "after", "nDCG@10"), Cell("d", "changed", "after", "p-MRR")
 ORIGINAL = NDCG._replace(condition="original", direction="original")
@@ -63,7 +63,7 @@ def row_of(result: Estimate, **changes: Any) -> ContrastRow:
         tost_p=None,
         population="Of new queries and seeds.",
     )
-    return ContrastRow(**{**values, **changes})
+    return ContrastRow(**{"tost_ci": result.interval(0.9), **values, **changes})
 
 
 def claimed(expects: Any, margin: float | None = None, measure: str = "nDCG@10") -> Claim:
@@ -160,7 +160,8 @@ def test_scores_without_spread_say_that_arms_agree_and_nothing_else(
 
 
 def guard(value: float, p: float | None, cell: Cell = NDCG, se: float = 0.01) -> Guard:
-    return Guard(cell, estimated(value, se), None if p is None else 0.05, p)
+    estimate = estimated(value, se)
+    return Guard(cell, estimate, None if p is None else 0.05, p, estimate.interval(0.9))
 
 
 def guarded(*guards: Guard, alpha: float = 0.05, expects: str = "greater") -> tuple[str, str]:
@@ -200,107 +201,49 @@ def test_only_ndcg_under_the_changed_instruction_can_collapse_and_every_one_must
     assert reason.endswith(". Of new queries and seeds")
 
 
-# how much more would decide
+# how large a new study must be
 
 
-def of_one(weights: int = 2) -> Parts:
-    """The same for one seed and one query: each holds one residual part more than its own."""
-    return Parts((PARTS[0] - PARTS[2]) * 5, (PARTS[1] - PARTS[2]) * 20, PARTS[2] * 5 * 20, weights)
+def parts_of(row: ContrastRow, factor: float) -> Parts:
+    return Parts.of_test(row.result, [1.0, -1.0], 5, row.num_units).times(factor)
 
 
-def found_with(distance: float, seeds: int, units: int, alpha: float, parts: Parts | None = None) -> float:
-    return power(distance, *design(parts or of_one(), seeds, units), alpha)
+def found_with(row: ContrastRow, factor: float, distance: float, seeds: int, units: int, alpha: float) -> float:
+    return power(distance, outlook(parts_of(row, factor), seeds, units, alpha))
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.01])
 @pytest.mark.parametrize("wanted", [0.8, 0.9])
 @pytest.mark.parametrize("distance", [0.06, 0.1, 0.15])
-def test_the_smallest_numbers_that_find_a_distance_are_given(distance: float, wanted: float, alpha: float) -> None:
-    seeds, units = more_needed(row_of(estimated(0.0)), distance, alpha, wanted)
-    for more, least in ((seeds, 6), (units, 21)):
-        if more is not None and more > least:
-            pairs = [(count, 20) if more is seeds else (5, count) for count in (more, more - 1)]
-            assert found_with(distance, *pairs[0], alpha) >= wanted > found_with(distance, *pairs[1], alpha)
-    if seeds is None:
-        assert found_with(distance, MOST_SEEDS, 20, alpha) < wanted
-    if units is None:
-        assert found_with(distance, 5, MOST_UNITS, alpha) < wanted
-    assert distance < 0.15 or (seeds is not None and units is not None)
+def test_the_smallest_sizes_that_find_a_distance_are_given(distance: float, wanted: float, alpha: float) -> None:
+    row = row_of(estimated(0.0))
+    assert row.result.df is not None
+    for size, level in zip(needed(row, distance, alpha, wanted), (0.1, 0.9), strict=True):
+        factor = float(row.result.df / stats.chi2.ppf(1 - level, row.result.df))  # an end of the variance's interval
+        if size.seeds is None:
+            assert found_with(row, factor, distance, MOST_SEEDS, 20, alpha) < wanted
+        else:
+            assert found_with(row, factor, distance, size.seeds, 20, alpha) >= wanted
+            assert size.seeds == 5 or found_with(row, factor, distance, size.seeds - 1, 20, alpha) < wanted
+        if size.units is None:
+            assert found_with(row, factor, distance, 5, MOST_UNITS, alpha) < wanted
+        else:
+            assert found_with(row, factor, distance, 5, size.units, alpha) >= wanted
+            assert size.units == 2 or found_with(row, factor, distance, 5, size.units - 1, alpha) < wanted
 
 
-def test_weights_of_more_arms_share_the_seed_part() -> None:
-    weights = {"d": 1.0, "b": -1.0, "c": -1.0, "a": 1.0}
-    row = row_of(estimated(0.0), weights=weights, num_seeds=dict.fromkeys(weights, 5))
-    units = more_needed(row, 0.07, 0.05)[1]
-    assert units is not None
-    enough, fewer = (found_with(0.07, 5, count, 0.05, of_one(4)) for count in (units, units - 1))
-    assert enough >= 0.8 > fewer
-    of_seeds = estimated(0.0, v=(0.01, 0.0001, 0.0001))  # hardly anything but seeds, so their freedoms count
-    slope = row_of(of_seeds, weights={"b": 5.0, "a": -5.0})
-    assert more_needed(slope, 0.25, 0.05) == more_needed(row_of(of_seeds), 0.25, 0.05)
-    parts = Parts(0.0099 * 5, 0.0, 0.0001 * 100)
-    seeds = more_needed(slope, 0.25, 0.05)[0]
-    assert seeds is not None
-    assert found_with(0.25, seeds, 20, 0.05, parts) >= 0.8 > found_with(0.25, seeds - 1, 20, 0.05, parts)
-
-
-def test_what_is_there_already_is_never_enough() -> None:
-    """The test has not decided, whatever its power was."""
-    assert more_needed(row_of(estimated(0.0)), 5.0, 0.05) == (6, 21)
-    alone = row_of(estimated(0.0), num_seeds={"b": 1, "a": 1})
-    assert more_needed(alone, 5.0, 0.05)[0] == 3  # a test has two at least
-
-
-def test_the_largest_numbers_that_are_looked_at() -> None:
-    result = estimated(0.0, v=(0.0004, 0.0001, 0.0001))  # nothing of queries, so only seeds help
-    parts = Parts(0.0003 * 5, 0.0, 0.0001 * 100)
-    for seeds, wanted in ((MOST_SEEDS, MOST_SEEDS), (MOST_SEEDS + 1, None), (6, 6)):
-        distance = smallest_detectable(*design(parts, seeds, 20), 0.05, 0.8)
-        assert more_needed(row_of(result), distance, 0.05)[0] == wanted
+def test_a_surely_found_distance_needs_the_least_of_both_and_none_is_found_by_no_number() -> None:
+    row = row_of(estimated(0.0))
+    assert needed(row, 5.0, 0.05) == (Size(5, 2), Size(5, 2))
+    assert needed(row, 0.0, 0.05) == (Size(None, None), Size(None, None))
+    reason = rule(claimed("greater"), row, 1.0, Level(0.05, 1)).reason
+    assert "; no new study of up to 100 seeds or 1,000,000 queries would find a difference as large as this" in reason
 
 
 def test_arms_without_training_need_no_seeds() -> None:
-    one, both = frozenset("a"), frozenset("ab")
-    row = row_of(estimated(0.12), deterministic=one, num_seeds={"b": 5, "a": 1})
-    seeds, units = more_needed(row, 0.12, 0.05)
-    assert seeds is not None and units is not None
-    reason = rule(claimed("greater"), row, 0.7, Level(0.05, 1)).reason
-    assert f"about {seeds - 5} more seeds per arm ({seeds} with" in reason and "with these 5 seeds" in reason
+    both = frozenset("ab")
     spread = row_of(estimated(0.01, v=(0.0, 0.0009, 0.0)), deterministic=both, num_seeds={"b": 1, "a": 1})
-    seeds, units = more_needed(spread, 0.01, 0.05)
-    assert seeds is None and units is not None
-    parts = Parts(0.0, 0.0009 * 20, 0.0, 1.0)
-    assert found_with(0.01, 2, units, 0.05, parts) >= 0.8 > found_with(0.01, 2, units - 1, 0.05, parts)
+    assert [size.seeds for size in needed(spread, 0.01, 0.05)] == [None, None]
+    low, high = needed(spread, 0.01, 0.05)
     reason = rule(claimed("greater"), spread, 0.7, Level(0.05, 1)).reason
-    assert f"about {units - 20:,} more queries would decide it" in reason  # no word of seeds
-
-
-@pytest.mark.parametrize(
-    ("expects", "margin", "value", "distance", "alpha", "wanted"),
-    [
-        ("greater", None, 0.12, 0.12, 0.05 / 3, 0.8),
-        ("less", None, -0.12, 0.12, 0.05 / 3, 0.8),
-        ("equivalent", 0.2, 0.08, 0.12, 2 * 0.05 / 3, 0.9),  # both one-sided tests of alpha, either may fail
-        ("equivalent", 0.2, -0.08, 0.12, 2 * 0.05 / 3, 0.9),
-        ("not_worse", 0.2, -0.08, 0.12, 2 * 0.05 / 3, 0.8),
-        ("not_worse", 0.02, 0.1, 0.12, 2 * 0.05 / 3, 0.8),
-    ],
-)
-def test_what_would_decide_follows_from_the_distance_to_the_border_of_the_claim(
-    expects: str, margin: float | None, value: float, distance: float, alpha: float, wanted: float
-) -> None:
-    row = row_of(estimated(value, se=0.04))
-    verdict, reason = rule(claimed(expects, margin), row, 0.2, Level(0.05, 3))
-    assert verdict == "UNDECIDED" and reason.startswith("Holm p .2000 is not below 0.05 (")
-    seeds, units = more_needed(row, distance, alpha, wanted)
-    ways = []
-    if seeds is not None:
-        ways.append(f"{seeds - 5} more seeds per arm ({seeds} with these 20 queries)")
-    if units is not None:
-        ways.append(f"{units - 20:,} more queries ({units:,} with these 5 seeds)")
-    assert ways and f"; about {' or '.join(ways)} would decide it with power 0.8, if" in reason
-
-
-def test_a_difference_of_nothing_is_decided_by_no_number() -> None:
-    reason = rule(claimed("greater"), row_of(estimated(0.0)), 1.0, Level(0.05, 1)).reason
-    assert "; neither 100 seeds nor 1,000,000 queries would decide it with power 0.8, if the difference is" in reason
+    assert f"a new study of {low.units:,} to {high.units:,} queries would find" in reason  # no word of seeds
