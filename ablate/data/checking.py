@@ -134,12 +134,12 @@ def overlap(
     shared = [query for query in judged if normal(query.query) in positives]
     if not shared:
         return []
-    wanted = {doc_id for query in shared for doc_id in _relevant(bed, query)}
+    wanted = {doc_id for query in shared for doc_id in relevant_of(bed, query)}
     texts = {passage.doc_id: body(passage) for passage in bed.documents if passage.doc_id in wanted}
     num_pairs = 0
     for query in shared:
         trained = {body(passages[doc_id]) for doc_id in positives[normal(query.query)]}
-        num_pairs += sum(texts.get(doc_id) in trained for doc_id in _relevant(bed, query))
+        num_pairs += sum(texts.get(doc_id) in trained for doc_id in relevant_of(bed, query))
     said = (
         f"{bed.name}: {len(shared):,} of {len(judged):,} judged queries are training queries too (first: "
         f"{shared[0].query_id})"
@@ -151,7 +151,8 @@ def overlap(
     return [Finding(level, f"{said}, and {pairs}: there scores measure memory; take them out of one of the two")]
 
 
-def _relevant(bed: EvaluationSet, query: EvaluationQuery) -> list[str]:
+def relevant_of(bed: EvaluationSet, query: EvaluationQuery) -> list[str]:
+    """Return the documents that are judged relevant to a query."""
     return [doc_id for doc_id, grade in bed.qrels.get(query.query_id, {}).items() if grade > 0]
 
 
@@ -180,7 +181,7 @@ def equal_documents(bed: EvaluationSet) -> list[Finding]:
     equal, queries = list[str](), set[str]()
     for query in bed.queries:
         grades = bed.qrels.get(query.query_id, {})
-        relevant = {texts[doc_id]: doc_id for doc_id in _relevant(bed, query) if doc_id in texts}
+        relevant = {texts[doc_id]: doc_id for doc_id in relevant_of(bed, query) if doc_id in texts}
         others = [doc_id for doc_id, grade in grades.items() if grade <= 0]
         for doc_id in dict.fromkeys([*others, *bed.changed_documents.get(query.query_id, ())]):
             if doc_id in texts and relevant.get(texts[doc_id], doc_id) != doc_id and not grades.get(doc_id, 0) > 0:
@@ -192,7 +193,7 @@ def equal_documents(bed: EvaluationSet) -> list[Finding]:
 
 def shared_documents(trained: Collection[str], bed: EvaluationSet) -> list[Finding]:
     """Return a finding where relevant documents of a set are positives of training rows (their normal forms) too."""
-    wanted = {doc_id for query in bed.queries for doc_id in _relevant(bed, query)}
+    wanted = {doc_id for query in bed.queries for doc_id in relevant_of(bed, query)}
     texts = ((passage.doc_id, body(passage)) for passage in bed.documents if passage.doc_id in wanted)
     shared = [doc_id for doc_id, text in texts if text in trained]
     if len(shared) <= LEAK * len(wanted):
@@ -211,7 +212,7 @@ def contradictions(bed: EvaluationSet) -> list[Finding]:
             if known.setdefault(doc_id, grade > 0) != (grade > 0):
                 crossed.append(f"{query.query_id} {doc_id}")
         lost = set(bed.changed_documents.get(query.query_id, ()))
-        excluded += [f"{query.query_id} {doc_id}" for doc_id in _relevant(bed, query) if doc_id in lost]
+        excluded += [f"{query.query_id} {doc_id}" for doc_id in relevant_of(bed, query) if doc_id in lost]
     known_queries = {query.query_id: normal(query.instruction) for query in bed.queries}
     equal = [first for first, second in bed.opposites if known_queries.get(first) == known_queries.get(second)]
     findings = []
@@ -239,11 +240,11 @@ def unmeasured(bed: EvaluationSet) -> list[Finding]:
                 f"(first: {alone[0].query_id}): no original variant of the query (in a BEIR folder: og)",
             )
         )
-    if not any(_relevant(bed, query) for query in bed.queries):
+    if not any(relevant_of(bed, query) for query in bed.queries):
         findings.append(
             Finding("FAILED", f"{bed.name}: no query has a relevant document, so every score is 0 or missing")
         )
-    elif silent := [q.query_id for q in bed.queries if bed.qrels.get(q.query_id) and not _relevant(bed, q)]:
+    elif silent := [q.query_id for q in bed.queries if bed.qrels.get(q.query_id) and not relevant_of(bed, q)]:
         words = f"{bed.name}: {len(silent):,} judged queries have no relevant document and score 0 (first: {silent[0]})"
         findings.append(Finding("warning", words))
     return findings
@@ -276,7 +277,7 @@ def counts_of(bed: EvaluationSet) -> list[dict[str, Any]]:
                     "condition": condition,
                     "queries": len(queries),
                     "judged": len(judged),
-                    "with positives": sum(bool(_relevant(bed, query)) for query in judged),
+                    "with positives": sum(bool(relevant_of(bed, query)) for query in judged),
                     "changed documents": sum(len(bed.changed_documents.get(query.query_id, ())) for query in queries),
                 }
             )

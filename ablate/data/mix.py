@@ -287,13 +287,7 @@ def read_mix(folder: Path, counts: dict[str, Any]) -> Mix:
     Raises UserError naming a file that is no such file.
     """
     remedy = f"delete {folder} and run again"
-    groups = []
-    with reading(folder / GROUPS_FILE, remedy):
-        for values in _read_lines(folder / GROUPS_FILE, remedy):
-            fields: dict[str, Any] = {
-                name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-            }
-            groups.append(TrainingGroup(**fields))
+    groups = read_groups(folder / GROUPS_FILE, remedy)
     with reading(folder / PASSAGES_FILE, remedy):
         read = (Passage(**values) for values in _read_lines(folder / PASSAGES_FILE, remedy))
         passages = {passage.doc_id: passage for passage in read}
@@ -303,6 +297,18 @@ def read_mix(folder: Path, counts: dict[str, Any]) -> Mix:
             f"{counts.get('groups')} and {counts.get('unique_passages')}; {remedy}"
         )
     return Mix(tuple(groups), passages, counts)
+
+
+def read_groups(path: Path, remedy: str) -> list[TrainingGroup]:
+    """Read the groups of a mix alone, from its file; raises UserError naming it, with the remedy, for no such file."""
+    groups = []
+    with reading(path, remedy):
+        for values in _read_lines(path, remedy):
+            fields: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+            }
+            groups.append(TrainingGroup(**fields))
+    return groups
 
 
 def content_digest(groups: Iterable[TrainingGroup]) -> str:
