@@ -6,8 +6,8 @@ similarity of the two, so that a document cut out of a longer passage is found t
 shingle; an empty one has none and is like no other. Case and punctuation do not count in shingles.
 
 The search is exact but for collisions of 64-bit hashes, which are the same on every machine. Memory: about 40 bytes a
-shingle of the training passages, at most `MOST_SHINGLES` of them at once; more are searched in several passes over the
-documents, which are read in blocks. Shapes: T texts, N shingles, M matches.
+shingle of the training passages while they are sorted and 28 after that, of at most `MOST_SHINGLES` at once; more are
+searched in several passes over the documents, which are read in blocks. Shapes: T texts, N shingles, M matches.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 from ablate.data.checking import body, normal, relevant_of
 from ablate.records import EvaluationSet, Passage, TrainingGroup
@@ -28,7 +29,7 @@ from ablate.records import EvaluationSet, Passage, TrainingGroup
 SHINGLE_WORDS = 8
 NEAR = 0.5
 """Share of the shingles of a document in one training passage from which it is near, where none is given."""
-MOST_SHINGLES = 8_000_000
+MOST_SHINGLES = 16_000_000
 """Shingles of training passages that are searched in one pass over the documents."""
 
 _MOST_WORDS = 1_000_000
@@ -50,11 +51,12 @@ def words_of(text: str) -> list[str]:
 
 
 def template_of(instruction: str, query: str) -> str:
-    """Return an instruction with its numbers and the words of its query masked; empty where nothing else is left.
+    """Return an instruction with its numbers and the longer words of its query masked; empty where no other is left.
 
-    Neighbouring masks of one kind are one, so that a name of one word and a name of two leave the same template.
+    Words of up to three letters stay, else a `the` in some queries would make two templates of one. Neighbouring masks
+    of one kind are one, so that a name of one word and a name of two leave the same template.
     """
-    known = set(words_of(query))
+    known = {word for word in words_of(query) if len(word) > 3}
     masked = [
         "#" if word.isnumeric() else "_" if word in known else re.sub(r"\d+", "#", word)
         for word in words_of(instruction)
@@ -161,10 +163,16 @@ def near(
 class _Index:
     """Which passages have a shingle."""
 
-    def __init__(self, hashes: Hashes, owners: Numbers) -> None:
-        order = np.argsort(hashes, kind="stable")
-        ordered = hashes[order]
-        self._owners = owners[order]
+    def __init__(self, hashes: list[Hashes], owners: list[npt.NDArray[np.int32]]) -> None:
+        """Take the shingles of passages out of these lists, which are then empty."""
+        joined = np.concatenate(hashes)
+        hashes.clear()
+        order = np.argsort(joined, kind="stable")
+        ordered = joined[order]
+        del joined
+        self._owners = np.concatenate(owners)[order]
+        owners.clear()
+        del order
         is_first = np.ones(len(ordered), dtype=bool)
         is_first[1:] = ordered[1:] != ordered[:-1]
         self._known = ordered[is_first]
@@ -195,17 +203,17 @@ class _Index:
 
 
 def _indexes(passages: Iterable[str], most_shingles: int) -> Iterator[_Index]:
-    hashes, owners, first, held = list[Hashes](), list[Numbers](), 0, 0
+    hashes, owners, first, held = list[Hashes](), list[npt.NDArray[np.int32]](), 0, 0
     for block in shingle_blocks(passages):
         hashes.append(block.hashes)
-        owners.append(block.texts + first)
+        owners.append((block.texts + first).astype(np.int32))
         first += len(block.sizes)
         held += len(block.hashes)
         if held >= most_shingles:
-            yield _Index(np.concatenate(hashes), np.concatenate(owners))
-            hashes, owners, held = [], [], 0
+            yield _Index(hashes, owners)
+            held = 0
     if held:
-        yield _Index(np.concatenate(hashes), np.concatenate(owners))
+        yield _Index(hashes, owners)
 
 
 def _parts(texts: Numbers, lengths: Numbers) -> Iterator[slice]:
@@ -318,7 +326,9 @@ def overlap_of_documents(
         belongs[2 * place + 1, list(mix.positives)] = True
 
     def documents() -> Iterator[str]:
-        return (plain_text(passage) for bed in sets for passage in bed.documents)
+        every = (passage for bed in sets for passage in bed.documents)
+        bar = tqdm(every, desc="documents", total=int(sum(ends[-1:])), delay=2.0, disable=None, leave=False)
+        return map(plain_text, bar)
 
     for matches in near(texts, documents, threshold):
         order = np.lexsort((matches.passages, -matches.shares, matches.documents))

@@ -185,12 +185,13 @@ def leak_table(leaks: Leaks, study: str, threshold: float) -> Table:
             cells.append("not read" if most is None else _share(len(most.examples), most.number))
         rows.append((arm, dataset, *cells))
     notes = (
-        "Of judged queries, different instructions, templates of instructions (numbers and words of the query masked), "
-        "documents, and relevant documents of a query; of an arm's seeds the one with the most.",
+        "Of judged queries, different instructions, templates of instructions (numbers and longer words of the query "
+        "masked), documents, and relevant documents of a query; of an arm's seeds the one with the most.",
         f"Equal: the same text without case and white space. Near, and not equal: one training passage has at least "
         f"{threshold:g} of the document's runs of eight words. A pair: a positive of the same query in training.",
-        "Pairs make scores measure memory. Queries alone are trained with other documents. Instructions, templates and "
-        "documents are often shared by design: one corpus is searched and trained on, wordings are few.",
+        "Equal pairs make scores measure memory; near ones may have another label for good reason (minimal pairs). "
+        "Queries alone are trained with other documents. Instructions, templates and documents are often shared by "
+        "design: one corpus is searched and trained on, wordings are few.",
         *leaks.remarks,
     )
     columns = (Column("arm"), Column("set"), *(Column(kind, "r") for kind in KINDS))
