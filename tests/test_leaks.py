@@ -127,13 +127,13 @@ def test_trained_pairs_fail(tmp_path: Path) -> None:
     ok, found = row_of(make(tmp_path, {"a": CLEAN, "b": LEAKY}))
     assert (ok, found) == (
         False,
-        "4 of 40 judged queries of data/test have judged pairs that are trained on (4 pairs): b",
+        "4 of 40 judged queries of data/test have judged pairs that are trained on (pairs: 4): b",
     )
 
 
 def test_shared_documents_and_queries_alone_do_not(tmp_path: Path) -> None:
     store = make(tmp_path / "clean", {"a": CLEAN})
-    assert row_of(store) == (True, "no judged pair and no query of data/test is in 2 mixes")
+    assert row_of(store) == (True, "no judged pair and no query of data/test is in the mixes (2 looked at)")
     store = make(tmp_path / "queries", {"a": [group(0, 1), group(1, 2)]})
     assert row_of(store) == (
         True,
@@ -147,7 +147,7 @@ def test_few_trained_pairs_are_told_and_pass(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("analysis.study.checks.LEAK", 0.05)
     assert row_of(store) == (
         True,
-        "1 of 40 judged queries of data/test have judged pairs that are trained on (1 pairs): a",
+        "1 of 40 judged queries of data/test have judged pairs that are trained on (pairs: 1): a",
     )
 
 
@@ -161,6 +161,11 @@ def test_ids_of_another_source_mean_other_documents(tmp_path: Path) -> None:
     assert ok
     assert found.startswith("4 of 40 judged queries of data/test are training queries too, no judged pair of theirs")
     assert found.endswith("data/test of another source, documents not compared: python -m analysis.leaks does")
+
+
+def test_another_source_without_a_shared_query_needs_no_remark(tmp_path: Path) -> None:
+    store = make(tmp_path, {"a": CLEAN}, elsewhere=True)
+    assert row_of(store) == (True, "no judged pair and no query of data/test is in the mixes (2 looked at)")
 
 
 def test_mixes_that_cannot_be_read_are_not_called_clean(tmp_path: Path) -> None:

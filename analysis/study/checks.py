@@ -471,7 +471,7 @@ def _no_leak(evidence: Evidence) -> tuple[bool, str]:
                 shared = [q for q in bed.queries if bed.qrels.get(q.query_id) and normal(q.query) in positives]
                 found["queries"] = max(found["queries"], len(shared))
                 if not is_own:
-                    elsewhere[name] = None
+                    elsewhere |= {name: None} if shared else {}
                     continue
                 found["split"] |= recorded.rpartition("/")[2] == mix.recipe["source"].get("train_split", "")
                 found["pairs"] = max(found["pairs"], trained_pairs(positives, bed), key=len)
@@ -494,7 +494,7 @@ def _said_of_leaks(
     wrong, notes = dict[str, list[str]](), dict[str, list[str]]()
     for (name, arm), found in sets.items():
         pairs, judged = found["pairs"], f"{found['judged']:,} judged queries of {name}"
-        said = f"{len(pairs):,} of {judged} have judged pairs that are trained on ({sum(pairs.values()):,} pairs)"
+        said = f"{len(pairs):,} of {judged} have judged pairs that are trained on (pairs: {sum(pairs.values()):,})"
         if found["split"]:
             wrong.setdefault(f"{name} is the split that is trained on (source.train_split)", []).append(arm)
         elif pairs:
@@ -505,7 +505,7 @@ def _said_of_leaks(
     words = [f"{said}: {_some(arms)}" for found in (wrong, notes) for said, arms in found.items()]
     if not words and looked_at:
         names = dict.fromkeys(name for name, _ in sets)
-        words = [f"no judged pair and no query of {_some(names)} is in {len(looked_at)} mixes"]
+        words = [f"no judged pair and no query of {_some(names)} is in the mixes ({len(looked_at)} looked at)"]
     if others := list(elsewhere):
         words.append(f"{_some(others)} of another source, documents not compared: python -m analysis.leaks does")
     if unknown:
