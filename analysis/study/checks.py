@@ -6,28 +6,27 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from ablate.data.checking import LEAK, normal
-from ablate.data.mix import read_groups
-from ablate.data.overlap import trained_pairs
 from ablate.evaluation.storage import judgments_digest, read_judgments
 from ablate.recipe.values import diff, flatten
-from ablate.records import EvaluationSet, UserError
-from ablate.store.files import FOLDERS, GROUPS_FILE, JUDGMENTS_FILE, NOTES_FILE
+from ablate.records import UserError
+from ablate.store.files import FOLDERS, JUDGMENTS_FILE, NOTES_FILE
 from ablate.store.integrity import read_json
 from ablate.store.manifest import Manifest
 from ablate.store.results import ResultStore
 from analysis.stats.seeds_apart import LEAST_SEEDS, seeds_apart
 from analysis.study.evidence import Evidence
+from analysis.study.leak_check import no_leak
 from analysis.study.runs import ArmRun, by_arm, deterministic_arms, seeds_of
 from analysis.study.scores import UNITS, Scores
 from analysis.study.totals import idle_factors, same_recipes, unmatched
+from analysis.study.words import grouped, numbers, runs_in_words, some
 
 _TEXTS = pa.schema([(name, pa.string()) for name in UNITS])
 
@@ -51,11 +50,11 @@ def _missing(evidence: Evidence) -> tuple[bool, str]:
     free = deterministic_arms(evidence.runs)  # one run stands for all seeds
     lacking = [cell for cell in dict.fromkeys(wanted) if cell not in there and cell[0] not in free]
     extra = sorted({arm for arm, _ in there} - {arm for arm, _ in wanted} - free)
-    beside = f"; not declared: {_some(extra)}" if extra else ""
+    beside = f"; not declared: {some(extra)}" if extra else ""
     if senseless:
-        beside += f"; combinations that make no sense: {_some(dict.fromkeys(senseless))}"
+        beside += f"; combinations that make no sense: {some(dict.fromkeys(senseless))}"
     if lacking:
-        shown = _some(f"{arm} seed {'?' if seed is None else seed}" for arm, seed in lacking)
+        shown = some(f"{arm} seed {'?' if seed is None else seed}" for arm, seed in lacking)
         return False, f"{len(lacking)} of {len(wanted)} declared runs have no scores: {shown}{beside}"
     return True, f"all {len(wanted)} declared runs are there{beside}"
 
@@ -65,7 +64,7 @@ def _one_recipe(evidence: Evidence) -> tuple[bool, str]:
     for arm, runs in by_arm(evidence.runs).items():
         keys = dict.fromkeys(key for run in runs for key in diff(runs[0].recipe, run.recipe))
         if keys:
-            wrong.append(f"{arm} differs between its seeds in {_some(keys)}")
+            wrong.append(f"{arm} differs between its seeds in {some(keys)}")
     return not wrong, "; ".join(wrong) or "every arm has one recipe in all of its seeds"
 
 
@@ -73,13 +72,11 @@ def _same_seeds(evidence: Evidence) -> tuple[bool, str]:
     """Compare the seeds of arms that were trained, here or elsewhere; what is drawn at random without is only told."""
     seeds = seeds_of(evidence.runs, deterministic_arms(evidence.runs))
     drawn = {run.arm for run in evidence.runs if run.evaluation.recipe.get("stage") in ("ranker", "untouched")}
-    groups = _grouped((arm_seeds, arm) for arm, arm_seeds in seeds.items() if arm not in drawn)
-    beside = "".join(f"; not trained: {arm} (seeds {_numbers(seeds[arm])})" for arm in seeds if arm in drawn)
+    groups = grouped((arm_seeds, arm) for arm, arm_seeds in seeds.items() if arm not in drawn)
+    beside = "".join(f"; not trained: {arm} (seeds {numbers(seeds[arm])})" for arm in seeds if arm in drawn)
     if len(groups) <= 1:
-        return True, f"seeds {_numbers(next(iter(groups), ()))} in {len(seeds.keys() - drawn)} trained arms{beside}"
-    return False, "; ".join(
-        f"seeds {_numbers(arm_seeds)}: {_some(arms)}" for arm_seeds, arms in groups.items()
-    ) + beside
+        return True, f"seeds {numbers(next(iter(groups), ()))} in {len(seeds.keys() - drawn)} trained arms{beside}"
+    return False, "; ".join(f"seeds {numbers(arm_seeds)}: {some(arms)}" for arm_seeds, arms in groups.items()) + beside
 
 
 def _same_units(evidence: Evidence) -> tuple[bool, str]:
@@ -105,16 +102,17 @@ def _same_units(evidence: Evidence) -> tuple[bool, str]:
                 known.append(table)
             groups.setdefault(dataset, {}).setdefault(place, []).append((run.arm, run.seed))
     if unread:
-        return False, f"the scores of {_runs(unread)} cannot be read"
+        return False, f"the scores of {runs_in_words(unread)} cannot be read"
     for dataset, unit_groups in groups.items():
         if len(unit_groups) > 1:
             shown = (
-                f"{len(units[dataset][place]):,} values in {_runs(members)}" for place, members in unit_groups.items()
+                f"{len(units[dataset][place]):,} values in {runs_in_words(members)}"
+                for place, members in unit_groups.items()
             )
             return False, f"unlike units of {dataset}: " + "; ".join(shown)
     everyone = [(run.arm, run.seed) for run in evidence.runs]
     without = [
-        f"{_runs([arm_seed for arm_seed in everyone if arm_seed not in unit_groups[0]])} without {dataset}"
+        f"{runs_in_words([arm_seed for arm_seed in everyone if arm_seed not in unit_groups[0]])} without {dataset}"
         for dataset, unit_groups in groups.items()
         if len(unit_groups[0]) < len(everyone)
     ]
@@ -143,7 +141,7 @@ def _finite(evidence: Evidence) -> tuple[bool, str]:
         count = len(values) - (pc.sum(pc.is_finite(values)).as_py() or 0)
         if count:
             wrong.append(f"{run.arm} seed {run.seed}: {count:,} of {len(values):,}")
-    return not wrong, f"values that are no number: {_some(wrong)}" if wrong else "every value is a finite number"
+    return not wrong, f"values that are no number: {some(wrong)}" if wrong else "every value is a finite number"
 
 
 def _candidates(evidence: Evidence) -> tuple[bool, str]:
@@ -209,7 +207,7 @@ def _protocol(evidence: Evidence) -> tuple[bool, str]:
         for key, value in {**cannot, **usual}.items():
             settings.setdefault(key, value)
     keys = dict.fromkeys(key for _, settings in known for key in diff(known[0][1], settings)) if known else {}
-    what = _some(keys) if keys else "sets, depth, batch size and judgments"
+    what = some(keys) if keys else "sets, depth, batch size and judgments"
     return _equal(
         what, [(run, json.dumps(settings, sort_keys=True)) for run, settings in known], unknown, "one protocol"
     )
@@ -255,9 +253,9 @@ def _code(evidence: Evidence) -> tuple[bool, str]:
             states.setdefault(content.get(commit, commit), []).append(stage)
         else:
             unknown.append(stage)
-    commits = _grouped((str(stage.git.get("commit") or "none")[:10], stage) for stage in stages)
+    commits = grouped((str(stage.git.get("commit") or "none")[:10], stage) for stage in stages)
     shown = ", ".join(f"{commit} ({len(members)} stages)" for commit, members in commits.items())
-    changed = _some(dict.fromkeys(path for stage in stages for path in stage.git.get("changed") or ()))
+    changed = some(dict.fromkeys(path for stage in stages for path in stage.git.get("changed") or ()))
     ok = len(states) <= 1 and not unknown
     if len(states) > 1:
         parts = [f"{len(states)} states of the code, commits {shown}"]
@@ -302,16 +300,18 @@ def _devices(evidence: Evidence) -> tuple[bool, str]:
     settings = sorted({name for _, hardware in stages for name in hardware.get("settings", ())} - {*SEEN_IN_USED})
     alike, unlike = list[str](), list[str]()
     for name in (*USED, *settings):
-        groups = _grouped(
+        groups = grouped(
             (value, (run.arm, run.seed)) for run, hardware in stages if (value := _used(hardware, name)) is not None
         )
         if not groups:
             continue
         usual = max(groups, key=lambda value: len(groups[value]))
-        others = [f"{value} in {_runs([*dict.fromkeys(runs)])}" for value, runs in groups.items() if value != usual]
+        others = [
+            f"{value} in {runs_in_words([*dict.fromkeys(runs)])}" for value, runs in groups.items() if value != usual
+        ]
         (unlike if others else alike).append(f"{name} {usual}" + (f" but {', '.join(others)}" if others else ""))
     before = dict.fromkeys(run.arm for run, hardware in stages if "kernels" not in hardware)
-    beside = f"; kernels and settings not recorded, by an earlier version: {_some(before)}" if before else ""
+    beside = f"; kernels and settings not recorded, by an earlier version: {some(before)}" if before else ""
     return not unlike, ("; ".join(unlike) or ", ".join(alike) or "no stage says what it was computed on") + beside
 
 
@@ -345,8 +345,8 @@ def _tuning(evidence: Evidence) -> tuple[bool, str]:
     trials = {arm: tuned_by(evidence.store, arm, runs) for arm, runs in trained.items()}
     if not any(trials.values()):
         return True, "not tuned: no recipe has the values of a winner"
-    groups = _grouped((count, arm) for arm, count in trials.items())
-    return len(groups) <= 1, "; ".join(f"{count} trials: {_some(arms)}" for count, arms in groups.items())
+    groups = grouped((count, arm) for arm, count in trials.items())
+    return len(groups) <= 1, "; ".join(f"{count} trials: {some(arms)}" for count, arms in groups.items())
 
 
 def tuned_by(store: ResultStore, arm: str, runs: Sequence[ArmRun]) -> int:
@@ -394,7 +394,7 @@ def _damaged(evidence: Evidence) -> tuple[bool, str]:
                 wrong.append(f"{place}/{name} {fault}")
             counts["there" if unread else "read"] = counts.get("there" if unread else "read", 0) + 1
     if wrong:
-        return False, _some(wrong)
+        return False, some(wrong)
     beside = f"; {counts['there']} model files are there, their content was not read" if "there" in counts else ""
     return True, f"{counts.get('read', 0)} files have their recorded digests{beside}"
 
@@ -417,7 +417,7 @@ def _apart(evidence: Evidence) -> tuple[bool, str]:
     for (arm, seed), loss in losses.items():
         failed |= "nan" in loss or "inf" in loss
         said.append(f"the training of {arm} seed {seed} lowered nothing, {loss}")
-    said += [f"not looked at, fewer than {LEAST_SEEDS} seeds: {_some(few)}"] if few else []
+    said += [f"not looked at, fewer than {LEAST_SEEDS} seeds: {some(few)}"] if few else []
     return not failed, "; ".join(said) or "no arm has training randomness"
 
 
@@ -433,86 +433,6 @@ def _risen_losses(runs: Sequence[ArmRun]) -> dict[tuple[str, int], str]:
     return risen
 
 
-def _no_leak(evidence: Evidence) -> tuple[bool, str]:
-    """Look for judged pairs that were trained on, by query text and document id, so where both are of one source.
-
-    Fails for a set that is the training split, and where more than LEAK of the judged queries have such a pair. Shared
-    queries, instructions and documents are no leak by themselves; `analysis.leaks` counts them, and compares texts.
-    """
-    beds, sets = dict[str, dict[str, EvaluationSet]](), dict[tuple[str, str], dict[str, Any]]()
-    unknown, elsewhere, looked_at = list[tuple[str, int]](), dict[str, None](), set[str]()
-    trained = [(run, run.mix) for run in evidence.runs if run.mix is not None]
-    by_mix = _grouped((mix.id, (run, mix)) for run, mix in trained)
-    for members in tqdm(by_mix.values(), desc="mixes", delay=2.0, disable=not sys.stderr.isatty(), leave=False):
-        positives: dict[str, set[str]] | None = None
-        for run, mix in members:
-            content = run.evaluation.content_sha256.get(JUDGMENTS_FILE)
-            try:
-                if content is None or GROUPS_FILE not in mix.content_sha256:
-                    raise UserError("nothing was kept that could be compared")
-                if content not in beds:
-                    folder = evidence.store.checked(run.evaluation, JUDGMENTS_FILE).parent
-                    beds[content] = read_judgments(folder)
-                if positives is None:
-                    positives = {}
-                    groups = evidence.store.checked(mix, GROUPS_FILE)
-                    for group in read_groups(groups, evidence.store.remedy(mix)):
-                        positives.setdefault(normal(group.query), set()).update(group.positives)
-            except UserError:  # a damaged file is among the damaged ones
-                unknown.append((run.arm, run.seed))
-                continue
-            looked_at.add(mix.id)
-            names = run.evaluation.dataset_names(evidence.study)
-            is_own = _is_own_source(run, mix)
-            for recorded, bed in beds[content].items():
-                name = names.get(recorded, recorded)
-                found = sets.setdefault((name, run.arm), {"split": False, "pairs": {}, "queries": 0})
-                found["judged"] = sum(bool(bed.qrels.get(query.query_id)) for query in bed.queries)
-                shared = [q for q in bed.queries if bed.qrels.get(q.query_id) and normal(q.query) in positives]
-                found["queries"] = max(found["queries"], len(shared))
-                if not is_own:
-                    elsewhere |= {name: None} if shared else {}
-                    continue
-                found["split"] |= recorded.rpartition("/")[2] == mix.recipe["source"].get("train_split", "")
-                found["pairs"] = max(found["pairs"], trained_pairs(positives, bed), key=len)
-    return _said_of_leaks(sets, looked_at, elsewhere, unknown)
-
-
-def _is_own_source(run: ArmRun, mix: Manifest) -> bool:
-    """Return whether a run is measured on the source of its mix, so that its ids mean the same documents."""
-    own, source = mix.recipe.get("source") or {}, (run.evaluation.recipe.get("evaluation") or {}).get("source")
-    deciding = ("kind", "revision", *(("seed", "documents") if own.get("kind") == "world" else ()))
-    return source is None or all(source.get(name) == own.get(name) for name in deciding)
-
-
-def _said_of_leaks(
-    sets: Mapping[tuple[str, str], Mapping[str, Any]],
-    looked_at: Collection[str],
-    elsewhere: Iterable[str],
-    unknown: Sequence[tuple[str, int]],
-) -> tuple[bool, str]:
-    wrong, notes = dict[str, list[str]](), dict[str, list[str]]()
-    for (name, arm), found in sets.items():
-        pairs, judged = found["pairs"], f"{found['judged']:,} judged queries of {name}"
-        said = f"{len(pairs):,} of {judged} have judged pairs that are trained on (pairs: {sum(pairs.values()):,})"
-        if found["split"]:
-            wrong.setdefault(f"{name} is the split that is trained on (source.train_split)", []).append(arm)
-        elif pairs:
-            (wrong if len(pairs) > LEAK * found["judged"] else notes).setdefault(said, []).append(arm)
-        elif found["queries"]:
-            said = f"{found['queries']:,} of {judged} are training queries too, no judged pair of theirs known"
-            notes.setdefault(said, []).append(arm)
-    words = [f"{said}: {_some(arms)}" for found in (wrong, notes) for said, arms in found.items()]
-    if not words and looked_at:
-        names = dict.fromkeys(name for name, _ in sets)
-        words = [f"no judged pair and no query of {_some(names)} is in the mixes ({len(looked_at)} looked at)"]
-    if others := list(elsewhere):
-        words.append(f"{_some(others)} of another source, documents not compared: python -m analysis.leaks does")
-    if unknown:
-        words.append(f"not known: {_runs(unknown)}")
-    return not wrong, "; ".join(words) or "nothing was trained here"
-
-
 CHECKS: tuple[tuple[str, Callable[[Evidence], tuple[bool, str]]], ...] = (
     ("no declared run is missing", _missing),
     ("one recipe per arm", _one_recipe),
@@ -524,7 +444,7 @@ CHECKS: tuple[tuple[str, Callable[[Evidence], tuple[bool, str]]], ...] = (
     ("same protocol", _protocol),
     ("same budget", _budgets),
     ("no factor without effect", _mixes),
-    ("no leak from training to evaluation", _no_leak),
+    ("no leak from training to evaluation", no_leak),
     ("same tuning", _tuning),
     ("same code", _code),
     ("same packages", _packages),
@@ -543,31 +463,11 @@ def _scores(evidence: Evidence, run: ArmRun) -> Scores | None:
 
 def _equal(what: str, known: Sequence[tuple[ArmRun, str]], unknown: Sequence[ArmRun], common: str) -> tuple[bool, str]:
     """Return whether all runs that say something say the same; those that say nothing are named."""
-    groups = _grouped((text, run) for run, text in known)
-    beside = f"; not recorded: {_some(dict.fromkeys(run.arm for run in unknown))}" if unknown else ""
+    groups = grouped((text, run) for run, text in known)
+    beside = f"; not recorded: {some(dict.fromkeys(run.arm for run in unknown))}" if unknown else ""
     if len(groups) <= 1:
         return True, (f"{common} for {len(known)} runs" if known else "nothing is recorded") + beside
     usual = max(groups.values(), key=len)
     others = [run for members in groups.values() if members is not usual for run in members]
-    unlike = _runs([(run.arm, run.seed) for run in others])
+    unlike = runs_in_words([(run.arm, run.seed) for run in others])
     return False, f"{what} differ in {unlike} from {len(usual)} other runs{beside}"
-
-
-def _grouped(items: Iterable[tuple[Any, Any]]) -> dict[Any, list[Any]]:
-    groups: dict[Any, list[Any]] = {}
-    for key, member in items:
-        groups.setdefault(key, []).append(member)
-    return groups
-
-
-def _runs(members: Sequence[tuple[str, int]]) -> str:
-    return _some(f"{arm} ({_numbers(seeds)})" for arm, seeds in _grouped(members).items())
-
-
-def _numbers(values: Iterable[int]) -> str:
-    return ", ".join(map(str, values))
-
-
-def _some(names: Iterable[str], limit: int = 6) -> str:
-    known = list(names)
-    return ", ".join(known[:limit]) + (f" and {len(known) - limit} more" if len(known) > limit else "")
