@@ -590,8 +590,8 @@ def test_everything_is_shown_and_written(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["s", "--results", str(tmp_path), *arguments]) == 0
     shown = capsys.readouterr().out
     assert shown == files["markdown"].read_text()
-    assert shown.startswith("**Fairness of study s (fairness: all 15 checks passed)**")
-    assert shown.index("**Claims of study s (fairness: all 15 checks passed)**") > shown.index("same budget")
+    assert shown.startswith("**Fairness of study s (fairness: all 16 checks passed)**")
+    assert shown.index("**Claims of study s (fairness: all 16 checks passed)**") > shown.index("same budget")
     line = next(line for line in shown.splitlines() if line.startswith("| c_1 "))
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[:6] == ["c_1", "b - a", "p-MRR on d/test (changed: after)", "greater", "5", "20"]
@@ -600,7 +600,7 @@ def test_everything_is_shown_and_written(tmp_path: Path, capsys: pytest.CaptureF
     assert "nDCG beside p-MRR" in shown and "Holm over the family of 2 declared claims" in shown
     record = json.loads(files["json"].read_text())
     assert [(one["claim"], one["verdict"]) for one in record["claims"]] == [("c_1", "COLLAPSED"), ("d", "REFUTED")]
-    assert record["claims"][0]["row"]["beside"][0]["cell"]["measure"] == "nDCG@10" and len(record["fairness"]) == 15
+    assert record["claims"][0]["row"]["beside"][0]["cell"]["measure"] == "nDCG@10" and len(record["fairness"]) == 16
     assert [(one["p_holm"], one["family_size"]) for one in record["claims"]] == corrections(record["claims"])
     lines = list(csv.DictReader(files["csv"].read_text().splitlines()))
     assert float(lines[0]["estimate"]) == record["claims"][0]["row"]["estimate"] and lines[1]["verdict"] == "REFUTED"
