@@ -1,4 +1,4 @@
-"""The only module that knows where results lie: stages found by id, locked while made, complete when their manifest is.
+"""The folder of results: stages found by id, locked while made, complete when their manifest is.
 
     <root>/mixes/<mix_id>/   <root>/runs/<train_id>/   <root>/evals/<eval_id>/   <root>/locks/
 
