@@ -232,6 +232,17 @@ def test_the_smallest_sizes_that_find_a_distance_are_given(distance: float, want
             assert size.units == 2 or found_with(row, factor, distance, 5, size.units - 1, alpha) < wanted
 
 
+def test_the_parts_of_two_seeds_are_those_of_two() -> None:
+    row = row_of(estimated(0.0), num_seeds={"b": 2, "a": 3})
+    assert row.result.df is not None
+    factor = float(row.result.df / stats.chi2.ppf(0.9, row.result.df))
+    parts = Parts.of_test(row.result, [1.0, -1.0], 2, 20).times(factor)
+    units = needed(row, 0.07, 0.05)[0].units
+    assert units is not None
+    enough, fewer = (power(0.07, outlook(parts, 5, count, 0.05)) for count in (units, units - 1))
+    assert enough >= 0.8 > fewer
+
+
 def test_a_surely_found_distance_needs_the_least_of_both_and_none_is_found_by_no_number() -> None:
     row = row_of(estimated(0.0))
     assert needed(row, 5.0, 0.05) == (Size(5, 2), Size(5, 2))
@@ -247,3 +258,31 @@ def test_arms_without_training_need_no_seeds() -> None:
     low, high = needed(spread, 0.01, 0.05)
     reason = rule(claimed("greater"), spread, 0.7, Level(0.05, 1)).reason
     assert f"a new study of {low.units:,} to {high.units:,} queries would find" in reason  # no word of seeds
+
+
+@pytest.mark.parametrize(
+    ("expects", "margin", "value", "alpha", "wanted"),
+    [
+        ("greater", None, 0.12, 0.05 / 3, 0.8),
+        ("less", None, -0.12, 0.05 / 3, 0.8),
+        ("equivalent", 0.2, 0.19, 2 * 0.05 / 3, 0.9),  # both one-sided tests of alpha, either may fail
+        ("not_worse", 0.2, -0.19, 2 * 0.05 / 3, 0.8),
+    ],
+)
+def test_the_size_of_a_new_study_is_that_of_the_claims_own_test(
+    expects: str, margin: float | None, value: float, alpha: float, wanted: float
+) -> None:
+    row = row_of(estimated(value, se=0.04), margin=margin)
+    verdict, reason = rule(claimed(expects, margin), row, 0.2, Level(0.05, 3))
+    low, high = needed(row, margin or abs(value), alpha, wanted)
+    assert verdict == "UNDECIDED" and low.units is not None and low.units < (high.units or 0)
+    assert f"{low.units:,} to {high.units:,} queries with 5 seeds per arm would" in reason
+    others = [needed(row, margin or abs(value), *other)[0] for other in ((9 * alpha, wanted), (alpha, wanted - 0.1))]
+    assert low.units not in [size.units for size in others]
+
+
+def test_a_difference_that_counts_as_none_shows_the_interval_of_its_test() -> None:
+    row = row_of(estimated(0.001, se=0.004), margin=0.05)
+    verdict, reason = rule(claimed("greater", 0.05), row, 1.0, Level(0.05, 1))
+    low, high = row.tost_ci
+    assert verdict == "REFUTED" and f"[{low:.4f}, {high:.4f}] at 90 %, equivalence p" in reason
