@@ -58,7 +58,7 @@ TARGETS = {
     "ablate.recipe.identity": Target(("config", "shipped")),
     "ablate.recipe.factors": Target(("factors", "mix", "config")),
     "ablate.data.mix": Target(("mix", "factors", "published", "budgets")),
-    "ablate.data.batches": Target(("batches", "training")),
+    "ablate.data.batches": Target(("batches", "prepared", "training")),
     "ablate.model.losses": Target(("losses",)),
     "ablate.model.module": Target(
         ("training",), ("rate_at", "FlopEstimate", "HalfCopy", "RetrieverModule", "MixData", "fit")

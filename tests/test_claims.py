@@ -18,18 +18,19 @@ from synthetic_study import CHANGED, NDCG, PMRR, Arm, claim, declare, make_quick
 from ablate.records import UserError
 from ablate.store.manifest import write_manifest
 from ablate.store.results import ResultStore
-from ablate.study.declaration import Claim
+from ablate.study.declaration import MACRO, Claim, build_study
 from ablate.tables import number
 from analysis.claims import main
 from analysis.stats.corrections import holm
 from analysis.stats.crossed import crossed
+from analysis.stats.matrix import read_scores
 from analysis.stats.power import Parts, outlook, power
 from analysis.study.declared import read_declaration, stored_declarations
 from analysis.study.evidence import Evidence
 from analysis.study.opened import OpenStudy
 from analysis.study.runs import ArmRun
 from analysis.verdict.claims_tables import claims_csv, claims_table
-from analysis.verdict.judge import Judged, Judgement, judge, late, seeds_reasons
+from analysis.verdict.judge import Judged, Judgement, judge, late, place_of, seeds_reasons
 from analysis.verdict.rule import Ruling, Size, claim_interval, claim_p, first_of, needed
 
 ON = {"instructed": 1.0}
@@ -806,3 +807,14 @@ def test_documents_that_were_ranked_before_are_not_new(tmp_path: Path) -> None:
     assert str(of_study(tmp_path)["c"].fresh) == "seeds 0, 1, 2, 3, 4, queries of d/test, source world"
     make_study(tmp_path, {"x": Arm(ranked=True, system={"stage": "ranker"}, seeds=(0,))}, "by_hand")
     assert str(of_study(tmp_path)["c"].fresh) == "seeds 0, 1, 2, 3, 4, source world"
+
+
+def test_a_macro_claim_is_looked_at_where_its_place_is_alone(tmp_path: Path) -> None:
+    lines = ["arm,seed,dataset,condition,direction,unit_id,measure,value"]
+    for dataset, measure in (("x/test", "nDCG@10"), ("x/test", "RR@10"), ("y/test", "nDCG@10"), ("z/test", "RR@10")):
+        lines += [f"{arm},0,{dataset},plain,plain,{unit},{measure},0.5" for arm in "ab" for unit in "qr"]
+    path = tmp_path / "scores.csv"
+    path.write_text("\n".join(lines) + "\n")
+    (asked,) = build_study(study_block([claim("c", "greater", (MACRO, "plain", "plain", "nDCG@10"))])).claims
+    place = place_of(read_scores(path), asked)
+    assert (place.cell.dataset, place.datasets) == ("macro of x/test, y/test", ("x/test", "y/test"))
