@@ -587,3 +587,8 @@ def test_a_query_variance_below_the_residual_is_cut_at_zero() -> None:
     residual = 2 * (8 / ((2 - 1) * (4 - 1))) / (2 * 4)  # e = 8 / 3 in each arm, over S Q = 8
     assert (found.v_seed, found.v_query) == (0.0, 0.0)
     assert found.v_resid == pytest.approx(residual) and found.se == pytest.approx(math.sqrt(residual))
+
+
+def test_of_two_deterministic_arms_without_scores_the_first_is_named() -> None:
+    with pytest.raises(UserError, match="arm 'x' is declared deterministic but has no scores"):
+        crossed(scores(), B_MINUS_A, Options(deterministic=frozenset({"y", "x"})))
