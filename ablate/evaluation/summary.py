@@ -120,6 +120,7 @@ Key = tuple[str, str, str, str]
 
 
 def by_measure(scores: Iterable[QueryScore]) -> dict[Key, dict[str, float]]:
+    """Return place and measure -> unit -> value; raises UserError for a unit that has two values there."""
     by_key: dict[Key, dict[str, float]] = {}
     for score in scores:
         key = (score.dataset, score.condition, score.direction, score.measure)

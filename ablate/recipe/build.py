@@ -110,6 +110,7 @@ def build(cls: type[T], values: Any, path: str = "") -> T:
 
 
 def names_of(cls: type) -> list[str]:
+    """Return the names of the fields of a dataclass, in their order."""
     return [field.name for field in dataclasses.fields(cls)]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 
 def type_hints(cls: type) -> dict[str, Any]:
+    """Return field -> type, with what `Annotated` says of it."""
     return typing.get_type_hints(cls, include_extras=True)
 
 

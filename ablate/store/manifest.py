@@ -119,6 +119,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def another_recipe(folder: Path) -> UserError:
+    """Return what is said of a stage whose manifest holds another recipe than its id stands for."""
     return UserError(
         f"{folder / MANIFEST_FILE} holds another recipe under the id {folder.name}; two recipes share a digest or "
         f"the file was edited: move the folder away and run again"
@@ -126,6 +127,7 @@ def another_recipe(folder: Path) -> UserError:
 
 
 def is_texts(value: Any) -> bool:
+    """Return whether a value from a file is a list of texts."""
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 

@@ -266,6 +266,7 @@ def detectable_table(
 
 
 def as_table(detectable: Mapping[tuple[int, int], float], parts: Parts, alpha: float, wanted: float) -> Table:
+    """Return smallest detectable differences by (seeds, units) as a table for readers."""
     seeds, units = sorted({s for s, _ in detectable}), sorted({q for _, q in detectable})
     columns = (Column("units", "r"), *(Column(f"{s} seeds", "r") for s in seeds))
     rows = tuple((str(q), *(number(detectable[s, q]) for s in seeds)) for q in units)
