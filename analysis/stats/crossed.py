@@ -187,7 +187,6 @@ class _Moments(NamedTuple):
     """v_a."""
     residual_squares: list[float]
     """e_a."""
-    trained: bool
 
 
 def crossed(
@@ -441,7 +440,7 @@ def _moments(blocks: Sequence[Values], trained: bool, tiny: float, groups: Seque
     means_S = _seed_means(blocks)
     unit_means = [block.mean(axis=0) for block in blocks]
     if not trained:
-        return _Moments(len(means_S), means_S, unit_means, 0.0, [0.0] * len(blocks), False)
+        return _Moments(len(means_S), means_S, unit_means, 0.0, [0.0] * len(blocks))
     residual_squares = []
     for block, unit_means_Q, group in zip(blocks, unit_means, groups, strict=True):
         rest_SQ = block - unit_means_Q
@@ -449,7 +448,7 @@ def _moments(blocks: Sequence[Values], trained: bool, tiny: float, groups: Seque
         square = group.mean_square(group.sums(rest_SQ), block.shape[1]) / (block.shape[0] - 1)
         residual_squares.append(_above(square, tiny))
     seed_square = _above(float(np.var(means_S, ddof=1)), tiny)
-    return _Moments(len(means_S), means_S, unit_means, seed_square, residual_squares, True)
+    return _Moments(len(means_S), means_S, unit_means, seed_square, residual_squares)
 
 
 def _above(square: float, tiny: float) -> float:
