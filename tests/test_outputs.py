@@ -55,6 +55,7 @@ OUTPUTS = [
     *(Output(f"analysis.{name}", "--json", "x.json", (), STUDY) for name in ("budgets", "costs", "fairness", "claims")),
     *(Output("analysis.claims", f"--{name}", f"x.{name}", (), STUDY) for name in ("markdown", "latex", "csv")),
     Output("analysis.verify", "--packet", "x.tar.gz", (), STUDY),
+    Output("analysis.noise_floor", "--json", "x.json"),
     *(Output("analysis.leaks", f"--{name}", f"x.{name}") for name in ("json", "csv")),
     Output("analysis.collect", "--out", "x.parquet", (), STUDY),
     Output("analysis.significance", "--json", "x.json", (), ("--scores", "{dir}/s.csv", "--baseline", "a")),

@@ -231,14 +231,14 @@ def base_row(group_id: str) -> str:
     return group_id.rpartition("/")[0] or group_id
 
 
-def plan_epoch(group_ids: Sequence[str], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+def plan_epoch(group_ids: Sequence[str], batch_size: int, seed: int, epoch: int, variant: int = 0) -> list[list[int]]:
     """Return the batches of an epoch as lists of indices into `group_ids`; a function of its arguments alone.
 
     A base row (a group and its twins) is never split. Base rows come in the order of a keyed draw on their id, so
-    mixes that share rows go through them in the same relative order. There are always ceil(n / batch_size) batches
-    and each but the last holds batch_size groups: a base row that does not fit is passed over for the next one that
-    does and goes first in the next batch. Only where none fits (twins alone and an odd batch_size) a place stays
-    open, and the next batch takes one group more.
+    mixes that share rows go through them in the same relative order; `variant` chooses another of the seed's
+    orders. There are always ceil(n / batch_size) batches and each but the last holds batch_size groups: a base row
+    that does not fit is passed over for the next one that does and goes first in the next batch. Only where none
+    fits (twins alone and an odd batch_size) a place stays open, and the next batch takes one group more.
     """
     units: dict[str, list[int]] = {}
     for index, group_id in enumerate(group_ids):
@@ -249,7 +249,8 @@ def plan_epoch(group_ids: Sequence[str], batch_size: int, seed: int, epoch: int)
             f"train.batch_size={batch_size} is smaller than the {len(units[largest])} groups of base row {largest!r}, "
             f"which stay in one batch; raise it"
         )
-    ordered = sorted(units, key=lambda unit: (key(seed, "order", epoch, unit), unit))
+    which = (epoch, variant) if variant else (epoch,)
+    ordered = sorted(units, key=lambda unit: (key(seed, "order", *which, unit), unit))
     waiting: dict[int, deque[tuple[int, list[int]]]] = {}  # by size, each in the order drawn
     for place, unit in enumerate(ordered):
         waiting.setdefault(len(units[unit]), deque()).append((place, units[unit]))
@@ -284,6 +285,7 @@ class TrainingSteps(Dataset[Batch]):
         epochs: int,
         seed: int,
         in_batch_negatives: bool,
+        order: int = 0,
     ) -> None:
         """Keep the groups and their tokens; raises UserError when there are no groups or an id comes twice."""
         if not groups:
@@ -294,6 +296,7 @@ class TrainingSteps(Dataset[Batch]):
             raise UserError(f"group id {twice!r} stands twice in the training mix; ids must be unique")
         self.groups, self.queries, self.passages = groups, queries, passages
         self._batch_size, self._seed, self._in_batch_negatives = batch_size, seed, in_batch_negatives
+        self._order = order
         self.per_epoch = math.ceil(len(groups) / batch_size)
         self._num_steps = self.per_epoch * epochs
         self._plans: dict[int, list[list[int]]] = {}
@@ -309,7 +312,7 @@ class TrainingSteps(Dataset[Batch]):
     def plan(self, epoch: int) -> list[list[int]]:
         """Return the batches of an epoch as lists of indices into `groups`, made once; raises as `plan_epoch` does."""
         if epoch not in self._plans:
-            self._plans[epoch] = plan_epoch(self._ids, self._batch_size, self._seed, epoch)
+            self._plans[epoch] = plan_epoch(self._ids, self._batch_size, self._seed, epoch, self._order)
         return self._plans[epoch]
 
 
@@ -322,6 +325,7 @@ def prepare_steps(
     epochs: int,
     seed: int,
     in_batch_negatives: bool,
+    order: int = 0,
 ) -> tuple[TrainingSteps, dict[str, int]]:
     """Tokenise a mix once and return its steps, with the counts of texts that were cut to their length.
 
@@ -339,6 +343,7 @@ def prepare_steps(
         epochs=epochs,
         seed=seed,
         in_batch_negatives=in_batch_negatives,
+        order=order,
     )
     counts = {
         "queries": len(queries),

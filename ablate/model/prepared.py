@@ -66,6 +66,7 @@ class PreparedTraining:
             epochs=self.train.epochs,
             seed=self.seed,
             in_batch_negatives=self.train.in_batch_negatives,
+            order=self.train.order,
         )
 
     def _check_passages(self) -> None:

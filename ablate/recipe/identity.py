@@ -79,7 +79,7 @@ def identify(recipe: Recipe, seed: int, revisions: Revisions) -> Identity:
     if recipe.evaluation.source is not None:
         evaluation["source"] = _by_revision(recipe.evaluation.source, revisions.evaluation)
     mix = mix_of(recipe, source, model, seed, revisions)
-    trained_by = plain(recipe.train)
+    trained_by = _without_defaults(recipe.train)
     train = {"stage": "train", "mix": digest(mix), "model": model, "train": trained_by, "seed": seed}
     untouched = untouched_of(model, evaluation, source, drawn_by=None if recipe.model.tiny is None else seed)
     scores: dict[str, Any]

@@ -219,7 +219,10 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How the encoder is trained on a mix."""
+    """How the encoder is trained on a mix.
+
+    A field with a default is left out of ids at its default, so that adding one changes no existing id.
+    """
 
     epochs: Count
     batch_size: Annotated[int, Range(2, 65_536)]
@@ -238,6 +241,9 @@ class TrainConfig:
     asked for by name, and pays on one with AMX or AVX512_BF16."""
     sub_batch: Count
     """Texts per forward pass inside a step; does not change the loss, only the last bits."""
+    order: Annotated[int, Range(0, 2**31 - 1)] = 0
+    """Which of the random orders of the rows: with another one, the same mix and the same draws are gone through in
+    another sequence. For noise floors (`analysis.noise_floor`); no seed shares an order with another one."""
 
 
 @dataclass(frozen=True, kw_only=True)
