@@ -515,6 +515,7 @@ def test_no_room_leads_back_to_itself() -> None:
         "ablate.release.reproduce",
         "analysis.budgets",
         "analysis.leaks",
+        "analysis.dose_response",
         "analysis.noise_floor",
         "analysis.score",
         "analysis.import_run",
