@@ -516,6 +516,7 @@ def test_no_room_leads_back_to_itself() -> None:
         "analysis.budgets",
         "analysis.leaks",
         "analysis.dose_response",
+        "analysis.explain",
         "analysis.noise_floor",
         "analysis.score",
         "analysis.import_run",

@@ -229,7 +229,7 @@ def test_a_source_that_has_changed_or_gone_is_told(tmp_path: Path, capsys: pytes
     assert "not read" in printed and "is not as it was" in printed and "4 of 40 (10.0%)" in printed
     shutil.rmtree(tmp_path / "data")
     assert main(["s", "--results", str(store.root), "--contrast", "b - a"]) == 0
-    assert "the documents of data/test are not compared: " in capsys.readouterr().out
+    assert "the documents of data/test cannot be read: " in capsys.readouterr().out
     assert main(["s", "--results", str(store.root), "--contrast", "b - a", "--leave-out", "pairs"]) == 2
     assert "--leave-out pairs: the documents of data/test could not be read" in capsys.readouterr().err
 

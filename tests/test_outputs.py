@@ -56,6 +56,7 @@ OUTPUTS = [
     *(Output("analysis.claims", f"--{name}", f"x.{name}", (), STUDY) for name in ("markdown", "latex", "csv")),
     Output("analysis.verify", "--packet", "x.tar.gz", (), STUDY),
     Output("analysis.noise_floor", "--json", "x.json"),
+    Output("analysis.explain", "--json", "x.json", (), (*STUDY, "--worst", "a", "b")),
     Output("analysis.dose_response", "--json", "x.json"),
     *(Output("analysis.leaks", f"--{name}", f"x.{name}") for name in ("json", "csv")),
     Output("analysis.collect", "--out", "x.parquet", (), STUDY),

@@ -162,13 +162,31 @@ def read_evaluation(folder: Path, *, with_rankings: bool = False) -> Evaluation:
         return _evaluation_of(folder, notes, with_rankings)
 
 
+def read_rankings(folder: Path, dataset: str, condition: str) -> list[Ranking]:
+    """Return the stored rankings of one data set, as it is recorded, under one condition; empty where none were kept.
+
+    `folder`: one whose files were checked, see `ResultStore.whole`. Raises UserError naming a file that is not ours.
+    """
+    path, remedy = folder / NOTES_FILE, f"delete {folder} and run again"
+    notes = read_json(path, remedy)
+    with reading(path, remedy):
+        places = {(name, posed): file for name, posed, file in notes["rankings"]}
+        if (dataset, condition) not in places:
+            return []
+        return list(read_run(_ranking_file(folder, places[dataset, condition])).values())
+
+
+def _ranking_file(folder: Path, name: str) -> Path:
+    if not is_inside(name):
+        raise UserError(f"{folder / NOTES_FILE} names {name!r}, which is not in its folder")
+    return folder / name
+
+
 def _evaluation_of(folder: Path, notes: dict[str, Any], with_rankings: bool) -> Evaluation:
     rankings: dict[tuple[str, str], list[Ranking]] = {}
     if with_rankings:
         for dataset, condition, name in notes["rankings"]:
-            if not is_inside(name):
-                raise UserError(f"{folder / NOTES_FILE} names {name!r}, which is not in its folder")
-            rankings[dataset, condition] = list(read_run(folder / name).values())
+            rankings[dataset, condition] = list(read_run(_ranking_file(folder, name)).values())
     return Evaluation(
         scores=read_scores(folder / SCORES_FILE),
         rankings=rankings,

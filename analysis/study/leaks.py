@@ -11,19 +11,15 @@ from tqdm import tqdm
 
 from ablate.data.mix import Mix, read_mix
 from ablate.data.overlap import KINDS, Touched, Trained, digest_of, overlap_of_documents, plain_text, touched
-from ablate.data.sources import open_sets
 from ablate.evaluation.storage import read_judgments
-from ablate.recipe.build import build
-from ablate.recipe.schema import MtebSource, Recipe
 from ablate.records import EvaluationSet, UserError
-from ablate.store.files import CONFIG_FILE, JUDGMENTS_FILE
-from ablate.store.integrity import read_json
+from ablate.store.files import JUDGMENTS_FILE
 from ablate.store.manifest import Manifest
 from ablate.tables import Column, Table, number, probability, to_csv
 from analysis.stats.contrast_rows import Asked, Plan, Target, contrast_rows
 from analysis.stats.matrix import CellScores, ScoreTable
 from analysis.study.evidence import Evidence
-from analysis.study.runs import ArmRun
+from analysis.study.texts import has_texts, with_documents
 
 LeftOut = Literal["queries", "pairs", "documents"]
 LEFT_OUT: Mapping[LeftOut, tuple[str, ...]] = {
@@ -101,8 +97,8 @@ def find_leaks(evidence: Evidence, threshold: float) -> Leaks:
             remarks.append(f"{run.arm} seed {run.seed} is not looked at: it was made before judgments were kept")
         elif content not in judged:
             judged[content] = read_judgments(evidence.store.checked(run.evaluation, JUDGMENTS_FILE).parent)
-            judged[content] |= _with_documents(evidence, run, judged[content], remarks)
-    with_texts = [bed for beds in judged.values() for bed in beds.values() if _has_texts(bed)]
+            judged[content] |= with_documents(evidence, run, judged[content], remarks)
+    with_texts = [bed for beds in judged.values() for bed in beds.values() if has_texts(bed)]
     shared = overlap_of_documents(trained, with_texts, _texts(evidence, mixes, trained), threshold)
     overlaps = {id(bed): overlap for bed, overlap in zip(with_texts, shared, strict=True)}
     leaks, known = list[Leak](), dict[tuple[str, int], tuple[Touched, ...]]()
@@ -135,42 +131,6 @@ def _texts(evidence: Evidence, mixes: Mapping[str, Manifest], trained: Trained) 
             if trained.numbers[digest_of(passage)] == following:
                 following += 1
                 yield plain_text(passage)
-
-
-def _has_texts(bed: EvaluationSet) -> bool:
-    return any(passage.text or passage.title for passage in bed.documents)
-
-
-def _with_documents(
-    evidence: Evidence, run: ArmRun, judged: Mapping[str, EvaluationSet], remarks: list[str]
-) -> dict[str, EvaluationSet]:
-    """Return the sets of a run with the texts of their documents, of its source as it was; else add a remark on why."""
-    try:
-        sets = _opened_sets(evidence, run)
-        there = {bed.name: bed for bed in sets}
-        lacking = [name for name in judged if name not in there]
-        if lacking:
-            raise UserError(f"the source has no {lacking[0]}")
-        return {name: there[name] for name in judged}
-    except UserError as error:
-        remarks.append(f"the documents of {', '.join(judged)} are not compared: {error}")
-        return {}
-
-
-def _opened_sets(evidence: Evidence, run: ArmRun) -> list[EvaluationSet]:
-    store = evidence.store
-    assert run.train is not None and run.mix is not None
-    values = read_json(store.checked(run.train, CONFIG_FILE), store.remedy(run.train))
-    recipe = build(Recipe, values["recipe"] if isinstance(values, dict) and "recipe" in values else values)
-    source = recipe.evaluation.source or recipe.source
-    if isinstance(source, MtebSource):
-        raise UserError("official benchmarks are opened by mteb, which analysis does not load")
-    beds = open_sets(source, recipe.evaluation.sets, store.cache)
-    recorded = (run.evaluation.recipe["evaluation"].get("source") or run.mix.recipe["source"]).get("revision")
-    if beds.revision != recorded:
-        where = getattr(source, "path", None) or source.kind
-        raise UserError(f"the source {where} is not as it was ({beds.revision[:12]}, recorded is {str(recorded)[:12]})")
-    return [beds.evaluation_set(name) for name in recipe.evaluation.sets]
 
 
 def leak_table(leaks: Leaks, study: str, threshold: float) -> Table:
