@@ -83,6 +83,13 @@ OUTPUTS = [
     Output("analysis.sample_for_audit", "--out", "x.jsonl"),
     Output("ablate.export", "--to", "out"),
     Output(
+        "ablate.testbed",
+        "--to",
+        "out",
+        ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv"),
+        ("test", "source.documents=600", "runtime.results={dir}/r"),
+    ),
+    Output(
         "benchmarks.audit_coverage",
         "--json",
         "x.json",
@@ -150,6 +157,7 @@ UNREADABLE = {
     "benchmarks.faults": (),
     "analysis.inversion_audit": ("--items", "none", "--judgments", "none"),
     "analysis.score": ("--run", "none", "--qrels", "none"),
+    "ablate.testbed": ("none",),
     "analysis.sample_for_audit": ("--items", "none"),
     "analysis.significance": ("--scores", "none.csv"),
 }

@@ -16,6 +16,23 @@ def _runs(name: str, words: str, *arguments: str) -> BadInput:
 HERE = ("--results", "{dir}")
 
 BAD_INPUTS = [
+    BadInput(
+        "testbed: a set that is not there",
+        ("ablate.testbed", "tset", "--to", "{dir}/x", "source.documents=600"),
+        ("no evaluation set 'tset'; it has: dev, test, heldout",),
+    ),
+    BadInput("testbed: nowhere to write", ("ablate.testbed", "test"), ("the following arguments are required: --to",)),
+    BadInput(
+        "testbed: a folder that holds something",
+        ("ablate.testbed", "test", "--to", "{dir}"),
+        ("is a folder that is not empty; name a new one",),
+        written("x", "y"),
+    ),
+    BadInput(
+        "testbed: a second set",
+        ("ablate.testbed", "test", "dev", "--to", "{dir}/x"),
+        ("'dev' is no key=value",),
+    ),
     _check("a folder that is not there", "'{dir}/none' is neither a folder nor an override", "{dir}/none"),
     BadInput(
         "a folder of something else",
