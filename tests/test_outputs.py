@@ -86,7 +86,11 @@ OUTPUTS = [
         "ablate.testbed",
         "--to",
         "out",
-        ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv"),
+        (
+            "corpus.jsonl",
+            "queries.jsonl",
+            *(f"qrels/{name}test.tsv" for name in ("", "og_", "usual_", "unusual_", "diff_usual_", "diff_unusual_")),
+        ),
         ("test", "source.documents=600", "runtime.results={dir}/r"),
     ),
     Output(
