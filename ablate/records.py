@@ -148,6 +148,9 @@ class EvaluationSet:
     """What must be known of where the data is from: name -> value, kept with the scores."""
     remarks: tuple[str, ...] = ()
     """What stands above the scores of this set as a warning."""
+    clusters: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Kind of cluster (`constraint`, `template`, `topic` …) -> base_id -> the cluster that it belongs to. The kind
+    `form` is a fixed stratum; `kind` only describes. A base query may lack a kind."""
 
 
 class QueryScore(NamedTuple):

@@ -3,8 +3,9 @@
     python -m analysis.significance polarity --baseline instruction_negatives --out tables
     python -m analysis.significance --scores scores.csv --baseline A --margin .02 --out tables
 
-A scores file is long, CSV or Parquet: arm, seed, dataset, condition, unit_id, measure, value, and optionally direction
-and cluster (then the test is over new clusters: wordings, kinds of constraint).
+A scores file is long, CSV or Parquet: arm, seed, dataset, condition, unit_id, measure, value, and optionally direction,
+cluster (then the test is over new clusters: wordings, kinds of constraint) and cluster.KIND, of which `--clusters KIND`
+chooses one, or two that cross each other. Where all units have a cluster.form, forms are fixed strata.
 
 A row is confirmatory only if a declaration of the study has it; Holm's correction is then over all declared claims.
 """
@@ -21,10 +22,11 @@ from typing import Any
 from ablate.cli.command import add_study, command, finish, output_file, output_folder, write_text
 from ablate.records import UserError
 from ablate.tables import Table, to_latex, to_markdown
+from analysis.stats.clusters import MOST_KINDS
 from analysis.stats.contrast_rows import Asked, ContrastRow, DeclaredFamily, Plan, contrast_rows, targets
 from analysis.stats.contrast_tables import all_tables, report_record, rows_csv
 from analysis.stats.crossed import Options
-from analysis.stats.matrix import ScoreTable, read_scores
+from analysis.stats.matrix import CLUSTER, FORM, ScoreTable, read_scores
 from analysis.stats.seeds_apart import remarks_of_seeds
 from analysis.stats.weights import all_contrasts
 
@@ -55,8 +57,8 @@ def parser() -> argparse.ArgumentParser:
         "--scores",
         metavar="F",
         help="instead of a study: CSV or Parquet with arm, seed, dataset, condition, unit_id, measure, value[, "
-        "direction, cluster]; the unit is the topic for p-MRR, the group for Robustness@k (minimum inside a seed), "
-        "else the query, never a document",
+        "direction, cluster, cluster.KIND]; the unit is the topic for p-MRR, the group for Robustness@k (minimum "
+        "inside a seed), else the query, never a document",
     )
     made.add_argument("--baseline", metavar="A", action="append", default=[], help="contrast every other arm with it")
     made.add_argument("--contrast", metavar="C", action="append", default=[], help='"B - A", "AB - A - B + none"')
@@ -74,6 +76,14 @@ def parser() -> argparse.ArgumentParser:
         default="method",
         help="these_checkpoints: seeds are fixed, no claim about new ones",
     )
+    made.add_argument(
+        "--clusters",
+        metavar="KIND",
+        action="append",
+        default=[],
+        help="test over new clusters of this kind, such as constraint; twice: of two kinds that cross each other "
+        "(default: the population of a declared claim, the column cluster of a file, else new units)",
+    )
     made.add_argument("--macro", choices=("also", "only", "none"), default="also", help="mean over data sets")
     made.add_argument("--margin", metavar="M", action="append", default=[], help="equivalence: .02 or nDCG@10=.01")
     made.add_argument("--correction", choices=("holm", "bh"), default="holm", help="bh: exploratory slices, no claim")
@@ -86,6 +96,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> None:
+    if len(args.clusters) > MOST_KINDS or len(set(args.clusters)) < len(args.clusters) or FORM in args.clusters:
+        raise UserError(
+            f"--clusters {' '.join(args.clusters)}: a test is over clusters of one kind, or of two that cross each "
+            f"other; {FORM} is no such kind, because forms are fixed strata"
+        )
     if (args.study is None) == (args.scores is None):
         raise UserError("give either a STUDY or --scores F; the one reads the folder of results, the other a file")
     options = Options(
@@ -101,7 +116,10 @@ def _run(args: argparse.Namespace) -> None:
         plan = dataclasses.replace(plan, declared=DeclaredFamily())
         contrasts = all_contrasts(table.arms, args.baseline, args.contrast, args.trend)
         table = dataclasses.replace(table, remarks=tuple(remarks_of_seeds(table, contrasts, options.deterministic)))
-        report(args, table, _asked(args, table, contrasts), plan)
+        asked = _asked(args, table, contrasts)
+        if not args.clusters:
+            asked = [item._replace(population=(CLUSTER,)) if CLUSTER in item.target.kinds() else item for item in asked]
+        report(args, table, asked, plan)
         return
     from analysis.study.evidence import Evidence
     from analysis.study.opened import OpenStudy
@@ -110,8 +128,10 @@ def _run(args: argparse.Namespace) -> None:
     baseline = args.baseline[0] if args.baseline else None
     study = OpenStudy(Evidence(args.results, args.study, baseline=baseline))
     study_contrasts = study.ask(args.baseline, args.contrast, args.trend, plan)
-    asked, table = study_contrasts.testable(_asked(args, study_contrasts.table, study_contrasts.contrasts))
-    plan = dataclasses.replace(study_contrasts.plan, declared=declared_family(study, study_contrasts.plan))
+    family = declared_family(study, study_contrasts.plan)
+    asked = _asked(args, study_contrasts.table, study_contrasts.contrasts)
+    asked, table = study_contrasts.testable(asked if args.clusters else [family.as_declared(item) for item in asked])
+    plan = dataclasses.replace(study_contrasts.plan, declared=family)
     report(args, table, asked, plan, [study.fairness], {"fairness": study.fairness_record})
 
 
@@ -120,7 +140,9 @@ def _asked(args: argparse.Namespace, table: ScoreTable, contrasts: Mapping[str, 
         datasets=args.dataset, conditions=args.condition, directions=args.direction, measures=args.measure
     )
     return [
-        Asked(label, weights, target) for target in targets(chosen, args.macro) for label, weights in contrasts.items()
+        Asked(label, weights, target, tuple(args.clusters))
+        for target in targets(chosen, args.macro)
+        for label, weights in contrasts.items()
     ]
 
 

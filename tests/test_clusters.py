@@ -1,4 +1,4 @@
-"""Clusters of units: by hand, against the plain test, invariances, and type-I error."""
+"""Clusters of units: by hand, against the plain test, invariances, two kinds at once, and type-I error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from ablate.records import UserError
 from analysis.significance import main
-from analysis.stats.clusters import clustered, intra_class
+from analysis.stats.clusters import clustered, intra_class, over_new, without_each
 from analysis.stats.contrast_rows import Asked, Plan, contrast_rows, targets
 from analysis.stats.crossed import Estimate, Grouping, Options, crossed
 from analysis.stats.matrix import ScoreTable, read_scores
@@ -64,8 +64,6 @@ def test_strata_take_their_means_out_of_the_variance() -> None:
     # Deviations from the stratum's mean: -1/3, -1/3, 2/3 in each; sums -2/3 and 2/3, over 6, four of them; G/(G-H) = 2.
     assert apart.v_query == pytest.approx(2 * 4 * (2 / 3 / 6) ** 2)
     assert apart.estimate == together.estimate and apart.v_query < together.v_query / 10
-    with pytest.raises(UserError, match="a cluster has units in two strata"):
-        Grouping.of(["a", "a"], ["low", "high"])
     with pytest.raises(UserError, match="2 clusters in 2 strata; a test needs one cluster more than strata"):
         Grouping.of(["a", "b"], ["low", "high"])
 
@@ -88,7 +86,8 @@ def test_equal_units_in_a_cluster_have_icc_one_and_their_number_as_design_effect
     assert intra_class(values, group) == pytest.approx(1.0)
     assert intra_class(values, Grouping.of(range(48))) is None
     arms = {"A": np.zeros((1, 48)), "B": values[None]}
-    found = clustered(arms, B_MINUS_A, [group], Options(deterministic=frozenset("AB")))
+    found = clustered(arms, B_MINUS_A, {"w": [group]}, Options(deterministic=frozenset("AB")))
+    assert found.kinds["w"].design_effect == found.design_effect
     assert found.design_effect == pytest.approx(4 * (12 / 11) / (48 / 47)) and found.num_clusters == 12
     assert not found.is_exploratory
 
@@ -111,17 +110,77 @@ def test_a_macro_mean_of_clusters_counts_all_and_averages_the_correlations_there
     random = np.random.default_rng(8)
     arms = {arm: [random.normal(size=(3, size)) for size in (12, 8, 5)] for arm in "AB"}
     groups = [Grouping.of("aabbccddeeff"), Grouping.of("aaaabbbb"), Grouping.of(range(5))]
-    found = clustered(arms, B_MINUS_A, groups)
+    found = clustered(arms, B_MINUS_A, {"w": groups})
     differences = [arms["B"][place].mean(axis=0) - arms["A"][place].mean(axis=0) for place in range(2)]
     known = [intra_class(values, group) for values, group in zip(differences, groups[:2], strict=True)]
-    assert found.num_clusters == 6 + 2 + 5 and found.icc == pytest.approx(np.mean(known))
+    assert found.num_clusters == 6 + 2 + 5 and found.kinds["w"].icc == pytest.approx(np.mean(known))
     assert found.estimate == crossed(arms, B_MINUS_A, None, groups) and found.plain == crossed(arms, B_MINUS_A)
-    assert clustered(arms, B_MINUS_A, [Grouping.of(range(size)) for size in (12, 8, 5)]).icc is None
-    assert [clustered({arm: arms[arm][0] for arm in "AB"}, B_MINUS_A, [Grouping.of(range(12))]).design_effect] == [1]
+    alone = {"w": [Grouping.of(range(size)) for size in (12, 8, 5)]}
+    assert clustered(arms, B_MINUS_A, alone).kinds["w"].icc is None
+    one_set = {arm: arms[arm][0] for arm in "AB"}
+    assert clustered(one_set, B_MINUS_A, {"w": [Grouping.of(range(12))]}).design_effect == 1
     same = np.ones((2, 12))
-    assert clustered({"A": same, "B": same}, B_MINUS_A, groups[:1]).design_effect is None
-    few = [dataclasses.replace(found, num_clusters=number).is_exploratory for number in (9, 10, 11)]
+    assert clustered({"A": same, "B": same}, B_MINUS_A, {"w": groups[:1]}).design_effect is None
+    kind = found.kinds["w"]
+    counts = [{"w": dataclasses.replace(kind, num_clusters=number), "v": kind} for number in (9, 10, 11)]
+    few = [dataclasses.replace(found, kinds=kinds).is_exploratory for kinds in counts]
     assert few == [True, False, False]
+
+
+def test_two_kinds_of_clusters_are_no_surer_than_the_worse_of_them() -> None:
+    random = np.random.default_rng(4)
+    rows, columns = np.repeat(np.arange(8), 8), np.tile(np.arange(8), 8)
+    values = random.normal(size=8)[rows] + random.normal(size=8)[columns] + 0.1 * random.normal(size=64)
+    arms = {"A": np.zeros((1, 64)), "B": values[None]}
+    fixed = Options(deterministic=frozenset("AB"))
+    groupings = {"row": [Grouping.of(rows)], "column": [Grouping.of(columns)]}
+    both = over_new(arms, B_MINUS_A, fixed, groupings)
+    alone = [crossed(arms, B_MINUS_A, fixed, groups) for groups in groupings.values()]
+    cells = crossed(arms, B_MINUS_A, fixed, [Grouping.of(range(64))])
+    assert both.se**2 == pytest.approx(alone[0].se ** 2 + alone[1].se ** 2 - cells.se**2)
+    assert both.v_query == pytest.approx(both.se**2) and both.df == 7
+    assert both.se > max(estimate.se for estimate in alone)
+    assert both.ci[1] - both.estimate == pytest.approx(both.se * 2.364624)  # t of 7 df
+    found = clustered(arms, B_MINUS_A, groupings, fixed)
+    assert found.estimate == both and [kind.num_clusters for kind in found.kinds.values()] == [8, 8]
+
+
+def test_clusters_of_one_kind_inside_the_other_are_those_of_the_coarser() -> None:
+    """V = V_1 + V_2 - V_2, so the finer clusters add nothing."""
+    arms, fine, coarse = draw(7), [place // 2 for place in range(24)], [place // 4 for place in range(24)]
+    groupings = {"fine": [Grouping.of(fine)], "coarse": [Grouping.of(coarse)]}
+    alone = {kind: crossed(arms, B_MINUS_A, None, groups) for kind, groups in groupings.items()}
+    larger = max(alone.values(), key=lambda estimate: estimate.se)
+    assert_same(over_new(arms, B_MINUS_A, None, groupings), larger)
+
+
+def test_a_stratum_takes_its_interaction_with_seeds_out_of_the_residual() -> None:
+    """Seeds that differ by form alone leave no residual within forms, so all of it stays with the seeds."""
+    forms = np.repeat([0, 1, 2], 8)
+    swing = np.array([[1.0, -1, 0], [0, 1, -1], [-1, 0, 1]])[:, forms]
+    units = np.random.default_rng(2).normal(size=24)
+    arms = {"A": np.zeros((1, 24)), "B": units + swing}
+    options = Options(deterministic=frozenset("A"))
+    clusters = [place // 4 for place in range(24)]
+    apart = crossed(arms, B_MINUS_A, options, [Grouping.of(clusters, forms)])
+    assert apart.v_resid == pytest.approx(0) and crossed(arms, B_MINUS_A, options, [Grouping.of(clusters)]).v_resid > 0
+
+
+def test_a_correlation_is_of_what_strata_leave() -> None:
+    """Forms alone make templates alike: within forms nothing is left."""
+    forms, templates = np.repeat([0, 1], 12), np.repeat(np.arange(8), 3)
+    values = 10.0 * forms + np.tile([0.0, 1, 2], 8)
+    assert intra_class(values, Grouping.of(templates)) == pytest.approx(0.966, abs=0.001)
+    assert intra_class(values, Grouping.of(templates, forms)) == pytest.approx(-0.5)  # no two units more unlike
+
+
+def test_the_cluster_that_carries_the_effect_comes_first() -> None:
+    arms = {"A": np.zeros((1, 6)), "B": np.array([[9.0, 9, 0, 0, 1, 1]])}
+    names = [["x", "x", "y", "y", "z", "z"]]
+    left = without_each(arms, B_MINUS_A, names)
+    assert list(left) == ["x", "z", "y"] and list(left.values()) == pytest.approx([0.5, 4.5, 5.0])
+    assert list(without_each(arms, {"A": 1.0, "B": -1.0}, names)) == ["x", "z", "y"]
+    assert without_each(arms, B_MINUS_A, [["x"] * 6]) == {}
 
 
 def test_type_one_error_holds_where_the_plain_test_fails() -> None:
@@ -142,7 +201,7 @@ def write_scores(path: Path, cluster_of: Callable[[int], str], num_units: int = 
 
 
 def asked_of(table: ScoreTable) -> list[Asked]:
-    return [Asked("B - A", {"B": 1.0, "A": -1.0}, target) for target in targets(table)]
+    return [Asked("B - A", {"B": 1.0, "A": -1.0}, target, ("cluster",)) for target in targets(table)]
 
 
 def test_a_scores_file_with_clusters_is_tested_over_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -154,9 +213,11 @@ def test_a_scores_file_with_clusters_is_tested_over_them(tmp_path: Path, capsys:
         assert main(["--scores", str(path), "--baseline", "A", "--json", str(out)]) == 0
         (found[name],) = json.loads(out.read_text())["contrasts"]
     shown = capsys.readouterr().out
-    assert "Clusters of units" in shown and "queries of other clusters (here 12) like these" in shown
+    assert (
+        "Clusters of units" in shown and "other queries like these, over new clusters (12 here) of these kinds" in shown
+    )
     wordings, queries = found["wordings"], found["queries"]
-    assert wordings["clusters"]["number"] == 12 and wordings["clusters"]["icc"] > 0.9
+    assert wordings["clusters"]["number"] == 12 and wordings["clusters"]["kinds"]["cluster"]["icc"] > 0.9
     assert wordings["clusters"]["se_over_units"] == pytest.approx(queries["se"])
     assert wordings["clusters"]["design_effect"] == pytest.approx((wordings["se"] / queries["se"]) ** 2)
     assert wordings["these_checkpoints"]["p_sign_flip"] > 3 * queries["these_checkpoints"]["p_sign_flip"]

@@ -1,7 +1,7 @@
 """A folder in BEIR's layout (https://github.com/beir-cellar/beir), with instructions as variants of its queries.
 
     corpus.jsonl                        {"_id", "title"?, "text"}
-    queries.jsonl                       {"_id", "text", "instruction"?, "metadata"?: {"base", "variant", "split"}}
+    queries.jsonl                       {"_id", "text", "instruction"?, "metadata"?: {"base", "variant", "split", …}}
     qrels/<split>.tsv                   query-id, corpus-id, score: labels of the plain queries
     qrels/<variant>[_<split>].tsv       labels of the instructed queries
     qrels/diff_<variant>[_<split>].tsv  documents relevant under the broad instruction and not under the variant
@@ -10,6 +10,9 @@
 A plain query `q` has no instruction; `q-<variant>` is the same text with one. Variant `og` is the broad instruction.
 Two variants are each other's complement when, for every base query that has both, their relevant documents are
 disjoint and together make up those of `og` (of the plain query where there is no `og`).
+
+Any other key of the metadata with a text names a cluster of its base query, `"constraint": "size.weight"`: claims may
+be over new clusters of that kind. Variants that disagree put their base query into none; `form` is a fixed stratum.
 
 These folders hold no hard negatives, so rows leave `hard_negatives` empty; whoever needs some must mine them.
 """
@@ -201,7 +204,21 @@ class BeirFolder:
                 posed.query_id: self._own[posed.query_id] for posed in queries if posed.query_id in self._own
             },
             remarks=self._remarks,
+            clusters=self._clusters(name),
         )
+
+    def _clusters(self, split: str) -> dict[str, dict[str, str]]:
+        """Return kind -> base query -> its cluster, of the base queries of a split whose variants agree on it."""
+        clusters: dict[str, dict[str, str]] = {}
+        for base_id in self._bases(split):
+            named: dict[str, set[str]] = {}
+            for query in self._by_base[base_id].values():
+                for kind, cluster in query.clusters.items():
+                    named.setdefault(kind, set()).add(cluster)
+            for kind, known in named.items():
+                if len(known) == 1:
+                    clusters.setdefault(kind, {})[base_id] = next(iter(known))
+        return clusters
 
     def _pairs(
         self, split: str, opposites: list[tuple[str, str]]

@@ -27,6 +27,8 @@ class Query(NamedTuple):
     text: str
     instruction: str
     split: str | None
+    clusters: Mapping[str, str]
+    """Kind -> cluster: every other key of the metadata with a text."""
 
 
 class _Qrels(NamedTuple):
@@ -374,13 +376,17 @@ def _read_queries(folder: Path, hashed: Any) -> dict[str, Query]:
                 f"{where}: query {query_id!r} is variant {variant!r} and has {has} instruction; `{PLAIN}` is the "
                 "variant of queries without one, and every other variant needs one"
             )
-        queries[query_id] = Query(
-            query_id, base_id, variant, text, instruction, _text(metadata, "split", where) or None
-        )
+        split = _text(metadata, "split", where) or None
+        queries[query_id] = Query(query_id, base_id, variant, text, instruction, split, _clusters(metadata))
     if not queries:
         raise UserError(f"{path} is empty; it needs at least one query")
     _check_instructions(objects, queries)
     return queries
+
+
+def _clusters(metadata: Mapping[str, Any]) -> dict[str, str]:
+    texts = {kind: value.strip() for kind, value in metadata.items() if isinstance(value, str)}
+    return {kind: text for kind, text in texts.items() if kind not in ("base", "variant", "split") and text}
 
 
 def _check_instructions(objects: Mapping[str, tuple[str, Mapping[str, Any]]], queries: Mapping[str, Query]) -> None:

@@ -262,6 +262,24 @@ def _score_pairs(
     return tuple(dict.fromkeys((opposite.first_direction, opposite.second_direction) for opposite in opposites))
 
 
+def _check_clusters(bed: EvaluationSet) -> None:
+    """Refuse clusters of what is no base query, and queries whose cluster would be that of another base query."""
+    bases = {query.base_id for query in bed.queries}
+    for kind, members in bed.clusters.items():
+        for base_id in members:
+            if base_id not in bases:
+                raise UserError(
+                    f"evaluation set {bed.name!r}: base query {base_id!r} is in a cluster ({kind}) and has no query; "
+                    "add its queries or drop the entry"
+                )
+    for query in bed.queries if bed.clusters else ():
+        if query.query_id in bases and query.base_id != query.query_id:
+            raise UserError(
+                f"evaluation set {bed.name!r}: {query.query_id!r} is a query of the base query {query.base_id!r} and "
+                "the id of another base query, so its cluster is open; give it another id"
+            )
+
+
 def _check(bed: EvaluationSet) -> None:
     """Refuse a set that contradicts itself."""
     ids = [query.query_id for query in bed.queries]
@@ -295,6 +313,7 @@ def _check(bed: EvaluationSet) -> None:
                     "queries; add the query or drop the entry"
                 )
     check_lists(bed)
+    _check_clusters(bed)
     for first, second in bed.opposites:
         if known[first].base_id != known[second].base_id:
             raise UserError(

@@ -10,14 +10,22 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ablate.evaluation.summary import Evaluation
 from ablate.evaluation.trec import read_run, write_bytes, write_run
 from ablate.recipe.values import digest
 from ablate.records import EvaluationQuery, EvaluationSet, Passage, QueryScore, UserError
 from ablate.retrieval.rankings import Ranking
-from ablate.store.files import JUDGMENTS_FILE, NOTES_FILE, RANKINGS_FOLDER, SCORES_FILE, safe_name, write_atomically
+from ablate.store.files import (
+    CLUSTERS_FILE,
+    JUDGMENTS_FILE,
+    NOTES_FILE,
+    RANKINGS_FOLDER,
+    SCORES_FILE,
+    safe_name,
+    write_atomically,
+)
 from ablate.store.integrity import is_inside, read_json, reading, unpacked
 
 
@@ -86,7 +94,41 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> tuple[str, ...]:
         judgments = {name: _as_plain(bed) for name, bed in evaluation.sets.items()}
         write_bytes(folder / JUDGMENTS_FILE, json.dumps(judgments, ensure_ascii=False).encode())
         files.append(JUDGMENTS_FILE)
+    clusters = {
+        name: {"clusters": bed.clusters, "base": {query.query_id: query.base_id for query in bed.queries}}
+        for name, bed in evaluation.sets.items()
+        if bed.clusters
+    }
+    if clusters:
+        write_bytes(folder / CLUSTERS_FILE, json.dumps(clusters, ensure_ascii=False).encode())
+        files.append(CLUSTERS_FILE)
     return tuple(files)
+
+
+class UnitClusters(NamedTuple):
+    """To which clusters the units of one set belong."""
+
+    clusters: dict[str, dict[str, str]]
+    """As `EvaluationSet.clusters`."""
+    base: dict[str, str]
+    """query_id -> base_id."""
+
+    def of(self, kind: str, unit_id: str) -> str:
+        """Return the cluster of a unit, which is a query or a base query; empty where it has none of this kind."""
+        return self.clusters.get(kind, {}).get(self.base.get(unit_id, unit_id), "")
+
+
+def read_clusters(folder: Path) -> dict[str, UnitClusters]:
+    """Return dataset -> the clusters of its units; nothing where no set names some, as in evaluations of before.
+
+    Raises UserError for a file that cannot be read.
+    """
+    path, remedy = folder / CLUSTERS_FILE, f"delete {folder} and run again"
+    if not path.exists():
+        return {}
+    with reading(path, remedy):
+        values = json.loads(unpacked(path, remedy))
+        return {name: UnitClusters(stored["clusters"], stored["base"]) for name, stored in values.items()}
 
 
 def read_judgments(folder: Path) -> dict[str, EvaluationSet]:
@@ -97,9 +139,14 @@ def read_judgments(folder: Path) -> dict[str, EvaluationSet]:
     path, remedy = folder / JUDGMENTS_FILE, f"delete {folder} and run again"
     if not path.exists():
         raise UserError(f"{path} is not there: this evaluation was made before judgments were kept; {remedy}")
+    known = read_clusters(folder)
     with reading(path, remedy):
         values = json.loads(unpacked(path, remedy))
-        return {name: _from_plain(name, stored) for name, stored in values.items()}
+        sets = {name: _from_plain(name, stored) for name, stored in values.items()}
+    return {
+        name: dataclasses.replace(bed, clusters=known[name].clusters) if name in known else bed
+        for name, bed in sets.items()
+    }
 
 
 def _as_plain(bed: EvaluationSet) -> dict[str, Any]:

@@ -25,8 +25,10 @@ WORKLOAD_FILE, LEDGER_FILE, CONFIG_FILE = "workload.json", "ledger.jsonl", "conf
 MODEL_FOLDER, CHECKPOINTS_FOLDER = "model", "checkpoints"
 """Of a training: the trained model, and what a killed training goes on from."""
 SCORES_FILE, NOTES_FILE, JUDGMENTS_FILE = "scores.parquet", "notes.json", "judgments.json.gz"
+CLUSTERS_FILE = "clusters.json.gz"
 RANKINGS_FOLDER, EMBEDDINGS_FOLDER = "rankings", "embeddings"
-"""Of an evaluation; the embeddings are shards of document vectors, while they are needed."""
+"""Of an evaluation; the clusters of units are there where a set names some; the embeddings are shards of document
+vectors, while they are needed."""
 TUNING_FILE = "tuning.json"
 """In the folder of a search for hyper-parameters: what came out."""
 

@@ -26,6 +26,10 @@ MACRO = "macro"
 """As the data set of a claim: the mean over all data sets that have the measure there."""
 
 
+QUERIES, STRATUM = "queries", "form"
+"""The population of a claim that names none; the kind of cluster that is a fixed stratum and can be no population."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     """A contrast with its place, direction and margin, written before the results."""
@@ -48,6 +52,9 @@ class Claim:
     alpha: Annotated[float, Range(0.0001, 0.4999)] = 0.05
     """Of the whole claim, over all looks. A new declaration has at most .05 (`analysis.verdict.declarable`); a stored
     one may have more, and its claim is then exploratory."""
+    population: tuple[str, ...] = ()
+    """Over new clusters of which kinds it generalises: `constraint`, `template`, `[constraint, template]`. Empty,
+    written `queries`: other queries with the constraints and wordings that are here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +85,7 @@ class Study:
     @property
     def digest(self) -> str:
         """Id of the whole declaration; comments and spelling of the file do not change it."""
-        return digest(self)
+        return digest(declaration(self))
 
     def cells(self) -> Iterator[tuple[str, ...]]:
         """Yield the overrides of every run: grid outermost, then seeds, then arms, so that early seeds are complete."""
@@ -106,7 +113,7 @@ class DeclaredCell:
 
 def build_study(values: Mapping[str, Any]) -> Study:
     """Build the declaration from the `study` block; raises UserError with the path of what is wrong."""
-    study = build(Study, values, "study")
+    study = build(Study, _with_populations(values), "study")
     for place, arm in enumerate(study.arms):
         name, *own = arm.split() or [""]
         if not name or "=" in name or not all("=" in word[1:] or word[0] == "~" for word in own):
@@ -137,9 +144,36 @@ def build_study(values: Mapping[str, Any]) -> Study:
             f"study.looks={list(study.looks)} must be rising numbers of seeds, none above {len(study.seeds)}"
         )
     for claim in study.claims:
+        _check_population(claim)
         if claim.expects in ("equivalent", "not_worse") and claim.margin is None:
             raise UserError(f"study.claims: {claim.name!r} expects {claim.expects} and has no margin; declare one")
     return study
+
+
+def _with_populations(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the block with the population of each claim as a list of kinds of clusters."""
+    claims = values.get("claims") if isinstance(values, Mapping) else None
+    if not isinstance(claims, (list, tuple)):
+        return values
+
+    def listed(claim: Any) -> Any:
+        if not isinstance(claim, Mapping) or not isinstance(claim.get("population"), str):
+            return claim
+        kind = claim["population"]
+        return {**claim, "population": [] if kind == QUERIES else [kind]}
+
+    return {**values, "claims": [listed(claim) for claim in claims]}
+
+
+def _check_population(claim: Claim) -> None:
+    kinds, where = list(claim.population), f"study.claims: {claim.name!r} has population={list(claim.population)}"
+    if len(kinds) > 2 or len(set(kinds)) < len(kinds) or QUERIES in kinds or "" in kinds:
+        raise UserError(
+            f"{where}; it takes one kind of cluster, such as constraint, or two that cross each other, such as "
+            f"[constraint, template]; `{QUERIES}` stands alone"
+        )
+    if STRATUM in kinds:
+        raise UserError(f"{where}; {STRATUM} is a fixed stratum, all of which are there; name template instead")
 
 
 def _check_unique(names: Sequence[str], what: str) -> None:
@@ -162,4 +196,7 @@ def build_cells(values: Any) -> tuple[DeclaredCell, ...]:
 def declaration(study: Study) -> dict[str, Any]:
     """Return the study as plain values, ready for JSON."""
     values: dict[str, Any] = plain(study)
+    for claim in values["claims"]:
+        if not claim["population"]:  # as claims were declared before there was a choice
+            del claim["population"]
     return values

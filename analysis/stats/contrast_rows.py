@@ -12,7 +12,7 @@ import numpy as np
 
 from ablate.evaluation.measures import range_of, within
 from ablate.records import UserError
-from analysis.stats.clusters import Clustered, clustered
+from analysis.stats.clusters import Clustered, Groupings, clustered, over_new
 from analysis.stats.corrections import benjamini_hochberg, holm, replicated
 from analysis.stats.crossed import (
     Blocks,
@@ -20,7 +20,6 @@ from analysis.stats.crossed import (
     Grouping,
     Options,
     Values,
-    crossed,
     probability_new_wins,
     seed_means,
     seeds_only,
@@ -28,7 +27,7 @@ from analysis.stats.crossed import (
     tie_width,
     unit_differences,
 )
-from analysis.stats.matrix import Cell, CellScores, ScoreTable, is_signed, unit_kind
+from analysis.stats.matrix import FORM, Cell, CellScores, ScoreTable, is_signed, listed, unit_kind
 from analysis.stats.power import Parts, outlook, smallest_detectable
 from analysis.stats.trend import LackOfFit, is_trend, lack_of_fit
 
@@ -65,12 +64,20 @@ class DeclaredFamily:
         """Return where a contrast stands in the family, whichever arm is named first."""
         return [place for place, declared in enumerate(self.contrasts) if _identity(declared) == _identity(asked)]
 
+    def as_declared(self, asked: Asked) -> Asked:
+        """Return a contrast over the population of the one that was declared in its place, if one was."""
+        for population in dict.fromkeys(declared.population for declared in self.contrasts):
+            if self.places(asked._replace(population=population)):
+                return asked._replace(population=population)
+        return asked
+
 
 def _identity(asked: Asked) -> tuple[Any, ...]:
     weights = sorted((arm, weight) for arm, weight in asked.weights.items() if weight != 0)
     sign = math.copysign(1.0, weights[0][1]) if weights else 1.0
     _, *posed = asked.target.cell
-    return tuple((arm, sign * weight) for arm, weight in weights), tuple(posed), tuple(sorted(asked.target.datasets))
+    place = tuple(posed), tuple(sorted(asked.target.datasets)), tuple(sorted(asked.population))
+    return tuple((arm, sign * weight) for arm, weight in weights), *place
 
 
 @dataclass(frozen=True)
@@ -105,11 +112,32 @@ class Target(NamedTuple):
         arms = [arm for arm in self.parts[0].values_SQ if all(arm in part.values_SQ for part in self.parts)]
         return {arm: [part.values_SQ[arm] for part in self.parts] for arm in arms}
 
-    def groupings(self) -> list[Grouping] | None:
-        """Return the clusters of each part, None where units have none."""
-        if any(part.clusters is None for part in self.parts):
-            return None
-        return [Grouping.of(part.clusters or ()) for part in self.parts]
+    def kinds(self) -> list[str]:
+        """Return the kinds of clusters that units of all parts have."""
+        return [kind for kind in self.parts[0].clusters if all(kind in part.clusters for part in self.parts)]
+
+    def groupings(self, population: Sequence[str]) -> Groupings:
+        """Return the clusters of these kinds, in each part; where all units have a form, forms are fixed strata.
+
+        Raises UserError for a kind that a unit has not, and for too few clusters.
+        """
+        groups: dict[str, list[Grouping]] = {}
+        for kind in population:
+            for part, dataset in zip(self.parts, self.datasets, strict=True):
+                where, names = dataset or "the data set", part.clusters.get(kind)
+                if names is None:
+                    known = ", ".join(part.clusters) or "none"
+                    raise UserError(f"the units of {where} are in no clusters of the kind {kind!r}; kinds are {known}")
+                lacking = [unit for unit, name in zip(part.units, names, strict=True) if not name]
+                if lacking:
+                    raise UserError(
+                        f"{len(lacking)} of {len(part.units)} units of {where} are in no cluster of the kind {kind!r} "
+                        f"({listed(lacking, 3)}); name theirs, or choose another kind"
+                    )
+                forms = part.clusters.get(FORM, ())
+                strata = forms if kind != FORM and forms and all(forms) else None
+                groups.setdefault(kind, []).append(Grouping.of(names, strata))
+        return groups
 
     @property
     def num_units(self) -> int:
@@ -123,6 +151,12 @@ class Asked(NamedTuple):
     label: str
     weights: Mapping[str, float]
     target: Target
+    population: tuple[str, ...] = ()
+    """Kinds of clusters that the contrast is over new ones of; empty: new units like these."""
+
+    def groupings(self) -> Groupings:
+        """Return the clusters of its population; raises UserError as `Target.groupings` does."""
+        return self.target.groupings(self.population)
 
 
 @dataclass(frozen=True)
@@ -184,7 +218,7 @@ class ContrastRow:
     """Level 1 - 2 alpha, that of two one-sided tests: equivalence holds where it lies within the margin."""
     guards: tuple[Guard, ...] = ()
     clusters: Clustered | None = None
-    """The test over new clusters beside that over new units; None where units have no clusters."""
+    """The test over new clusters beside that over new units; None where the population is new units."""
     is_declared: bool = False
     """Whether it is one of the declared family that the plan names."""
     lack_of_fit: LackOfFit | None = None
@@ -262,11 +296,11 @@ def _draft(table: ScoreTable, asked: Asked, plan: Plan) -> ContrastRow:
     trained = [arm for arm in weights if arm not in options.deterministic]
     _check_matched(table, trained, options)
     try:
-        groupings = asked.target.groupings()
-        result = crossed(blocks, weights, options, groupings)
+        groupings = asked.groupings()
+        result = over_new(blocks, weights, options, groupings)
     except UserError as error:
         raise UserError(f"{cell}: {error}") from None
-    over_clusters = None if groupings is None else clustered(blocks, weights, groupings, options)
+    over_clusters = clustered(blocks, weights, groupings, options) if groupings else None
     fixed = dataclasses.replace(options, estimand="these_checkpoints")
     by_seed = trained and all(len(blocks[arm][0]) > 1 for arm in trained)
     means = {arm: seed_means(blocks[arm]) for arm in weights}
@@ -293,14 +327,14 @@ def _draft(table: ScoreTable, asked: Asked, plan: Plan) -> ContrastRow:
         deterministic=frozenset(weights) & options.deterministic,
         result=_inside(result, limits),
         status=_status({arm: len(means[arm]) for arm in trained}, asked, plan, over_clusters),
-        smallest_detectable=_detectable(asked, result, trained, plan),
+        smallest_detectable=_detectable(asked, result, trained, plan, over_clusters),
         relative_change=result.estimate / baseline if two and baseline > 0 and not is_signed(cell.measure) else None,
         standardised=result.estimate / spread if spread > tie else None,
         p_new_wins=probability_new_wins(blocks, weights, options),
         wins=int((differences > tie).sum()),
         ties=int((np.abs(differences) <= tie).sum()),
         losses=int((differences < -tie).sum()),
-        checkpoints=_inside(crossed(blocks, weights, fixed, groupings), limits),
+        checkpoints=_inside(over_new(blocks, weights, fixed, groupings), limits),
         p_sign_flip=1.0,
         query_set=query_set,
         margin=margin,
@@ -324,13 +358,15 @@ def _check_matched(table: ScoreTable, trained: Sequence[str], options: Options) 
             )
 
 
-def _detectable(asked: Asked, result: Estimate, trained: Sequence[str], plan: Plan) -> float | None:
+def _detectable(
+    asked: Asked, result: Estimate, trained: Sequence[str], plan: Plan, clusters: Clustered | None
+) -> float | None:
     """Return the smallest difference that a test of this size finds, with the variance parts of this one."""
     if result.df is None:
         return None
-    blocks, groupings = asked.target.blocks(), asked.target.groupings()
+    blocks = asked.target.blocks()
     num_seeds = max(2, min((len(blocks[arm][0]) for arm in trained), default=2))
-    num_units = asked.target.num_units if groupings is None else sum(group.num_clusters for group in groupings)
+    num_units = asked.target.num_units if clusters is None else clusters.num_clusters
     weights = [1.0] if plan.options.matched else [asked.weights[arm] for arm in trained]
     parts = Parts.of_test(result, weights if trained else [], num_seeds, num_units)
     return smallest_detectable(outlook(parts, num_seeds, num_units, plan.options.alpha), plan.power)
@@ -361,7 +397,7 @@ def _guards(table: ScoreTable, asked: Asked, plan: Plan) -> tuple[Guard, ...]:
         if any(arm not in blocks for arm in asked.weights):
             continue
         margin = plan.margin(target.cell.measure)
-        result = crossed(blocks, asked.weights, _options(plan, blocks), target.groupings())
+        result = over_new(blocks, asked.weights, _options(plan, blocks), target.groupings(asked.population))
         limits = bounds(target.cell.measure, blocks, asked.weights)
         p = result.noninferior(margin) if margin is not None else None
         ci = within(result.interval(tost_level(result)), *limits)
@@ -375,9 +411,10 @@ def _with_sign_flips(drafts: Sequence[ContrastRow], asked: Sequence[Asked], plan
     for place, contrast in enumerate(asked):
         parts = unit_differences(contrast.target.blocks(), contrast.weights)
         shares = [part / (len(part) * len(parts)) for part in parts]
-        groupings = contrast.target.groupings()
-        if groupings is not None:  # what is exchangeable is a cluster, so a cluster has one sign
-            shares = [group.sums(share) for group, share in zip(groupings, shares, strict=True)]
+        groupings = list(contrast.groupings().values())
+        if groupings:  # what is exchangeable is a cluster, so a cluster has one sign; of two kinds the one with fewer
+            coarse = min(groupings, key=lambda groups: sum(group.num_clusters for group in groups))
+            shares = [group.sums(share) for group, share in zip(coarse, shares, strict=True)]
         column = np.concatenate(shares)
         columns.setdefault(len(column), []).append((place, column))
     p_values = dict.fromkeys(range(len(drafts)), 1.0)
@@ -413,7 +450,7 @@ def _corrected(rows: Sequence[ContrastRow], asked: Sequence[Asked], plan: Plan) 
 
 def _estimate_of(asked: Asked, plan: Plan) -> Estimate:
     blocks = asked.target.blocks()
-    return crossed(blocks, asked.weights, _options(plan, blocks), asked.target.groupings())
+    return over_new(blocks, asked.weights, _options(plan, blocks), asked.groupings())
 
 
 def _family(
@@ -432,9 +469,9 @@ def _family(
 def population(row: ContrastRow, plan: Plan) -> str:
     """Return which population the claim of a row covers, from the test and its two second opinions."""
     alpha, units = plan.options.alpha, plural(row.unit)
-    things = units if row.clusters is None else f"{units} of other clusters (here {row.clusters.num_clusters})"
-    things = things if things != units else f"other {units}"
-    others = f"{things} like these" if row.num_sets == 1 else f"{things} of these {row.num_sets} data sets"
+    others = f"other {units} like these" if row.num_sets == 1 else f"other {units} of these {row.num_sets} data sets"
+    if row.clusters is not None:
+        others += f", over {new_clusters(row.clusters)}"
     if row.result.degenerate:
         amount = "agree exactly" if row.result.estimate == 0 else "differ by the same amount"
         return f"All {units} and seeds {amount}; no error could be estimated: this covers these runs only."
@@ -462,6 +499,17 @@ def population(row: ContrastRow, plan: Plan) -> str:
     if row.query_set is not None and row.query_set.p < alpha:
         return f"Only on exactly these {units} would new seeds differ again; it is not shown for {others}{limit}."
     return f"No difference is shown for any population{limit}."
+
+
+def new_clusters(clusters: Clustered) -> str:
+    """Return over what a test generalises, in words: `new constraints of these kinds (29 here)`."""
+    parts = (f"new {plural_kind(name)} ({kind.num_clusters:,} here)" for name, kind in clusters.kinds.items())
+    return f"{' and '.join(parts)} of these kinds"
+
+
+def plural_kind(kind: str) -> str:
+    """Return the plural of a kind of cluster."""
+    return kind if kind.endswith("s") else f"{kind}s"
 
 
 def replication(rows: Sequence[ContrastRow], alpha: float) -> list[dict[str, Any]]:

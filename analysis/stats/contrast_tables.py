@@ -8,7 +8,7 @@ from typing import Any
 
 from ablate.tables import Column, Table, number, probability, to_csv
 from analysis.stats.clusters import EXPLORATORY_BELOW
-from analysis.stats.contrast_rows import ContrastRow, Plan, replication, tost_level
+from analysis.stats.contrast_rows import ContrastRow, Plan, new_clusters, plural, replication, tost_level
 from analysis.stats.crossed import Estimate
 from analysis.stats.matrix import ScoreTable
 
@@ -54,6 +54,7 @@ _FLAT = (
     "p_these_checkpoints",
     "p_sign_flip",
     "p_this_query_set",
+    "clusters",
     "population",
     "differs",
     "mark",
@@ -197,27 +198,35 @@ def clusters_table(rows: Sequence[ContrastRow]) -> Table:
     columns = (
         Column("contrast"),
         Column("where"),
+        Column("kind"),
         Column("clusters", "r"),
         Column("ICC", "r"),
         Column("SE over units", "r"),
         Column("SE over clusters", "r"),
         Column("design effect", "r"),
     )
-    lines = tuple(
-        (
-            row.label,
-            str(row.cell),
-            f"{clustered.num_clusters:,}",
-            number(clustered.icc, 2),
-            number(clustered.plain.se),
-            number(clustered.estimate.se),
-            number(clustered.design_effect, 2),
-        )
-        for row in rows
-        if (clustered := row.clusters) is not None
-    )
-    note = "The test is over new clusters: units of one cluster (one wording, one kind of constraint) vary together."
-    return Table("Clusters of units", columns, lines, (note,))
+    lines: list[tuple[str, ...]] = []
+    notes = ["The test is over new clusters: units of one cluster (one wording, one kind of constraint) vary together."]
+    for row in rows:
+        clusters = row.clusters
+        for kind, known in {} if clusters is None else clusters.kinds.items():
+            cells = (row.label, str(row.cell), kind, f"{known.num_clusters:,}", number(known.icc, 2))
+            lines.append((*cells, number(known.plain_se), number(known.se), number(known.design_effect, 2)))
+        if clusters is not None and len(clusters.kinds) > 1:
+            cells = (row.label, str(row.cell), " and ".join(clusters.kinds), f"{clusters.num_clusters:,}", number(None))
+            parts = (clusters.plain.se, clusters.estimate.se)
+            lines.append((*cells, *map(number, parts), number(clusters.design_effect, 2)))
+            notes = [notes[0], "Of two kinds, clusters are those of the kind with fewer."]
+    return Table("Clusters of units", columns, tuple(lines), tuple(notes))
+
+
+def clusters_in_words(row: ContrastRow) -> str:
+    """Return the population of a row over new clusters, with ICC, design effect and number of clusters."""
+    clusters = row.clusters
+    assert clusters is not None
+    icc = ", ".join(f"{kind} {number(known.icc, 2)}" for kind, known in clusters.kinds.items())
+    effect = number(clusters.design_effect, 2)
+    return f"Population: other {plural(row.unit)} over {new_clusters(clusters)} (ICC {icc}; design effect {effect})"
 
 
 def opinions_table(rows: Sequence[ContrastRow]) -> Table:
@@ -367,9 +376,17 @@ def row_record(table: ScoreTable, row: ContrastRow) -> dict[str, Any]:
         if row.clusters is None
         else {
             "number": row.clusters.num_clusters,
-            "icc": row.clusters.icc,
             "design_effect": row.clusters.design_effect,
             "se_over_units": row.clusters.plain.se,
+            "kinds": {
+                name: {
+                    "number": kind.num_clusters,
+                    "icc": kind.icc,
+                    "se": kind.se,
+                    "design_effect": kind.design_effect,
+                }
+                for name, kind in row.clusters.kinds.items()
+            },
         },
         "lack_of_fit": None if row.lack_of_fit is None else row.lack_of_fit._asdict(),
         "population": row.population,
@@ -409,7 +426,7 @@ def rows_csv(table: ScoreTable, rows: Sequence[ContrastRow]) -> str:
             "p_these_checkpoints": row.checkpoints.p,
             "p_this_query_set": row.query_set.p if row.query_set else None,
         }
-        for name in ("seeds", "means"):
+        for name in ("seeds", "means", *(("clusters",) if row.clusters else ())):
             record[name] = json.dumps(record[name], ensure_ascii=False)
         lines.append(record)
     return to_csv(_FLAT, lines)

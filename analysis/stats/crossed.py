@@ -15,8 +15,9 @@ d_q = sum w_a unit mean_a, and R_a[g, s] the sum of the residuals of a cluster,
     Vquery = G / (G - 1) sum_g (sum_{q in g} (d_q - mean d) / Q)²                                            df G - 1
     Vres   = sum_a w_a² G / (G - 1) / (S_a (S_a - 1)) sum_{g, s} (R_a[g, s] / Q)²                df (S_a - 1)(G - 1)
 
-which with one unit in each cluster is the above. H fixed strata that every cluster lies in one of (forms of
-instruction): d_q less the mean of its stratum in Vquery, and G - H for G - 1.
+which with one unit in each cluster is the above. H fixed strata (forms of instruction, all of which are there): d_q
+and, within a seed, the residuals less the mean of their stratum, and G - H for G - 1. A cluster may have units in
+several strata.
 
 Sources: crossed readers and cases of Obuchowski and Rockette (1995) and Hillis (2007), with units for cases and seeds
 for readers; degrees of freedom of Satterthwaite (1946) and Welch (1947); two one-sided tests of Schuirmann (1987); the
@@ -133,20 +134,23 @@ class Grouping:
     def of(cls, clusters: Sequence[object], strata: Sequence[object] | None = None) -> Grouping:
         """Return the grouping of names; without strata there is one.
 
-        Raises UserError for fewer than two clusters beyond the strata, and a cluster in two strata.
+        Raises UserError for fewer than two clusters beyond the strata.
         """
         codes = np.unique(np.asarray([str(name) for name in clusters]), return_inverse=True)[1].reshape(-1)
         layers = np.zeros_like(codes)
         if strata is not None:
             layers = np.unique(np.asarray([str(name) for name in strata]), return_inverse=True)[1].reshape(-1)
-        if len(np.unique(np.stack([codes, layers]), axis=1).T) != codes.max() + 1:
-            raise UserError("a cluster has units in two strata; name the clusters so that each lies in one")
         made = cls(codes, layers)
         if made.df < 1:
             raise UserError(
                 f"{codes.max() + 1} clusters in {layers.max() + 1} strata; a test needs one cluster more than strata"
             )
         return made
+
+    def crossed_with(self, other: Grouping) -> Grouping:
+        """Return the intersections of these clusters with those of another grouping, in the same strata."""
+        codes = np.unique(np.stack([self.clusters, other.clusters]), axis=1, return_inverse=True)[1].reshape(-1)
+        return Grouping(codes, self.strata)
 
     @property
     def num_clusters(self) -> int:
@@ -445,6 +449,8 @@ def _moments(blocks: Sequence[Values], trained: bool, tiny: float, groups: Seque
     for block, unit_means_Q, group in zip(blocks, unit_means, groups, strict=True):
         rest_SQ = block - unit_means_Q
         rest_SQ -= rest_SQ.mean(axis=1, keepdims=True)
+        if group.df < group.num_clusters - 1:
+            rest_SQ = np.stack([group.centred(rest_Q) for rest_Q in rest_SQ])
         square = group.mean_square(group.sums(rest_SQ), block.shape[1]) / (block.shape[0] - 1)
         residual_squares.append(_above(square, tiny))
     seed_square = _above(float(np.var(means_S, ddof=1)), tiny)

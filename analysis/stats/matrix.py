@@ -9,7 +9,7 @@ import csv
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -29,10 +29,14 @@ Codes = npt.NDArray[np.integer]
 
 REQUIRED = ("arm", "seed", "dataset", "condition", "unit_id", "measure", "value")
 COLUMNS = (*REQUIRED[:4], "direction", *REQUIRED[4:])
-"""Columns of a scores file; `direction` is optional, further ones are ignored, but for `CLUSTER`."""
+"""Columns of a scores file; `direction` is optional, further ones are ignored, but for those of clusters."""
 CLUSTER = "cluster"
-"""Optional column: to which cluster (wording, kind of constraint) a unit belongs."""
-_TEXT = (*COLUMNS[:-1], CLUSTER)
+"""Optional column: to which cluster (wording, kind of constraint) a unit belongs. `cluster.KIND` is one of several
+kinds, of which a unit may have none (empty)."""
+FORM = "form"
+"""Kind that is a fixed stratum: its clusters are all there are, such as the forms of an instruction."""
+DESCRIPTIVE = (FORM, "kind")
+"""Kinds that say what a unit is like: results are broken down by them."""
 _MAY_BE_EMPTY = ("dataset", "condition", "direction")
 
 
@@ -61,8 +65,8 @@ class CellScores:
     """Q units in the order of their names."""
     values_SQ: Mapping[str, Values]
     """arm -> (S, Q)."""
-    clusters: tuple[str, ...] | None = None
-    """Cluster of each unit (its wording, its kind of constraint …); None where none are named."""
+    clusters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Kind -> cluster of each unit, empty for a unit without one; the kind of a column `cluster` is `cluster`."""
 
 
 @dataclass(frozen=True)
@@ -139,9 +143,9 @@ def is_signed(measure: str) -> bool:
 def read_scores(path: Path | str) -> ScoreTable:
     """Return the table of a scores file: `.csv` (comma, header, UTF-8) or `.parquet`, one row per value.
 
-    Columns: arm, seed, dataset, condition, unit_id, measure, value, and optionally direction and cluster. Raises
-    UserError naming the file and what is wrong in it: a missing column, a value that is no finite number, a duplicate
-    row, unlike units, a unit in two clusters.
+    Columns: arm, seed, dataset, condition, unit_id, measure, value, and optionally direction, cluster and cluster.KIND.
+    Raises UserError naming the file and what is wrong in it: a missing column, a value that is no finite number, a
+    duplicate row, unlike units, a unit in two clusters.
     """
     path = Path(path)
     if path.suffix.lower() not in (".csv", ".parquet"):
@@ -159,7 +163,7 @@ def _read_parquet(path: Path) -> ScoreTable:
             schema = file.schema_arrow
             _check_columns(schema.names, str(path))
             _check_kinds(schema, str(path))
-        text = [name for name in _TEXT if name in schema.names]
+        text = _texts(schema.names)
         coded = [name for name in text if _is_text(schema.field(name).type)]
         with pq.ParquetFile(path, read_dictionary=coded, pre_buffer=False) as file:
             _check_not_empty(file.metadata.num_rows, str(path))
@@ -169,12 +173,33 @@ def _read_parquet(path: Path) -> ScoreTable:
     return _pivot(columns, values, str(path))
 
 
+def _kind_of(column: str) -> str | None:
+    """Return the kind of cluster that a column holds, None for another column."""
+    return (
+        CLUSTER if column == CLUSTER else column.removeprefix(f"{CLUSTER}.") if column.startswith("cluster.") else None
+    )
+
+
+def column_of(kind: str) -> str:
+    """Return the column of a scores file that holds the clusters of a kind."""
+    return CLUSTER if kind == CLUSTER else f"{CLUSTER}.{kind}"
+
+
+def _texts(names: Iterable[str]) -> list[str]:
+    """Return the columns, of those that are there, that hold texts."""
+    return [name for name in names if name in COLUMNS[:-1] or _kind_of(name) is not None]
+
+
+def _may_be_empty(column: str) -> bool:
+    return column in _MAY_BE_EMPTY or _kind_of(column) not in (None, CLUSTER)
+
+
 def _check_kinds(schema: pa.Schema, source: str) -> None:
     """Refuse a column that holds neither texts nor numbers, such as lists."""
-    for name in _TEXT:
-        kind = schema.field(name).type if name in schema.names else pa.string()
+    for name in _texts(schema.names):
+        kind = schema.field(name).type
         plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if not (_is_text(plain) or pa.types.is_integer(plain) or (pa.types.is_null(plain) and name in _MAY_BE_EMPTY)):
+        if not (_is_text(plain) or pa.types.is_integer(plain) or (pa.types.is_null(plain) and _may_be_empty(name))):
             raise UserError(f"{source}: the column {name!r} holds {kind}, not texts or whole numbers; write texts")
 
 
@@ -185,7 +210,7 @@ def _is_text(kind: pa.DataType) -> bool:
 def _read_csv(path: Path) -> pa.Table:
     from pyarrow import csv as arrow_csv
 
-    texts = dict.fromkeys((*COLUMNS, CLUSTER), pa.string())
+    texts = dict.fromkeys((*COLUMNS, *_texts(_header(path))), pa.string())
     options = arrow_csv.ConvertOptions(column_types=texts, strings_can_be_null=False)
     try:
         with reading.faults(f"{path}: cannot be read as CSV", "write it again as UTF-8 with commas and a header"):
@@ -194,7 +219,9 @@ def _read_csv(path: Path) -> pa.Table:
         raise UserError(_csv_mistake(path) or str(error)) from None
     _check_columns(table.column_names, str(path))
     for place, name in enumerate(table.column_names):
-        if name in _TEXT and pc.any(pc.starts_with(table[name], "'")).as_py():  # as `to_csv` marks what is no formula
+        if (
+            name in _texts([name]) and pc.any(pc.starts_with(table[name], "'")).as_py()
+        ):  # as `to_csv` marks what is no formula
             texts = pc.replace_substring_regex(table[name], f"^'({FORMULA.pattern})", r"\1")
             table = table.set_column(place, name, texts)
     if "value" in table.column_names and table.num_rows:
@@ -204,6 +231,15 @@ def _read_csv(path: Path) -> pa.Table:
             raise UserError(_csv_mistake(path) or f"{path}: the column 'value' has a text that is no number") from None
         table = table.set_column(table.column_names.index("value"), "value", numbers)
     return table
+
+
+def _header(path: Path) -> list[str]:
+    """Return the names of the columns of a CSV file, none where it has no first line that can be read."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        try:
+            return next(csv.reader(file), [])
+        except csv.Error:
+            return []
 
 
 def _csv_mistake(path: Path) -> str:
@@ -230,7 +266,7 @@ def from_arrow(table: pa.Table, source: str) -> ScoreTable:
     _check_columns(table.column_names, source)
     _check_kinds(table.schema, source)
     _check_not_empty(table.num_rows, source)
-    columns = {name: _Column.read(table[name], name, source) for name in _TEXT if name in table.column_names}
+    columns = {name: _Column.read(table[name], name, source) for name in _texts(table.column_names)}
     return _pivot(columns, _numbers(table["value"], source), source)
 
 
@@ -238,7 +274,7 @@ def _check_columns(names: Sequence[str], source: str) -> None:
     missing = [name for name in REQUIRED if name not in names]
     if missing:
         raise UserError(f"{source}: column {missing[0]!r} is missing; a scores file has {', '.join(REQUIRED)}")
-    twice = [name for name in COLUMNS if list(names).count(name) > 1]
+    twice = [name for name in (*COLUMNS, *_texts(names)) if list(names).count(name) > 1]
     if twice:
         raise UserError(f"{source}: column {twice[0]!r} is there twice; keep one")
 
@@ -256,7 +292,7 @@ class _Column(NamedTuple):
 
     @classmethod
     def read(cls, column: pa.ChunkedArray, name: str, source: str) -> _Column:
-        if column.null_count and name in _MAY_BE_EMPTY:
+        if column.null_count and _may_be_empty(name):
             column = column.cast(pa.string()).fill_null("")
         if not pa.types.is_dictionary(column.type):
             column = column.dictionary_encode()
@@ -265,7 +301,7 @@ class _Column(NamedTuple):
         names = ["" if value is None else str(value) for value in array.dictionary.to_pylist()]
         codes = array.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
         lacking = {-1} if array.null_count else set()
-        lacking |= {names.index("")} if "" in names and name not in _MAY_BE_EMPTY else set()
+        lacking |= {names.index("")} if "" in names and not _may_be_empty(name) else set()
         if lacking and np.isin(codes, list(lacking)).any():
             row = int(np.flatnonzero(np.isin(codes, list(lacking)))[0])
             raise UserError(f"{source}: row {row + 1} has no {name}; every score needs one")
@@ -344,18 +380,22 @@ def _pivot(columns: Mapping[str, _Column], values: Values, source: str) -> Score
         cell = Cell(*cell_names[code])
         run_rows, unit_rows = run_place[run_codes[rows]], unit_rank[columns["unit_id"].codes[rows]]
         scores, cell_runs = _fill(cell, runs, unit_names, run_rows, unit_rows, values[rows], source)
-        if CLUSTER in columns:
-            scores = _with_clusters(cell, scores, columns["unit_id"], columns[CLUSTER], rows, source)
-        cells[cell] = scores, cell_runs
+        kinds = {kind: columns[column] for column in columns if (kind := _kind_of(column)) is not None}
+        clusters = {
+            kind: _clusters_of(cell, scores.units, columns["unit_id"], column, rows, source)
+            for kind, column in kinds.items()
+        }
+        clusters = {kind: names for kind, names in clusters.items() if any(names)}
+        cells[cell] = dataclasses.replace(scores, clusters=clusters), cell_runs
     seeds = {arm: tuple(seed for other, seed in runs if other == arm) for arm in arms}
     _check_seeds(cells, seeds, source)
     return ScoreTable(source, seeds, {cell: cell_scores for cell, (cell_scores, _) in cells.items()})
 
 
-def _with_clusters(
-    cell: Cell, scores: CellScores, units: _Column, clusters: _Column, rows: Codes, source: str
-) -> CellScores:
-    """Return scores with the cluster of each unit; raises UserError for a unit that is in two."""
+def _clusters_of(
+    cell: Cell, names: Sequence[str], units: _Column, clusters: _Column, rows: Codes, source: str
+) -> tuple[str, ...]:
+    """Return the cluster of each unit that is named; raises UserError for a unit that is in two."""
     pairs = np.unique(units.codes[rows].astype(np.int64) * len(clusters.names) + clusters.codes[rows])
     known: dict[str, str] = {}
     for unit_code, cluster_code in (divmod(int(pair), len(clusters.names)) for pair in pairs):
@@ -364,7 +404,7 @@ def _with_clusters(
             raise UserError(
                 f"{source}: unit {unit!r} is in the clusters {known[unit]!r} and {cluster!r} ({cell}); a unit is in one"
             )
-    return dataclasses.replace(scores, clusters=tuple(known[unit] for unit in scores.units))
+    return tuple(known[unit] for unit in names)
 
 
 def _seed_order(seeds: Sequence[str]) -> Callable[[str], tuple[int, str]]:

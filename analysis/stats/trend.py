@@ -10,14 +10,15 @@ in the first of them, nearly as well as that contrast alone would.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from ablate.tables import number, probability
+from analysis.stats.clusters import Groupings, over_new
 from analysis.stats.corrections import holm
-from analysis.stats.crossed import Blocks, Grouping, Options, Values, crossed, seed_means
+from analysis.stats.crossed import Blocks, Options, Values, seed_means
 
 _TREND = re.compile(r"\s*trend(\s*:|\s+over\s)")
 _INDEPENDENT = 1e-8
@@ -54,7 +55,7 @@ def lack_of_fit(
     arms: Mapping[str, Blocks],
     weights: Mapping[str, float],
     options: Options | None = None,
-    groupings: Sequence[Grouping] | None = None,
+    groupings: Groupings | None = None,
 ) -> LackOfFit | None:
     """Return the lack of fit of arms (S, Q) to a line over their doses, of which the slope's weights are a shift.
 
@@ -70,7 +71,8 @@ def lack_of_fit(
     ):
         return None
     basis = _polynomials(np.array([weights[arm] for arm in names]))
-    p_values = [crossed(arms, dict(zip(names, row.tolist(), strict=True)), options, groupings).p for row in basis[2:]]
+    shapes = [dict(zip(names, row.tolist(), strict=True)) for row in basis[2:]]
+    p_values = [over_new(arms, shape, options, groupings or {}).p for shape in shapes]
     means_A = np.array([float(seed_means(arms[arm]).mean()) for arm in names])
     off_A = means_A - basis[:2].T @ (basis[:2] @ means_A)
     furthest = int(np.argmax(np.abs(off_A)))

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from ablate.evaluation.storage import UnitClusters, read_clusters
 from ablate.records import UserError
+from ablate.store.files import CLUSTERS_FILE
 from ablate.store.manifest import Kind, Manifest
 from ablate.store.results import ResultStore
 from ablate.study.declaration import DeclaredCell
@@ -196,14 +198,42 @@ class Evidence:
             raise cached
         return cached
 
+    @cached_property
+    def clusters(self) -> dict[str, UnitClusters]:
+        """The clusters of the units of each data set, of the evaluations that keep them.
+
+        Raises UserError for evaluations that differ in them, and for a damaged file.
+        """
+        contents: dict[tuple[str, tuple[tuple[str, str], ...]], Manifest] = {}
+        for evaluation in self._evaluations.values():
+            content, names = evaluation.content_sha256.get(CLUSTERS_FILE), evaluation.dataset_names(self.study)
+            if content is not None:
+                contents.setdefault((content, tuple(sorted(names.items()))), evaluation)
+        merged: dict[str, UnitClusters] = {}
+        where: dict[str, str] = {}
+        for (_, renamed), evaluation in contents.items():
+            folder = self.store.checked(evaluation, CLUSTERS_FILE).parent
+            for recorded, known in read_clusters(folder).items():
+                dataset = dict(renamed).get(recorded, recorded)
+                if merged.setdefault(dataset, known) != known:
+                    raise UserError(
+                        f"study {self.study!r}: the evaluations {where[dataset]} and {evaluation.id} differ in the "
+                        f"clusters of the units of {dataset}; measure all arms on one version of it"
+                    )
+                where.setdefault(dataset, evaluation.id)
+        return merged
+
     def long_table(self) -> pa.Table:
-        """Return all scores as one table with the columns of `scores.COLUMNS`, by arm and seed.
+        """Return all scores as one table with the columns of `scores.COLUMNS`, by arm and seed, and those of clusters.
 
         Texts are codes. The untouched backbone is the arm `untouched`.
         """
         return long_table(
-            (arm, seed, evaluation.dataset_names(self.study), self.scores(evaluation))
-            for (arm, seed), evaluation in sorted(self._evaluations.items(), key=lambda item: item[0])
+            (
+                (arm, seed, evaluation.dataset_names(self.study), self.scores(evaluation))
+                for (arm, seed), evaluation in sorted(self._evaluations.items(), key=lambda item: item[0])
+            ),
+            self.clusters,
         )
 
     @cached_property

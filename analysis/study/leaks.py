@@ -271,7 +271,7 @@ def _kept(scores: CellScores, left_out: set[str]) -> CellScores:
     return CellScores(
         tuple(scores.units[place] for place in kept),
         {arm: values[:, kept] for arm, values in scores.values_SQ.items()},
-        None if scores.clusters is None else tuple(scores.clusters[place] for place in kept),
+        {kind: tuple(names[place] for place in kept) for kind, names in scores.clusters.items()},
     )
 
 

@@ -6,15 +6,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ablate.evaluation.storage import UnitClusters
 from ablate.records import QueryScore, UserError
 from ablate.store.files import SCORES_FILE
 from ablate.store.integrity import reading
 from ablate.store.manifest import Manifest
 from ablate.store.results import ResultStore
+from analysis.stats.matrix import column_of
 
 COLUMNS = ("arm", "seed", "dataset", "condition", "direction", "unit_id", "measure", "value")
 UNITS = ("dataset", "condition", "direction", "measure", "unit_id")
@@ -63,12 +66,17 @@ def _coded(column: pa.ChunkedArray) -> pa.Array:
     return merged.chunk(0) if isinstance(merged, pa.ChunkedArray) else merged
 
 
-def long_table(runs: Iterable[tuple[str, int, Mapping[str, str], Scores]]) -> pa.Table:
+def long_table(
+    runs: Iterable[tuple[str, int, Mapping[str, str], Scores]], clusters: Mapping[str, UnitClusters] | None = None
+) -> pa.Table:
     """Return the scores of several runs as one table with the columns of COLUMNS, texts as codes.
 
     A run is given by its arm, its seed, other names of its data sets (recorded name -> name) and its scores.
+    `clusters`: data set, as it is named now -> the clusters of its units; each kind is a column `cluster.KIND` more,
+    empty for units without one.
     """
     parts = []
+    kinds = list(dict.fromkeys(kind for known in (clusters or {}).values() for kind in known.clusters))
     for arm, seed, names, scores in runs:
         dataset = scores.units["dataset"].chunk(0)
         renamed = pa.array([names.get(name, name) for name in dataset.dictionary.to_pylist()], pa.string())
@@ -76,8 +84,30 @@ def long_table(runs: Iterable[tuple[str, int, Mapping[str, str], Scores]]) -> pa
         part = scores.units.set_column(place, "dataset", pa.DictionaryArray.from_arrays(dataset.indices, renamed))
         arms = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), len(part)), pa.array([arm]))
         part = part.append_column("arm", arms).append_column("seed", pa.repeat(pa.scalar(seed, pa.int64()), len(part)))
-        parts.append(part.append_column("value", scores.values).select(COLUMNS))
+        part = part.append_column("value", scores.values).select(COLUMNS)
+        for kind in kinds:
+            part = part.append_column(column_of(kind), _clusters_of(part, kind, clusters or {}))
+        parts.append(part)
     return pa.concat_tables(parts)
+
+
+def _clusters_of(part: pa.Table, kind: str, clusters: Mapping[str, UnitClusters]) -> pa.DictionaryArray:
+    """Return the cluster of each row of the table of one run."""
+    datasets, units = (part[name].combine_chunks() for name in ("dataset", "unit_id"))
+    datasets, units = (
+        column.chunk(0) if isinstance(column, pa.ChunkedArray) else column for column in (datasets, units)
+    )
+    names, unit_names = datasets.dictionary.to_pylist(), units.dictionary.to_pylist()
+    pairs, places = np.unique(
+        np.asarray(datasets.indices).astype(np.int64) * len(unit_names) + np.asarray(units.indices), return_inverse=True
+    )
+    told = []
+    for dataset, unit in (divmod(int(pair), len(unit_names)) for pair in pairs):
+        known = clusters.get(names[dataset])
+        told.append("" if known is None else known.of(kind, unit_names[unit]))
+    texts = {text: code for code, text in enumerate(dict.fromkeys(told))}
+    codes = np.array([texts[text] for text in told], dtype=np.int32)[places.reshape(-1)]
+    return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(list(texts), pa.string()))
 
 
 def in_words(table: pa.Table) -> pa.Table:

@@ -6,9 +6,10 @@ import dataclasses
 import json
 from typing import Any
 
+from ablate.study.declaration import QUERIES
 from ablate.tables import Column, Table, number, probability, to_csv
 from analysis.stats.contrast_rows import ContrastRow
-from analysis.stats.contrast_tables import beside_table, interval, percent, row_record
+from analysis.stats.contrast_tables import beside_table, clusters_table, interval, percent, row_record
 from analysis.study.fairness import fairness_table
 from analysis.verdict.judge import Judged, Judgement, confirming_looks
 from analysis.verdict.rule import claim_interval
@@ -24,9 +25,13 @@ _FLAT = (
     "expects",
     "margin",
     "alpha",
+    "population",
     "withdrawn",
     "seeds",
     "n_units",
+    "n_clusters",
+    "icc",
+    "design_effect",
     "estimate",
     "se",
     "df",
@@ -49,6 +54,7 @@ def claims_table(judgement: Judgement) -> Table:
         Column("contrast"),
         Column("place"),
         Column("expects"),
+        *([Column("over new")] if _has_populations(judgement) else []),
         Column("S"),
         Column("units", "r"),
         Column("estimate", "r"),
@@ -58,7 +64,7 @@ def claims_table(judgement: Judgement) -> Table:
         Column("Holm p", "r"),
         Column("verdict"),
     )
-    lines = tuple(_line(judged) for judged in judgement.claims)
+    lines = tuple(_line(judged, _has_populations(judgement)) for judged in judgement.claims)
     reasons = [
         f"{_name(judged)}: {judged.ruling.verdict}. {_sentence(judged.ruling.reason)}" for judged in judgement.claims
     ]
@@ -66,13 +72,18 @@ def claims_table(judgement: Judgement) -> Table:
     return Table(title, columns, lines, (*reasons, *_notes(judgement)))
 
 
-def _line(judged: Judged) -> tuple[str, ...]:
+def _has_populations(judgement: Judgement) -> bool:
+    return any(judged.claim.population for judged in judgement.claims)
+
+
+def _line(judged: Judged, with_population: bool) -> tuple[str, ...]:
     claim, row = judged.claim, judged.row
     place = f"{claim.measure} on {claim.dataset} ({claim.condition}{claim.direction and ': ' + claim.direction})"
     expects = claim.expects + (f" (margin {claim.margin:g})" if claim.margin is not None else "")
     verdict = judged.ruling.verdict
     verdict += f" (would be {judged.would_be})" if judged.would_be != verdict else ""
-    head = (_name(judged), claim.contrast, str(row.cell) if row else place, expects)
+    head: tuple[str, ...] = (_name(judged), claim.contrast, str(row.cell) if row else place, expects)
+    head += (" × ".join(claim.population) or QUERIES,) if with_population else ()
     if row is None:
         return (*head, *["–"] * 7, verdict)
     ends, level = claim_interval(claim, row)
@@ -164,16 +175,21 @@ def claims_csv(judgement: Judgement) -> str:
         ends, level = claim_interval(judged.claim, judged.row) if judged.row and judged.tested else ((None, None), None)
         record |= {name: row.get(name) for name in ("n_units", "estimate", "se", "df")}
         record |= {"ci_low": ends[0], "ci_high": ends[1], "level": level}
+        record["population"] = " × ".join(judged.claim.population) or QUERIES
+        clusters = row.get("clusters") or {"number": None, "kinds": {}, "design_effect": None}
+        record |= {"n_clusters": clusters["number"], "design_effect": clusters["design_effect"]}
+        record["icc"] = json.dumps({kind: known["icc"] for kind, known in clusters["kinds"].items()} or None)
         record |= {"seeds": json.dumps(row["seeds"]) if "seeds" in row else None}
         lines.append(record)
     return to_csv(_FLAT, lines)
 
 
 def verdict_tables(judgement: Judgement) -> list[Table]:
-    """Return the fairness of the study, its claims, and nDCG beside those on p-MRR."""
-    beside = beside_table([judged.row for judged in judgement.claims if judged.row is not None])
+    """Return the fairness of the study, its claims, what clusters do to them, and nDCG beside those on p-MRR."""
+    rows = [judged.row for judged in judgement.claims if judged.row is not None]
+    clusters, beside = clusters_table(rows), beside_table(rows)
     return [
         fairness_table(judgement.checks, judgement.study),
         claims_table(judgement),
-        *([beside] if beside.rows else []),
+        *(further for further in (clusters, beside) if further.rows),
     ]

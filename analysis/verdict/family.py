@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from ablate.records import UserError
-from analysis.stats.contrast_rows import Asked, DeclaredFamily, Plan
-from analysis.study.declared import claim_weights
+from analysis.stats.contrast_rows import DeclaredFamily, Plan
 from analysis.study.opened import OpenStudy, untestable
-from analysis.verdict.judge import exploratory_reasons, place_of, withdrawn_claims
+from analysis.verdict.judge import asked_by, exploratory_reasons, withdrawn_claims
 
 
 def declared_family(study: OpenStudy, plan: Plan) -> DeclaredFamily:
@@ -21,8 +20,8 @@ def declared_family(study: OpenStudy, plan: Plan) -> DeclaredFamily:
     withdrawn = withdrawn_claims(study.evidence)
     for claim in (*declared.study.claims, *withdrawn):
         try:
-            weights = claim_weights(claim, study.table.arms)
-            asked = Asked(claim.contrast, weights, place_of(study.table, claim))
+            asked = asked_by(claim, study.table)
+            asked.groupings()
         except UserError:  # the table of claims says why
             num_untestable += 1
             continue
@@ -30,6 +29,6 @@ def declared_family(study: OpenStudy, plan: Plan) -> DeclaredFamily:
             num_untestable += 1
             continue
         contrasts.append(asked)
-        arms = {arm for arm, weight in weights.items() if weight != 0}
+        arms = {arm for arm, weight in asked.weights.items() if weight != 0}
         late.append(claim in withdrawn or bool(exploratory_reasons(study, claim, arms)))
     return DeclaredFamily(tuple(contrasts), tuple(late), num_untestable)

@@ -11,7 +11,9 @@ from ablate.records import UserError
 from ablate.store.manifest import Manifest
 from ablate.study.declaration import MACRO, Claim, Study
 from ablate.tables import number
+from analysis.stats.clusters import EXPLORATORY_BELOW
 from analysis.stats.contrast_rows import CONFIRMATORY_SEEDS, Asked, ContrastRow, Plan, Target, contrast_rows, over
+from analysis.stats.contrast_tables import clusters_in_words
 from analysis.stats.corrections import holm
 from analysis.stats.crossed import Options
 from analysis.stats.matrix import Cell, ScoreTable
@@ -90,6 +92,8 @@ def judge(study: OpenStudy) -> Judgement:
         said = rule(claim, row, p_holm, level) if p is not None else Ruling(UNDECIDED, why)
         if p is not None and row.lack_of_fit is not None:
             said = Ruling(said.verdict, f"{said.reason.rstrip('.')}. {row.lack_of_fit.in_words(level.alpha)}")
+        if row.clusters is not None:
+            said = Ruling(said.verdict, f"{said.reason.rstrip('.')}. {clusters_in_words(row)}")
         ruling, would_be = first_of(said, exploratory, study.against(row.weights))
         shown = p_holm if p is not None else None
         new = fresh(evidence, claim, row.weights)
@@ -110,7 +114,10 @@ def withdrawn_claims(evidence: Evidence) -> list[Claim]:
 
 
 def exploratory_reasons(study: OpenStudy, claim: Claim, arms: Collection[str]) -> list[str]:
-    """Return why a claim over some arms is exploratory: declared too late, or at other seeds than declared."""
+    """Return why a claim over some arms is exploratory: declared too late, other seeds than declared, few clusters.
+
+    Raises UserError for a claim whose place or clusters are not there.
+    """
     assert study.evidence.declared is not None
     declared, free = study.evidence.declared.study, study.deterministic
     runs = [run for run in study.evidence.runs if run.arm in arms]
@@ -121,7 +128,17 @@ def exploratory_reasons(study: OpenStudy, claim: Claim, arms: Collection[str]) -
         *([loose] if claim.alpha > MOST_ALPHA else []),
         *late(study, claim, trained or runs),
         *seeds_reasons(declared, seeds),
+        *_few_clusters(claim, place_of(study.table, claim)),
     ]
+
+
+def _few_clusters(claim: Claim, place: Target) -> list[str]:
+    """Return that clusters of the population of a claim are too few to confirm it, where they are."""
+    counts = {
+        kind: sum(group.num_clusters for group in groups) for kind, groups in place.groupings(claim.population).items()
+    }
+    few = [f"{count} of {kind}" for kind, count in counts.items() if count < EXPLORATORY_BELOW]
+    return [f"fewer than {EXPLORATORY_BELOW} clusters ({_few(few)})"] if few else []
 
 
 def confirming_looks(study: Study) -> tuple[int, ...]:
@@ -142,7 +159,8 @@ def _test(
         margins[claim.measure] = claim.margin
     options = Options(deterministic=deterministic, alpha=_alpha(claim, study))
     try:
-        asked = Asked(claim.contrast, claim_weights(claim, table.arms), place_of(table, claim))
+        asked = asked_by(claim, table)
+        asked.groupings()
     except UserError as error:
         return None, None, str(error)
     plan = Plan(options, margins)
@@ -154,6 +172,11 @@ def _test(
         return None, None, why
     (row,) = contrast_rows(table, [asked], Plan(dataclasses.replace(options, estimand="these_checkpoints"), margins))
     return row, None, f"{why} (of these checkpoints the difference is {number(row.result.estimate)})"
+
+
+def asked_by(claim: Claim, table: ScoreTable) -> Asked:
+    """Return the contrast of a claim at its place, over its population; raises UserError for arms without scores."""
+    return Asked(claim.contrast, claim_weights(claim, table.arms), place_of(table, claim), claim.population)
 
 
 def place_of(table: ScoreTable, claim: Claim) -> Target:

@@ -18,7 +18,8 @@ When several verdicts apply, the first of this order is given:
 
 1. UNDECIDED     there is nothing to test: an arm or a place has no scores
 2. EXPLORATORY   the claim was not declared before its runs were trained and measured, their models were measured before
-                 under another declaration, its alpha is above .05, or the seeds are fewer than 5 or at no declared look
+                 under another declaration, its alpha is above .05, the seeds are fewer than 5 or at no declared look,
+                 or it is over new clusters of which there are fewer than 10
 3. UNMATCHED     the arms' budgets are unequal
 4. CONFOUNDED    the arms differ in more than one thing
 5. COLLAPSED     p-MRR is up and nDCG under the changed instruction is inferior
@@ -34,7 +35,7 @@ from scipy.special import chdtri, stdtr
 
 from ablate.study.declaration import Claim
 from ablate.tables import number, probability
-from analysis.stats.contrast_rows import CONFIRMATORY_SEEDS, ContrastRow, Guard, plural, tost_level
+from analysis.stats.contrast_rows import CONFIRMATORY_SEEDS, ContrastRow, Guard, plural, plural_kind, tost_level
 from analysis.stats.crossed import Estimate
 from analysis.stats.power import MOST_SEEDS, MOST_UNITS, Parts, outlook, power
 
@@ -206,10 +207,11 @@ def _advice(claim: Claim, row: ContrastRow, level: Level) -> str:
     one_sided = claim.expects in ("equivalent", "not_worse")
     alpha = level.alpha / level.family * (2 if one_sided else 1)
     low, high = needed(row, distance, alpha, wanted)
-    names, trained = plural(row.unit), bool(_trained(row))
+    sampled, names = _sampled(row)
+    trained = bool(_trained(row))
     ways = []
     if low.seeds is not None:
-        ways.append(f"{_span(low.seeds, high.seeds, MOST_SEEDS)} seeds per arm on {row.num_units:,} {names}")
+        ways.append(f"{_span(low.seeds, high.seeds, MOST_SEEDS)} seeds per arm on {sampled:,} {names}")
     if low.units is not None:
         with_seeds = f" with {_seeds_kept(row)} seeds per arm" if trained else ""
         ways.append(f"{_span(low.units, high.units, MOST_UNITS)} {names}{with_seeds}")
@@ -239,13 +241,22 @@ def _trained(row: ContrastRow) -> list[str]:
     return [arm for arm in row.weights if arm not in row.deterministic]
 
 
+def _sampled(row: ContrastRow) -> tuple[int, str]:
+    """Return how many units a test is over, and what they are: clusters where the population is new ones of these."""
+    if row.clusters is None:
+        return row.num_units, plural(row.unit)
+    kinds = row.clusters.kinds
+    name = min(kinds, key=lambda kind: kinds[kind].num_clusters)
+    return row.clusters.num_clusters, f"{plural_kind(name)} with as many {plural(row.unit)} each"
+
+
 class Size(NamedTuple):
     """What a new study needs of the one, where the other stays; None where no number up to the limits is enough."""
 
     seeds: int | None
     """Per arm, with as many units as here; None too where no arm is trained."""
     units: int | None
-    """With as many seeds as here, and at least five."""
+    """With as many seeds as here, and at least five; clusters where the population is new ones of these."""
 
 
 def needed(row: ContrastRow, distance: float, alpha: float, wanted: float = POWER) -> tuple[Size, Size]:
@@ -269,13 +280,14 @@ def _seeds_kept(row: ContrastRow) -> int:
 def _size(row: ContrastRow, distance: float, alpha: float, wanted: float, factor: float) -> Size:
     trained = _trained(row)
     here = max(2, min((row.num_seeds[arm] for arm in trained), default=2))
-    parts = Parts.of_test(row.result, [row.weights[arm] for arm in trained], here, row.num_units).times(factor)
+    sampled, _ = _sampled(row)
+    parts = Parts.of_test(row.result, [row.weights[arm] for arm in trained], here, sampled).times(factor)
 
     def enough(seeds: int, units: int) -> bool:
         return distance > 0 and power(distance, outlook(parts, seeds, units, alpha)) >= wanted
 
     kept = _seeds_kept(row)
-    seeds = _least(lambda seeds: enough(seeds, row.num_units), CONFIRMATORY_SEEDS, MOST_SEEDS) if trained else None
+    seeds = _least(lambda seeds: enough(seeds, sampled), CONFIRMATORY_SEEDS, MOST_SEEDS) if trained else None
     return Size(seeds, _least(lambda units: enough(kept, units), 2, MOST_UNITS))
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ablate.data.world.documents import Draws, document_draws, evaluation_id, levels_of, said_attributes, write
 from ablate.data.world.instructions import Demand, Wording, broad_instruction, write_instruction
 from ablate.data.world.plan import Topic
-from ablate.data.world.tables import FORM_TURNS, STYLES, Constraint
+from ablate.data.world.tables import FORM_TURNS, STYLES, Constraint, shared
 from ablate.randomness import key
 from ablate.records import Condition, EvaluationQuery, EvaluationSet, Passage
 
@@ -54,6 +54,7 @@ def make_evaluation_set(seed: int, name: str, topics: tuple[Topic, ...]) -> Eval
     qrels: dict[str, dict[str, int]] = {}
     changed_documents: dict[str, tuple[str, ...]] = {}
     opposites: list[tuple[str, str]] = []
+    clusters: dict[str, dict[str, str]] = {}
     for place, topic in enumerate(topics):
         levels = levels_of(seed, topic)
         ids = [evaluation_id(topic, number) for number in range(topic.contents)]
@@ -79,8 +80,33 @@ def make_evaluation_set(seed: int, name: str, topics: tuple[Topic, ...]) -> Eval
                 qrels[query_id] = {doc_id: 1 for doc_id, flag in zip(ids, good, strict=True) if flag}
                 changed_documents[query_id] = tuple(doc_id for doc_id, flag in zip(ids, good, strict=True) if not flag)
             opposites.append((f"{base.base_id}-changed", f"{base.base_id}-reversed"))
+            for kind, cluster in clusters_of(topic, base).items():
+                clusters.setdefault(kind, {})[base.base_id] = cluster
     documents = tuple(evaluation_documents(seed, topics))
-    return EvaluationSet(f"world/{name}", documents, tuple(queries), qrels, changed_documents, tuple(opposites))
+    return EvaluationSet(
+        f"world/{name}",
+        documents,
+        tuple(queries),
+        qrels,
+        changed_documents,
+        tuple(opposites),
+        clusters=clusters,
+    )
+
+
+def clusters_of(topic: Topic, base: BaseQuery) -> dict[str, str]:
+    """Return kind -> cluster of a base query: its constraint, template and topic; the form and kind that describe it.
+
+    The constraint is the attribute whose two sides are posed; `combined` is the kind where a second demand stays.
+    """
+    form, templates = base.wording.form, shared().templates["evaluation"][base.wording.form]
+    return {
+        "constraint": f"{topic.domain.name}.{topic.domain.attributes[base.constraint.attribute]}",
+        "template": f"{form}-{base.wording.template % len(templates)}",
+        "topic": topic.slug,
+        "form": form,
+        "kind": "combined" if base.frame else base.constraint.kind,
+    }
 
 
 def _base_queries(
