@@ -14,10 +14,12 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ablate.cli.command import command, finish, output_folder, write_text
 from ablate.records import UserError
 from ablate.tables import curves_svg, number, to_markdown
+from analysis.stats.contrast_rows import plural_kind, targets
 from analysis.stats.crossed import Options
 from analysis.stats.matrix import Cell, ScoreTable, listed, read_scores
 from analysis.stats.power import (
@@ -62,6 +64,9 @@ def parser() -> argparse.ArgumentParser:
         pilot.add_argument(f"--{name}", metavar="X", help=f"{name} of the pilot, where there are several")
     pilot.add_argument("--deterministic", metavar="A", action="append", default=[], help="arm without randomness")
     pilot.add_argument("--matched", action="store_true", help="seeds are paired across arms")
+    pilot.add_argument(
+        "--clusters", metavar="KIND", help="plan over new clusters of this kind: rows, and --units, count clusters"
+    )
     stated = made.add_argument_group("stated variance parts of B - A")
     stated.add_argument("--sd-seed", type=float, metavar="SD", help="seed main effect within an arm")
     stated.add_argument("--sd-query", type=float, metavar="SD", help="over units, of the difference of the two arms")
@@ -84,12 +89,22 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _parts(args: argparse.Namespace) -> Parts:
+class _Planned(NamedTuple):
+    """What a study is planned by."""
+
+    parts: Parts
+    things: str
+    """What it has many of: units, or clusters with as many units as those of the pilot."""
+
+
+def _parts(args: argparse.Namespace) -> _Planned:
     stated = (args.sd_seed, args.sd_query, args.sd_resid)
     if args.pilot is None:
         if None in stated:
             raise UserError("give --pilot with --contrast, or all of --sd-seed, --sd-query and --sd-resid")
-        return two_arms(*stated)
+        if args.clusters is not None:
+            raise UserError("--clusters are those of a pilot; give --pilot, or state parts for one cluster")
+        return _Planned(two_arms(*stated), "units")
     if stated != (None, None, None) or args.contrast is None:
         raise UserError("--pilot needs --contrast and excludes --sd-seed, --sd-query and --sd-resid")
     table = read_scores(args.pilot)
@@ -101,13 +116,20 @@ def _parts(args: argparse.Namespace) -> Parts:
     table = table.select(**chosen)
     scores = table.cells[_pilot_cell(table)]
     options = Options(deterministic=frozenset(args.deterministic), matched=args.matched, alpha=args.alpha)
-    return pilot_parts(scores.values_SQ, parse_contrast(args.contrast, table.arms), options)
+    weights = parse_contrast(args.contrast, table.arms)
+    if args.clusters is None:
+        return _Planned(pilot_parts(scores.values_SQ, weights, options), "units")
+    (target,) = targets(table, "none")
+    (group,) = target.groupings([args.clusters])[args.clusters]
+    each = len(scores.units) / group.num_clusters
+    things = f"{plural_kind(args.clusters)} (of {each:.3g} units on average)"
+    return _Planned(pilot_parts(scores.values_SQ, weights, options, group), things)
 
 
 def _run(args: argparse.Namespace) -> None:
-    parts = _parts(args)
+    parts, things = _parts(args)
     detectable = detectable_table(parts, args.seeds, args.units, args.alpha, args.power)
-    text = to_markdown(as_table(detectable, parts, args.alpha, args.power))
+    text = to_markdown(as_table(detectable, parts, args.alpha, args.power, things))
     best = None
     if args.difference is not None:
         if args.cost_seed is None:
@@ -126,17 +148,17 @@ def _run(args: argparse.Namespace) -> None:
         )
         text += (
             f"\nCheapest design for a difference of {args.difference:g}: {best.num_seeds} seeds in each of {args.arms} "
-            f"arms × {best.num_units} units; it finds {number(best.detects)} and costs {best.cost:,.4g}.\n"
+            f"arms × {best.num_units} {things}; it finds {number(best.detects)} and costs {best.cost:,.4g}.\n"
         )
     print(text, end="")
     if args.out:
-        _write(args.out, text, parts, detectable, best, args)
+        _write(args.out, text, _Planned(parts, things), detectable, best, args)
 
 
 def _write(
     folder: Path,
     text: str,
-    parts: Parts,
+    planned: _Planned,
     detectable: Mapping[tuple[int, int], float],
     best: Design | None,
     args: argparse.Namespace,
@@ -145,7 +167,8 @@ def _write(
     record = {
         "alpha": args.alpha,
         "power": args.power,
-        "parts": vars(parts),
+        "parts": vars(planned.parts),
+        "things": planned.things,
         "detectable": [{"seeds": s, "units": q, "difference": value} for (s, q), value in detectable.items()],
         "cheapest": vars(best) if best else None,
     }
@@ -153,11 +176,12 @@ def _write(
     units = sorted({round(2 ** (step / 4)) for step in range(int(4 * math.log2(20)), int(4 * math.log2(20_000)) + 1)})
     seeds = sorted(set(args.seeds))
     lines = {
-        f"{s} seeds": [(q, smallest_detectable(outlook(parts, s, q, args.alpha), args.power)) for q in units]
+        f"{s} seeds": [(q, smallest_detectable(outlook(planned.parts, s, q, args.alpha), args.power)) for q in units]
         for s in seeds
     }
     title = f"Smallest difference found with power {args.power:g} at alpha {args.alpha:g}"
-    svg = curves_svg(lines, title, "units (queries, topics, groups)", "difference")
+    over = "units (queries, topics, groups)" if args.clusters is None else planned.things
+    svg = curves_svg(lines, title, over, "difference")
     write_text(folder / "power.svg", svg)
 
 

@@ -21,7 +21,7 @@ from ablate.records import EvaluationQuery, EvaluationSet, Passage, TrainingGrou
 from ablate.study.declaration import DeclaredCell, build_study
 from ablate.study.planning import Given, declared_cells, of_declaration
 from analysis.stats.matrix import Cell
-from analysis.verdict.declarable import check_plan, check_study, direction_of
+from analysis.verdict.declarable import check_plan, check_study, clusters_of, direction_of
 
 STUDIES = sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml") if "\nstudy:" in path.read_text("utf-8"))
 PLACE = "d/test", "plain", "plain", "nDCG@10"
@@ -248,9 +248,18 @@ def claim(**changes: Any) -> dict[str, Any]:
     return {"name": "c", "says": "s", "contrast": "b - a", "expects": "greater", **names, **changes}
 
 
+CLUSTERS = {
+    "template": [f"t{number % 10}" for number in range(24)],
+    "constraint": [f"c{number % 9}" for number in range(24)],
+    "form": ["short"] * 24,
+    "topic": ["a", ""] * 12,
+}
+"""Of the 24 units of PLACE."""
+
+
 def notes(num_seeds: int, *claims: dict[str, Any], trained: tuple[str, ...] = ("a", "b"), **more: Any) -> list[str]:
     block = {"question": "q", "arms": ["a", "b"], "seeds": list(range(num_seeds)), "claims": list(claims), **more}
-    cells = [Cell(*PLACE), Cell("d/test", "changed", "new", "p-MRR")]
+    cells = {Cell(*PLACE): dict(CLUSTERS), Cell("d/test", "changed", "new", "p-MRR"): {}}
     return check_study(build_study(block), ["a", "b"], trained, cells)
 
 
@@ -273,6 +282,31 @@ def test_a_claim_is_tested_at_a_level_and_at_looks_that_confirm() -> None:
     with pytest.raises(UserError, match=said):
         notes(5, claim(), looks=[3, 4, 5])
     assert notes(5, looks=[3, 5]) == notes(5, claim(), looks=[3, 5], trained=()) == []
+
+
+def test_a_population_has_clusters_enough_to_confirm() -> None:
+    assert notes(5, claim(population="template")) == notes(5, claim(population="queries")) == []
+    few = "'c': 9 clusters of the kind 'constraint' cannot confirm anything over new ones: that takes 10"
+    with pytest.raises(UserError, match=few):
+        notes(5, claim(population=["template", "constraint"]))
+    with pytest.raises(UserError, match=few):
+        notes(1, claim(population="constraint"), trained=())
+    (note,) = notes(3, claim(population="constraint"))  # exploratory in any case
+    assert note.startswith("at most 3 seeds")
+    with pytest.raises(UserError, match="kind 'templates'; population is queries or .*; did you mean template"):
+        notes(5, claim(population="templates"))
+    with pytest.raises(UserError, match="12 of 24 units of .* are in no cluster of the kind 'topic'; name theirs"):
+        notes(5, claim(population="topic"))
+    assert notes(5, claim(), claim(name="d", population="template")) == []  # two tests
+    with pytest.raises(UserError, match="'c' and 'd' are one test under two names"):
+        notes(5, claim(population="template"), claim(name="d", population=["template"]))
+
+
+def test_clusters_are_counted_by_the_units_of_a_place() -> None:
+    found = clusters_of(dataclasses.replace(bed(), clusters={"topic": {"q0": "t"}}))
+    assert set(found) == {Cell(*place) for place in places(bed())}
+    assert {kind for kinds in found.values() for kind in kinds} == {"topic"}
+    assert found[Cell("bed/test", "changed", "changed", "p-MRR")]["topic"] == ("t",)
 
 
 def test_a_margin_is_held_against_the_largest_difference() -> None:

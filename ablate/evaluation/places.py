@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 
 from ablate.evaluation.scoring import score_set
@@ -12,8 +10,8 @@ from ablate.records import EvaluationSet
 from ablate.retrieval.rankings import Ranking
 
 
-def places(bed: EvaluationSet) -> dict[Key, int]:
-    """Return (dataset, condition, direction, measure) -> number of units that any system gets there.
+def units(bed: EvaluationSet) -> dict[Key, list[str]]:
+    """Return (dataset, condition, direction, measure) -> the units that any system has a score of there.
 
     It scores rankings of one document each, so what is measured is decided by the protocol alone. Raises UserError for
     a set that contradicts itself.
@@ -24,5 +22,12 @@ def places(bed: EvaluationSet) -> dict[Key, int]:
     for query in bed.queries:
         first = bed.documents[0].doc_id if bed.candidates is None else bed.candidates[query.query_id][0]
         rankings.append(Ranking(query.query_id, (first,), nothing))
-    scores = score_set(bed, rankings).scores
-    return dict(Counter((score.dataset, score.condition, score.direction, score.measure) for score in scores))
+    found: dict[Key, list[str]] = {}
+    for score in score_set(bed, rankings).scores:
+        found.setdefault((score.dataset, score.condition, score.direction, score.measure), []).append(score.unit_id)
+    return found
+
+
+def places(bed: EvaluationSet) -> dict[Key, int]:
+    """Return (dataset, condition, direction, measure) -> number of units there, see `units`."""
+    return {place: len(unit_ids) for place, unit_ids in units(bed).items()}

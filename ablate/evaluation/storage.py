@@ -94,11 +94,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> tuple[str, ...]:
         judgments = {name: _as_plain(bed) for name, bed in evaluation.sets.items()}
         write_bytes(folder / JUDGMENTS_FILE, json.dumps(judgments, ensure_ascii=False).encode())
         files.append(JUDGMENTS_FILE)
-    clusters = {
-        name: {"clusters": bed.clusters, "base": {query.query_id: query.base_id for query in bed.queries}}
-        for name, bed in evaluation.sets.items()
-        if bed.clusters
-    }
+    clusters = {name: UnitClusters.of_set(bed)._asdict() for name, bed in evaluation.sets.items() if bed.clusters}
     if clusters:
         write_bytes(folder / CLUSTERS_FILE, json.dumps(clusters, ensure_ascii=False).encode())
         files.append(CLUSTERS_FILE)
@@ -112,6 +108,11 @@ class UnitClusters(NamedTuple):
     """As `EvaluationSet.clusters`."""
     base: dict[str, str]
     """query_id -> base_id."""
+
+    @classmethod
+    def of_set(cls, bed: EvaluationSet) -> UnitClusters:
+        """Return the clusters of a set."""
+        return cls(bed.clusters, {query.query_id: query.base_id for query in bed.queries})
 
     def of(self, kind: str, unit_id: str) -> str:
         """Return the cluster of a unit, which is a query or a base query; empty where it has none of this kind."""

@@ -68,6 +68,14 @@ class CellScores:
     clusters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Kind -> cluster of each unit, empty for a unit without one; the kind of a column `cluster` is `cluster`."""
 
+    def kept(self, places: Sequence[int]) -> CellScores:
+        """Return the scores of the units at these places."""
+        return CellScores(
+            tuple(self.units[place] for place in places),
+            {arm: values[:, places] for arm, values in self.values_SQ.items()},
+            {kind: tuple(names[place] for place in places) for kind, names in self.clusters.items()},
+        )
+
 
 @dataclass(frozen=True)
 class ScoreTable:

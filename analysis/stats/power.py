@@ -23,7 +23,7 @@ from scipy.special import gammaincinv, ndtr, ndtri, stdtrit
 
 from ablate.records import UserError
 from ablate.tables import Column, Table, number
-from analysis.stats.crossed import Blocks, Estimate, Options, Values, crossed, unit_differences
+from analysis.stats.crossed import Blocks, Estimate, Grouping, Options, Values, crossed, unit_differences
 
 GRID_SEEDS, GRID_UNITS = (3, 5, 10), (20, 50, 104, 300, 1000, 9906)
 MOST_SEEDS, MOST_UNITS = 100, 1_000_000
@@ -79,9 +79,15 @@ def two_arms(sd_seed: float, sd_query: float, sd_resid: float) -> Parts:
     return Parts(2 * sd_seed**2, sd_query**2, 2 * sd_resid**2)
 
 
-def pilot_parts(arms: Mapping[str, Blocks], weights: Mapping[str, float], options: Options | None = None) -> Parts:
+def pilot_parts(
+    arms: Mapping[str, Blocks],
+    weights: Mapping[str, float],
+    options: Options | None = None,
+    group: Grouping | None = None,
+) -> Parts:
     """Return the parts that a pilot on one data set estimates, negative ones set to 0.
 
+    `group`: the clusters of its units; then what is called a unit here is a cluster, with as many units as those.
     Shapes and errors as in `analysis.stats.crossed.crossed`; at least one arm needs training randomness.
     """
     options = options or Options()
@@ -89,7 +95,7 @@ def pilot_parts(arms: Mapping[str, Blocks], weights: Mapping[str, float], option
     trained = [arm for arm in used if arm not in options.deterministic]
     if not trained:
         raise UserError("no arm of the contrast has training randomness; more seeds change nothing, test over units")
-    crossed(arms, weights, options)
+    crossed(arms, weights, options, None if group is None else [group])
     if options.matched:
         difference_SQ = sum(used[arm] * np.asarray(arms[arm]) for arm in used)
         arms, used, trained = {"": np.asarray(difference_SQ)}, {"": 1.0}, [""]
@@ -98,12 +104,23 @@ def pilot_parts(arms: Mapping[str, Blocks], weights: Mapping[str, float], option
         block_SQ = np.asarray(arms[arm], dtype=np.float64)
         num_seeds, num_units = block_SQ.shape
         rest_SQ = block_SQ - block_SQ.mean(axis=0) - block_SQ.mean(axis=1, keepdims=True) + block_SQ.mean()
-        residual = float(np.vdot(rest_SQ, rest_SQ)) / ((num_seeds - 1) * (num_units - 1))
+        if group is None:
+            residual = float(np.vdot(rest_SQ, rest_SQ)) / ((num_seeds - 1) * (num_units - 1))
+        else:
+            square = group.mean_square(group.sums(np.stack([group.centred(rest_Q) for rest_Q in rest_SQ])), num_units)
+            residual = square / (num_seeds - 1) / num_units * group.num_clusters
+            num_units = group.num_clusters
         means_square = float(np.var(block_SQ.mean(axis=1), ddof=1))
         seed += used[arm] ** 2 * max(means_square - residual / num_units, 0.0)
         resid += used[arm] ** 2 * residual
         resid_of_mean += used[arm] ** 2 * residual / num_seeds
-    query = max(float(np.var(unit_differences(arms, used)[0], ddof=1)) - resid_of_mean, 0.0)
+    differences_Q = unit_differences(arms, used)[0]
+    if group is None:
+        spread = float(np.var(differences_Q, ddof=1))
+    else:
+        square = group.mean_square(group.sums(group.centred(differences_Q)), len(differences_Q))
+        spread = square / len(differences_Q) * group.num_clusters
+    query = max(spread - resid_of_mean, 0.0)
     return Parts(seed, query, resid, _shares([used[arm] for arm in trained]))
 
 
@@ -265,14 +282,16 @@ def detectable_table(
     return {(s, q): smallest_detectable(outlook(parts, s, q, alpha), wanted) for q in units for s in seeds}
 
 
-def as_table(detectable: Mapping[tuple[int, int], float], parts: Parts, alpha: float, wanted: float) -> Table:
-    """Return smallest detectable differences by (seeds, units) as a table for readers."""
+def as_table(
+    detectable: Mapping[tuple[int, int], float], parts: Parts, alpha: float, wanted: float, things: str = "units"
+) -> Table:
+    """Return smallest detectable differences by (seeds, units) as a table for readers; `things`: what a unit is."""
     seeds, units = sorted({s for s, _ in detectable}), sorted({q for _, q in detectable})
-    columns = (Column("units", "r"), *(Column(f"{s} seeds", "r") for s in seeds))
+    columns = (Column(things, "r"), *(Column(f"{s} seeds", "r") for s in seeds))
     rows = tuple((str(q), *(number(detectable[s, q]) for s in seeds)) for q in units)
     sds = ", ".join(f"{name} {math.sqrt(getattr(parts, name)):.4g}" for name in ("seed", "query", "resid"))
     notes = (
-        f"Standard deviations of the contrast for one seed and one unit: {sds}.",
+        f"Standard deviations of the contrast for one seed and one of the {things}: {sds}.",
         "Fewer than 5 seeds are exploratory.",
     )
     return Table(f"Smallest difference found with power {wanted:g} at alpha {alpha:g}", columns, rows, notes)

@@ -268,11 +268,7 @@ def _kept(scores: CellScores, left_out: set[str]) -> CellScores:
     kept = [place for place, unit in enumerate(scores.units) if unit not in left_out]
     if len(kept) == len(scores.units):
         return scores
-    return CellScores(
-        tuple(scores.units[place] for place in kept),
-        {arm: values[:, kept] for arm, values in scores.values_SQ.items()},
-        {kind: tuple(names[place] for place in kept) for kind, names in scores.clusters.items()},
-    )
+    return scores.kept(kept)
 
 
 def recomputed_table(rows: Sequence[Recomputed], scores: ScoreTable, left_out: LeftOut, alpha: float) -> Table:

@@ -9,10 +9,12 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ablate.evaluation.measures import KNOWN_MEASURES, P_MRR, parse
-from ablate.evaluation.places import places
+from ablate.evaluation.places import units
+from ablate.evaluation.storage import UnitClusters
 from ablate.recipe.build import meant
 from ablate.records import EvaluationSet, UserError
-from ablate.study.declaration import MACRO, Claim, DeclaredCell, Study
+from ablate.study.declaration import MACRO, QUERIES, STRATUM, Claim, DeclaredCell, Study
+from analysis.stats.clusters import EXPLORATORY_BELOW
 from analysis.stats.contrast_rows import CONFIRMATORY_SEEDS
 from analysis.stats.matrix import Cell, is_signed, listed
 from analysis.study.declared import claim_weights
@@ -68,17 +70,29 @@ def check_plan(
     rankers = {cell.label: cell.differs.get("ranker", usual) for cell in declared} | dict(rankers)
     arms = dict.fromkeys([*rankers, "untouched", *others])
     trained = [arm for arm, ranker in rankers.items() if ranker in ("trained", "random")]
-    cells = None if sets is None else [Cell(*place) for bed in sets for place in places(bed)]
-    return check_study(study, list(arms), trained, cells)
+    clusters = None if sets is None else {cell: kinds for bed in sets for cell, kinds in clusters_of(bed).items()}
+    return check_study(study, list(arms), trained, clusters)
+
+
+def clusters_of(bed: EvaluationSet) -> dict[Cell, dict[str, tuple[str, ...]]]:
+    """Return where a set is measured -> kind -> the cluster of each unit there, empty for a unit without one."""
+    known = UnitClusters.of_set(bed)
+    return {
+        Cell(*place): {kind: tuple(known.of(kind, unit) for unit in unit_ids) for kind in known.clusters}
+        for place, unit_ids in units(bed).items()
+    }
 
 
 def check_study(
-    study: Study, arms: Sequence[str], trained: Collection[str], cells: Collection[Cell] | None
+    study: Study,
+    arms: Sequence[str],
+    trained: Collection[str],
+    cells: Mapping[Cell, Mapping[str, Sequence[str]]] | None,
 ) -> list[str]:
     """Return notes on a study that can be judged; raises UserError, naming the claim, for one that cannot.
 
     `arms` are the labels of its runs, `trained` those with training randomness; `cells` is where all of them are going
-    to be measured, None when they are not going to be.
+    to be measured, with the clusters of the units there (see `clusters_of`), None when they are not going to be.
     """
     for measure, margin in study.margins:
         where = f"study.margins: {measure}"
@@ -91,12 +105,23 @@ def check_study(
     _check_levels(study, trained)
     tested: dict[tuple[object, ...], str] = {}
     few, blind = list[str](), list[str]()
+    most = max(study.looks, default=len(study.seeds))
     for claim in study.claims:
         weights = _check_claim(claim, arms, cells)
+        if cells is not None:
+            _check_clusters(claim, cells, most >= CONFIRMATORY_SEEDS or set(trained).isdisjoint(weights))
         sign = -1.0 if claim.expects == "less" else 1.0
         signed = frozenset((arm, round(sign * weight, 9)) for arm, weight in weights.items())
         kind = "greater" if claim.expects == "less" else claim.expects
-        place = (signed, kind, claim.dataset, claim.condition, claim.direction, claim.measure)
+        place = (
+            signed,
+            kind,
+            claim.dataset,
+            claim.condition,
+            claim.direction,
+            claim.measure,
+            frozenset(claim.population),
+        )
         if place in tested:
             raise UserError(
                 f"study.claims: {tested[place]!r} and {claim.name!r} are one test under two names, and every claim "
@@ -108,7 +133,6 @@ def check_study(
         if claim.measure == P_MRR and claim.expects == "greater" and GUARD not in measures:
             blind.append(claim.name)
     notes = []
-    most = max(study.looks, default=len(study.seeds))
     if few and most < CONFIRMATORY_SEEDS:
         notes.append(
             f"at most {most} seeds: {_claims(few)} can only be EXPLORATORY; anything else needs at least "
@@ -155,6 +179,34 @@ def _check_claim(claim: Claim, arms: Sequence[str], cells: Collection[Cell] | No
     if claim.margin is not None and not claim.contrast.lstrip().startswith("trend"):
         _check_margin(claim.margin, claim.measure, sum(weight for weight in weights.values() if weight > 0), where)
     return weights
+
+
+def _check_clusters(claim: Claim, cells: Mapping[Cell, Mapping[str, Sequence[str]]], can_confirm: bool) -> None:
+    """Raise UserError for a population that units are in no clusters of, or in too few where the claim could hold."""
+    where = f"study.claims: {claim.name!r}"
+    wanted = Cell(claim.dataset, claim.condition, direction_of(claim, cells), claim.measure)
+    beds = [cell for cell in cells if cell == wanted or (claim.dataset == MACRO and cell[1:] == wanted[1:])]
+    for kind in claim.population:
+        count = 0
+        for cell in beds:
+            known = {name: names for name, names in cells[cell].items() if any(names) and name != STRATUM}
+            if kind not in known:
+                raise UserError(
+                    f"{where}: the units of {cell.dataset} are in no clusters of the kind {kind!r}; population is "
+                    f"{' or '.join([QUERIES, *known])}{meant(kind, known)}"
+                )
+            lacking = sum(not name for name in known[kind])
+            if lacking:
+                raise UserError(
+                    f"{where}: {lacking} of {len(known[kind])} units of {cell} are in no cluster of the kind {kind!r}; "
+                    f"name theirs (metadata.{kind} of a folder's queries), or choose another population"
+                )
+            count += len(set(known[kind]))
+        if count < EXPLORATORY_BELOW and can_confirm:
+            raise UserError(
+                f"{where}: {count} clusters of the kind {kind!r} cannot confirm anything over new ones: that takes "
+                f"{EXPLORATORY_BELOW}; choose another population ({QUERIES}: these {kind} only)"
+            )
 
 
 def _check_measure(measure: str, where: str) -> None:
