@@ -61,11 +61,46 @@ def test_strata_take_their_means_out_of_the_variance() -> None:
     fixed = Options(deterministic=frozenset("AB"))
     apart = crossed(arms, B_MINUS_A, fixed, [Grouping.of(clusters, strata)])
     together = crossed(arms, B_MINUS_A, fixed, [Grouping.of(clusters)])
-    # Deviations from the stratum's mean: -1/3, -1/3, 2/3 in each; sums -2/3 and 2/3, over 6, four of them; G/(G-H) = 2.
-    assert apart.v_query == pytest.approx(2 * 4 * (2 / 3 / 6) ** 2)
+    # Deviations from the stratum's mean: -1/3, -1/3, 2/3 in each; sums -2/3 and 2/3, over 6, four of them. Strata of 3
+    # leave 1 - 2/3 of the variance of a cluster of two and 1 - 1/3 of that of one: factors 3 and 3/2.
+    assert apart.v_query == pytest.approx((3 + 3 / 2) * 2 * (2 / 3 / 6) ** 2)
     assert apart.estimate == together.estimate and apart.v_query < together.v_query / 10
-    with pytest.raises(UserError, match="2 clusters in 2 strata; a test needs one cluster more than strata"):
-        Grouping.of(["a", "b"], ["low", "high"])
+    with pytest.raises(UserError, match="all units are in one cluster; a test over new clusters needs at least 2"):
+        Grouping.of(["a", "a"], ["low", "high"])
+
+
+def test_degrees_of_freedom_are_those_of_the_matrix_of_squares() -> None:
+    """Even clusters: G - 1, with strata G - H. Uneven ones: (tr A)² / tr A², written out with all its G² elements."""
+    assert Grouping.of([place // 3 for place in range(24)]).df == pytest.approx(7)
+    assert Grouping.of([place // 3 for place in range(24)], [place // 12 for place in range(24)]).df == pytest.approx(6)
+    assert Grouping.of("aabbccdd", "xyxyxyxy").df == pytest.approx(3)  # every cluster has both strata alike
+    random = np.random.default_rng(6)
+    for strata in (None, random.integers(0, 3, 40)):
+        group = Grouping.of(random.integers(0, 9, 40) ** 2 // 8, strata)
+        counts = np.zeros((group.num_clusters, group.num_strata))
+        np.add.at(counts, (group.clusters, group.strata), 1)
+        moved = np.diag(counts.sum(axis=1)) - (counts / counts.sum(axis=0)) @ counts.T
+        factors = counts.sum(axis=1) / np.diag(moved)
+        matrix = np.sqrt(factors)[:, None] * (moved @ moved.T) * np.sqrt(factors)
+        assert group.df == pytest.approx(np.trace(matrix) ** 2 / np.sum(matrix**2))
+        assert group.df < group.num_clusters - 1
+
+
+def test_the_square_of_uneven_clusters_is_right_where_all_units_are_alike() -> None:
+    random = np.random.default_rng(7)
+    strata = np.repeat([0, 1], 20)
+    group = Grouping.of(np.sort(random.integers(0, 8, 40)) + 8 * strata, strata)
+    squares = [group.mean_square(group.sums(group.centred(random.normal(size=40))), 40) for _ in range(4000)]
+    assert np.mean(squares) == pytest.approx(1, abs=4 * np.std(squares) / 4000**0.5)
+
+
+def test_a_stratum_of_one_cluster_is_joined_with_the_smallest_other() -> None:
+    clusters = ["a", "a", "b", "b", "c", "c", "d", "d", "e", "e", "f", "f"]
+    forms = ["short"] * 6 + ["long"] * 4 + ["negated"] * 2
+    group = Grouping.of(clusters, forms)
+    assert group.num_strata == 2 and group.df == pytest.approx(4)
+    assert len(set(group.strata[6:])) == 1 != len(set(group.strata))
+    assert Grouping.of(["a", "b"], ["low", "high"]).num_strata == 1
 
 
 def test_names_and_order_of_clusters_do_not_matter() -> None:
@@ -138,7 +173,7 @@ def test_two_kinds_of_clusters_are_no_surer_than_the_worse_of_them() -> None:
     alone = [crossed(arms, B_MINUS_A, fixed, groups) for groups in groupings.values()]
     cells = crossed(arms, B_MINUS_A, fixed, [Grouping.of(range(64))])
     assert both.se**2 == pytest.approx(alone[0].se ** 2 + alone[1].se ** 2 - cells.se**2)
-    assert both.v_query == pytest.approx(both.se**2) and both.df == 7
+    assert both.v_query == pytest.approx(both.se**2) and both.df == pytest.approx(7)
     assert both.se > max(estimate.se for estimate in alone)
     assert both.ci[1] - both.estimate == pytest.approx(both.se * 2.364624)  # t of 7 df
     found = clustered(arms, B_MINUS_A, groupings, fixed)

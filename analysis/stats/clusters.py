@@ -134,7 +134,7 @@ def intra_class(values_Q: Values, group: Grouping) -> float | None:
         return None
     rest_Q = group.centred(values_Q)
     means = np.bincount(group.clusters, rest_Q) / sizes
-    between = float(sizes @ means**2) / group.df
+    between = float(sizes @ means**2) / group.between_df
     within = float(np.sum((rest_Q - means[group.clusters]) ** 2)) / (num_units - num_clusters)
     size = (num_units - float(sizes @ sizes) / num_units) / (num_clusters - 1)
     spread = between + (size - 1) * within
