@@ -282,6 +282,21 @@ def test_a_labels_file_without_split_belongs_to_the_splits_of_its_queries(tmp_pa
     assert opened(folder).evaluation_set("test").qrels == one.evaluation_set("test").qrels
 
 
+def test_other_metadata_names_the_clusters_of_a_base_query(tmp_path: Path) -> None:
+    """Any text does; variants that disagree put their base query into no cluster, and numbers are no names."""
+    folder = instructed(tmp_path)
+    path = folder / "queries.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        if line["_id"].startswith("q1"):
+            line["metadata"] |= {"constraint": " size.weight ", "year": 1999, "form": line["_id"][-1]}
+        if line["_id"] == "q2":
+            line["metadata"] |= {"constraint": "size.price", "topic": ""}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert opened(folder).evaluation_set("train").clusters == {"constraint": {"q1": "size.weight", "q2": "size.price"}}
+    assert opened(folder).evaluation_set("test").clusters == {}
+
+
 def test_metadata_alone_can_say_the_split(tmp_path: Path) -> None:
     queries = [query("q1", "plain", "dev"), query("q1", "og", "dev")]
     source = opened(

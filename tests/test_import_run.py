@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from ablate.evaluation.rankers import Lexical, Random
-from ablate.evaluation.scoring import score_set
+from ablate.evaluation.scoring import rank_and_score, score_set
 from ablate.evaluation.storage import (
     judgments_digest,
+    read_clusters,
     read_evaluation,
     read_judgments,
     read_scores,
@@ -23,7 +24,7 @@ from ablate.evaluation.storage import (
 from ablate.evaluation.trec import write_run
 from ablate.records import EvaluationQuery, EvaluationSet, Passage, UserError
 from ablate.retrieval.rankings import Ranking, rank
-from ablate.store.files import JUDGMENTS_FILE
+from ablate.store.files import CLUSTERS_FILE, JUDGMENTS_FILE
 from ablate.store.manifest import is_deterministic
 from ablate.store.results import ResultStore
 from analysis import significance
@@ -71,7 +72,6 @@ def record(
     root: Path, arm: str, seed: int, *sets: EvaluationSet, depth: int = 4, keep: bool = True, **recorded: Any
 ) -> Path:
     """Leave a complete evaluation of random order, as a run does; `recorded` joins the recipe of the evaluation."""
-    from ablate.evaluation.scoring import rank_and_score
     from ablate.recipe.values import digest
 
     store = ResultStore(root)
@@ -115,6 +115,30 @@ def bm25(with_instruction: bool = True) -> list[Ranking]:
 
 def call(results: Path, *words: str, name: str = "other") -> int:
     return main(["--results", str(results), "--study", "s", "--name", name, *words])
+
+
+def test_clusters_are_kept_once_beside_the_judgments(tmp_path: Path) -> None:
+    named = dataclasses.replace(toy("toy/test"), clusters={"topic": {"q1": "fish", "q2": "birds"}})
+    assert judgments_digest(named) == judgments_digest(toy("toy/test"))  # they decide no score
+    evaluation = rank_and_score(Random(0), [named, toy("toy/dev")], depth=4)
+    assert CLUSTERS_FILE in write_evaluation(tmp_path, evaluation)
+    assert set(read_clusters(tmp_path)) == {"toy/test"}
+    kept = read_clusters(tmp_path)["toy/test"]
+    assert [kept.of("topic", unit) for unit in ("q1", "q1-red", "q2-og", "strange")] == ["fish", "fish", "birds", ""]
+    assert kept.of("form", "q1") == ""
+    assert read_judgments(tmp_path)["toy/test"].clusters == named.clusters
+    (tmp_path / CLUSTERS_FILE).unlink()  # as evaluations of before
+    assert read_clusters(tmp_path) == {} and read_judgments(tmp_path)["toy/test"].clusters == {}
+
+
+def test_clusters_of_no_base_query_are_refused() -> None:
+    strange = dataclasses.replace(toy("toy/test"), clusters={"topic": {"strange": "t"}})
+    with pytest.raises(UserError, match=r"base query 'strange' is in a cluster \(topic\) and has no query"):
+        rank_and_score(Random(0), [strange], depth=4)
+    queries = [q._replace(base_id="q1-og") if q.base_id == "q2" else q for q in toy("toy/test").queries]
+    both = dataclasses.replace(toy("toy/test"), queries=tuple(queries), clusters={"topic": {"q1": "t"}})
+    with pytest.raises(UserError, match="'q1-og' is a query of the base query 'q1' and the id of another base query"):
+        rank_and_score(Random(0), [both], depth=4)
 
 
 def test_judgments_come_back_without_the_texts(tmp_path: Path) -> None:

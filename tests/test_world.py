@@ -241,6 +241,32 @@ def test_evaluation_sets_are_balanced(name: str) -> None:
     assert 0.4 < ornate / len(bed.documents) < 0.6
 
 
+@pytest.mark.parametrize("name", EVALUATION_NAMES)
+def test_every_base_query_is_in_a_cluster_of_each_kind(name: str) -> None:
+    bed = evaluation_set(name)
+    bases = {query.base_id for query in bed.queries}
+    assert list(bed.clusters) == ["constraint", "template", "topic", "form", "kind"]
+    assert all(set(members) == bases for members in bed.clusters.values())
+    for base_id in bases:
+        constraint, template, topic, form, kind = (members[base_id] for members in bed.clusters.values())
+        domain, attribute = constraint.split(".")
+        assert attribute in DOMAINS[domain].attributes and base_id.startswith(f"{name}-{topic}-")
+        assert base_id.endswith(f"-{kind}-{form}") and template.rpartition("-")[0] == form
+    number = {kind: len(set(members.values())) for kind, members in bed.clusters.items()}
+    assert number["template"] == sum(map(len, shared().templates["evaluation"].values()))
+    assert number["form"] == len(FORMS) and number["constraint"] >= 10
+
+
+def test_base_queries_of_one_template_are_worded_alike() -> None:
+    """Under an instruction of one template all words but those of the demand and the noun are the same."""
+    bed = evaluation_set("test")
+    starts: dict[str, set[str]] = {}
+    for query in bed.queries:
+        if query.condition == "changed":
+            starts.setdefault(bed.clusters["template"][query.base_id], set()).add(query.instruction.split()[0])
+    assert all(len(words) == 1 for words in starts.values()) and len(starts) == 10
+
+
 def test_rows_follow_from_what_the_texts_say() -> None:
     checked = 0
     for row in rows()[::3]:

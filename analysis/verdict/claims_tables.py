@@ -178,7 +178,8 @@ def claims_csv(judgement: Judgement) -> str:
         record["population"] = " × ".join(judged.claim.population) or QUERIES
         clusters = row.get("clusters") or {"number": None, "kinds": {}, "design_effect": None}
         record |= {"n_clusters": clusters["number"], "design_effect": clusters["design_effect"]}
-        record["icc"] = json.dumps({kind: known["icc"] for kind, known in clusters["kinds"].items()} or None)
+        correlations = {kind: known["icc"] for kind, known in clusters["kinds"].items()}
+        record["icc"] = json.dumps(correlations, ensure_ascii=False) if correlations else None
         record |= {"seeds": json.dumps(row["seeds"]) if "seeds" in row else None}
         lines.append(record)
     return to_csv(_FLAT, lines)
