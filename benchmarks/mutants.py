@@ -66,7 +66,7 @@ TARGETS = {
     "ablate.model.prepared": Target(("prepared", "training")),
     "analysis.stats.crossed": Target(("contrasts", "clusters", "significance")),
     "analysis.stats.weights": Target(("contrasts", "significance")),
-    "analysis.stats.clusters": Target(("clusters", "significance")),
+    "analysis.stats.clusters": Target(("clusters", "breakdown", "significance")),
     "analysis.stats.corrections": Target(("contrasts", "significance")),
     "analysis.verdict.rule": Target(("verdicts", "claims")),
     "analysis.verdict.judge": Target(("claims",)),

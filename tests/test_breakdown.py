@@ -23,7 +23,7 @@ from analysis.power import main as power_main
 from analysis.significance import main as significance_main
 from analysis.stats.breakdown import MOST_SLICES, break_down, carriers
 from analysis.stats.clusters import over_new
-from analysis.stats.contrast_rows import Asked, Plan, targets
+from analysis.stats.contrast_rows import Asked, Plan, Target, contrast_rows, targets
 from analysis.stats.crossed import Grouping, Options, crossed
 from analysis.stats.matrix import Cell, CellScores, ScoreTable
 from analysis.study.evidence import Evidence
@@ -278,3 +278,22 @@ def test_claims_show_the_population_beside_the_clusters(tmp_path: Path, capsys: 
         wide, plain = csv.DictReader(file)
     assert (wide["population"], wide["n_clusters"]) == ("constraint", "10") and float(wide["design_effect"]) > 0
     assert (plain["population"], plain["n_clusters"], plain["icc"]) == ("queries", "", "")
+    assert "A claim over queries is over other ones with the constraints and wordings that are here" in shown
+
+
+def test_a_guard_whose_queries_are_in_no_cluster_is_over_queries_and_says_so() -> None:
+    """p-MRR is of 8 units in clusters; nDCG beside it has a ninth, a query without one."""
+    table = table_of(EFFECTS, template=TEMPLATES)
+    ((cell, scores),) = table.cells.items()
+    more = CellScores(
+        (*scores.units, "q8"),
+        {arm: np.hstack([values, values[:, :1]]) for arm, values in scores.values_SQ.items()},
+        {"template": (*TEMPLATES, "")},
+    )
+    guard = cell._replace(measure="nDCG@10")
+    p_mrr = Target(cell._replace(measure="p-MRR"), (scores,), ("d",))
+    for beside, over_queries in ((scores, False), (more, True)):
+        full = dataclasses.replace(table, cells={p_mrr.cell: scores, guard: beside})
+        (row,) = contrast_rows(full, [Asked("b - a", CONTRAST, p_mrr, ("template",))], Plan(margins={"nDCG@10": 0.1}))
+        assert row.guards[0].over_queries == over_queries
+        assert row.guards[0].verdict.endswith("over other queries like these") == over_queries

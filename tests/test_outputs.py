@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from bad_inputs.significance import GOOD
+from bad_inputs.significance import GOOD, clustered
 from conftest import ROOT
 from synthetic_study import Arm, claim, declare, make_quick, make_study, study_block
 
@@ -54,6 +54,16 @@ class Output(NamedTuple):
 OUTPUTS = [
     *(Output(f"analysis.{name}", "--json", "x.json", (), STUDY) for name in ("budgets", "costs", "fairness", "claims")),
     *(Output("analysis.claims", f"--{name}", f"x.{name}", (), STUDY) for name in ("markdown", "latex", "csv")),
+    *(
+        Output(
+            "analysis.breakdown",
+            f"--{name}",
+            f"x.{name}",
+            (),
+            ("--scores", "{dir}/clusters.csv", "--baseline", "a"),
+        )
+        for name in ("json", "markdown", "latex", "csv")
+    ),
     Output("analysis.verify", "--packet", "x.tar.gz", (), STUDY),
     Output("analysis.noise_floor", "--json", "x.json"),
     Output("analysis.explain", "--json", "x.json", (), (*STUDY, "--worst", "a", "b")),
@@ -122,6 +132,7 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     texts = {
         "s.csv": GOOD,
+        "clusters.csv": clustered("cluster.kind", *"xxy"),
         "a.run": "q Q0 d 1 2.0 x\n",
         "a.qrels": "q 0 d 1\n",
         "items.jsonl": "".join(json.dumps({**ITEM, "id": name}) + "\n" for name in ("i", "j")),

@@ -10,7 +10,7 @@ from ablate.records import EvaluationSet
 from ablate.retrieval.rankings import Ranking
 
 
-def units(bed: EvaluationSet) -> dict[Key, list[str]]:
+def places(bed: EvaluationSet) -> dict[Key, list[str]]:
     """Return (dataset, condition, direction, measure) -> the units that any system has a score of there.
 
     It scores rankings of one document each, so what is measured is decided by the protocol alone. Raises UserError for
@@ -26,8 +26,3 @@ def units(bed: EvaluationSet) -> dict[Key, list[str]]:
     for score in score_set(bed, rankings).scores:
         found.setdefault((score.dataset, score.condition, score.direction, score.measure), []).append(score.unit_id)
     return found
-
-
-def places(bed: EvaluationSet) -> dict[Key, int]:
-    """Return (dataset, condition, direction, measure) -> number of units there, see `units`."""
-    return {place: len(unit_ids) for place, unit_ids in units(bed).items()}

@@ -170,6 +170,8 @@ class Guard:
     """None without a margin."""
     ci: tuple[float, float]
     """Level 1 - 2 alpha: its lower end is that of the one-sided test."""
+    over_queries: bool = False
+    """Its units are in no clusters of the contrast's population, so it is over other units like these."""
 
     @property
     def verdict(self) -> str:
@@ -178,7 +180,8 @@ class Guard:
             return "not tested: no margin was declared"
         assert self.p is not None
         shown = self.p < self.estimate.alpha
-        return f"{'not worse by' if shown else 'cannot exclude worse by'} {self.margin:g} or more"
+        said = f"{'not worse by' if shown else 'cannot exclude worse by'} {self.margin:g} or more"
+        return f"{said}, over other {plural(unit_kind(self.cell.measure))} like these" if self.over_queries else said
 
 
 @dataclass(frozen=True)
@@ -397,11 +400,16 @@ def _guards(table: ScoreTable, asked: Asked, plan: Plan) -> tuple[Guard, ...]:
         if any(arm not in blocks for arm in asked.weights):
             continue
         margin = plan.margin(target.cell.measure)
-        result = over_new(blocks, asked.weights, _options(plan, blocks), target.groupings(asked.population))
+        try:
+            groupings = target.groupings(asked.population)
+        except UserError:  # judged under more queries than p-MRR is, some of which are in no cluster
+            groupings = {}
+        result = over_new(blocks, asked.weights, _options(plan, blocks), groupings)
         limits = bounds(target.cell.measure, blocks, asked.weights)
         p = result.noninferior(margin) if margin is not None else None
         ci = within(result.interval(tost_level(result)), *limits)
-        guards.append(Guard(target.cell, _inside(result, limits), margin, p, ci))
+        over_queries = bool(asked.population) and not groupings
+        guards.append(Guard(target.cell, _inside(result, limits), margin, p, ci, over_queries))
     return tuple(guards)
 
 

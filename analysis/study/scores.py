@@ -76,6 +76,7 @@ def long_table(
     empty for units without one.
     """
     parts = []
+    known: dict[tuple[int, tuple[str, ...]], list[pa.DictionaryArray]] = {}
     kinds = list(dict.fromkeys(kind for known in (clusters or {}).values() for kind in known.clusters))
     for arm, seed, names, scores in runs:
         dataset = scores.units["dataset"].chunk(0)
@@ -85,8 +86,12 @@ def long_table(
         arms = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), len(part)), pa.array([arm]))
         part = part.append_column("arm", arms).append_column("seed", pa.repeat(pa.scalar(seed, pa.int64()), len(part)))
         part = part.append_column("value", scores.values).select(COLUMNS)
-        for kind in kinds:
-            part = part.append_column(column_of(kind), _clusters_of(part, kind, clusters or {}))
+        if kinds:
+            units = id(scores.units), tuple(renamed.to_pylist())
+            if units not in known:
+                known[units] = [_clusters_of(part, kind, clusters or {}) for kind in kinds]
+            for kind, column in zip(kinds, known[units], strict=True):
+                part = part.append_column(column_of(kind), column)
         parts.append(part)
     return pa.concat_tables(parts)
 

@@ -125,6 +125,13 @@ def _notes(judgement: Judgement) -> list[str]:
     ]
     fresh = "; ".join(f"{_name(judged)}: {judged.fresh}" for judged in judgement.claims if judged.fresh is not None)
     notes += [f"New in this folder of results under the declaration: {fresh}."] if fresh else []
+    if any(scores.clusters for scores in judgement.table.cells.values()) and not all(
+        judged.claim.population for judged in judgement.claims
+    ):
+        notes.append(
+            "A claim over queries is over other ones with the constraints and wordings that are here; its population "
+            "names kinds of which it is over new ones (analysis.breakdown shows what that would cost)."
+        )
     free = sorted({arm for judged in judgement.claims if judged.row for arm in judged.row.deterministic})
     return [*notes, f"Without training randomness: {', '.join(free)}."] if free else notes
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ablate.evaluation.measures import KNOWN_MEASURES, P_MRR, parse
-from ablate.evaluation.places import units
+from ablate.evaluation.places import places
 from ablate.evaluation.storage import UnitClusters
 from ablate.recipe.build import meant
 from ablate.records import EvaluationSet, UserError
@@ -79,7 +79,7 @@ def clusters_of(bed: EvaluationSet) -> dict[Cell, dict[str, tuple[str, ...]]]:
     known = UnitClusters.of_set(bed)
     return {
         Cell(*place): {kind: tuple(known.of(kind, unit) for unit in unit_ids) for kind in known.clusters}
-        for place, unit_ids in units(bed).items()
+        for place, unit_ids in places(bed).items()
     }
 
 

@@ -34,6 +34,7 @@ BAD_INPUTS = [
             ("explain", ("--query", "q")),
             ("dose_response", ()),
             ("claims", ()),
+            ("breakdown", ()),
             ("significance", ("--baseline", "a")),
         )
     ),

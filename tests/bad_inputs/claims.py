@@ -26,8 +26,12 @@ def _claim(name: str, words: str, **changes: str | float) -> BadInput:
 
 
 def _claims(name: str, words: str, *claims: dict[str, str | float]) -> BadInput:
+    return _study(name, words, _given(*claims))
+
+
+def _given(*claims: dict[str, str | float]) -> str:
     inside = ("{" + ",".join(f"{key}:{_text(value)}" for key, value in one.items()) + "}" for one in claims)
-    return _study(name, words, f"study.claims=[{','.join(inside)}]")
+    return f"study.claims=[{','.join(inside)}]"
 
 
 def _text(value: str | float) -> str:
@@ -42,7 +46,7 @@ BAD_INPUTS = [
         "study.looks=[3, 5] has looks at 3 seeds, at which no claim can be confirmed",
         "study.seeds=[0,1,2,3,4]",
         "+study.looks=[3,5]",
-        f"study.claims=[{{{','.join(f'{key}:{_text(value)}' for key, value in CLAIM.items())}}}]",
+        _given(CLAIM),
     ),
     _claim(
         "an unknown data set",
@@ -117,6 +121,21 @@ BAD_INPUTS = [
         "'c' and 'd' are one test under two names",
         CLAIM,
         {**CLAIM, "name": "d", "expects": "less", "contrast": "untouched - dual_view"},
+    ),
+    _claim(
+        "a population of an unknown kind",
+        "the units of world/test are in no clusters of the kind 'constrant'; population is queries or constraint or "
+        "template or topic or kind; did you mean constraint?",
+        population="constrant",
+    ),
+    _claim("forms for a population", "'c' has population=['form']; form is a fixed stratum", population="form"),
+    _claim("no population", "'c' has population=['']; it takes one kind of cluster", population=""),
+    _claim("a population that is a number", "study.claims[0].population=3 must be a list", population=3),
+    _study(
+        "too few clusters to confirm anything",
+        "'c': 6 clusters of the kind 'topic' cannot confirm anything over new ones: that takes 10",
+        "study.seeds=[0,1,2,3,4]",
+        _given({**CLAIM, "population": "topic"}),
     ),
     _study(
         "a margin of an unknown measure",

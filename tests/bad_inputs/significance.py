@@ -23,6 +23,12 @@ def _csv(name: str, words: str, content: str | bytes = GOOD, *more: str) -> BadI
     return BadInput(name, command, (words,), written("s.csv", content))
 
 
+def clustered(column: str, *clusters: str) -> str:
+    """Return the good scores with a column of clusters, one for each unit."""
+    lines = (f"{line},{cluster}" for line, cluster in zip(LINES, clusters * 4, strict=True))
+    return "\n".join([f"{HEAD.strip()},{column}", *lines]) + "\n"
+
+
 def _parquet(name: str, words: str, **columns: Any) -> BadInput:
     def make(folder: Path) -> None:
         import pyarrow as pa
@@ -114,6 +120,66 @@ BAD_INPUTS = [
         "a",
         "--deterministic",
         "z",
+    ),
+    _csv(
+        "clusters of an unknown kind",
+        "the units of d are in no clusters of the kind 'z'; kinds are none",
+        GOOD,
+        "--baseline",
+        "a",
+        "--clusters",
+        "z",
+    ),
+    _csv(
+        "three kinds of clusters", "--clusters x y z: a test is", GOOD, *(w for k in "xyz" for w in ("--clusters", k))
+    ),
+    _csv("forms for clusters", "form is no such kind", GOOD, "--baseline", "a", "--clusters", "form"),
+    _csv("a unit without a cluster", "row 2 has no cluster", clustered("cluster", "x", "", "y"), "--baseline", "a"),
+    _csv("all units in one cluster", "all units are in one cluster", clustered("cluster", *"xxx"), "--baseline", "a"),
+    _csv(
+        "a unit without a cluster of the kind that is asked for",
+        "1 of 3 units of d are in no cluster of the kind 'topic' ('q2'); name theirs",
+        clustered("cluster.topic", "x", "", "y"),
+        *("--baseline", "a", "--clusters", "topic"),
+    ),
+    _csv(
+        "a unit in two clusters of a kind",
+        "unit 'q1' is in the clusters 'z' and 'x'",
+        clustered("cluster.topic", *"xxy").replace(",x\n", ",z\n", 1),
+        *("--baseline", "a", "--clusters", "topic"),
+    ),
+    _csv(
+        "a kind of clusters twice",
+        "is there twice",
+        clustered("cluster.t", *"xxy")
+        .replace("cluster.t\n", "cluster.t,cluster.t\n")
+        .replace(",x\n", ",x,x\n")
+        .replace(",y\n", ",y,y\n"),
+        "--baseline",
+        "a",
+    ),
+    BadInput(
+        "a breakdown without clusters",
+        ("analysis.breakdown", "--scores", "{dir}/s.csv", "--baseline", "a"),
+        ("units are in no clusters, so there is nothing to break down by",),
+        written("s.csv", GOOD),
+    ),
+    BadInput(
+        "a breakdown by an unknown kind",
+        ("analysis.breakdown", "--scores", "{dir}/s.csv", "--baseline", "a", "--by", "z"),
+        ("--by 'z': units are in no clusters of this kind; kinds are topic",),
+        written("s.csv", clustered("cluster.topic", *"xxy")),
+    ),
+    BadInput("a breakdown of nothing", ("analysis.breakdown",), ("give either a STUDY or --scores F",)),
+    BadInput(
+        "stated parts with clusters",
+        (
+            "analysis.power",
+            *(w for n in ("seed", "query", "resid") for w in (f"--sd-{n}", ".1")),
+            "--clusters",
+            "topic",
+        ),
+        ("--clusters are those of a pilot; give --pilot",),
     ),
     _csv("a study and a file", "give either a STUDY or --scores F", GOOD, "s", "--baseline", "a"),
     BadInput(
