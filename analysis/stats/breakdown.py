@@ -18,7 +18,7 @@ from ablate.records import UserError
 from ablate.tables import Column, Table, number, probability, to_csv
 from analysis.stats.clusters import EXPLORATORY_BELOW, Kind, clustered, without_each
 from analysis.stats.contrast_rows import Asked, bounds
-from analysis.stats.contrast_tables import interval, percent
+from analysis.stats.contrast_tables import interval, percent, two_digits
 from analysis.stats.corrections import benjamini_hochberg
 from analysis.stats.crossed import Blocks, Options, crossed, unit_differences
 from analysis.stats.matrix import DESCRIPTIVE, Cell, CellScores
@@ -183,10 +183,10 @@ def _kinds_table(found: Breakdown) -> Table:
             str(cell),
             name,
             f"{kind.num_clusters:,}" + (" (exploratory)" if kind.num_clusters < EXPLORATORY_BELOW else ""),
-            number(kind.icc, 2),
+            two_digits(kind.icc),
             number(kind.plain_se),
             number(kind.se),
-            number(kind.design_effect, 2),
+            two_digits(kind.design_effect),
         )
         for contrast, cell, name, kind in found.kinds
     ]

@@ -116,6 +116,11 @@ def percent(level: float) -> str:
     return f"{100 * level:.4g} %"
 
 
+def two_digits(value: float | None) -> str:
+    """Return a correlation or a ratio as it stands in a table."""
+    return "–" if value is None else f"{value:.2f}"
+
+
 def _posed(condition: str, direction: str) -> str:
     return condition if direction in ("", condition) else f"{condition}: {direction}"
 
@@ -210,12 +215,12 @@ def clusters_table(rows: Sequence[ContrastRow]) -> Table:
     for row in rows:
         clusters = row.clusters
         for kind, known in {} if clusters is None else clusters.kinds.items():
-            cells = (row.label, str(row.cell), kind, f"{known.num_clusters:,}", number(known.icc, 2))
-            lines.append((*cells, number(known.plain_se), number(known.se), number(known.design_effect, 2)))
+            cells = (row.label, str(row.cell), kind, f"{known.num_clusters:,}", two_digits(known.icc))
+            lines.append((*cells, number(known.plain_se), number(known.se), two_digits(known.design_effect)))
         if clusters is not None and len(clusters.kinds) > 1:
             cells = (row.label, str(row.cell), " and ".join(clusters.kinds), f"{clusters.num_clusters:,}", number(None))
             parts = (clusters.plain.se, clusters.estimate.se)
-            lines.append((*cells, *map(number, parts), number(clusters.design_effect, 2)))
+            lines.append((*cells, *map(number, parts), two_digits(clusters.design_effect)))
             notes = [notes[0], "Of two kinds, clusters are those of the kind with fewer."]
     return Table("Clusters of units", columns, tuple(lines), tuple(notes))
 
@@ -224,8 +229,8 @@ def clusters_in_words(row: ContrastRow) -> str:
     """Return the population of a row over new clusters, with ICC, design effect and number of clusters."""
     clusters = row.clusters
     assert clusters is not None
-    icc = ", ".join(f"{kind} {number(known.icc, 2)}" for kind, known in clusters.kinds.items())
-    effect = number(clusters.design_effect, 2)
+    icc = ", ".join(f"{kind} {two_digits(known.icc)}" for kind, known in clusters.kinds.items())
+    effect = two_digits(clusters.design_effect)
     return f"Population: other {plural(row.unit)} over {new_clusters(clusters)} (ICC {icc}; design effect {effect})"
 
 
