@@ -18,7 +18,7 @@ from ablate.cli.command import add_study, command, finish, output_file, write_te
 from ablate.records import UserError
 from ablate.store.integrity import read_json
 from ablate.tables import Column, Table, number, probability, to_markdown
-from analysis.stats.contrast_rows import Target, targets
+from analysis.stats.contrast_rows import Target, check_kinds, targets
 from analysis.stats.crossed import Estimate, Options
 from analysis.stats.dose import (
     Adjusted,
@@ -59,6 +59,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--audit", metavar="F", help="JSON of analysis.inversion_audit: the gain of right labels follows")
     for name in ("measure", "dataset", "condition", "direction"):
         made.add_argument(f"--{name}", metavar="X", action="append", default=[], help=f"only this {name} (repeatable)")
+    made.add_argument(
+        "--clusters", metavar="KIND", action="append", default=[], help="over new clusters of this kind: constraint, …"
+    )
     made.add_argument("--alpha", type=float, default=0.05, help="1 - level of the intervals (default .05)")
     made.add_argument("--json", type=output_file, metavar="F", help="also write everything to this file")
     return made
@@ -76,6 +79,7 @@ class _Found(NamedTuple):
 def _run(args: argparse.Namespace) -> None:
     if not 0 < args.alpha < 1:
         raise UserError(f"--alpha {args.alpha:g} is no level; it must lie between 0 and 1")
+    check_kinds(args.clusters)
     signal = read_signal(Path(args.audit)) if args.audit else None
     study = OpenStudy(Evidence(args.results, args.study))
     table = study.table
@@ -89,7 +93,9 @@ def _run(args: argparse.Namespace) -> None:
         datasets=args.dataset, conditions=args.condition, directions=args.direction, measures=args.measure
     )
     options = Options(deterministic=study.deterministic, alpha=args.alpha)
-    places = [_place(target, doses, reference, args.equivalent, signal, options) for target in targets(chosen)]
+    places = [
+        _place(target, doses, reference, args.equivalent, signal, options, args.clusters) for target in targets(chosen)
+    ]
     tables = [study.fairness, *(made for place in places for made in _tables(place, signal))]
     print("\n".join(to_markdown(made) for made in tables), end="")
     if args.json:
@@ -130,8 +136,9 @@ def _place(
     equivalents: Sequence[str],
     signal: Signal | None,
     options: Options,
+    population: Sequence[str],
 ) -> _Found:
-    blocks, groupings = target.blocks(), target.groupings()
+    blocks, groupings = target.blocks(), target.groupings(population)
     used = dataclasses.replace(options, deterministic=options.deterministic & set(blocks))
     for arm in (reference, *doses, *equivalents):
         if arm not in blocks:

@@ -22,11 +22,10 @@ from typing import Any
 from ablate.cli.command import add_study, command, finish, output_file, output_folder, write_text
 from ablate.records import UserError
 from ablate.tables import Table, to_latex, to_markdown
-from analysis.stats.clusters import MOST_KINDS
-from analysis.stats.contrast_rows import Asked, ContrastRow, DeclaredFamily, Plan, contrast_rows, targets
+from analysis.stats.contrast_rows import Asked, ContrastRow, DeclaredFamily, Plan, check_kinds, contrast_rows, targets
 from analysis.stats.contrast_tables import all_tables, report_record, rows_csv
 from analysis.stats.crossed import Options
-from analysis.stats.matrix import CLUSTER, FORM, ScoreTable, read_scores
+from analysis.stats.matrix import CLUSTER, ScoreTable, read_scores
 from analysis.stats.seeds_apart import remarks_of_seeds
 from analysis.stats.weights import all_contrasts
 
@@ -96,11 +95,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> None:
-    if len(args.clusters) > MOST_KINDS or len(set(args.clusters)) < len(args.clusters) or FORM in args.clusters:
-        raise UserError(
-            f"--clusters {' '.join(args.clusters)}: a test is over clusters of one kind, or of two that cross each "
-            f"other; {FORM} is no such kind, because forms are fixed strata"
-        )
+    check_kinds(args.clusters)
     if (args.study is None) == (args.scores is None):
         raise UserError("give either a STUDY or --scores F; the one reads the folder of results, the other a file")
     options = Options(

@@ -12,7 +12,7 @@ import numpy as np
 
 from ablate.evaluation.measures import range_of, within
 from ablate.records import UserError
-from analysis.stats.clusters import Clustered, Groupings, clustered, over_new
+from analysis.stats.clusters import MOST_KINDS, Clustered, Groupings, clustered, over_new
 from analysis.stats.corrections import benjamini_hochberg, holm, replicated
 from analysis.stats.crossed import (
     Blocks,
@@ -143,6 +143,15 @@ class Target(NamedTuple):
     def num_units(self) -> int:
         """Units of all parts."""
         return sum(len(part.units) for part in self.parts)
+
+
+def check_kinds(kinds: Sequence[str]) -> None:
+    """Raise UserError for kinds of clusters of a command line that no test is over."""
+    if len(kinds) > MOST_KINDS or len(set(kinds)) < len(kinds) or FORM in kinds:
+        raise UserError(
+            f"--clusters {' '.join(kinds)}: a test is over clusters of one kind, or of two that cross each other; "
+            f"{FORM} is no such kind, because forms are fixed strata"
+        )
 
 
 class Asked(NamedTuple):

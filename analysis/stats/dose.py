@@ -14,7 +14,7 @@ doses scale it, and E measured is s times that of right labels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,7 +22,8 @@ import numpy as np
 from scipy.special import stdtrit
 
 from ablate.records import UserError
-from analysis.stats.crossed import Blocks, Estimate, Grouping, Options, crossed
+from analysis.stats.clusters import Groupings, over_new
+from analysis.stats.crossed import Blocks, Estimate, Options
 from analysis.stats.trend import LackOfFit, lack_of_fit
 
 _WIDEST = 64.0
@@ -106,11 +107,11 @@ def dose_line(
     doses: Mapping[str, float],
     reference: str,
     options: Options | None = None,
-    groupings: Sequence[Grouping] | None = None,
+    groupings: Groupings | None = None,
 ) -> DoseLine:
     """Return the line through the gains of arms (S, Q) at these doses over the reference arm.
 
-    Raises UserError as `check_doses` and `analysis.stats.crossed.crossed` do.
+    Raises UserError as `check_doses` and `analysis.stats.clusters.over_new` do.
     """
     check_doses(doses, reference)
     line = _weights(doses, reference)
@@ -118,9 +119,9 @@ def dose_line(
     return DoseLine(
         reference=reference,
         doses=dict(doses),
-        gains={arm: crossed(arms, {arm: 1.0, reference: -1.0}, options, groupings) for arm in doses},
-        constant=crossed(arms, line.constant, options, groupings),
-        polarity=crossed(arms, line.polarity, options, groupings),
+        gains={arm: over_new(arms, {arm: 1.0, reference: -1.0}, options, groupings or {}) for arm in doses},
+        constant=over_new(arms, line.constant, options, groupings or {}),
+        polarity=over_new(arms, line.polarity, options, groupings or {}),
         fit=lack_of_fit(arms, slope, options, groupings),
     )
 
@@ -131,7 +132,7 @@ def without_label_error(
     reference: str,
     signal: Signal,
     options: Options | None = None,
-    groupings: Sequence[Grouping] | None = None,
+    groupings: Groupings | None = None,
 ) -> Adjusted:
     """Return c + E / s, the gain of right labels, with the errors of the line and of the audit both in it.
 
@@ -144,8 +145,8 @@ def without_label_error(
             f"of right labels follows from them"
         )
     line = _weights(doses, reference)
-    whole = crossed(arms, _plus(line.constant, line.polarity, 1 / signal.share), options, groupings)
-    polarity = crossed(arms, line.polarity, options, groupings).estimate
+    whole = over_new(arms, _plus(line.constant, line.polarity, 1 / signal.share), options, groupings or {})
+    polarity = over_new(arms, line.polarity, options, groupings or {}).estimate
     se = math.hypot(whole.se, polarity / signal.share**2 * signal.se)
     half = se * float(stdtrit(whole.df, 1 - whole.alpha / 2)) if whole.df is not None else 0.0
     return Adjusted(whole.estimate, se, (whole.estimate - half, whole.estimate + half))
@@ -157,7 +158,7 @@ def equivalent_noise(
     reference: str,
     arm: str,
     options: Options | None = None,
-    groupings: Sequence[Grouping] | None = None,
+    groupings: Groupings | None = None,
 ) -> EquivalentNoise:
     """Return delta with c + E (1 - 2 delta) = gain of the arm, and its interval by Fieller (1954).
 
@@ -168,12 +169,12 @@ def equivalent_noise(
     off = _plus({arm: 1.0, reference: -1.0}, line.constant, -1.0)
 
     def test(delta: float) -> Estimate:
-        return crossed(arms, _plus(off, line.polarity, -(1 - 2 * delta)), options, groupings)
+        return over_new(arms, _plus(off, line.polarity, -(1 - 2 * delta)), options, groupings or {})
 
-    polarity = crossed(arms, line.polarity, options, groupings)
+    polarity = over_new(arms, line.polarity, options, groupings or {})
     if polarity.estimate == 0:
         raise UserError("the line is flat (E is 0): every share of wrong labels gives the same gain")
-    share = (1 - crossed(arms, off, options, groupings).estimate / polarity.estimate) / 2
+    share = (1 - over_new(arms, off, options, groupings or {}).estimate / polarity.estimate) / 2
     if polarity.p >= polarity.alpha:
         return EquivalentNoise(share, None, None)
     return EquivalentNoise(share, _limit(test, share, -1.0), _limit(test, share, 1.0))
