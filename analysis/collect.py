@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from ablate.cli.command import add_study, command, finish, output_file, write_parquet
 from ablate.records import UserError
+from analysis.stats.collapse import Collapsed, collapses
 from analysis.study.evidence import Evidence
 from analysis.study.runs import deterministic_arms
 from analysis.study.scores import format_means, in_words, means
@@ -39,14 +40,25 @@ def _run(args: argparse.Namespace) -> None:
             raise UserError(f"--measure {measure!r} is not there; measures: {', '.join(sorted(known))}")
     for line in evidence.remarks:
         print(line)
-    print(format_means({key: value for key, value in averages.items() if key[1] in (args.measure or known)}))
     fixed = sorted(deterministic_arms(evidence.runs))
+    for collapsed in _collapses(evidence, fixed):
+        print("{1}: {0}, {2}".format(*collapsed.remark))
+    print(format_means({key: value for key, value in averages.items() if key[1] in (args.measure or known)}))
     if fixed:
         flags = " ".join(f"--deterministic {arm}" for arm in fixed)
         print(f"without training randomness, one seed stands for all; analysis.significance --scores: {flags}")
     if args.out:
         write_parquet(args.out, table)
         print(f"{len(table):,} scores written to {args.out}")
+
+
+def _collapses(evidence: Evidence, fixed: Sequence[str]) -> list[Collapsed]:
+    """Return the collapses of a study; scores that cannot be put side by side are still collected, and have none."""
+    try:
+        return collapses(evidence.table, fixed, evidence.table.arms)
+    except UserError as error:
+        print(f"collapses are not looked for: {error}")
+        return []
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ablate.cli.command import command, finish, seed
+from ablate.evaluation.measures import INSTRUCTION_GAIN, P_MRR
+from ablate.evaluation.summary import NDCG, collapse_words
 from ablate.records import UserError, check_name
 from ablate.store.results import ResultStore
 from analysis.external.imported import Imported, by_dataset, import_runs, study_beds
@@ -84,8 +86,11 @@ def _show(store: ResultStore, imported: Imported, title: str) -> None:
     print(f"{title}: {imported.manifest.counts['scores']:,} scores in {folder}")
     for note in (*imported.notes, *imported.evaluation.warnings):
         print(f"  {note}")
-    for row in imported.evaluation.summary():
-        if row.measure in ("nDCG@10", "p-MRR"):
+    rows = imported.evaluation.summary()
+    for words in collapse_words(rows):
+        print(f"  {words}")
+    for row in rows:
+        if row.measure in (NDCG, P_MRR, INSTRUCTION_GAIN):
             where = f"{row.dataset}  {row.condition} {row.direction}  {row.measure}"
             print(f"  {where:<60}{row.mean:8.4f}  n={row.num_units}")
 

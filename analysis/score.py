@@ -1,4 +1,4 @@
-"""Score TREC run files of any system: plain measures, Robustness@10, p-MRR, SICR and WISE, and all that was wrong.
+"""Score TREC run files of any system: plain measures, Robustness@10, p-MRR with instruction gain, SICR and WISE.
 
     python -m analysis.score --run system.run --qrels test.qrels --json scores.json
 
@@ -18,7 +18,7 @@ from typing import Any
 from ablate import reading
 from ablate.cli.command import command, finish, output_file, seed, write_parquet, write_text
 from ablate.evaluation.instructed import INFOSEARCH_MEASURES
-from ablate.evaluation.measures import P_MRR, MeasureResult, mean_name, parse
+from ablate.evaluation.measures import INSTRUCTION_GAIN, P_MRR, MeasureResult, mean_name, parse
 from ablate.evaluation.trec import read_changed_documents, read_groups, read_qrels
 from ablate.records import UserError
 from ablate.tables import Column, Table, number, text_of_cell, to_csv, to_markdown
@@ -90,6 +90,11 @@ def table(scored: Scored, title: str) -> Table:
             "p-MRR: n counts topics; raw value (papers print it times 100), above 0 when documents that lost their "
             "relevance move down. It also rises when every document falls: read it beside the changed nDCG."
         )
+    if any(INSTRUCTION_GAIN in results for results in scored.parts.values()):
+        notes.append(
+            "instruction gain: nDCG@10 minus that of the ranking of the same query without instruction, by the same "
+            "judgments; below 0, following is worse than ignoring, and with a p-MRR above 0 it is a collapse."
+        )
     if not scored.overall.keys().isdisjoint(INFOSEARCH_MEASURES):
         notes.append(
             "SICR, WISE: n counts queries; raw values (the paper prints them times 100). SICR: share of relevant "
@@ -134,6 +139,12 @@ def parser() -> argparse.ArgumentParser:
         help="run under the original instruction, for p-MRR; run of the query alone, for SICR and WISE",
     )
     made.add_argument("--changed-run", metavar="F", help="run under the changed instruction; may be the same file")
+    made.add_argument(
+        "--plain-run",
+        metavar="F",
+        help="run of the same system for the queries without any instruction, named as the topics, for instruction "
+        "gain beside p-MRR",
+    )
     made.add_argument("--original-qrels", metavar="F", help="its judgments")
     made.add_argument("--changed-qrels", metavar="F", help="judgments under the changed instruction")
     made.add_argument(
@@ -208,6 +219,8 @@ def _check(args: argparse.Namespace) -> tuple[bool, bool, bool]:
     for name in ("original_variant", "changed_variant"):
         if getattr(args, name) is not None and not pair:
             raise UserError(f"{_option(name)} is for p-MRR; give {', '.join(map(_option, _PAIR_FILES))}")
+    if args.plain_run and not pair:
+        raise UserError(f"--plain-run is for p-MRR; give {', '.join(map(_option, _PAIR_FILES))}")
     if args.groups and not single:
         raise UserError("--groups is for Robustness@k of --run; give --run and --qrels too")
     all_or_none(("scores", "arm", "seed", "dataset"))
@@ -246,7 +259,8 @@ def _run(args: argparse.Namespace) -> None:
         original = _side(args.original_run, args.original_qrels)
         changed = _side(args.changed_run, args.changed_qrels)
         variants = (args.original_variant, args.changed_variant)
-        scored |= score_pair(original, changed, read_changed_documents(args.changed_documents), names, variants)
+        plain = read_finite_run(args.plain_run) if args.plain_run else None
+        scored |= score_pair(original, changed, read_changed_documents(args.changed_documents), names, variants, plain)
     if modes:
         sides = {mode: _side(getattr(args, f"{mode}_run"), getattr(args, f"{mode}_qrels")) for mode in MODES}
         scored |= score_modes(sides, names)
@@ -257,7 +271,7 @@ def _run(args: argparse.Namespace) -> None:
         _add_scores(args.scores, list(long_rows(scored, args.arm, args.seed, args.dataset)))
     for line in problems(scored):
         print(line)
-    given = (args.run, args.original_run, args.changed_run, args.instructed_run, args.reversed_run)
+    given = (args.run, args.original_run, args.changed_run, args.plain_run, args.instructed_run, args.reversed_run)
     sources = [name for name in given if name]
     print(to_markdown(table(scored, f"Scores of {', '.join(dict.fromkeys(sources))}")), end="")
 

@@ -22,6 +22,7 @@ from typing import Any
 from ablate.cli.command import add_study, command, finish, output_file, output_folder, write_text
 from ablate.records import UserError
 from ablate.tables import Table, to_latex, to_markdown
+from analysis.stats.collapse import collapses
 from analysis.stats.contrast_rows import Asked, ContrastRow, DeclaredFamily, Plan, check_kinds, contrast_rows, targets
 from analysis.stats.contrast_tables import all_tables, report_record, rows_csv
 from analysis.stats.crossed import Options
@@ -110,7 +111,10 @@ def _run(args: argparse.Namespace) -> None:
         table = read_scores(args.scores)
         plan = dataclasses.replace(plan, declared=DeclaredFamily())
         contrasts = all_contrasts(table.arms, args.baseline, args.contrast, args.trend)
-        table = dataclasses.replace(table, remarks=tuple(remarks_of_seeds(table, contrasts, options.deterministic)))
+        used = [arm for arm in table.arms if any(weights.get(arm) for weights in contrasts.values())]
+        named = [collapsed.remark for collapsed in collapses(table, options.deterministic, used)]
+        seeds = remarks_of_seeds(table, contrasts, options.deterministic)
+        table = dataclasses.replace(table, remarks=(*seeds, *named))
         asked = _asked(args, table, contrasts)
         if not args.clusters:
             asked = [item._replace(population=(CLUSTER,)) if CLUSTER in item.target.kinds() else item for item in asked]

@@ -139,6 +139,17 @@ def p_mrr(before: Scores, after: Scores, changed_documents: Mapping[str, list[st
     yield "mteb", "p-MRR (mean)", {"": ours.mean}, {"": mean}
 
 
+def instruction_gain(run: Scores, plain: Scores, qrels: Grades) -> Iterator[Compared]:
+    """Compare the instruction gain of every query; both runs rank every query."""
+    ours = measures.instruction_gain(qrels, rankings_of(run), rankings_of(plain)).per_unit
+    name, (own, blind) = "instruction gain", (trec_eval(ranked, qrels) for ranked in (run, plain))
+    written_out = {
+        q: by_definition("nDCG@10", g, run[q]) - by_definition("nDCG@10", g, plain[q]) for q, g in qrels.items()
+    }
+    yield "formulas", name, ours, written_out
+    yield "pytrec_eval", name, ours, {q: own[q]["ndcg_cut_10"] - blind[q]["ndcg_cut_10"] for q in qrels}
+
+
 def robustness(run: Scores, qrels: Grades) -> Iterator[Compared]:
     """Compare Robustness@10 per group and its mean; the group is the part of the id before `_`.
 
@@ -200,6 +211,7 @@ def random_case(rng: np.random.Generator) -> Iterator[Compared]:
     qrels = {query_id: _grades(rng, [*ids, "outside", "10x"]) for query_id in queries}
     yield from query_measures(run, qrels)
     yield from robustness(run, qrels)
+    yield from instruction_gain(run, {query_id: _scores(rng, ids) for query_id in queries}, qrels)
     topics = [f"t{number}" for number in range(int(rng.integers(1, 4)))]
     lost = {t: rng.choice([*ids, "outside"], int(rng.integers(1, 6))).tolist() for t in topics}
     yield from p_mrr({t: _scores(rng, ids) for t in topics}, {t: _scores(rng, ids) for t in topics}, lost)

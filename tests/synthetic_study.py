@@ -17,6 +17,7 @@ import pytest
 from ablate.evaluation.candidates import candidate_digest
 from ablate.evaluation.scoring import score_set
 from ablate.evaluation.storage import write_evaluation, write_scores
+from ablate.recipe.identity import SCORING
 from ablate.recipe.values import digest
 from ablate.records import EvaluationQuery, EvaluationSet, Passage, QueryScore
 from ablate.retrieval.rankings import Ranking, rank
@@ -29,6 +30,7 @@ Place = tuple[str, str, str, str]
 NDCG: Place = ("d/test", "plain", "plain", "nDCG@10")
 CHANGED: Place = ("d/test", "changed", "after", "nDCG@10")
 PMRR: Place = ("d/test", "changed", "after", "p-MRR")
+GAIN: Place = ("d/test", "changed", "after", "instruction gain")
 EVALUATION = {"source": None, "sets": ["test"], "depth": 10, "batch_size": 4}
 MODEL = {"revision": "m", "pooling": "mean"}
 NUM_UNITS = 20
@@ -67,6 +69,8 @@ class Arm:
     """Factor on the noise between units and seeds."""
     ranked: bool = False
     """Scores come from rankings of `BED`, kept with its judgments."""
+    scoring: int = SCORING
+    """Version by which its evaluations are scored; 1 was not written down."""
     losses: tuple[float, float] | None = None
     """First and last of its trainings; None: not counted."""
 
@@ -119,6 +123,7 @@ def make_study(root: Path, arms: Mapping[str, Arm], study: str = "s") -> ResultS
 def _make_run(store: ResultStore, label: str, name: str, arm: Arm, seed: int) -> None:
     parents: tuple[str, ...] = ()
     recipe: dict[str, Any]
+    scoring = {} if arm.scoring == 1 else {"scoring": arm.scoring}
     if arm.system is None:
         budget = {"unit": "groups", "limit": 8, "fill": "fewer_queries", "negatives_per_group": 1}
         mix = {"stage": "mix", "source": {"kind": "world", "revision": "1"}, "factors": dict(arm.factors)}
@@ -131,10 +136,10 @@ def _make_run(store: ResultStore, label: str, name: str, arm: Arm, seed: int) ->
         counts = {} if arm.losses is None else dict(zip(("first_loss", "last_loss"), arm.losses, strict=True))
         under = arm.declared if arm.trained_under is None else arm.trained_under
         trained = _complete(store, "train", train, label, seed, (mixed.id,), weights, counts, arm.hardware, under)
-        recipe = {"stage": "evaluation", "train": trained.id, "evaluation": dict(arm.evaluation)}
+        recipe = {"stage": "evaluation", "train": trained.id, "evaluation": dict(arm.evaluation), **scoring}
         parents = (trained.id,)
     else:
-        recipe = {**arm.system, "evaluation": dict(arm.evaluation)}
+        recipe = {**arm.system, "evaluation": dict(arm.evaluation), **scoring}
     folder = store.folder("evaluation", digest(recipe))
     folder.mkdir(parents=True, exist_ok=True)
     notes: dict[str, str | None]

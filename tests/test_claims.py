@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from scipy import stats
-from synthetic_study import CHANGED, NDCG, PMRR, Arm, claim, declare, make_quick, make_study, study_block
+from synthetic_study import CHANGED, GAIN, NDCG, PMRR, Arm, claim, declare, make_quick, make_study, study_block
 
 from ablate.records import UserError
 from ablate.store.manifest import write_manifest
@@ -192,8 +192,12 @@ def test_confounded_and_unmatched_come_before_what_the_test_says(tmp_path: Path)
 # p-MRR with nDCG beside it
 
 
-def with_pmrr(changed: float, original: float = 0.0, margins: Any = (("nDCG@10", 0.05),)) -> tuple[dict[str, Arm], Any]:
+def with_pmrr(
+    changed: float, original: float = 0.0, margins: Any = (("nDCG@10", 0.05),), gain: float | None = None
+) -> tuple[dict[str, Arm], Any]:
     shift = {PMRR: 0.2, CHANGED: changed, ORIGINAL: original}
+    if gain is not None:
+        shift[GAIN] = gain - 0.4  # scores are around .4
     return {"a": Arm(shift=dict.fromkeys(shift, 0.0)), "b": Arm(ON, shift)}, [list(one) for one in margins]
 
 
@@ -201,11 +205,11 @@ def with_pmrr(changed: float, original: float = 0.0, margins: Any = (("nDCG@10",
     ("changed", "original", "margins", "verdict", "said"),
     [
         (0.1, 0.0, (("nDCG@10", 0.05),), "SUPPORTED", "not worse by 0.05 or more"),
-        (-0.2, 0.0, (("nDCG@10", 0.05),), "COLLAPSED", "the model loses what it should keep"),
-        (-0.2, 0.0, (), "COLLAPSED", "not tested: no margin was declared"),
+        (-0.2, 0.0, (("nDCG@10", 0.05),), "UNDECIDED", "the model loses what it should keep"),
+        (-0.2, 0.0, (), "UNDECIDED", "not tested: no margin was declared"),
         (0.1, 0.0, (), "UNDECIDED", "no margin of nDCG@10 was declared (study.margins)"),
         (0.1, -0.2, (("nDCG@10", 0.05),), "UNDECIDED", "(original) is -0."),
-        (0.0, 0.0, (("nDCG@10", 0.001),), "UNDECIDED", "so a collapse cannot be excluded"),
+        (0.0, 0.0, (("nDCG@10", 0.001),), "UNDECIDED", "so a loss of documents cannot be excluded"),
     ],
 )
 def test_a_higher_p_mrr_is_judged_by_ndcg(
@@ -216,17 +220,43 @@ def test_a_higher_p_mrr_is_judged_by_ndcg(
     assert one.ruling.verdict == verdict and said in one.ruling.reason
 
 
+@pytest.mark.parametrize(
+    ("gain", "verdict", "said"),
+    [
+        (0.1, "SUPPORTED", "(not worse by 0.05 or more). Covers"),
+        (None, "SUPPORTED", "; no collapse can be seen, b has no instruction gain. Covers"),
+        (-0.1, "COLLAPSED", "and b collapses on d/test: p-MRR x 100 is +"),
+        (-0.001, "UNDECIDED", "but of b on d/test p-MRR x 100 is +"),
+    ],
+)
+def test_a_higher_p_mrr_of_an_arm_that_ignoring_would_serve_better_is_a_collapse(
+    tmp_path: Path, gain: float | None, verdict: str, said: str
+) -> None:
+    arms, block = with_pmrr(0.1, gain=gain)  # nDCG is kept, whatever the gain
+    judgement = judged(tmp_path, arms, [claim("c", "greater", PMRR)], margins=block)
+    one = only(judgement)
+    assert one.ruling.verdict == verdict and said in one.ruling.reason
+    marks = [remark[:2] for remark in judgement.remarks]
+    assert marks == {"COLLAPSED": [("b", "COLLAPSE")], "UNDECIDED": [("b", "COLLAPSE NOT DECIDED")]}.get(verdict, [])
+
+
+def test_an_arm_that_a_claim_calls_lower_may_collapse(tmp_path: Path) -> None:
+    arms, block = with_pmrr(0.1, gain=-0.1)
+    one = only(judged(tmp_path, arms, [claim("c", "greater", PMRR, contrast="a - b")], margins=block))
+    assert one.ruling.verdict == "REFUTED"
+
+
 def test_p_mrr_alone_supports_nothing(tmp_path: Path) -> None:
     arms = {"a": Arm(shift={PMRR: 0.0}), "b": Arm(ON, {PMRR: 0.2})}
     one = only(judged(tmp_path, arms, [claim("c", "greater", PMRR)]))
     assert one.ruling == Ruling("UNDECIDED", one.ruling.reason) and "there is no nDCG beside it" in one.ruling.reason
 
 
-def test_ndcg_of_plain_queries_alone_excludes_no_collapse(tmp_path: Path) -> None:
+def test_ndcg_of_plain_queries_alone_excludes_no_loss(tmp_path: Path) -> None:
     arms = {"a": Arm(shift={PMRR: 0.0, NDCG: 0.0}), "b": Arm(ON, {PMRR: 0.2, NDCG: 0.0})}
     one = only(judged(tmp_path, arms, [claim("c", "greater", PMRR)], margins=[["nDCG@10", 0.05]]))
     assert one.ruling.verdict == "UNDECIDED"
-    assert "there is no nDCG under the changed instruction: a collapse may hide" in one.ruling.reason
+    assert "there is no nDCG under the changed instruction: a loss may hide" in one.ruling.reason
 
 
 # declared before the results, at a declared look
@@ -582,7 +612,7 @@ def test_the_order_of_verdicts() -> None:
 
 
 def test_everything_is_shown_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arms, margins = with_pmrr(-0.2)
+    arms, margins = with_pmrr(-0.2, gain=-0.2)
     claims = [claim("c_1", "greater", PMRR), claim("d", "greater", CHANGED)]
     under = declare(tmp_path, study_block(claims, margins=margins, seeds=[0, 1, 2, 3, 4]))
     make_study(tmp_path, {name: dataclasses.replace(arm, declared=under) for name, arm in arms.items()})
@@ -598,6 +628,7 @@ def test_everything_is_shown_and_written(tmp_path: Path, capsys: pytest.CaptureF
     assert cells[:6] == ["c_1", "b - a", "p-MRR on d/test (changed: after)", "greater", "5", "20"]
     assert cells[-1] == "COLLAPSED"
     assert "\nc_1: COLLAPSED. p-MRR is up (+0.2" in shown and "\nd: REFUTED. The opposite holds" in shown
+    assert shown.index("COLLAPSE | p-MRR on d/test (changed: after): p-MRR x 100 is") < shown.index("**Claims of study")
     assert "nDCG beside p-MRR" in shown and "Holm over the family of 2 declared claims" in shown
     record = json.loads(files["json"].read_text())
     assert [(one["claim"], one["verdict"]) for one in record["claims"]] == [("c_1", "COLLAPSED"), ("d", "REFUTED")]
@@ -606,7 +637,7 @@ def test_everything_is_shown_and_written(tmp_path: Path, capsys: pytest.CaptureF
     lines = list(csv.DictReader(files["csv"].read_text().splitlines()))
     assert float(lines[0]["estimate"]) == record["claims"][0]["row"]["estimate"] and lines[1]["verdict"] == "REFUTED"
     latex = files["latex"].read_text()
-    assert r"c\_1 & b - a & p-MRR on d/test (changed: after)" in latex and latex.count(r"\toprule") == 3
+    assert r"c\_1 & b - a & p-MRR on d/test (changed: after)" in latex and latex.count(r"\toprule") == 4
 
 
 def corrections(record: Any) -> list[tuple[Any, Any]]:

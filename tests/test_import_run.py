@@ -22,6 +22,7 @@ from ablate.evaluation.storage import (
     write_evaluation,
 )
 from ablate.evaluation.trec import write_run
+from ablate.recipe.identity import SCORING
 from ablate.records import EvaluationQuery, EvaluationSet, Passage, UserError
 from ablate.retrieval.rankings import Ranking, rank
 from ablate.store.files import CLUSTERS_FILE, JUDGMENTS_FILE
@@ -75,7 +76,7 @@ def record(
     from ablate.recipe.values import digest
 
     store = ResultStore(root)
-    recipe: dict[str, Any] = {"stage": "evaluation", "train": arm, "seed": seed}
+    recipe: dict[str, Any] = {"stage": "evaluation", "train": arm, "seed": seed, "scoring": SCORING}
     recipe["evaluation"] = {"depth": depth, **recorded}
     folder = store.folder("evaluation", digest(recipe))
     folder.mkdir(parents=True)
@@ -325,6 +326,39 @@ def test_gaps_are_scored_by_contract_and_said(
     assert values["q2-red", "nDCG@10", "red"] == 0.0
     assert ("q2", "p-MRR", "red") not in values and ("q2", "p-MRR", "blue") in values
     assert values["q1", "nDCG@10", "plain"] == pytest.approx(1 / (1 + 1 / math.log2(3)))
+
+
+def test_imports_have_the_gain_or_say_why_not(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = ResultStore(results)
+
+    def gains(name: str) -> dict[str, float]:
+        folder = store.folder("evaluation", store.by_arm("evaluation", "s")[name, 0].id)
+        return {s.unit_id: s.value for s in read_scores(folder / "scores.parquet") if s.measure == "instruction gain"}
+
+    path = run_file(tmp_path / "whole.trec", bm25())
+    assert call(results, "--deterministic", f"toy/test={path}", name="whole") == 0
+    assert "changed red  instruction gain" in capsys.readouterr().out
+    assert len(gains("whole")) == 6 and gains("whole")["q1-red"] > 0  # the red fish is first with its word alone
+    reason = "judged queries with an instruction have no instruction gain: the plain query of the same base query is"
+    for name, left_out, words in (
+        ("part", ("q2",), f"3 of 6 {reason} not ranked, so it is left out on the whole set"),
+        ("none", ("q1", "q2"), f"6 of 6 {reason} not ranked\n"),
+    ):
+        path = run_file(tmp_path / f"{name}.trec", [r for r in bm25() if r.query_id not in left_out])
+        assert call(results, "--deterministic", f"toy/test={path}", name=name) == 0
+        assert words in capsys.readouterr().out and not gains(name)
+
+
+def test_a_collapse_of_an_import_is_told_above_its_scores(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    orders = {"": "bcad", "-og": "bcad", "-red": "adcb", "-blue": "adbc"}  # with a colour everything is lost
+    lost = [rank(f"{base}{end}", list(order), [4, 3, 2, 1]) for base in ("q1", "q2") for end, order in orders.items()]
+    assert call(results, "--deterministic", f"toy/test={run_file(tmp_path / 'lost.trec', lost)}") == 0
+    out = capsys.readouterr().out
+    assert "  COLLAPSE, red: p-MRR x 100 is +" in out and out.index("COLLAPSE") < out.index("toy/test  plain")
 
 
 def test_rankings_deeper_than_the_studys_are_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -255,6 +255,7 @@ RULES: dict[str, set[str]] = {
     "analysis.__main__": {"ablate.__main__"},
     "analysis.stats": {
         "analysis.stats",
+        "ablate.evaluation.collapse",
         "ablate.evaluation.measures",
         "ablate.recipe",
         "ablate.records",

@@ -223,5 +223,6 @@ def test_the_long_table_holds_the_modes_as_conditions(tmp_path: Path) -> None:
     assert cells[Cell("D", "instructed", "", "SICR")].values_SQ["A"].tolist() == [[1, 0.5, 0]]
     assert set(cells) == {
         *(Cell("D", mode, "", name) for mode in MODES for name in ("nDCG@10", "RR@10")),
+        *(Cell("D", mode, "", "instruction gain") for mode in ("instructed", "reversed")),
         *(Cell("D", "instructed", "", name) for name in ("SICR", "SICR(code)", "WISE", "WISE(code)")),
     }

@@ -7,18 +7,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import data_folder
 
-from ablate.evaluation import measures, scoring, summary
+from ablate.evaluation import collapse, measures, scoring, summary
 from ablate.evaluation.scoring import evaluate, score_set
 from ablate.evaluation.storage import read_scores, write_scores
-from ablate.evaluation.summary import Evaluation, compare, format_table
+from ablate.evaluation.summary import Evaluation, compare, format_summary, format_table
 from ablate.evaluation.trec import read_qrels
 from ablate.records import EvaluationQuery, EvaluationSet, Passage, QueryScore, UserError
-from ablate.retrieval.rankings import rank
+from ablate.retrieval.rankings import Ranking, rank
 
 AT_2 = 1 / math.log2(3)
 """nDCG@10 of one relevant document at rank 2."""
@@ -115,7 +116,18 @@ def test_scores_by_hand() -> None:
     assert value(evaluation, "satisfying over violating", "b2", "both") == 0.5
     assert value(evaluation, "one-sided rate", "b2", "after") == 1.0
     assert value(evaluation, "one-sided rate", "b2", "before") == 0.0
-    assert len(evaluation.scores) == 3 * 7 + 4 + 2 + 2 * 4
+    gains = {s.unit_id: s.value for s in evaluation.scores if s.measure == "instruction gain"}
+    assert gains == pytest.approx(  # the plain ranking of b1 is bacd, that of b2 abcd
+        {
+            "b1-og": 0,
+            "b1-after": 1 - AT_2,
+            "b1-before": 1 - 1,
+            "b2-og": 1 - (1 / 2 + 1 / math.log2(5)) / (1 + AT_2),
+            "b2-after": 1 - 1 / 2,
+            "b2-before": AT_2 - 1 / math.log2(5),
+        }
+    )
+    assert len(evaluation.scores) == 3 * 7 + 4 + 2 + 2 * 4 + 6
     conditions = {s.measure: s.condition for s in evaluation.scores if s.condition not in ("plain", "original")}
     assert conditions["Robustness@10"] == "instructed" and conditions["one-sided rate"] == "pairs"
 
@@ -280,7 +292,7 @@ def test_robustness_leaves_out_groups_of_one_and_says_how_many() -> None:
 
 def test_summary_shows_p_mrr_beside_its_ndcg() -> None:
     rows = {(r.measure, r.direction): r for r in evaluate(HandMade(ORDERS), [SET], depth=4).summary()}
-    assert rows["p-MRR", "after"][4:] == (pytest.approx(0.5), 2, pytest.approx(1.0), pytest.approx(1.0), "")
+    assert rows["p-MRR", "after"][4:] == (pytest.approx(0.5), 2, pytest.approx(1.0), pytest.approx(1.0), "", "")
     before = rows["p-MRR", "before"]
     assert before.mean == pytest.approx((2 / 3 - 1 / 2) / 2) and before.condition == "reversed"
     assert before.ndcg_changed == pytest.approx((1 + AT_2) / 2)
@@ -313,7 +325,12 @@ def films(instructions: tuple[str, str]) -> EvaluationSet:
     documents = [Passage("early", "eckhart film"), Passage("late", "eckhart eckhart film")]
     documents += [Passage(f"other{i:02}", "only released films are relevant only relevant") for i in range(20)]
     bases = ("f", "g", "h")
-    posed = (("any", "original", "og"), (instructions[0], "changed", "after"), (instructions[1], "reversed", "before"))
+    posed = (
+        ("", "plain", "plain"),
+        ("any", "original", "og"),
+        (instructions[0], "changed", "after"),
+        (instructions[1], "reversed", "before"),
+    )
     queries = [EvaluationQuery(f"{base}-{words[2]}", base, "eckhart", *words) for base in bases for words in posed]
     good = {"og": ("early", "late"), "after": ("late",), "before": ("early",)}
     return EvaluationSet(
@@ -332,42 +349,186 @@ WORDS = "eckhart film only released films are relevant any"
 def test_collapse_is_told_from_following() -> None:
     one = films(("only films released late are relevant", "only films released early are relevant"))
     counting, untouched = (evaluate(WordCount(WORDS, use), [one], depth=22) for use in (True, False))
-    rows = {r.direction: r for r in counting.summary(untouched) if r.measure == "p-MRR"}
+    rows = {r.direction: r for r in counting.summary() if r.measure == "p-MRR"}
     # every other film passes both: early 2 -> 22, late 1 -> 21, and the relevant ones are lost with them
     assert rows["after"].mean == pytest.approx(1 - 2 / 22) and rows["before"].mean == pytest.approx(1 - 1 / 21)
     assert {d: (r.verdict, r.ndcg_changed) for d, r in rows.items()} == {
         "after": ("collapse", 0.0),
         "before": ("collapse", 0.0),
     }
-    assert {r.verdict for r in counting.summary()} == {""}  # without a reference nothing is called a collapse
-    assert {r.verdict for r in counting.summary(untouched, margin=1.0)} == {""}
-    text = format_table(compare(counting, untouched))
-    assert "COLLAPSE, after: p-MRR is positive (+90.9), but nDCG@10 under this instruction is 0.000, below the" in text
-    assert "untouched 1.000" in text.replace("\n    ", " ")
+    # the films that ignoring the instruction ranks first and second are 1 and 1 / log2 3 under it
+    gains = {r.direction: r for r in counting.summary() if r.measure == "instruction gain"}
+    assert (gains["after"].mean, gains["after"].ndcg_changed, gains["after"].ndcg_blind) == pytest.approx((-1, 0, 1))
+    assert (gains["before"].mean, gains["before"].ndcg_blind) == pytest.approx((-AT_2, AT_2))
+    assert {r.verdict for r in untouched.summary()} == {""}
+    text = format_table(compare(counting, untouched)).replace("\n    ", " ")
+    words = (
+        "COLLAPSE, after (trained): p-MRR x 100 is +90.9 [+90.9, +90.9] and instruction gain -1.000 [-1.000, -1.000]"
+    )
+    assert words in text and text.index(words) < text.index("condition  ")
+    assert "COLLAPSE, before (trained)" in text and "(untouched)" not in text
+    alone = format_summary(counting.summary()).replace("\n    ", " ")
+    assert alone.index("COLLAPSE, after: p-MRR x 100 is +90.9") < alone.index("condition  ")
 
 
-def _noisy(change: float, p_mrr: dict[str, float], num_units: int = 66, spread: float = 0.2) -> Evaluation:
-    """Scores of 66 topics around .07 + `change` and around `p_mrr` by direction, with a spread as real ones have."""
+def test_a_ranker_that_follows_is_no_collapse() -> None:
+    one = films(("late", "early"))
+    documents = (Passage("early", "eckhart film"), Passage("late", "eckhart released"), *one.documents[2:])
+    words = {"eckhart": (1, 1), "late": (0, 3), "early": (3, 0)}
+
+    class Following(WordCount):
+        """Vectors of (early, late): an instruction lifts the film that it asks for."""
+
+        def encode_queries(self, queries: Sequence[tuple[str, str]], *, progress: str | None = None) -> np.ndarray:
+            named = [[words[word] for word in f"{q} {i}".split() if word in words] for q, i in queries]
+            return np.array([np.sum(parts, axis=0) for parts in named], dtype=np.float32)
+
+        def encode_passages(self, passages: Sequence[Passage], *, progress: str | None = None) -> np.ndarray:
+            return np.array([[p.doc_id == "early", p.doc_id == "late"] for p in passages], dtype=np.float32)
+
+    rows = evaluate(Following(WORDS), [replace(one, documents=documents)], depth=22).summary()
+    p_mrr = {r.direction: (r.mean > 0, r.verdict) for r in rows if r.measure == "p-MRR"}
+    gain = {r.direction: r.mean for r in rows if r.measure == "instruction gain"}
+    assert p_mrr["before"] == (True, "") and gain["before"] > 0 and gain["after"] == 0  # late is first without it
+
+
+def without_plain(bed: EvaluationSet, base: str) -> EvaluationSet:
+    """The set with the plain query of one base query only."""
+    kept = tuple(q for q in bed.queries if q.condition != "plain" or q.base_id == base)
+    return replace(bed, queries=kept, qrels={q: g for q, g in bed.qrels.items() if q in {k.query_id for k in kept}})
+
+
+def all_rankings() -> list[Ranking]:
+    return [r for rankings in evaluate(HandMade(ORDERS), [SET], depth=4).rankings.values() for r in rankings]
+
+
+def gain_units(evaluation: Evaluation) -> set[str]:
+    return {score.unit_id for score in evaluation.scores if score.measure == "instruction gain"}
+
+
+B2 = ("b2-og", "b2-after", "b2-before")
+LISTS = {query.query_id: tuple("abcd") for query in SET.queries}
+
+
+@pytest.mark.parametrize(
+    ("bed", "reason", "warned"),
+    [
+        (
+            without_plain(SET, "b1"),
+            "the set has no plain query of the same base query",
+            "3 of 6 judged queries with an",
+        ),
+        (
+            replace(SET, queries=(*SET.queries, EvaluationQuery("b2x", "b2", "b2", "", "plain", "plain"))),
+            "the set has several plain queries of the same base query, so which ranking ignores it is open",
+            "3 of 6 judged queries with an instruction have no instruction gain: the set has several",
+        ),
+        (
+            replace(SET, own_documents={"b2": "a", **{q.query_id: "x" for q in SET.queries if q.query_id != "b2"}}),
+            "the plain query of the same base query ranks other documents",
+            "3 of 6 judged queries with an instruction have no instruction gain: the plain query",
+        ),
+        (
+            replace(SET, candidates={**LISTS, "b2": tuple("abc")}),
+            "the plain query of the same base query ranks other documents",
+            "3 of 6 judged queries with an instruction have no instruction gain: the plain query",
+        ),
+    ],
+)
+def test_queries_without_a_comparable_plain_query_have_no_gain_and_are_listed(
+    bed: EvaluationSet, reason: str, warned: str
+) -> None:
+    rankings = [rank("b2", list("cab"), [3, 2, 1]) if r.query_id == "b2" else r for r in all_rankings()]
+    found = score_set(bed, rankings)
+    assert gain_units(found) == {"b1-og", "b1-after", "b1-before"}
+    assert set(found.listed["toy/test"][f"instruction gain: {reason}"]) == set(B2)
+    assert any(warning.startswith(f"toy/test: {warned}") for warning in found.warnings)
+
+
+def test_own_documents_and_lists_that_are_alike_change_nothing() -> None:
+    own = replace(SET, own_documents={q.query_id: "d" for q in SET.queries}, candidates=LISTS)
+    expected = gain_units(score_set(SET, all_rankings()))
+    assert gain_units(score_set(own, all_rankings())) == expected and len(expected) == 6
+    absent = replace(SET, own_documents={"b1": "not there", "b2": "nor this"})
+    assert gain_units(score_set(absent, all_rankings())) == expected
+
+
+def test_a_set_without_plain_queries_says_that_no_collapse_can_be_seen() -> None:
+    found = score_set(without_plain(SET, ""), all_rankings())
+    assert not gain_units(found) and found.listed["toy/test"]["ranked query that is not in the set"] == ("b1", "b2")
+    assert [w for w in found.warnings if "instruction gain" in w] == [
+        "toy/test: no instruction gain: the set poses no query without its instruction, so it is not known what "
+        "ignoring the instructions gives, and no collapse can be seen"
+    ]
+    assert {row.verdict for row in found.summary()} == {""}
+
+
+def test_rankings_that_lack_a_plain_query_give_no_gain_at_all() -> None:
+    found = score_set(SET, [r for r in all_rankings() if r.query_id != "b2"])
+    assert not gain_units(found)
+    reason = "the plain query of the same base query is not ranked"
+    assert found.listed["toy/test"][f"instruction gain: {reason}"] == B2
+    assert (
+        f"toy/test: 3 of 6 judged queries with an instruction have no instruction gain: {reason}, so it is left out on "
+        "the whole set"
+    ) in found.warnings
+
+
+def test_a_missing_ranking_under_the_instruction_counts_as_nothing_found() -> None:
+    found = score_set(SET, [r for r in all_rankings() if r.query_id != "b2-after"])
+    assert value(found, "instruction gain", "b2-after", "after") == pytest.approx(0 - 1 / 2)
+
+
+@pytest.mark.parametrize(
+    ("p_mrr", "gain", "expected"),
+    [
+        ((0.5, (0.4, 0.6)), (-0.2, (-0.3, -0.1)), "collapse"),
+        ((0.5, (0.4, 0.6)), (-0.2, (-0.4, 0.0)), "not decided"),
+        ((0.5, (0.0, 1.0)), (-0.2, (-0.3, -0.1)), "not decided"),
+        ((0.5, None), (-0.2, (-0.3, -0.1)), "not decided"),
+        ((0.5, (0.4, 0.6)), (-0.2, None), "not decided"),
+        ((0.5, (0.4, 0.6)), (0.2, (0.1, 0.3)), ""),
+        ((0.5, (0.4, 0.6)), (0.0, (0.0, 0.0)), ""),
+        ((0.0, (0.0, 0.0)), (-0.2, (-0.3, -0.1)), ""),
+        ((-0.5, (-0.6, -0.4)), (-0.2, (-0.3, -0.1)), ""),
+        ((0.5, (0.4, 0.6)), None, ""),
+    ],
+)
+def test_what_p_mrr_and_gain_are_called_together(p_mrr: Any, gain: Any, expected: str) -> None:
+    assert collapse.called(collapse.Mean(*p_mrr), None if gain is None else collapse.Mean(*gain)) == expected
+
+
+def _noisy(gain: float | None, p_mrr: dict[str, float], num_units: int = 66, spread: float = 0.2) -> Evaluation:
+    """Scores of 66 topics around `gain` and around `p_mrr` by direction, with a spread as real ones have."""
     noise = [spread * (-1) ** unit * (0.5 + unit / num_units) for unit in range(num_units)]  # mean near 0
     scores = []
     for (direction, mean), condition in zip(p_mrr.items(), ("changed", "reversed"), strict=True):
         for unit, error in enumerate(noise):
             one = ("films", condition, direction)
-            scores.append(QueryScore(*one, f"{unit}-{direction}", "nDCG@10", 0.07 + change + error * (change != 0)))
             scores.append(QueryScore(*one, str(unit), "p-MRR", mean + error))
+            if gain is not None:
+                scores.append(QueryScore(*one, f"{unit}-{direction}", "nDCG@10", 0.5))
+                scores.append(QueryScore(*one, f"{unit}-{direction}", "instruction gain", gain + error))
     return Evaluation(tuple(scores), {}, {}, (), {}, {}, {"films": (("after", "before"),)})
 
 
 def test_what_is_within_chance_is_called_nothing() -> None:
-    before = _noisy(0.0, {"after": 0.0, "before": 0.0})
-    for change, expected in ((-0.012, ""), (-0.05, ""), (-0.2, "collapse")):  # the half-width is about .05
-        trained = _noisy(change, {"after": 0.1, "before": 0.1})
-        rows = [row for row in trained.summary(before, margin=0.005) if row.measure == "p-MRR"]
-        assert {row.verdict for row in rows} == {expected}, change
+    for gain, mean, expected in (
+        (-0.2, 0.1, "collapse"),  # the half-width is about .05
+        (-0.02, 0.1, "not decided"),
+        (-0.2, 0.02, "not decided"),
+        (0.2, 0.1, ""),
+        (None, 0.1, ""),
+    ):
+        rows = [r for r in _noisy(gain, {"after": mean, "before": mean}).summary() if r.measure == "p-MRR"]
+        assert {row.verdict for row in rows} == {expected}, (gain, mean)
+        assert all(bool(row.why) is bool(expected) for row in rows)
+    undecided = format_summary(_noisy(-0.02, {"after": 0.1, "before": 0.1}).summary()).replace("\n    ", " ")
+    assert "COLLAPSE NOT DECIDED, after: p-MRR x 100 is +9.8 [+4.7" in undecided and "is left open" in undecided
     for mean, expected in ((-0.02, ""), (-0.2, "lexical")):
-        model = _noisy(0.0, {"after": mean, "before": mean})
+        model = _noisy(None, {"after": mean, "before": mean})
         assert {row.verdict for row in model.summary() if row.measure == "p-MRR"} == {expected}, mean
-    one_way = _noisy(0.0, {"after": -0.2, "before": -0.02})
+    one_way = _noisy(None, {"after": -0.2, "before": -0.02})
     assert {row.verdict for row in one_way.summary() if row.measure == "p-MRR"} == {""}
 
 
@@ -389,8 +550,8 @@ def test_a_random_order_is_hardly_ever_called_lexical() -> None:
 
 def test_a_fall_without_a_positive_p_mrr_is_no_collapse() -> None:
     orders = {**ORDERS, ("text of b1", "before"): "acdb"}  # a stays, b falls from 2 to 4; c of b2 rises from 2 to 1
-    trained, untouched = (evaluate(HandMade(o), [SET], depth=4) for o in (orders, IGNORES))
-    row = next(r for r in trained.summary(untouched) if (r.measure, r.direction) == ("p-MRR", "before"))
+    trained = evaluate(HandMade(orders), [SET], depth=4)
+    row = next(r for r in trained.summary() if (r.measure, r.direction) == ("p-MRR", "before"))
     assert row.mean == pytest.approx(-0.25) and row.verdict == ""
     assert row.ndcg_changed == pytest.approx((1 / math.log2(5) + AT_2) / 2)  # untouched: (AT_2 + 1) / 2
 
@@ -405,14 +566,14 @@ def test_words_that_lift_the_same_documents_are_lexical() -> None:
     )
     one = replace(one, documents=documents)
     counting, untouched = (evaluate(WordCount(WORDS, use), [one], depth=7) for use in (True, False))
-    rows = {r.direction: r for r in counting.summary(untouched) if r.measure == "p-MRR"}
+    rows = {r.direction: r for r in counting.summary() if r.measure == "p-MRR"}
     # equal scores go by id: late before early; 6 -> 1 and 7 -> 2
     assert rows["before"].mean == pytest.approx(1 / 6 - 1) and rows["after"].mean == pytest.approx(2 / 7 - 1)
     assert {r.verdict for r in rows.values()} == {"lexical"}
     text = format_table(compare(counting, untouched))
     assert "LEXICAL, after (trained): p-MRR is negative here and under the opposite instruction" in text
     one_way = [s for s in counting.scores if not (s.measure == "p-MRR" and s.direction == "before")]
-    assert {r.verdict for r in replace(counting, scores=tuple(one_way)).summary(untouched)} == {""}
+    assert {r.verdict for r in replace(counting, scores=tuple(one_way)).summary()} == {""}
 
 
 def test_the_table_to_the_letter() -> None:
@@ -433,6 +594,12 @@ toy/test
                                       trained untouched   trained untouched   trained untouched
   changed: after                  2     +50.0      +0.0     1.000     1.000     1.000     0.815
   reversed: before                2      +8.3      +0.0     1.000     1.000     0.815     0.815
+
+  instruction gain                n        nDCG@10 here         blind to it                gain
+                                      trained untouched   trained untouched   trained untouched
+  original: og                    2     1.000     1.000     0.785     1.000    +0.215    +0.000
+  changed: after                  2     1.000     0.815     0.565     0.815    +0.435    +0.000
+  reversed: before                2     0.815     0.815     0.715     0.815    +0.100    +0.000
 
   over instructions               n
                                       trained untouched    chance
@@ -523,7 +690,7 @@ def test_perfect_rankings_of_real_judgments() -> None:
     one = EvaluationSet("movies/dev", documents, tuple(queries), qrels, lost, opposites)
     rankings = [rank(q.query_id, doc_ids, [qrels[q.query_id].get(d, 0) for d in doc_ids]) for q in queries]
     evaluation = score_set(one, rankings)
-    rows = {(row.measure, row.direction): row for row in evaluation.summary(evaluation)}
+    rows = {(row.measure, row.direction): row for row in evaluation.summary()}
     assert all(row.mean == 1.0 for (measure, _), row in rows.items() if measure != "p-MRR")
     assert rows["p-MRR", "after"].mean > 0.5 and rows["p-MRR", "before"].mean > 0.5
     assert {row.verdict for row in rows.values()} == {""}

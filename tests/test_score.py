@@ -91,7 +91,8 @@ def test_plain_measures_and_robustness_by_hand(folder: Folder) -> None:
 
 
 def test_p_mrr_with_its_companions_by_hand(folder: Folder) -> None:
-    found = folder.score(*pair(folder))
+    plain = folder("plain.run", "1 Q0 a 1 3 t\n1 Q0 c 2 2 t\n1 Q0 b 3 1 t\n2 Q0 a 1 1 t\n")
+    found = folder.score(*pair(folder), "--plain-run", plain)
     # topic 1: a 1 -> 2 is +.5; topic 2: a 1 -> 2 too, in lists of lengths 1 and 2
     assert found["p-MRR"] == {"mean": 0.5, "mean_present_only": 0.5, "per_query": {"1": 0.5, "2": 0.5}}
     assert found["listed"]["p-MRR"] == {
@@ -100,6 +101,14 @@ def test_p_mrr_with_its_companions_by_hand(folder: Folder) -> None:
     }
     assert found["original"]["AP@1000"]["per_query"] == {"1-og": 1.0, "2-og": 1.0}
     assert found["changed"]["RR@10"]["per_query"] == {"1-changed": 1.0, "2-changed": 1.0}
+    # b of 1-changed is third without the instruction, first with it; c of 2-changed is not ranked without it
+    assert found["changed"]["instruction gain"]["per_query"] == {"1-changed": 1 - 1 / 2, "2-changed": 1.0}
+    assert found["original"]["instruction gain"]["per_query"] == pytest.approx(
+        {"1-og": 1 - (1 + 1 / 2) / (1 + 1 / math.log2(3)), "2-og": 0}
+    )
+    assert found["listed"]["changed"] == {
+        "query whose ranking holds other documents than that of its plain query": ["2-changed"]
+    }
     lengths, candidates = found["warnings"]
     assert "topic '2': the rankings have different lengths (1 under the original instruction, 2 under" in lengths
     assert "in 1 of 2 topics the two rankings do not hold the same documents" in candidates and "'2' (1)" in candidates
@@ -117,13 +126,45 @@ def test_equal_ids_on_both_sides_and_json_documents(folder: Folder) -> None:
         changed_qrels="1 0 b 1\n2 0 c 1\n",
         changed_documents='{"1": ["a", "c"], "2": []}',
     )
+    arguments += ["--plain-run", folder("plain.run", ORIGINAL.replace("-og", ""))]
     found = folder.score(*arguments)
-    without = [*arguments[:-1], folder("one.json", '{"1": ["a", "c"]}')]
+    without = [*arguments[:9], folder("one.json", '{"1": ["a", "c"]}'), *arguments[10:]]
     unnamed = "judged changed query that the changed documents do not name: not part of the mean"
-    assert folder.score(*without)["listed"] == {"p-MRR": {unnamed: ["2"]}}
+    assert folder.score(*without)["listed"]["p-MRR"] == {unnamed: ["2"]}
     assert found["p-MRR"]["per_query"] == {"1": 0.25}  # a 1 -> 2, c stays at 3
-    assert found["listed"] == {"p-MRR": {"no changed document": ["2"]}}
+    assert found["listed"]["p-MRR"] == {"no changed document": ["2"]}
     assert found["warnings"] == []
+
+
+def test_without_a_plain_run_it_is_said_that_no_collapse_can_be_seen(folder: Folder) -> None:
+    found = folder.score(*pair(folder))
+    assert "instruction gain" not in found["changed"]
+    assert found["warnings"][-1].startswith("no instruction gain: without --plain-run, the run of the queries without")
+
+
+def test_a_collapse_is_told_above_the_table(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    topics = range(1, 5)  # a and b are relevant at first, b alone stays so; with the new instruction all are lost
+
+    def run(end: str, order: str) -> str:
+        lines = (f"{t}{end} Q0 {d} {place} {-place} t\n" for t in topics for place, d in enumerate(order, 1))
+        return "".join(lines)
+
+    arguments = pair(
+        folder,
+        original_run=run("-og", "abcdefghijklm"),
+        changed_run=run("-changed", "cdefghijklmab"),
+        original_qrels="".join(f"{t}-og 0 a 1\n{t}-og 0 b 1\n" for t in topics),
+        changed_qrels="".join(f"{t}-changed 0 b 1\n" for t in topics),
+        changed_documents=BEIR + "".join(f"{t}\ta\t0\n" for t in topics),
+    )
+    plain = folder("plain.run", run("", "abcdefghijklm"))
+    collapsed = folder.score(*arguments, "--plain-run", plain)["warnings"]
+    assert collapsed[0].startswith("COLLAPSE: p-MRR x 100 is +91.7 [+91.7, +91.7] and instruction gain -0.631 [")
+    shown = capsys.readouterr().out
+    assert shown.index("warning: COLLAPSE: ") < shown.index("**Scores of")
+    following = folder("changed.run", run("-changed", "bcdefghijklma"))
+    kept = [following if argument.endswith("changed_run") else argument for argument in arguments]
+    assert folder.score(*kept, "--plain-run", plain)["warnings"] == []
 
 
 def test_one_file_may_hold_both_sides(folder: Folder) -> None:

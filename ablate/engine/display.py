@@ -15,11 +15,6 @@ if TYPE_CHECKING:
     from ablate.evaluation.summary import Evaluation
 
 
-COLLAPSE_MARGIN = 0.005
-"""How far nDCG@10 under a changed instruction may lie below the untouched backbone's before a positive p-MRR is called
-a collapse: half of the last digit that papers print."""
-
-
 def show_run(run: Run, compared_with: Recipe | None) -> None:
     """Print the run's name and ids, and in which keys its recipe differs from the baseline arm's."""
     config, identity = run.config, run.identity
@@ -137,7 +132,7 @@ def show_scores(run: Run, scores: Evaluation, untouched: Evaluation) -> None:
     for warning in untouched.warnings:
         if warning not in scores.warnings:
             print(f"warning (untouched): {warning}")
-    print(format_table(compare(scores, untouched, margin=COLLAPSE_MARGIN)))
+    print(format_table(compare(scores, untouched)))
     for dataset, notes in scores.provenance.items():
         print("\n".join([dataset, *(f"  {name}: {value}" for name, value in notes.items())]))
     identity, store = run.identity, run.store

@@ -16,6 +16,7 @@ from ablate.data.mix import Mix, build_mix, content_digest, read_mix, write_mix
 from ablate.engine.prepare import Run
 from ablate.engine.recorder import Recorder
 from ablate.evaluation.rankers import Dense, Ranker, plain_ranker
+from ablate.recipe.identity import without_scoring
 from ablate.recipe.schema import BeirSource, MtebSource, RankerName, RulesSource, RunConfig
 from ablate.recipe.values import digest, plain
 from ablate.retrieval.vectors import Retrieval
@@ -24,6 +25,7 @@ from ablate.store.files import (
     CHECKPOINTS_FOLDER,
     CONFIG_FILE,
     EMBEDDINGS_FOLDER,
+    JUDGMENTS_FILE,
     LEDGER_FILE,
     MODEL_FOLDER,
     write_atomically,
@@ -269,7 +271,7 @@ def make_scores(run: Run, ranker: RankerName, recorder: Recorder | None = None) 
     label = run.label if own else stage_label(config.runtime.study, ranker)
     started, meter = now(), Meter(run.device)
     with store.making("evaluation", recipe) as folder:
-        if folder is not None:
+        if folder is not None and not _is_scored_again(run, recipe, folder, label):
             sets = [run.evaluation_set(name) for name in config.recipe.evaluation.sets]
             official = isinstance(config.recipe.evaluation.source, MtebSource)
             opened = open_ranker(run, ranker, folder)
@@ -309,6 +311,41 @@ def make_scores(run: Run, ranker: RankerName, recorder: Recorder | None = None) 
     store.add_label("evaluation", digest(recipe), label, names)
     manifest = _found(run, "evaluation", recipe)
     return renamed(read_evaluation(store.whole(manifest)), names), manifest
+
+
+def _is_scored_again(run: Run, recipe: dict[str, Any], folder: Path, label: str) -> bool:
+    """Complete an evaluation from the rankings that an earlier version scored, if it can be: no model is needed then.
+
+    It cannot where there are none, where rankings or judgments are not kept, and where a set of before poses no query
+    without its instruction, as later versions of it may.
+    """
+    from ablate.evaluation.again import completed, unranked
+    from ablate.evaluation.storage import read_evaluation, read_judgments, write_evaluation
+
+    before = run.store.find("evaluation", without_scoring(recipe))
+    if before is None or JUDGMENTS_FILE not in before.content_sha256:
+        return False
+    started = now()
+    place = run.store.whole(before)
+    sets, stored = read_judgments(place), read_evaluation(place, with_rankings=True)
+    has_plain = all(any(query.condition == "plain" for query in bed.queries) for bed in sets.values())
+    if unranked(stored, sets) or not has_plain:
+        return False
+    result = completed(stored, sets)
+    run.store.complete(
+        "evaluation",
+        recipe,
+        files=write_evaluation(folder, result),
+        parents=before.parents,
+        seed=before.seed,
+        label=label,
+        counts={**before.counts, "scores": len(result.scores), "scored_again_from": before.id},
+        hardware=before.hardware,
+        cost=before.cost,
+        started=started,
+        declared=run.declared,
+    )
+    return True
 
 
 def _names_here(run: Run, manifest: Manifest) -> dict[str, str]:

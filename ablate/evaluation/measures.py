@@ -3,7 +3,7 @@
 Gaps are treated in one way throughout and every affected unit is listed: a judged query without a ranking (or with an
 empty one) scores 0 and stays in the mean; so does a query whose judgments are all zero or negative; a ranking without
 judgments is ignored; p-MRR, SICR and WISE (`instructed.py`) compare rankings, so a unit that lacks one of them is
-skipped.
+skipped; instruction gain compares two rankings as well.
 
 Sources: trec_eval (nDCG, AP, recall), FollowIR (arXiv:2403.15246) for p-MRR, InstructIR (arXiv:2402.14334) for
 Robustness@k, NevIR (arXiv:2305.07614) for pairwise accuracy.
@@ -40,6 +40,7 @@ NO_PAIR = "opposites without a document pair"
 ALONE = "group of one judged query: left out"
 
 P_MRR = "p-MRR"
+INSTRUCTION_GAIN = "instruction gain"
 SICR = "SICR"
 SICR_CODE = "SICR(code)"
 WISE = "WISE"
@@ -51,6 +52,7 @@ SATISFYING_OVER_VIOLATING = "satisfying over violating"
 _QUERY_FAMILIES = {"nDCG": "ndcg_cut", "RR": "recip_rank", "AP": "map_cut", "recall": "recall"}
 _WITHOUT_CUTOFF = (
     P_MRR,
+    INSTRUCTION_GAIN,
     SICR,
     SICR_CODE,
     WISE,
@@ -85,7 +87,7 @@ def range_of(name: str) -> tuple[float, float]:
         family = parse(name).family
     except UserError:
         return -math.inf, math.inf
-    return (-1.0, 1.0) if family in (P_MRR, WISE, WISE_CODE) else (0.0, 1.0)
+    return (-1.0, 1.0) if family in (P_MRR, INSTRUCTION_GAIN, WISE, WISE_CODE) else (0.0, 1.0)
 
 
 def within(ends: tuple[float, float], low: float, high: float) -> tuple[float, float]:
@@ -204,6 +206,23 @@ def _engine_name(measure: Measure) -> str:
 def query_measure(name: str, qrels: Qrels, rankings: Rankings) -> MeasureResult:
     """Return one measure of `query_measures`."""
     return query_measures([name], qrels, rankings)[name]
+
+
+def instruction_gain(qrels: Qrels, rankings: Rankings, blind: Rankings) -> MeasureResult:
+    """Return what following an instruction gains over ignoring it, per judged query: in [-1, 1].
+
+    nDCG@10 of the query's ranking minus that of `blind`, which has under the same id the ranking that the same ranker
+    gives the base query without any instruction; both by the judgments under the instruction. A query whose own ranking
+    is missing or empty has nDCG@10 of 0, as everywhere; one without a blind ranking (or with an empty one) is skipped
+    and listed. Which documents the two rankings hold is for the caller to compare. This project's own measure.
+    """
+    judged = {query_id: grades for query_id, grades in qrels.items() if grades}
+    skipped = [query_id for query_id in judged if _is_absent(blind.get(query_id))]
+    compared = {query_id: judged[query_id] for query_id in judged if not _is_absent(blind.get(query_id))}
+    own = query_measure("nDCG@10", compared, rankings)
+    ignoring = query_measure("nDCG@10", compared, blind).per_unit
+    values = {query_id: own.per_unit[query_id] - ignoring[query_id] for query_id in compared}
+    return MeasureResult(INSTRUCTION_GAIN, values, _listed(skipped=skipped), absent=own.absent)
 
 
 def robustness(cutoff: int, qrels: Qrels, rankings: Rankings, groups: Mapping[str, str]) -> MeasureResult:

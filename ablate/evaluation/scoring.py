@@ -12,9 +12,14 @@ from ablate.evaluation.candidates import candidate_digest, check_lists, check_ra
 from ablate.evaluation.measures import MeasureResult, Opposite
 from ablate.evaluation.rankers import Dense, Ranker
 from ablate.evaluation.summary import INSTRUCTED, NDCG, PAIRS, QUERY_MEASURES, ROBUSTNESS, Evaluation, by_measure
-from ablate.records import CONDITIONS, EvaluationQuery, EvaluationSet, QueryScore, UserError
+from ablate.records import CONDITIONS, Condition, EvaluationQuery, EvaluationSet, QueryScore, UserError
 from ablate.retrieval.rankings import Ranking, by_query
 from ablate.retrieval.vectors import Encoder, Retrieval
+
+NO_PLAIN = "the set has no plain query of the same base query"
+SEVERAL_PLAIN = "the set has several plain queries of the same base query, so which ranking ignores it is open"
+PLAIN_NOT_RANKED = "the plain query of the same base query is not ranked"
+OTHER_DOCUMENTS = "the plain query of the same base query ranks other documents"
 
 
 def evaluate(
@@ -129,6 +134,7 @@ def score_set(bed: EvaluationSet, rankings: Iterable[Ranking], *, depth: int | N
         log.note(results[NDCG])
     log.mention("ranked query that is not in the set", [q for q in ranked if q not in known])
     _score_changes(bed, conditions["original"], ranked, log)
+    _score_gains(bed, conditions, ranked, log)
     groups = {query.query_id: query.base_id for query in bed.queries if query.condition != "plain"}
     robust = measures.robustness(10, bed.qrels, ranked, groups)
     for base_id, value in robust.per_unit.items():
@@ -226,6 +232,65 @@ def _score_changes(
         for base_id, value in result.per_unit.items():
             log.add(condition, direction, base_id, measures.P_MRR, value)
         log.note(result, f"p-MRR {direction}: ")
+
+
+def _score_gains(
+    bed: EvaluationSet,
+    conditions: Mapping[Condition, Sequence[EvaluationQuery]],
+    ranked: Mapping[str, Ranking],
+    log: _Log,
+) -> None:
+    """Score the instruction gain of every judged query with an instruction over the plain query of its base.
+
+    Compared are rankings of the same documents alone: the candidates of a query (or all documents) less its own
+    document. Where these differ between the two queries there is no gain, and the query is listed. Rankings that lack
+    a part of the plain queries give no gain at all, because systems are compared in the same units.
+    """
+    judged = [q for c in CONDITIONS if c != "plain" for q in conditions[c] if bed.qrels.get(q.query_id)]
+    plain: dict[str, list[str]] = {}
+    for query in conditions["plain"]:
+        plain.setdefault(query.base_id, []).append(query.query_id)
+    if judged and not plain:
+        log.warnings.append(
+            f"{bed.name}: no {measures.INSTRUCTION_GAIN}: the set poses no query without its instruction, so it is not "
+            "known what ignoring the instructions gives, and no collapse can be seen"
+        )
+        return
+    present = {passage.doc_id for passage in bed.documents}
+    reasons: dict[str, list[str]] = {}
+    blind: dict[str, Ranking] = {}
+    for query in judged:
+        query_id, twins = query.query_id, plain.get(query.base_id, [])
+        if len(twins) != 1:
+            reasons.setdefault(SEVERAL_PLAIN if twins else NO_PLAIN, []).append(query_id)
+        elif _ranks_other_documents(bed, present, query_id, twins[0]):
+            reasons.setdefault(OTHER_DOCUMENTS, []).append(query_id)
+        elif twins[0] not in ranked or not len(ranked[twins[0]]):
+            reasons.setdefault(PLAIN_NOT_RANKED, []).append(query_id)
+        else:
+            blind[query_id] = ranked[twins[0]]
+    whole = {} if PLAIN_NOT_RANKED in reasons else blind
+    result = measures.instruction_gain({q: bed.qrels[q] for q in whole}, ranked, whole)
+    for query in judged:
+        if query.query_id in result.per_unit:
+            value = result.per_unit[query.query_id]
+            log.add(query.condition, query.direction, query.query_id, measures.INSTRUCTION_GAIN, value)
+    for reason, query_ids in reasons.items():
+        log.mention(f"{measures.INSTRUCTION_GAIN}: {reason}", query_ids)
+        rest = ", so it is left out on the whole set" if reason == PLAIN_NOT_RANKED and blind else ""
+        log.warnings.append(
+            f"{bed.name}: {len(query_ids):,} of {len(judged):,} judged queries with an instruction have no "
+            f"{measures.INSTRUCTION_GAIN}: {reason}{rest}"
+        )
+
+
+def _ranks_other_documents(bed: EvaluationSet, present: set[str], query_id: str, other_id: str) -> bool:
+    """Return whether two queries of a set, whose documents are `present`, may rank different ones."""
+    own, other = bed.own_documents.get(query_id), bed.own_documents.get(other_id)
+    if bed.candidates is not None:
+        first, second = set(bed.candidates[query_id]), set(bed.candidates[other_id])
+        return first - {own} != second - {other}
+    return own != other and (own in present or other in present)
 
 
 def _score_pairs(

@@ -1,18 +1,19 @@
 """What an evaluation gives, its means with a verdict on every p-MRR, and a trained model beside its untouched backbone.
 
 p-MRR alone cannot tell a model that follows an instruction from one that loses every document under it, so each p-MRR
-stands beside nDCG@10 under the original and under the changed instruction, for every direction by itself.
+stands beside nDCG@10 under the original and under the changed instruction, and beside its instruction gain, for every
+direction by itself.
 """
 
 from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from ablate.evaluation import measures
+from ablate.evaluation import collapse, measures
 from ablate.records import CONDITIONS, EvaluationSet, QueryScore, UserError
 from ablate.retrieval.rankings import Ranking
 
@@ -24,7 +25,7 @@ INSTRUCTED = "instructed"
 PAIRS = "pairs"
 """Condition of the pairwise measures; `both` is the direction of those that need both queries of a pair."""
 CHANCE = {measures.PAIRWISE_ACCURACY: 0.25, measures.SATISFYING_OVER_VIOLATING: 0.5, measures.ONE_SIDED_RATE: 0.5}
-Verdict = Literal["", "collapse", "lexical"]
+Verdict = Literal["", "collapse", "not decided", "lexical"]
 
 
 class SummaryRow(NamedTuple):
@@ -39,8 +40,19 @@ class SummaryRow(NamedTuple):
     ndcg_original: float | None = None
     """For p-MRR only: nDCG@10 under the original instruction, original judgments."""
     ndcg_changed: float | None = None
-    """For p-MRR only: nDCG@10 under this row's instruction and judgments; None when no such query is judged."""
+    """For p-MRR and instruction gain: nDCG@10 under this row's instruction and judgments, for the gain over its own
+    units; None when no such query is judged."""
     verdict: Verdict = ""
+    """For p-MRR only."""
+    why: str = ""
+    """What `collapse` and `not decided` are read from, in words."""
+
+    @property
+    def ndcg_blind(self) -> float | None:
+        """For instruction gain only: nDCG@10 of the rankings that ignore the instruction, by the same judgments."""
+        if self.measure != measures.INSTRUCTION_GAIN or self.ndcg_changed is None:
+            return None
+        return self.ndcg_changed - self.mean
 
 
 class TableRow(NamedTuple):
@@ -72,47 +84,55 @@ class Evaluation:
     provenance: dict[str, dict[str, str]] = field(default_factory=dict)
     """dataset -> where its data is from and how it was posed; only for sets that say so."""
 
-    def summary(self, reference: Evaluation | None = None, *, margin: float = 0.0) -> list[SummaryRow]:
+    def summary(self) -> list[SummaryRow]:
         """Return the means over judged units, with a verdict on every p-MRR.
 
-        `collapse`: p-MRR is positive and nDCG@10 under the changed instruction lies below that of `reference` (the
-        untouched backbone) by more than `margin`; without one nothing is called a collapse. `lexical`: p-MRR is
-        negative in both of two opposite directions. Both must be more than chance among the units: the 95 % t interval
-        of the paired differences, or of p-MRR, lies there as a whole, so that one unit alone is called nothing.
+        `collapse` and `not decided`: see `ablate.evaluation.collapse`, by t intervals over units; without an
+        instruction gain nothing is called so. `lexical`: p-MRR is negative in both of two opposite directions, each
+        more than chance among the units: its 95 % t interval lies there as a whole, so that one unit alone is called
+        nothing.
         """
         units = by_measure(self.scores)
         means = {key: _mean(values.values()) for key, values in units.items()}
-        others = {} if reference is None else by_measure(reference.scores)
-        falls = {(key[0], key[2]) for key, u in units.items() if key[3] == measures.P_MRR and _below(u.values())}
+        falls = {(key[0], key[2]) for key, u in units.items() if key[3] == measures.P_MRR and _is_below_0(u.values())}
         rows: list[SummaryRow] = []
         for (dataset, condition, direction, measure), mean in means.items():
-            num_units = len(units[dataset, condition, direction, measure])
-            row = SummaryRow(dataset, condition, direction, measure, mean, num_units)
+            own = units[dataset, condition, direction, measure]
+            row = SummaryRow(dataset, condition, direction, measure, mean, len(own))
+            changed_key = (dataset, condition, direction, NDCG)
+            if measure == measures.INSTRUCTION_GAIN:
+                row = row._replace(ndcg_changed=_mean([units[changed_key][unit] for unit in own]))
             if measure == measures.P_MRR:
                 parts = [u for key, u in units.items() if key[:2] == (dataset, "original") and key[3] == NDCG]
                 original = [value for part in parts for value in part.values()]
-                changed_key = (dataset, condition, direction, NDCG)
-                after, before = units.get(changed_key, {}), others.get(changed_key, {})
-                verdict: Verdict = ""
-                if mean > 0 and _below([after[unit] - before[unit] for unit in after if unit in before], -margin):
-                    verdict = "collapse"
+                verdict, why = _called(own, units.get((dataset, condition, direction, measures.INSTRUCTION_GAIN)))
                 twins = [b if a == direction else a for a, b in self.opposites.get(dataset, ()) if direction in (a, b)]
                 if (dataset, direction) in falls and any((dataset, twin) in falls for twin in twins):
                     verdict = "lexical"
                 before_change = _mean(original) if original else None
-                row = row._replace(ndcg_original=before_change, ndcg_changed=means.get(changed_key), verdict=verdict)
+                row = row._replace(ndcg_original=before_change, ndcg_changed=means.get(changed_key))
+                row = row._replace(verdict=verdict, why=why)
             rows.append(row)
         return rows
+
+
+def _called(p_mrr: Mapping[str, float], gain: Mapping[str, float] | None) -> tuple[Verdict, str]:
+    """Return what one p-MRR and its instruction gain are called, both unit -> value, and why."""
+    if gain is None:
+        return "", ""
+    means = collapse.mean_of(p_mrr.values()), collapse.mean_of(gain.values())
+    verdict = collapse.called(*means)
+    return verdict, collapse.in_words(*means, "base queries") if verdict else ""
 
 
 def _mean(values: Collection[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def _below(values: Iterable[float], bound: float = 0.0) -> bool:
-    """Return whether the mean over units is below a bound by more than chance: its whole 95 % t interval is."""
+def _is_below_0(values: Iterable[float]) -> bool:
+    """Return whether the mean over units is below 0 by more than chance: its whole 95 % t interval is."""
     interval = measures.mean_interval(list(values))
-    return interval is not None and interval[1] < bound
+    return interval is not None and interval[1] < 0
 
 
 Key = tuple[str, str, str, str]
@@ -134,7 +154,7 @@ def by_measure(scores: Iterable[QueryScore]) -> dict[Key, dict[str, float]]:
     return by_key
 
 
-def compare(trained: Evaluation, untouched: Evaluation, *, margin: float = 0.0) -> list[TableRow]:
+def compare(trained: Evaluation, untouched: Evaluation) -> list[TableRow]:
     """Return the summary of a trained model beside that of its untouched backbone.
 
     Raises UserError when the two did not rank the same documents or do not have the same judged units.
@@ -151,7 +171,7 @@ def compare(trained: Evaluation, untouched: Evaluation, *, margin: float = 0.0) 
                 "evaluations; score both with the same judgments"
             )
     before = {row[:4]: row for row in untouched.summary()}
-    return [TableRow(row, before[row[:4]]) for row in trained.summary(untouched, margin=margin)]
+    return [TableRow(row, before[row[:4]]) for row in trained.summary()]
 
 
 _LABEL, _COUNT, _CELL = 27, 6, 10
@@ -160,23 +180,41 @@ _LABEL, _COUNT, _CELL = 27, 6, 10
 def format_table(rows: Sequence[TableRow]) -> str:
     """Return the comparison as plain text of at most 110 columns, one block per dataset.
 
-    Every p-MRR (times 100) stands beside nDCG@10 under the original and under its own instruction; what its verdict
-    means is said in words below. A dash: no judged unit.
+    Every p-MRR (times 100) stands beside nDCG@10 under the original and under its own instruction. What its verdict
+    means is said in words, of a collapse above the tables. A dash: no judged unit.
     """
     blocks: list[str] = []
     for dataset in dict.fromkeys(row.trained.dataset for row in rows):
         mine = [row for row in rows if row.trained.dataset == dataset]
-        lines = [dataset, *_condition_lines(mine), *_extra_lines(mine), *_change_lines(mine), *_other_lines(mine)]
+        lines = [dataset]
+        for who, theirs in (("trained", [r.trained for r in mine]), ("untouched", [r.untouched for r in mine])):
+            lines += _wrapped(collapse_words(theirs, who))
+        lines += [*_condition_lines(mine), *_extra_lines(mine), *_change_lines(mine), *_gain_lines(mine)]
+        lines += _other_lines(mine)
         blocks.append("\n".join(line.rstrip() for line in lines))
     return "\n\n".join(blocks) + "\n"
+
+
+def collapse_words(rows: Iterable[SummaryRow], who: str = "") -> list[str]:
+    """Return a sentence for each p-MRR that is a collapse, or may be one; `who` names what was measured."""
+    return [
+        f"{collapse.MARKS[row.verdict]}, {row.direction}{f' ({who})' if who else ''}: {row.why}."
+        for row in rows
+        if row.verdict in collapse.MARKS
+    ]
+
+
+def _wrapped(texts: Iterable[str]) -> list[str]:
+    return [textwrap.fill(text, 106, initial_indent="  ", subsequent_indent="    ") for text in texts]
 
 
 def format_summary(rows: Sequence[SummaryRow]) -> str:
     """Return the means of one system as plain text, one block per dataset: a condition a row, p-MRR times 100.
 
-    A dash: no judged unit.
+    `blind` is nDCG@10 of the rankings that ignore the instruction, `gain` the instruction gain: what the instruction
+    adds to it. A collapse is said in words above. A dash: no judged unit.
     """
-    columns = [*QUERY_MEASURES, measures.P_MRR]
+    columns = [*QUERY_MEASURES, measures.P_MRR, measures.INSTRUCTION_GAIN]
     blocks: list[str] = []
     for dataset in dict.fromkeys(row.dataset for row in rows):
         by_condition: dict[tuple[str, str], dict[str, SummaryRow]] = {}
@@ -187,12 +225,16 @@ def format_summary(rows: Sequence[SummaryRow]) -> str:
             else:
                 label = row.measure if row.direction in ("all", "both") else f"{row.measure}: {row.direction}"
                 others.append(_line(label, row.num_units, [_number(row.mean)]))
-        lines = [dataset, _line("condition", "n", [*map(measures.mean_name, QUERY_MEASURES), "p-MRRx100"])]
+        lines = [dataset, *_wrapped(collapse_words(row for row in rows if row.dataset == dataset))]
+        names = [*map(measures.mean_name, QUERY_MEASURES), "p-MRRx100", "blind", "gain"]
+        lines.append(_line("condition", "n", names))
         for (condition, direction), by_measure in by_condition.items():
             label = condition if direction in ("", condition) else f"{condition}: {direction}"
             cells = [_number(by_measure[name].mean if name in by_measure else None) for name in QUERY_MEASURES]
             change = by_measure.get(measures.P_MRR)
             cells.append("-" if change is None else f"{100 * change.mean:+.1f}")
+            gain = by_measure.get(measures.INSTRUCTION_GAIN)
+            cells += ["-", "-"] if gain is None else [_number(gain.ndcg_blind), f"{gain.mean:+.3f}"]
             lines.append(_line(label, next(iter(by_measure.values())).num_units, cells))
         blocks.append("\n".join([*lines, *([""] if others else []), *others]))
     return "\n\n".join(blocks) + "\n"
@@ -231,7 +273,7 @@ def _condition_lines(rows: Sequence[TableRow]) -> list[str]:
 
 def _extra_lines(rows: Sequence[TableRow]) -> list[str]:
     """Return the lines of measures per query that only some sets report."""
-    usual = (*QUERY_MEASURES, measures.P_MRR, ROBUSTNESS)
+    usual = (*QUERY_MEASURES, measures.P_MRR, measures.INSTRUCTION_GAIN, ROBUSTNESS)
     extra = [row for row in rows if row.trained.measure not in usual and row.trained.condition in CONDITIONS]
     lines = ["", *_head("further measures", [""])] if extra else []
     for ours, theirs in extra:
@@ -248,21 +290,27 @@ def _change_lines(rows: Sequence[TableRow]) -> list[str]:
         cells = [f"{100 * ours.mean:+.1f}", f"{100 * theirs.mean:+.1f}"]
         cells += [_number(row.ndcg_original) for row in (ours, theirs)]
         cells += [_number(row.ndcg_changed) for row in (ours, theirs)]
-        lines.append(_line(f"{ours.condition}: {ours.direction}", ours.num_units, cells, ours.verdict.upper()))
-        if ours.verdict == "collapse":
-            words.append(
-                f"COLLAPSE, {ours.direction}: p-MRR is positive ({cells[0]}), but nDCG@10 under this instruction is "
-                f"{cells[4]}, below the untouched {cells[5]} by more than chance (95 % interval over queries): "
-                "documents are lost, the instruction is not followed."
-            )
+        mark = "" if ours.verdict == "not decided" else ours.verdict.upper()
+        lines.append(_line(f"{ours.condition}: {ours.direction}", ours.num_units, cells, mark))
         for row, who in ((ours, "trained"), (theirs, "untouched")):
             if row.verdict == "lexical":
                 words.append(
                     f"LEXICAL, {row.direction} ({who}): p-MRR is negative here and under the opposite instruction, by "
                     "more than chance: the words of the instruction lift the same documents whatever it asks for."
                 )
-    wrapped = [textwrap.fill(text, 106, initial_indent="  ", subsequent_indent="    ") for text in words]
-    return [*lines, *wrapped]
+    return [*lines, *_wrapped(words)]
+
+
+def _gain_lines(rows: Sequence[TableRow]) -> list[str]:
+    gains = [row for row in rows if row.trained.measure == measures.INSTRUCTION_GAIN]
+    groups = [f"{NDCG} here", "blind to it", "gain"]
+    lines = ["", *_head(measures.INSTRUCTION_GAIN, groups)] if gains else []
+    for ours, theirs in gains:
+        cells = [_number(row.ndcg_changed) for row in (ours, theirs)]
+        cells += [_number(row.ndcg_blind) for row in (ours, theirs)]
+        cells += [f"{row.mean:+.3f}" for row in (ours, theirs)]
+        lines.append(_line(f"{ours.condition}: {ours.direction}", ours.num_units, cells))
+    return lines
 
 
 def _other_lines(rows: Sequence[TableRow]) -> list[str]:

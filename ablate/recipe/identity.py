@@ -2,7 +2,7 @@
 
 mix_id   = H(source with its revision, active factors, budget, seed)
 train_id = H(mix_id, model with its revision, train, seed)
-eval_id  = H(train_id, evaluation), or H(ranker, evaluation) where nothing is trained
+eval_id  = H(train_id, evaluation, scoring), or H(ranker, evaluation, scoring) where nothing is trained
 arm_id   = H(recipe)                                                    no seed: runs of one arm share it
 """
 
@@ -17,6 +17,12 @@ from typing import Any
 from ablate.recipe.factors import active
 from ablate.recipe.schema import Label, Location, RankerName, Recipe
 from ablate.recipe.values import digest, plain, type_hints
+
+SCORING = 2
+"""Version of what is scored of a ranking, part of every eval_id: raised whenever evaluations get a measure more.
+
+1 (not written down): no instruction gain; 2: with it.
+"""
 
 
 @dataclass(frozen=True)
@@ -84,14 +90,14 @@ def identify(recipe: Recipe, seed: int, revisions: Revisions) -> Identity:
     untouched = untouched_of(model, evaluation, source, drawn_by=None if recipe.model.tiny is None else seed)
     scores: dict[str, Any]
     if recipe.ranker == "trained":
-        scores = {"stage": "evaluation", "train": digest(train), "evaluation": evaluation}
+        scores = {"stage": "evaluation", "train": digest(train), "evaluation": evaluation, "scoring": SCORING}
         parts = {"source": source, "miner": plain(recipe.miner), "factors": mix["factors"], "budget": mix["budget"]}
         arm = {"stage": "arm", **parts, "model": model, "train": trained_by, "evaluation": evaluation}
     else:
         scores = untouched if recipe.ranker == "untouched" else ranker_of(recipe.ranker, evaluation, source, revisions)
         if recipe.ranker == "random":
             scores = {**scores, "seed": seed}
-        arm = {**scores, "stage": "arm", "seed": None, "ranker": recipe.ranker}
+        arm = {**without_scoring(scores), "stage": "arm", "seed": None, "ranker": recipe.ranker}
     return Identity(mix=mix, train=train, evaluation=scores, untouched=untouched, arm=arm)
 
 
@@ -121,7 +127,8 @@ def untouched_of(
     `drawn_by`: the seed of a backbone whose weights are drawn and whose vocabulary is that of the training source;
     None for one that is loaded.
     """
-    untouched = {"stage": "untouched", "model": model, "evaluation": _test_beds(evaluation, source)}
+    beds = _test_beds(evaluation, source)
+    untouched = {"stage": "untouched", "model": model, "evaluation": beds, "scoring": SCORING}
     return untouched if drawn_by is None else {**untouched, "seed": drawn_by, "vocabulary": source}
 
 
@@ -130,7 +137,18 @@ def ranker_of(
 ) -> dict[str, Any]:
     """Return the identity of the scores of a ranker that is no model: it has no batches, and only a coin has a seed."""
     beds = {name: value for name, value in _test_beds(evaluation, source).items() if name != "batch_size"}
-    return {"stage": "ranker", "ranker": {"kind": ranker, **revisions.ranker}, "evaluation": beds}
+    kind = {"kind": ranker, **revisions.ranker}
+    return {"stage": "ranker", "ranker": kind, "evaluation": beds, "scoring": SCORING}
+
+
+def scoring_of(recipe: Mapping[str, Any]) -> int:
+    """Return by which version an evaluation was scored, from its identity."""
+    return int(recipe.get("scoring", 1))
+
+
+def without_scoring(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the identity of an evaluation without its version: what was ranked, and by what it is judged."""
+    return {name: value for name, value in recipe.items() if name != "scoring"}
 
 
 def _test_beds(evaluation: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:

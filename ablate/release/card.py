@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jinja2
 
-from ablate.engine.display import COLLAPSE_MARGIN
+from ablate.evaluation.collapse import MARKS
 from ablate.evaluation.measures import mean_interval, range_of, within
 from ablate.evaluation.summary import Evaluation, SummaryRow
 from ablate.recipe.factors import Factors, active
@@ -127,13 +127,13 @@ def _summary(measured: Measured) -> list[tuple[str, list[_Line]]]:
     before = {} if measured.untouched is None else {_key(row): row.mean for row in measured.untouched.summary()}
     seeds = [{_key(row): row.mean for row in other.summary()} for other in measured.seeds.values()]
     by_dataset: dict[str, list[_Line]] = {}
-    for row in measured.evaluation.summary(measured.untouched, margin=COLLAPSE_MARGIN):
+    for row in measured.evaluation.summary():
         key = _key(row)
         same = row.direction in ("", "all", "both", row.condition)
         line = _Line(
             row.condition if same else f"{row.condition}: {row.direction}",
             row.measure,
-            row.verdict,
+            MARKS.get(row.verdict, row.verdict.upper()),
             row.num_units,
             _mean(row.mean),
             _interval(units[key], row.measure),

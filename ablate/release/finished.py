@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.recipe.build import build
-from ablate.recipe.identity import untouched_of
+from ablate.recipe.identity import scoring_of, untouched_of, without_scoring
 from ablate.recipe.schema import ModelConfig, Recipe
 from ablate.recipe.values import plain
 from ablate.records import UserError
@@ -74,7 +74,10 @@ class FinishedRun:
         return [(manifest, self._read(manifest)) for manifest in manifests]
 
     def untouched(self, evaluation: Manifest) -> Evaluation | None:
-        """Return the scores of the backbone before training on the same test beds, or None when there are none."""
+        """Return the scores of the backbone before training on the same test beds, or None when there are none.
+
+        They are those that were scored by the same version as the evaluation.
+        """
         wanted = untouched_of(
             self.manifest.recipe["model"],
             evaluation.recipe["evaluation"],
@@ -82,7 +85,8 @@ class FinishedRun:
             drawn_by=None if self.recipe.model.tiny is None else self.manifest.seed,
         )
         for manifest in self.store.manifests("evaluation"):
-            if manifest.recipe == wanted:
+            same_version = scoring_of(manifest.recipe) == scoring_of(evaluation.recipe)
+            if same_version and without_scoring(manifest.recipe) == without_scoring(wanted):
                 return self._read(manifest)
         return None
 

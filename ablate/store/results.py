@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ablate.recipe.identity import scoring_of, without_scoring
 from ablate.recipe.values import digest, flatten
 from ablate.records import UserError, check_results
 from ablate.secrets import is_same_but_for_secrets, scrub_text
@@ -318,15 +319,22 @@ class ResultStore:
     def by_arm(self, kind: Kind, study: str) -> dict[tuple[str, int], Manifest]:
         """Return the complete stages of a kind in a study by arm and seed; a stage with two labels comes twice.
 
-        Raises UserError when there is none, naming the studies that there are, and when two stages of one arm have the
-        same seed, because a name then stands for two recipes.
+        Of evaluations of an arm that differ in the version of their scoring alone the newest version counts. Raises
+        UserError when there is none, naming the studies that there are, and when two stages of one arm have the same
+        seed, because a name then stands for two recipes.
         """
         labels = [(label, manifest) for manifest in self.manifests(kind) for label in manifest.labels]
-        study = scrub_text(study)
+        prefix = f"{scrub_text(study)}/"
+        own = [(label.removeprefix(prefix), manifest) for label, manifest in labels if label.startswith(prefix)]
+        newest: dict[tuple[str, str], int] = {}
+        for arm, manifest in own:
+            key = (arm, digest(without_scoring(manifest.recipe)))
+            newest[key] = max(newest.get(key, 0), scoring_of(manifest.recipe))
         stages: dict[tuple[str, int], Manifest] = {}
-        for label, manifest in labels:
-            name, _, arm = label.partition("/")
-            if name == study and stages.setdefault((arm, manifest.seed), manifest).id != manifest.id:
+        for arm, manifest in own:
+            if scoring_of(manifest.recipe) < newest[arm, digest(without_scoring(manifest.recipe))]:
+                continue
+            if stages.setdefault((arm, manifest.seed), manifest).id != manifest.id:
                 differ = self._how_they_differ([stages[arm, manifest.seed], manifest])
                 raise UserError(
                     f"the arm {arm!r} of study {study!r} has two of kind {kind} with seed {manifest.seed} "

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from ablate.evaluation.scoring import join, score_set
 from ablate.evaluation.storage import judgments_digest, read_judgments, write_evaluation
 from ablate.evaluation.summary import Evaluation
+from ablate.recipe.identity import SCORING, without_scoring
 from ablate.recipe.values import digest
 from ablate.records import EvaluationSet, UserError
 from ablate.retrieval.rankings import Ranking, rank
@@ -177,6 +178,7 @@ def _recipe(name: str, seed: int | None, files: Mapping[str, Sequence[Path]], be
             "judgments": {dataset: judgments_digest(beds.sets[dataset]) for dataset in sorted(files)},
         },
         **({} if seed is None else {"seed": seed}),
+        "scoring": SCORING,
     }
 
 
@@ -186,7 +188,7 @@ def _check_free(store: ResultStore, study: str, name: str, seed: int | None, rec
     Refuses a content, too, that the arm has under another seed.
     """
     for (arm, other_seed), manifest in store.by_arm("evaluation", study).items():
-        if arm != name or manifest.id == digest(recipe):
+        if arm != name or digest(without_scoring(manifest.recipe)) == digest(without_scoring(recipe)):
             continue
         if manifest.recipe["stage"] != "imported":
             raise UserError(f"study {study!r} has an arm {name!r} that was run here; import under another --name")

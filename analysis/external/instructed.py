@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from ablate.evaluation.instructed import InstructedCase, instructed_measures
 from ablate.evaluation.measures import SICR, parse
 from ablate.records import UserError
-from analysis.external.scored import NDCG, Scored, Side, check_measurable, score_side
+from analysis.external.scored import NDCG, Scored, Side, check_measurable, score_gain, score_side
 
 MODES = ("original", "instructed", "reversed")
 BOTH = "SICR, WISE"
@@ -31,7 +31,8 @@ def score_modes(sides: Mapping[str, Side], names: Sequence[str]) -> Scored:
 
     `sides` has a run with its judgments for each of MODES. N of a query (WISE) are the documents that the original
     judgments call relevant; those listed (WISE(code)) are the ones of them that are judged under the instruction.
-    nDCG@10 is always scored, for neither measure says how good a ranking is. Raises UserError for a query that is not
+    nDCG@10 is always scored, for neither measure says how good a ranking is, and the instruction gain of the two runs
+    with an instruction, for the original run ignores it. Raises UserError for a query that is not
     judged in all modes, where a run has nothing to measure (see `check_measurable`), and where no query has a value.
     """
     for mode in MODES:
@@ -42,6 +43,8 @@ def score_modes(sides: Mapping[str, Side], names: Sequence[str]) -> Scored:
     for mode in MODES:
         scored |= score_side(mode, sides[mode], plain if NDCG in plain else [NDCG, *plain])
     original, instructed, reverse = (sides[mode] for mode in MODES)
+    for mode in MODES[1:]:
+        scored |= score_gain(mode, scored, sides[mode], original.rankings)
     cases: dict[str, InstructedCase] = {}
     without: list[str] = []
     noted: dict[str, list[str]] = {}

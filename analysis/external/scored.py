@@ -1,4 +1,4 @@
-"""Measures of anyone's run files: plain ones, Robustness@k and p-MRR, with everything that a reader must know of.
+"""Measures of anyone's run files: plain ones, Robustness@k, p-MRR and instruction gain, and all that must be known.
 
 Definitions, ties and gaps are those of `ablate.evaluation.measures`; no model is loaded.
 """
@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 import ablate.evaluation.measures as measures
-from ablate.evaluation.measures import MeasureResult, Qrels
+from ablate.evaluation.collapse import MARKS, called, in_words, mean_of
+from ablate.evaluation.measures import INSTRUCTION_GAIN, MeasureResult, Qrels
 from ablate.evaluation.trec import read_run
 from ablate.records import UserError
 from ablate.retrieval.rankings import Ranking
@@ -28,6 +29,11 @@ UNNAMED = "judged changed query that the changed documents do not name: not part
 STILL_RELEVANT = "changed document that is relevant in the changed judgments: it should not move down"
 NEVER_RELEVANT = "changed document that the original judgments call not relevant: it has no relevance to lose"
 UNLIKE_CANDIDATES = "topic with unlike candidate sets"
+UNLIKE_PLAIN = "query whose ranking holds other documents than that of its plain query"
+NO_PLAIN_RUN = (
+    "no instruction gain: without --plain-run, the run of the queries without their instructions, it is not known what "
+    "ignoring them gives, and no collapse can be seen"
+)
 
 
 class Side(NamedTuple):
@@ -110,8 +116,12 @@ def score_pair(
     changed_documents: Mapping[str, Sequence[str]],
     names: Sequence[str],
     variants: tuple[str | None, str | None] = (None, None),
+    plain: Mapping[str, Ranking] | None = None,
 ) -> Scored:
     """Score p-MRR with its companions: the original run by the original qrels, the changed run by the changed ones.
+
+    `plain` has the rankings of the queries without any instruction, by topic: with them both sides get the instruction
+    gain, and a p-MRR that is a collapse is called so; without them a warning says what cannot be seen.
 
     The query of a topic has its id, or its id, a hyphen and the name of its variant. Which variant each side is comes
     from its judgments, see `variants_of`; queries of other variants are left out of the side and listed. nDCG@10 is
@@ -126,6 +136,9 @@ def score_pair(
     names = [name for name in names if measures.parse(name).family != "Robustness"]
     names = names if NDCG in names else [NDCG, *names]
     scored = score_side("original", original, names) | score_side("changed", changed, names)
+    for part, side, suffix in (("original", original, suffixes[0]), ("changed", changed, suffixes[1])):
+        if plain is not None:
+            scored |= score_gain(part, scored, side, {f"{topic}{suffix}": ranked for topic, ranked in plain.items()})
     for part, left_out in (("original", left_original), ("changed", left_changed)):
         if left_out:
             scored.listed.setdefault(part, {})[OTHER_SIDE] = left_out
@@ -152,7 +165,40 @@ def score_pair(
         raise UserError(f"{result.reason}; p-MRR needs a changed document and both rankings of one topic at least")
     overall = {measures.P_MRR: result}
     noted = _without_empty({measures.P_MRR: {name: units for name, units in reasons.items() if units}})
-    return scored | Scored({}, overall, noted, {}, (*result.warnings, *warnings), chosen)
+    warnings += [NO_PLAIN_RUN] if plain is None else []
+    collapse = _collapse(result, scored.parts["changed"].get(INSTRUCTION_GAIN))
+    return scored | Scored({}, overall, noted, {}, (*collapse, *result.warnings, *warnings), chosen)
+
+
+def score_gain(part: str, scored: Scored, side: Side, blind: Mapping[str, Ranking]) -> Scored:
+    """Score the instruction gain of a side that is scored, over `blind`: what its queries rank without instructions.
+
+    Queries are known by the ids of the side. Raises UserError where no judged query has a blind ranking.
+    """
+    result = measures.instruction_gain(side.qrels, side.rankings, blind)
+    if not result.per_unit:
+        raise UserError(
+            f"{part}: {result.reason}; the plain run has {listed(list(blind), 2) or 'no query'}, and judged are "
+            f"{listed(list(side.qrels), 2)}: give the run of the same queries without instruction, named as the topics"
+        )
+    unlike = [
+        query_id
+        for query_id in result.per_unit
+        if query_id in side.rankings and set(side.rankings[query_id].doc_ids) != set(blind[query_id].doc_ids)
+    ]
+    reasons = {f"{INSTRUCTION_GAIN}: {reason}": units for reason, units in result.listed.items()}
+    reasons |= {UNLIKE_PLAIN: tuple(unlike)} if unlike else {}
+    parts = {part: {**scored.parts[part], INSTRUCTION_GAIN: result}}
+    return Scored(parts, {}, {part: {**scored.listed.get(part, {}), **reasons}} if reasons else {}, {}, ())
+
+
+def _collapse(p_mrr: MeasureResult, gain: MeasureResult | None) -> list[str]:
+    """Return in words that a p-MRR is a collapse, or may be one."""
+    if gain is None:
+        return []
+    means = mean_of(p_mrr.per_unit.values()), mean_of(gain.per_unit.values())
+    verdict = called(*means)
+    return [f"{MARKS[verdict]}: {in_words(*means, 'topics')}"] if verdict else []
 
 
 def variants_of(

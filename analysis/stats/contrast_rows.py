@@ -10,9 +10,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ablate.evaluation.measures import range_of, within
+from ablate.evaluation.measures import P_MRR, range_of, within
 from ablate.records import UserError
 from analysis.stats.clusters import MOST_KINDS, Clustered, Groupings, clustered, over_new
+from analysis.stats.collapse import Collapsed, collapses, has_gain
 from analysis.stats.corrections import benjamini_hochberg, holm, replicated
 from analysis.stats.crossed import (
     Blocks,
@@ -229,6 +230,10 @@ class ContrastRow:
     tost_ci: tuple[float, float]
     """Level 1 - 2 alpha, that of two one-sided tests: equivalence holds where it lies within the margin."""
     guards: tuple[Guard, ...] = ()
+    collapses: tuple[Collapsed, ...] = ()
+    """Of p-MRR: the arms with a weight above 0 that collapse here, or may."""
+    without_gain: tuple[str, ...] = ()
+    """Of p-MRR: the arms with a weight above 0 that have no instruction gain here, so that no collapse can be seen."""
     clusters: Clustered | None = None
     """The test over new clusters beside that over new units; None where the population is new units."""
     is_declared: bool = False
@@ -352,7 +357,8 @@ def _draft(table: ScoreTable, asked: Asked, plan: Plan) -> ContrastRow:
         margin=margin,
         tost_p=result.tost(margin) if margin is not None else None,
         tost_ci=within(result.interval(tost_level(result)), *limits),
-        guards=_guards(table, asked, plan) if cell.measure == "p-MRR" else (),
+        guards=_guards(table, asked, plan) if cell.measure == P_MRR else (),
+        **_collapses(table, asked, options),
         clusters=over_clusters,
         lack_of_fit=lack_of_fit(blocks, asked.weights, options, groupings) if is_trend(asked.label) else None,
     )
@@ -420,6 +426,18 @@ def _guards(table: ScoreTable, asked: Asked, plan: Plan) -> tuple[Guard, ...]:
         over_queries = bool(asked.population) and not groupings
         guards.append(Guard(target.cell, _inside(result, limits), margin, p, ci, over_queries))
     return tuple(guards)
+
+
+def _collapses(table: ScoreTable, asked: Asked, options: Options) -> dict[str, Any]:
+    """Return which arms a p-MRR contrast raises by a collapse, and of which that cannot be seen, as fields of a row."""
+    cell = asked.target.cell
+    if cell.measure != P_MRR:
+        return {}
+    raised = [arm for arm, weight in asked.weights.items() if weight > 0]
+    cells = [cell._replace(dataset=dataset) for dataset in asked.target.datasets]
+    lacking = [arm for arm in raised if not all(has_gain(table, arm, place) for place in cells)]
+    named = collapses(table, options.deterministic, raised, cells)
+    return {"collapses": tuple(named), "without_gain": tuple(lacking)}
 
 
 def _with_sign_flips(drafts: Sequence[ContrastRow], asked: Sequence[Asked], plan: Plan) -> list[ContrastRow]:

@@ -178,7 +178,10 @@ def _notes(table: ScoreTable, rows: Sequence[ContrastRow], plan: Plan) -> tuple[
         if row.lack_of_fit is not None:
             notes.append(f"{row.label}, {row.cell}: {row.lack_of_fit.in_words(options.alpha)}.")
         if row.cell.measure == "p-MRR" and not row.guards:
-            notes.append(f"{row.label}, {row.cell}: there is no nDCG beside p-MRR, so a collapse cannot be seen.")
+            notes.append(f"{row.label}, {row.cell}: there is no nDCG beside p-MRR, so a loss of it cannot be seen.")
+        if row.without_gain:
+            arms = ", ".join(row.without_gain)
+            notes.append(f"{row.label}, {row.cell}: no instruction gain of {arms}, so a collapse cannot be seen.")
         if 2.0 ** (1 - row.num_units) > options.alpha:
             notes.append(
                 f"{row.label}, {row.cell}: with {row.num_units} units a sign flip cannot reach {options.alpha:g}."
@@ -303,9 +306,14 @@ def replication_table(rows: Sequence[ContrastRow], alpha: float) -> Table:
 
 
 def remarks_table(table: ScoreTable) -> Table:
-    """Return what stands against single contrasts, and what was asked for and is not tested."""
-    columns = (Column("contrast"), Column("mark"), Column("why"))
-    return Table(f"What to know before reading the contrasts of {table.source}", columns, table.remarks)
+    """Return what stands against single contrasts and arms, and what was asked for and is not tested."""
+    return above_table(f"the contrasts of {table.source}", table.remarks)
+
+
+def above_table(what: str, remarks: Sequence[tuple[str, str, str]]) -> Table:
+    """Return remarks (contrast or arm, mark, why) on what is going to be read."""
+    columns = (Column("contrast or arm"), Column("mark"), Column("why"))
+    return Table(f"What to know before reading {what}", columns, tuple(remarks))
 
 
 def all_tables(table: ScoreTable, rows: Sequence[ContrastRow], plan: Plan) -> list[Table]:
@@ -393,6 +401,17 @@ def row_record(table: ScoreTable, row: ContrastRow) -> dict[str, Any]:
                 for name, kind in row.clusters.kinds.items()
             },
         },
+        "collapses": [
+            {
+                "arm": collapsed.arm,
+                "cell": collapsed.cell._asdict(),
+                "verdict": collapsed.verdict,
+                "p_mrr": collapsed.p_mrr._asdict(),
+                "instruction_gain": collapsed.gain._asdict(),
+            }
+            for collapsed in row.collapses
+        ],
+        "without_gain": list(row.without_gain),
         "lack_of_fit": None if row.lack_of_fit is None else row.lack_of_fit._asdict(),
         "population": row.population,
     }

@@ -93,7 +93,7 @@ class ScoreTable:
     mark: str = ""
     """What stands in the title of every table of these scores."""
     remarks: tuple[tuple[str, str, str], ...] = ()
-    """(contrast, mark, why) of what stands above the table: UNMATCHED, CONFOUNDED, NOT TESTED."""
+    """(contrast or arm, mark, why) of what stands above the table: UNMATCHED, CONFOUNDED, NOT TESTED, COLLAPSE."""
     seed_varies: Mapping[str, str] = field(default_factory=dict)
     """arm -> what changes with its seed, where that is known: of studies, not of a file of scores."""
 

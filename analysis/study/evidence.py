@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from ablate.evaluation.measures import INSTRUCTION_GAIN
 from ablate.evaluation.storage import UnitClusters, read_clusters
+from ablate.recipe.identity import SCORING, scoring_of
 from ablate.records import UserError
 from ablate.store.files import CLUSTERS_FILE
 from ablate.store.manifest import Kind, Manifest
@@ -22,8 +24,9 @@ from ablate.study.records import StudyRecords
 from analysis.stats.matrix import ScoreTable, from_arrow
 from analysis.study.declared import Declaration, stored_declarations
 from analysis.study.runs import ArmRun, same_model_keys
-from analysis.study.scores import Scores, long_table, read_scores
+from analysis.study.scores import Scores, long_table, read_scores, without_measure
 from analysis.study.totals import ArmTotals, Training, arm_totals, default_baseline, unmatched
+from analysis.study.words import runs_in_words
 
 
 class _ReadOnce(ResultStore):
@@ -61,6 +64,7 @@ class Evidence:
         self.with_models = with_models
         self._baseline, self._declared = baseline, declared
         self._scores: dict[str, Scores | UserError] = {}
+        self._without_gain: dict[str, Scores] = {}
 
     def check_names(self) -> None:
         """Raise UserError for an unknown study and an unknown baseline, before any scores are read."""
@@ -179,14 +183,41 @@ class Evidence:
 
     @property
     def remarks(self) -> list[str]:
-        """A line for each arm whose budget is not that of the baseline; none for a study without mixes."""
+        """A line for each arm whose budget is not that of the baseline, and one for runs without instruction gain."""
+        older = [f"NO INSTRUCTION GAIN: {self.lacks_gain}"] if self.before_gain else []
         if not self.store.arms("mix", self.study):
-            return []
+            return older
         baseline = default_baseline(self.mixed, self.declared)
-        return [f"UNMATCHED: {arm}: {reason}" for arm, reason in unmatched(self.mixed, baseline).items()]
+        wrong = unmatched(self.mixed, baseline)
+        return [*(f"UNMATCHED: {arm}: {reason}" for arm, reason in wrong.items()), *older]
+
+    @property
+    def lacks_gain(self) -> str:
+        """Why the scores have no instruction gain although rankings would give it, in words; empty where they have."""
+        if not self.before_gain:
+            return ""
+        shown = runs_in_words([(run.arm, run.seed) for run in self.before_gain])
+        return (
+            f"{shown}: measured before instruction gain; run again to add it (rankings that are kept are scored again, "
+            "no model is needed); until then no collapse can be seen"
+        )
+
+    @cached_property
+    def before_gain(self) -> tuple[ArmRun, ...]:
+        """The runs that were scored before there was an instruction gain."""
+        return tuple(run for run in self.runs if scoring_of(run.evaluation.recipe) < SCORING)
 
     def scores(self, evaluation: Manifest) -> Scores:
-        """Return the scores of a run; raises UserError, each time, for a file that is damaged or no file of scores."""
+        """Return the scores of a run; raises UserError, each time, for a file that is damaged or no file of scores.
+
+        As long as one run was scored before there was an instruction gain, it is left out of all: runs are compared in
+        the same units, and `remarks` says so.
+        """
+        if self.before_gain and evaluation.id not in self._without_gain:
+            self._without_gain[evaluation.id] = without_measure(self._scored(evaluation), INSTRUCTION_GAIN)
+        return self._without_gain[evaluation.id] if self.before_gain else self._scored(evaluation)
+
+    def _scored(self, evaluation: Manifest) -> Scores:
         if evaluation.id not in self._scores:
             known = [scores.units for scores in self._scores.values() if isinstance(scores, Scores)]
             try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from ablate.records import UserError
 from ablate.tables import Table
+from analysis.stats.collapse import collapses
 from analysis.stats.contrast_rows import Asked, Plan
 from analysis.stats.matrix import ScoreTable
 from analysis.stats.seeds_apart import remarks_of_seeds
@@ -71,6 +72,13 @@ class OpenStudy:
             marks["CONFOUNDED"] = why
         return marks
 
+    def collapse_remarks(self, arms: Collection[str]) -> list[tuple[str, str, str]]:
+        """Return (arm, mark, why) for each collapse of these arms, in their order, and where none can be seen."""
+        ordered = [arm for arm in self.table.arms if arm in arms]
+        lacking = self.evidence.lacks_gain
+        older = [("all arms", "NO INSTRUCTION GAIN", lacking)] if lacking else []
+        return [*(collapsed.remark for collapsed in collapses(self.table, self.deterministic, ordered)), *older]
+
     def ask(
         self, baselines: Sequence[str], contrasts: Sequence[str], trends: Sequence[str], plan: Plan
     ) -> StudyContrasts:
@@ -116,6 +124,7 @@ class OpenStudy:
                 marks[label] = ", ".join(against)
             remarks += [(label, mark, why) for mark, why in against.items()]
         remarks += remarks_of_seeds(self.table, contrasts, self.deterministic)
+        remarks += self.collapse_remarks({arm for weights in contrasts.values() for arm in weights if weights[arm]})
         return dataclasses.replace(
             self.table,
             differs=differs,

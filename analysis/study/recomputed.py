@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablate.evaluation.scoring import join, score_set
+from ablate.evaluation.again import score_again, unranked
+from ablate.evaluation.measures import INSTRUCTION_GAIN
 from ablate.evaluation.storage import read_evaluation, read_judgments
 from ablate.evaluation.summary import Evaluation
+from ablate.recipe.identity import SCORING, scoring_of
 from ablate.records import QueryScore, UserError
 from ablate.store.files import JUDGMENTS_FILE
 from ablate.store.manifest import Manifest
@@ -31,6 +34,9 @@ class Rescored:
 
     stored: Evaluation
     again: Evaluation
+    """Of an evaluation that was scored before there was an instruction gain, without it."""
+    num_new: int
+    """Instruction gains that its rankings give and that it was scored before."""
 
 
 def rescored(store: ResultStore, manifest: Manifest) -> Rescored:
@@ -42,15 +48,14 @@ def rescored(store: ResultStore, manifest: Manifest) -> Rescored:
     if JUDGMENTS_FILE not in manifest.content_sha256:
         raise NotKept("it was made before judgments were kept, so nothing can be scored again")
     sets, stored = read_judgments(folder), read_evaluation(folder, with_rankings=True)
-    ranked = {dataset for dataset, _ in stored.rankings}
-    lacking = [name for name in sets if name not in ranked]
+    lacking = unranked(stored, sets)
     if lacking:
         raise NotKept(f"no rankings on {', '.join(lacking)} were kept, so nothing can be scored again")
-    parts = []
-    for name, bed in sets.items():
-        rankings = [ranking for (dataset, _), kept in stored.rankings.items() if dataset == name for ranking in kept]
-        parts.append(score_set(bed, rankings))
-    return Rescored(stored, join(parts))
+    again = score_again(stored, sets)
+    if scoring_of(manifest.recipe) >= SCORING:
+        return Rescored(stored, again, 0)
+    known = tuple(score for score in again.scores if score.measure != INSTRUCTION_GAIN)
+    return Rescored(stored, dataclasses.replace(again, scores=known), len(again.scores) - len(known))
 
 
 def _by_unit(evaluation: Evaluation) -> dict[tuple[str, ...], float]:
@@ -106,7 +111,7 @@ class RecomputedEvidence(Evidence):
         super().__init__(results, study)
         self._again = {evaluation: scores_of(scores) for evaluation, scores in again.items()}
 
-    def scores(self, evaluation: Manifest) -> Scores:
+    def _scored(self, evaluation: Manifest) -> Scores:
         """Return the recomputed scores of a run."""
         if evaluation.id not in self._again:
             raise UserError(f"the scores of {', '.join(evaluation.labels)} seed {evaluation.seed} were not recomputed")

@@ -58,6 +58,13 @@ def scores_of(values: Iterable[QueryScore]) -> Scores:
     return Scores(units, pa.chunked_array([columns[QueryScore._fields.index("value")]], pa.float64()))
 
 
+def without_measure(scores: Scores, measure: str) -> Scores:
+    """Return the scores of a run but for those of one measure."""
+    kept = pc.not_equal(pc.cast(scores.units["measure"], pa.string()), measure)
+    units = scores.units.filter(kept)
+    return Scores(pa.table({name: _coded(units[name]) for name in UNITS}), scores.values.filter(kept))
+
+
 def _coded(column: pa.ChunkedArray) -> pa.Array:
     """Return a column of texts as codes into its distinct texts."""
     kind = pa.dictionary(pa.int32(), pa.string())

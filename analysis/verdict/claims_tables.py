@@ -9,7 +9,7 @@ from typing import Any
 from ablate.study.declaration import QUERIES
 from ablate.tables import Column, Table, number, probability, to_csv
 from analysis.stats.contrast_rows import ContrastRow
-from analysis.stats.contrast_tables import beside_table, clusters_table, interval, percent, row_record
+from analysis.stats.contrast_tables import above_table, beside_table, clusters_table, interval, percent, row_record
 from analysis.study.fairness import fairness_table
 from analysis.verdict.judge import Judged, Judgement, confirming_looks
 from analysis.verdict.rule import claim_interval
@@ -145,6 +145,7 @@ def judgement_record(judgement: Judgement) -> dict[str, Any]:
         "declared_at": judgement.declared.declared_at or None,
         "looks": list(judgement.declared.study.looks),
         "fairness": [check._asdict() for check in judgement.checks],
+        "remarks": [dict(zip(("arm", "mark", "why"), remark, strict=True)) for remark in judgement.remarks],
         "claims": [_record(judgement, judged) for judged in judgement.claims],
     }
 
@@ -193,11 +194,12 @@ def claims_csv(judgement: Judgement) -> str:
 
 
 def verdict_tables(judgement: Judgement) -> list[Table]:
-    """Return the fairness of the study, its claims, what clusters do to them, and nDCG beside those on p-MRR."""
+    """Return fairness, what is to be known of the arms, the claims, what clusters do to them, nDCG beside p-MRR."""
     rows = [judged.row for judged in judgement.claims if judged.row is not None]
     clusters, beside = clusters_table(rows), beside_table(rows)
     return [
         fairness_table(judgement.checks, judgement.study),
+        *([above_table("the claims", judgement.remarks)] if judgement.remarks else []),
         claims_table(judgement),
         *(further for further in (clusters, beside) if further.rows),
     ]

@@ -22,7 +22,7 @@ from analysis.study.declared import claim_weights
 MOST_ALPHA = 0.05
 """Level of a claim, above which it is refused, and exploratory where it was declared before there was this limit."""
 GUARD = "nDCG@10"
-"""What stands beside every p-MRR, so that a collapse is seen; its margin is declared in `study.margins`."""
+"""What stands beside every p-MRR, so that a loss of documents is seen; its margin is declared in `study.margins`."""
 
 
 def direction_of(claim: Claim, cells: Iterable[Cell]) -> str:
@@ -140,8 +140,8 @@ def check_study(
         )
     if blind:
         notes.append(
-            f"no margin of {GUARD}: {_claims(blind)} on {P_MRR} cannot be SUPPORTED, because a collapse raises it too; "
-            f"declare study.margins=[[{GUARD},0.02]] or what you hold to be no loss"
+            f"no margin of {GUARD}: {_claims(blind)} on {P_MRR} cannot be SUPPORTED, because losing documents raises "
+            f"it too; declare study.margins=[[{GUARD},0.02]] or what you hold to be no loss"
         )
     return notes
 

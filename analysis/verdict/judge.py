@@ -59,6 +59,8 @@ class Judgement:
     claims: tuple[Judged, ...]
     checks: Sequence[Check]
     study: str
+    remarks: tuple[tuple[str, str, str], ...] = ()
+    """(arm, mark, why) of what stands above the claims: collapses of their arms, and where none can be seen."""
 
 
 def judge(study: OpenStudy) -> Judgement:
@@ -100,7 +102,9 @@ def judge(study: OpenStudy) -> Judgement:
         judged.append(
             Judged(claim, is_withdrawn, row, p is not None, p, shown, level, ruling, would_be, exploratory, new)
         )
-    return Judgement(declared, table, tuple(judged), checks, evidence.study)
+    arms = {arm for verdict in judged if verdict.row is not None for arm in verdict.row.weights}
+    remarks = tuple(study.collapse_remarks(arms))
+    return Judgement(declared, table, tuple(judged), checks, evidence.study, remarks)
 
 
 def withdrawn_claims(evidence: Evidence) -> list[Claim]:

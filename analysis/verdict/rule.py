@@ -22,7 +22,7 @@ When several verdicts apply, the first of this order is given:
                  or it is over new clusters of which there are fewer than 10
 3. UNMATCHED     the arms' budgets are unequal
 4. CONFOUNDED    the arms differ in more than one thing
-5. COLLAPSED     p-MRR is up and nDCG under the changed instruction is inferior
+5. COLLAPSED     p-MRR is up in an arm that collapses there (`ablate.evaluation.collapse`)
 6. REFUTED, SUPPORTED, UNDECIDED   what the test says
 """
 
@@ -149,24 +149,37 @@ def _exactly(row: ContrastRow) -> str:
 
 
 def _guarded(row: ContrastRow, p_holm: float, level: Level) -> Ruling:
-    """Return the verdict on a p-MRR that is up: nDCG beside it decides (measures: a collapse raises p-MRR too)."""
+    """Return the verdict on a p-MRR that is up: a loss of documents raises it too, so what stands beside it decides.
+
+    An arm that collapses decides first. Else nDCG must be kept, by the margins that were declared.
+    """
     up = f"p-MRR is up ({_estimate(row.result)}, Holm p {probability(p_holm)})"
+    for collapsed in sorted(row.collapses, key=lambda collapsed: collapsed.verdict != "collapse"):
+        if collapsed.verdict == "collapse":
+            return Ruling(
+                COLLAPSED, f"{up}, and {collapsed.arm} collapses on {collapsed.cell.dataset}: {collapsed.why}"
+            )
+        return Ruling(UNDECIDED, f"{up}, but of {collapsed.arm} on {collapsed.cell.dataset} {collapsed.why}")
+    open_ = "so a loss of documents cannot be excluded"
     if not row.guards:
-        return Ruling(UNDECIDED, f"{up}, but there is no nDCG beside it, so a collapse cannot be excluded")
+        return Ruling(UNDECIDED, f"{up}, but there is no nDCG beside it, {open_}")
     changed = [guard for guard in row.guards if guard.cell.condition == row.cell.condition]
     for guard in changed:
         if _inferior(guard, level.alpha):
-            return Ruling(COLLAPSED, f"{up}, and {_guard(guard)}: the model loses what it should keep")
+            return Ruling(UNDECIDED, f"{up}, but {_guard(guard)}: the model loses what it should keep")
     if not changed:
-        return Ruling(UNDECIDED, f"{up}, but there is no nDCG under the changed instruction: a collapse may hide")
+        return Ruling(UNDECIDED, f"{up}, but there is no nDCG under the changed instruction: a loss may hide")
     for guard in row.guards:
         if guard.p is None:
-            why = f"no margin of {guard.cell.measure} was declared (study.margins), so a collapse cannot be excluded"
+            why = f"no margin of {guard.cell.measure} was declared (study.margins), {open_}"
             return Ruling(UNDECIDED, f"{up}, but {why}")
         if guard.p >= level.alpha:
-            return Ruling(UNDECIDED, f"{up}, but {_guard(guard)}, so a collapse cannot be excluded")
+            return Ruling(UNDECIDED, f"{up}, but {_guard(guard)}, {open_}")
     kept = "; ".join(_guard(guard) for guard in row.guards)
-    return Ruling(SUPPORTED, f"{up}, and {kept}. {row.population.rstrip('.')}")
+    unseen = (
+        f"; no collapse can be seen, {', '.join(row.without_gain)} has no instruction gain" if row.without_gain else ""
+    )
+    return Ruling(SUPPORTED, f"{up}, and {kept}{unseen}. {row.population.rstrip('.')}")
 
 
 def _inferior(guard: Guard, alpha: float) -> bool:

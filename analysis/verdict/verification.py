@@ -185,7 +185,7 @@ def _files(evidence: Evidence, *, with_parents: bool) -> list[Verified]:
 def _scores(evidence: Evidence) -> tuple[dict[str, tuple[QueryScore, ...]], list[Verified]]:
     """Return id of an evaluation -> its scores, of those that could be computed, and how they compare."""
     again: dict[str, tuple[QueryScore, ...]] = {}
-    checks, num_values, inexact = [], 0, 0
+    checks, num_values, inexact, num_new = [], 0, 0, 0
     for run in {run.evaluation.id: run for run in evidence.runs}.values():
         check = f"scores of {run.arm} seed {run.seed}"
         try:
@@ -207,9 +207,12 @@ def _scores(evidence: Evidence) -> tuple[dict[str, tuple[QueryScore, ...]], list
             checks.append(Verified(FAILS, check, words))
         num_values += len(both.stored.scores)
         inexact += num_inexact(both)
+        num_new += both.num_new
     if not checks:
         exact = "to the last bit" if not inexact else f"all but {inexact:,} to the last bit, these to {NEAR:g}"
         said = f"{num_values:,} of {len(again)} evaluations are what rankings and judgments give, {exact}"
+        if evidence.before_gain:
+            said += f"; {num_new:,} instruction gains could be added from rankings: {evidence.lacks_gain}"
         checks.append(Verified(HOLDS, "scores", said))
     return again, checks
 

@@ -145,6 +145,13 @@ BAD_INPUTS = [
     ),
     BadInput("nothing to score", ("analysis.score",), ("nothing to score; give --run and --qrels",)),
     BadInput("a run without judgments", ("analysis.score", "--run", "a"), ("--qrels is missing, and --run is there",)),
+    _run("a plain run for no p-MRR", "--plain-run is for p-MRR; give --original-run", "--plain-run", "{dir}/a.run"),
+    _pair(
+        "a plain run of other queries",
+        "original: instruction gain has no value: no unit is left (1 skipped: without one of the rankings)",
+        "--plain-run",
+        "{dir}/new.run",
+    ),
     _pair(
         "judgments of two changed variants",
         "changed -after (1 topics), -before (1 topics); say it by",
