@@ -217,12 +217,18 @@ def test_a_reranking_task_without_lists_is_refused(kind: str, lists: Any) -> Non
 
 def test_followir_queries_become_original_and_changed() -> None:
     lists = {"7-og": ["d3", "d1"], "7-changed": ["d1", "d2", "d1"], "8-og": ["d1"]}
-    one = as_set("p-MRR", "InstructionReranking", ("7-og", "7-changed"), top_ranked=lists)
+    ids = ("7-og", "7-changed")
+    posed = Table(id=list(ids), text=["text", "text"], instruction=[f"only {query_id}" for query_id in ids])
+    one = as_set("p-MRR", "InstructionReranking", ids, top_ranked=lists, queries=posed)
+    unlike = as_set("p-MRR", "InstructionReranking", ids, top_ranked=lists)  # two texts: which is it without?
+    assert [query.query_id for query in unlike.queries] == list(ids) == list(unlike.candidates or ())
     assert [(q.base_id, q.condition, q.direction) for q in one.queries] == [
         ("7", "original", "og"),
         ("7", "changed", "changed"),
+        ("7", "plain", "plain"),
     ]
-    assert one.candidates == {"7-og": ("d3", "d1"), "7-changed": ("d1", "d2")}
+    assert one.candidates == {"7-og": ("d3", "d1"), "7-changed": ("d1", "d2"), "7": ("d3", "d1")}
+    assert "7" not in one.qrels and one.provenance["queries without instruction"].startswith("1, posed beside those")
     assert one.changed_documents == {"7-changed": ("d2",)} and one.measures == ("nDCG@5",)
     assert one.provenance["candidates listed twice, taken once"] == "1" and one.provenance["data"] == "here"
     assert [tuple(passage) for passage in one.documents] == [

@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,12 +172,21 @@ def to_evaluation_set(name: str, loaded: LoadedTask, provenance: Mapping[str, st
     }
     notes |= {} if not unjudged else {"queries without judgments, left out as in mteb": str(len(unjudged))}
     notes |= {} if not repeated else {"candidates listed twice, taken once": str(repeated)}
+    plain = _without_instructions(queries) if metadata.main_score == P_MRR else []
+    if plain:
+        notes["queries without instruction"] = (
+            f"{len(plain)}, posed beside those of the benchmark and not judged, for the instruction gain; their "
+            "candidates are those of the original query"
+        )
+    if candidates is not None:
+        of_original = {query.query_id: candidates.get(f"{query.base_id}-og") for query in plain}
+        candidates |= {query_id: own for query_id, own in of_original.items() if own is not None}
     changed, without = _changed(loaded.qrel_diff, posed)
     notes |= {} if not without else {"topics of qrel_diff without their two queries": ", ".join(without)}
     return EvaluationSet(
         name=name,
         documents=tuple(_documents(name, data["corpus"])),
-        queries=tuple(queries),
+        queries=(*queries, *plain),
         qrels={query_id: grades for query_id, grades in qrels.items() if query_id in posed},
         changed_documents=changed,
         opposites=_opposites(name, posed) if metadata.main_score == PAIRED else (),
@@ -203,6 +212,19 @@ def _query(name: str, main_score: str, query_id: str, text: str, instruction: st
     if not instruction:
         return EvaluationQuery(query_id, base, text, "", "plain", "plain")
     return EvaluationQuery(query_id, base, text, instruction, "original", "instruction")
+
+
+def _without_instructions(queries: Sequence[EvaluationQuery]) -> list[EvaluationQuery]:
+    """Return the query of each topic without its instruction, where both of its queries are there and have one text."""
+    by_base: dict[str, dict[str, EvaluationQuery]] = {}
+    for query in queries:
+        by_base.setdefault(query.base_id, {})[query.direction] = query
+    pairs = {base: own for base, own in by_base.items() if {"og", "changed"} <= own.keys()}
+    return [
+        EvaluationQuery(base, base, own["og"].query, "", "plain", "plain")
+        for base, own in pairs.items()
+        if own["og"].query == own["changed"].query
+    ]
 
 
 def _documents(name: str, corpus: Any) -> Iterable[Passage]:

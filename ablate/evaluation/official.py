@@ -22,6 +22,8 @@ from ablate.recipe.schema import ModelConfig
 from ablate.records import EvaluationSet, Passage, UserError
 from ablate.retrieval.vectors import Encoder
 
+_OURS = (measures.P_MRR, measures.INSTRUCTION_GAIN)
+"""What stands beside the measures per query: p-MRR is compared by itself, mteb has no instruction gain."""
 TOLERANCE = 1e-6
 """Largest difference between our score and mteb's for one ranking that is taken for rounding."""
 QUERY, INSTRUCTION, TITLE, TEXT = "violet kites", "only wooden lamps", "amber gate", "seven quiet boats"
@@ -263,7 +265,7 @@ def agreements(bed: EvaluationSet, evaluation: Evaluation) -> list[Agreement]:
         qrels = {query_id: bed.qrels[query_id] for query_id in run if query_id in bed.qrels}
         if dataset != bed.name or not qrels:
             continue
-        names = {name: measures.parse(name) for c, name in values if c == condition and name != measures.P_MRR}
+        names = {name: measures.parse(name) for c, name in values if c == condition and name not in _OURS}
         cutoffs = sorted({10, *(measure.cutoff or 10 for measure in names.values())})
         result = theirs.calculate_retrieval_scores({q: run[q] for q in qrels}, qrels, cutoffs)
         per_query = result.all_scores
@@ -279,7 +281,7 @@ def agreements(bed: EvaluationSet, evaluation: Evaluation) -> list[Agreement]:
     if any(bed.changed_documents.values()) and ("changed", measures.P_MRR) in values:
         diff = {query_id.removesuffix("-changed"): list(docs) for query_id, docs in bed.changed_documents.items()}
         before = {query_id: run for query_id, run in everything.items() if query_id.endswith("-og")}
-        after = {query_id: run for query_id, run in everything.items() if not query_id.endswith("-og")}
+        after = {query_id: run for query_id, run in everything.items() if query_id.endswith("-changed")}
         ours = _mean(values["changed", measures.P_MRR])
         comparisons.append(Agreement(measures.P_MRR, ours, float(theirs.calculate_pmrr(before, after, diff))))
     grouped = all(query.base_id == query.query_id.split("_")[0] for query in bed.queries)  # as mteb groups
