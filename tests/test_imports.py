@@ -271,6 +271,8 @@ RULES: dict[str, set[str]] = {
         "ablate.randomness",
         "ablate.reading",
         "ablate.records",
+        "ablate.store.files",
+        "ablate.tables",
         "numpy",
         "scipy",
     },

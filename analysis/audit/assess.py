@@ -125,14 +125,16 @@ class Audit:
 def assess(items: Sequence[Item], judgments: Sequence[Judgment], *, threshold: float = 0.90) -> Audit:
     """Return the audit of items by their judgments.
 
-    An item with gold is known. Every other item has the judges' mean verdict, and a part of them a human one; the human
-    sample is taken as random within stratum x verdict. Raises UserError for a threshold that is no share.
+    An item with gold is known. Every other item has the judges' mean verdict, and a part of them a human one: the
+    adjudicated one where there is one, else the mean of the raters. The human sample is taken as random within
+    stratum x verdict. Agreement is that of the raters alone. Raises UserError for a threshold that is no share.
     """
     if not 0 < threshold < 1:
         raise UserError(f"the threshold is {threshold}; allowed: above 0 and below 1, such as 0.9")
     bad = {item.id for item in items if item.known_bad}
     audited = [item for item in items if not item.known_bad]
-    said = _by_item(judgments)
+    by_raters = [judgment for judgment in judgments if not judgment.is_adjudicated]
+    said = _settled(_by_item(judgments))
     evidence = _Evidence(audited, said)
     rater_error = _rater_error(bad, said)
     shares = {name: evidence.estimate(measure) for name, measure in MEASURES.items()}
@@ -155,13 +157,13 @@ def assess(items: Sequence[Item], judgments: Sequence[Judgment], *, threshold: f
         num_items=len(audited),
         num_known_bad=len(bad),
         num_judged={kind: sum((kind, item.id) in said for item in audited) for kind in KINDS},
-        raters={kind: tuple(sorted({j.rater for j in judgments if j.kind == kind})) for kind in KINDS},
+        raters={kind: tuple(sorted({j.rater for j in by_raters if j.kind == kind})) for kind in KINDS},
         shares=shares,
         overall=None if overall is None else _verdict(overall, threshold, rater_error, None),
         by_constraint_type=by_kind,
         sizes={kind: sum(item.constraint_type == kind for item in audited) for kind in kinds},
         polarity_signal=signal,
-        agreement=_agreements(audited, said),
+        agreement=_agreements(audited, _by_item(by_raters)),
         confusion=_confusions(audited, said),
         rater_error=rater_error,
         notes=evidence.notes(),
@@ -176,6 +178,11 @@ def _by_item(judgments: Sequence[Judgment]) -> dict[tuple[Kind, str], list[Judgm
     for judgment in judgments:
         groups[judgment.kind, judgment.item_id].append(judgment)
     return dict(groups)
+
+
+def _settled(said: Said) -> Said:
+    """Return the judgments with the adjudicated one alone where there is one."""
+    return {key: [judgment for judgment in group if judgment.is_adjudicated] or group for key, group in said.items()}
 
 
 class _Evidence:
@@ -227,6 +234,12 @@ class _Evidence:
         unjudged = rest & ~self.judged
         if self.judged.any() and unjudged.any():
             limits.append(f"{int(unjudged.sum())} items were not seen by any judge; they are a stratum of their own")
+        num_settled = sum(judgment.is_adjudicated for group in self.said.values() for judgment in group)
+        if num_settled:
+            limits.append(
+                f"{num_settled} items are adjudicated: what was settled stands in place of what the raters said; "
+                f"agreement is that of the raters"
+            )
         per_query = np.bincount(self.clusters)
         if per_query.max() > 1:
             limits.append(f"items of one query are a cluster: {len(self.items)} items, {len(per_query)} queries")

@@ -19,6 +19,9 @@ from ablate.records import UserError
 Kind = Literal["gold", "judge", "human"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
+ADJUDICATED = "adjudicated"
+"""Rater of the human judgments that settle items on which raters differ: they stand in place of those of the raters."""
+
 QUESTIONS: Mapping[str, bool] = {
     "a_under_instruction": True,
     "b_under_instruction": False,
@@ -70,6 +73,11 @@ class Judgment:
     b_under_instruction: bool | None
     a_under_complement: bool | None
     b_under_complement: bool | None
+
+    @property
+    def is_adjudicated(self) -> bool:
+        """Return whether this settles what human raters said differently."""
+        return self.kind == "human" and self.rater == ADJUDICATED
 
     @property
     def swap_class(self) -> str:

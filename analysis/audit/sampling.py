@@ -13,14 +13,14 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ablate.randomness import key, stream
 from ablate.records import UserError
 from analysis.audit.items import QUESTIONS, Item, Judgment
 from analysis.audit.two_phase import MIN_LABELS
 
-ANSWERS: Mapping[str, bool | None] = {"yes": True, "no": False, "cannot tell": None}
+Answer = bool | None
+"""What a rater says to one question: yes, no, or that it cannot be told."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Sheet:
     first_passage: str
     second_passage: str
     first_passage_first_instruction: str = ""
-    """Is the first passage relevant under the first instruction? `yes`, `no` or `cannot tell`; so below."""
+    """Is the first passage relevant under the first instruction? Empty until it is answered; so below."""
     second_passage_first_instruction: str = ""
     first_passage_second_instruction: str = ""
     second_passage_second_instruction: str = ""
@@ -144,23 +144,26 @@ def _sides(item: Item, seed: int) -> tuple[bool, bool]:
     return key(seed, "passages", item.id) % 2 == 1, key(seed, "instructions", item.id) % 2 == 1
 
 
-def judgment_of(filled: Mapping[str, str], item: Item, seed: int, rater: str) -> Judgment | None:
-    """Return what a filled sheet says, None where nothing was answered.
+def judgment_of(answers: Sequence[Answer], item: Item, seed: int, rater: str) -> Judgment:
+    """Return what a rater says of an item by the four answers on its sheet, in the order of `QUESTION_COLUMNS`."""
+    places = _places(item, seed)
+    return Judgment(item.id, rater, "human", **{question: answers[place] for question, place in places.items()})
 
-    Raises UserError for an answer that is none of `ANSWERS`, and for a sheet that is answered in part.
-    """
-    texts = {name: (filled.get(name) or "").strip().lower() for name in QUESTION_COLUMNS}
-    if not any(texts.values()):
-        return None
-    for name, text in texts.items():
-        if text not in ANSWERS:
-            raise UserError(f"sheet {filled['item_id']}: {name} is {text!r}; allowed: {', '.join(ANSWERS)}")
+
+def answers_of(judgment: Judgment, item: Item, seed: int) -> tuple[Answer, ...]:
+    """Return the four answers of a judgment as they stand on the item's sheet: `judgment_of` backwards."""
+    by_place = {place: getattr(judgment, question) for question, place in _places(item, seed).items()}
+    return tuple(by_place[place] for place in range(len(QUESTION_COLUMNS)))
+
+
+def _places(item: Item, seed: int) -> dict[str, int]:
+    """Return question -> its place among the `QUESTION_COLUMNS` of the item's sheet."""
     swapped_passages, swapped_instructions = _sides(item, seed)
-    answers: dict[str, Any] = {}
+    places = {}
     for question in QUESTIONS:
         passage, _, instruction = question.partition("_under_")
         first_passage = (passage == "a") != swapped_passages
         first_text = (instruction == "instruction") != swapped_instructions
         column = f"{'first' if first_passage else 'second'}_passage_{'first' if first_text else 'second'}_instruction"
-        answers[question] = ANSWERS[texts[column]]
-    return Judgment(item.id, rater, "human", **answers)
+        places[question] = QUESTION_COLUMNS.index(column)
+    return places

@@ -1,0 +1,1 @@
+"""Human judgments on the sheets of a sample, by a page or a spreadsheet, and what is settled where raters differ."""
