@@ -4,8 +4,8 @@
     python -m analysis.annotate audit --rater ann
 
 The folder holds `items.jsonl` (all items with the known-bad ones: what `analysis.inversion_audit --items` reads) and
-`design.json` (strata, seed, digests). Keep both from raters: `analysis.annotate` shows them blinded sheets, on a page or
-in a spreadsheet.
+`design.json` (strata, seed, digests). Keep both from raters: `analysis.annotate` shows them blinded sheets, on a page
+or in a spreadsheet.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class SampleFolder:
 
 
 def check_rater(name: str) -> str:
-    """Return the name of a rater; raises UserError for one that is no name of a file, or is that of the settled items."""
+    """Return the name of a rater; raises UserError for one that is no file name, or is that of what is settled."""
     if not _RATER.fullmatch(name):
         raise UserError(f"the rater {name!r} is no name; allowed: a-z, 0-9, - and _, at most 40, such as ann")
     if name == ADJUDICATED:
