@@ -108,9 +108,9 @@ def _serve(task: Task, args: argparse.Namespace) -> None:
         print(f"{answers.path}: the last line was cut off by a kill; that item is asked again", file=sys.stderr)
     if not (args.stop_when_done and task.is_done):
         with PageServer(task, args.port, stop_when_done=args.stop_when_done) as server:
-            print(f"{task.num_done:,} of {len(task.sheets):,} items are answered")
-            print(f"open {server.address} in a browser on this machine; Ctrl-C ends, nothing is lost", flush=True)
             try:
+                print(f"{task.num_done:,} of {len(task.sheets):,} items are answered")
+                print(f"open {server.address} in a browser on this machine; Ctrl-C ends, nothing is lost", flush=True)
                 server.serve_forever(poll_interval=0.2)
             except KeyboardInterrupt:
                 print()
