@@ -34,6 +34,10 @@ test-extras: $(EXTRAS_READY)
 	|| if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; \
 	then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y postgresql > /dev/null; \
 	else echo "PostgreSQL is not installed, and only root can install it: its tests are skipped"; fi
+	@command -v chromium > /dev/null || if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; \
+	then apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core > /dev/null; \
+	else echo "Chromium is not installed, and only root can install it: its tests are skipped"; fi
 	OMP_NUM_THREADS=1 $(EXTRAS)/bin/python -m pytest -m extras --extras $(ARGS)
 
 # A quick part of the tests on a machine unlike most: a folder with a blank and an accent, the C locale, another time zone,

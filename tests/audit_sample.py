@@ -16,8 +16,8 @@ from conftest import ROOT
 from analysis.sample_for_audit import main as sample_main
 
 
-def make_sample(folder: Path, size: int = 10, known_bad: int = 2, **texts: str) -> Path:
-    """Draw `size` of 40 items about old and new films, each with a number of its own, into `folder/audit`."""
+def make_sample(folder: Path, size: int = 10, known_bad: int = 2, num_items: int = 40, **texts: str) -> Path:
+    """Draw `size` of the items about old and new films, each with a number of its own, into `folder/audit`."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
         {
@@ -31,7 +31,7 @@ def make_sample(folder: Path, size: int = 10, known_bad: int = 2, **texts: str) 
             "constraint_type": "date",
             **texts,
         }
-        for n in range(40)
+        for n in range(num_items)
     ]
     (folder / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = ["--items", str(folder / "items.jsonl"), "--size", str(size), "--known-bad", str(known_bad)]

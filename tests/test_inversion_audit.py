@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from pathlib import Path
@@ -17,7 +16,7 @@ from scipy.stats import binomtest, t
 from ablate.records import UserError
 from analysis.audit.agreement import NAMES, agreement, coefficients
 from analysis.audit.assess import MEASURES, PRIMARY, assess
-from analysis.audit.items import Item, Judgment, Kind, read_items, read_judgments
+from analysis.audit.items import Item, Judgment, Kind, read_items
 from analysis.audit.sampling import allocate
 from analysis.audit.two_phase import estimate_share, merge_strata, share_interval, tail_probabilities
 from analysis.inversion_audit import main
@@ -284,51 +283,12 @@ def test_every_place_is_given_and_no_stratum_gives_more_than_it_has(sizes: dict[
     assert all(given_places[name] >= min(floor, sizes[name]) for name in sizes)
 
 
-def test_sheets_are_blind_and_read_back_to_what_was_meant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A rater who knows the truth fills the sheets by their texts; the judgments say it of the right passages."""
-    items = [
-        item(n, passage_a=f"old {n}", passage_b=f"new {n}", instruction=f"only old {n}", complement=f"not old {n}")
-        for n in range(60)
-    ]
-    path = tmp_path / "items.jsonl"
-    path.write_text("".join(json.dumps(vars(one)) + "\n" for one in items))
-    folder = tmp_path / "audit"
+def test_a_sample_is_drawn_into_a_folder_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, folder = tmp_path / "items.jsonl", tmp_path / "audit"
+    path.write_text("".join(json.dumps(vars(item(n, passage_a=f"old {n}"))) + "\n" for n in range(60)))
     assert sample_main(["--items", str(path), "--size", "30", "--known-bad", "6", "--to", str(folder)]) == 0
-    with open(folder / "sheets.csv", newline="") as file:
-        sheets = list(csv.DictReader(file))
-    assert len(sheets) == 36 and not {row["item_id"] for row in sheets} & {one.id for one in items}
-    sides = [(row["first_passage"].split()[0], row["first_instruction"].split()[0]) for row in sheets]
-    assert {side for side, _ in sides} == {"old", "new"} and {word for _, word in sides} == {"only", "not"}
-    for row in sheets:
-        for place in ("first", "second"):
-            for which in ("first", "second"):
-                asked, *_, number = row[f"{which}_instruction"].split()
-                old, own = row[f"{place}_passage"].split()
-                right = (old == "old") == (asked == "only") and own == number
-                row[f"{place}_passage_{which}_instruction"] = "yes" if right else "no"
-    with open(tmp_path / "ann.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, sheets[0].keys())
-        writer.writeheader()
-        writer.writerows(sheets)
-    out = tmp_path / "ann.jsonl"
-    read_back = ["--from", str(folder), "--filled", str(tmp_path / "ann.csv"), "--rater", "ann", "--out", str(out)]
-    assert sample_main(read_back) == 0
-    filled = (tmp_path / "ann.csv").read_text()
-    header, first, second, *_ = filled.splitlines()
-    bare = first.replace(",yes", ",").replace(",no", ",")
-    for text, words in (
-        ("\n".join((header, first, second, first)), f"line 4: sheet {sheets[0]['item_id']} is in line 2 too; keep one"),
-        ("\n".join((header, bare)), "none of 36 sheets is answered; write yes, no or cannot tell"),
-        (filled.replace(",", ";"), "it seems to be separated by semicolons: save it with commas"),
-    ):
-        (tmp_path / "bad.csv").write_text(text)
-        bad = ["--from", str(folder), "--filled", str(tmp_path / "bad.csv"), "--rater", "ann", "--out"]
-        assert sample_main([*bad, str(tmp_path / "none.jsonl")]) == 2 and not (tmp_path / "none.jsonl").exists()
-        assert words in capsys.readouterr().err
-    everything = read_items(folder / "items.jsonl")
-    found = assess(everything, read_judgments([out], everything))
-    assert found.shares[PRIMARY].share == 1.0 and found.shares[PRIMARY].num_labels == 30
-    assert found.rater_error.shown == 6 and found.rater_error.waved_through == 0
+    assert sorted(file.name for file in folder.iterdir()) == ["design.json", "items.jsonl"]
+    assert len(read_items(folder / "items.jsonl")) == 66
     assert sample_main(["--items", str(path), "--size", "30", "--to", str(folder)]) == 2
     assert "holds a sample already" in capsys.readouterr().err
     design = json.loads((folder / "design.json").read_text())

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import pytest
 from bad_inputs.significance import GOOD, clustered
+from audit_sample import make_sample
+from bad_inputs.significance import GOOD
 from conftest import ROOT
 from synthetic_study import Arm, claim, declare, make_quick, make_study, study_block
 
@@ -87,10 +89,10 @@ OUTPUTS = [
         "analysis.sample_for_audit",
         "--to",
         "out",
-        ("sheets.csv", "items.jsonl", "design.json"),
+        ("items.jsonl", "design.json"),
         ("--items", "{dir}/items.jsonl", "--size", "1", "--known-bad", "0"),
     ),
-    Output("analysis.sample_for_audit", "--out", "x.jsonl"),
+    Output("analysis.annotate", "--to-csv", "x.csv", (), ("{dir}/sample/audit",)),
     Output("ablate.export", "--to", "out"),
     Output(
         "ablate.testbed",
@@ -142,6 +144,7 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
+    make_sample(tmp_path / "sample")
     return tmp_path
 
 
@@ -173,6 +176,7 @@ UNREADABLE = {
     "analysis.inversion_audit": ("--items", "none", "--judgments", "none"),
     "analysis.score": ("--run", "none", "--qrels", "none"),
     "ablate.testbed": ("none",),
+    "analysis.annotate": ("none",),
     "analysis.sample_for_audit": ("--items", "none"),
     "analysis.significance": ("--scores", "none.csv"),
 }

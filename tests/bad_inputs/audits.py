@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from pathlib import Path
 from typing import Any
 
-from bad_inputs import BadInput
+from bad_inputs import BadInput, written
 
 ITEM = {
     "id": "i1",
@@ -45,6 +47,22 @@ def _audit(name: str, words: str, items: list[Any], judgments: list[Any], *more:
 def _sample(name: str, words: str, *more: str) -> BadInput:
     items = [{**ITEM, "id": f"i{n}", "query_id": f"q{n}"} for n in range(4)]
     return BadInput(name, ("analysis.sample_for_audit", *more), (words,), _files(items, []))
+
+
+def _drawn(folder: Path) -> None:
+    """Draw two of four items into `audit`."""
+    from analysis.sample_for_audit import main
+
+    _files([{**ITEM, "id": f"i{n}", "query_id": f"q{n}"} for n in range(4)], [])(folder)
+    with contextlib.redirect_stderr(io.StringIO()):
+        main(["--items", str(folder / "items.jsonl"), "--size", "2", "--to", str(folder / "audit")])
+
+
+def _changed(folder: Path) -> None:
+    """The same, and then another text in an item."""
+    _drawn(folder)
+    path = folder / "audit" / "items.jsonl"
+    path.write_text(path.read_text().replace("only old", "only very old", 1))
 
 
 BAD_INPUTS = [
@@ -115,7 +133,7 @@ BAD_INPUTS = [
         "--threshold",
         "90",
     ),
-    _sample("a sample from nothing", "give --items F --to DIR to draw", "--to", "{dir}/audit"),
+    _sample("a sample from nothing", "the following arguments are required: --items", "--to", "{dir}/audit"),
     _sample(
         "a sample larger than what is there",
         "the sample has 9 items; allowed: 1 to 4",
@@ -138,16 +156,65 @@ BAD_INPUTS = [
         "--to",
         "{dir}/audit",
     ),
-    _sample(
-        "sheets of no sample",
-        "holds no sample (design.json is missing)",
-        "--from",
-        "{dir}",
-        "--filled",
-        "{dir}/items.jsonl",
-        "--rater",
-        "ann",
-        "--out",
-        "{dir}/out.jsonl",
+    *(
+        BadInput(name, ("analysis.annotate", "{dir}/audit", *words), (said,), _drawn)
+        for name, words, said in (
+            ("no rater", (), "give --rater NAME to judge, or --adjudicate NAME NAME"),
+            (
+                "a rater that is a path",
+                ("--rater", "../ann"),
+                "the rater '../ann' is no name; allowed: a-z, 0-9, - and _",
+            ),
+            ("a rater in capitals", ("--rater", "Ann"), "the rater 'Ann' is no name; allowed: a-z"),
+            (
+                "the name of what is settled",
+                ("--rater", "adjudicated"),
+                "what is settled with --adjudicate; take another",
+            ),
+            ("settling for one rater", ("--adjudicate", "ann", "ann"), "give two different raters or more"),
+            (
+                "settling as a rater",
+                ("--adjudicate", "a", "b", "--rater", "c"),
+                "a page of its own; give it without --rater",
+            ),
+            ("settling what nobody judged", ("--adjudicate", "ann", "bob"), "ann.jsonl is missing; --adjudicate names"),
+            (
+                "a port beyond all",
+                ("--rater", "ann", "--port", "70000"),
+                "'70000' is no port; it must be a whole number",
+            ),
+            ("a port in words", ("--rater", "ann", "--port", "http"), "'http' is no port; it must be a whole number"),
+            ("both ways at once", ("--to-csv", "{dir}/x.csv", "--from-csv", "{dir}/y.csv"), "give one of them"),
+            ("a spreadsheet of nobody", ("--from-csv", "{dir}/said.jsonl"), "give --rater NAME to judge"),
+            (
+                "no spreadsheet",
+                ("--rater", "ann", "--from-csv", "{dir}/none.csv"),
+                "none.csv: no such file; check the path",
+            ),
+            ("another file", ("--rater", "ann", "--from-csv", "{dir}/items.jsonl"), "the column item_id is missing"),
+        )
+    ),
+    BadInput(
+        "judging no sample",
+        ("analysis.annotate", "{dir}", "--rater", "ann"),
+        ("holds no sample (design.json is missing); draw one with python -m analysis.sample_for_audit",),
+    ),
+    BadInput(
+        "a design that is none",
+        ("analysis.annotate", "{dir}", "--rater", "ann"),
+        ("design.json is no design of a sample (seed, items_sha256, known_bad, sheets); draw the sample again",),
+        written("design.json", '{"seed": "0"}'),
+    ),
+    BadInput(
+        "a design that is cut off",
+        ("analysis.annotate", "{dir}", "--rater", "ann"),
+        ("design.json: not JSON (",),
+        written("design.json", '{"seed": 0,'),
+    ),
+    BadInput(
+        "items that were changed after the sample was drawn",
+        ("analysis.annotate", "{dir}/audit", "--rater", "ann"),
+        ("items.jsonl is not what design.json was drawn from; bring both files back, or draw again",),
+        _changed,
     ),
 ]
