@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from audit_sample import make_sample, start_page, true_answers
+from conftest import ROOT
 
 from ablate.records import UserError
 from analysis.annotate import main
@@ -447,3 +448,21 @@ def test_answers_of_somebody_else_are_no_answers_of_a_rater(folder: Path) -> Non
         AnswerFile(sample, "bob")
     with pytest.raises(UserError, match="ann.jsonl is missing; --adjudicate names raters who have answered"):
         disputed(sample, ["ann", "bob"])
+
+
+def words_of(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.lower()))
+
+
+def test_the_guide_of_the_page_is_that_of_the_documents() -> None:
+    """Raters with a spreadsheet are told the same as raters at the page."""
+    page = (ROOT / "analysis" / "audit" / "annotation" / "page" / "page.html").read_text(encoding="utf-8")
+    document = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
+    guide = document.split("### The guide for raters")[1].split("\n## ")[0].partition("\n\n")[2].partition("\n\n")[2]
+    paragraphs = " ".join(line for line in guide.splitlines() if not line.startswith(("|", "- ", "Query: ")))
+    texts = [cell for line in guide.splitlines() if line.startswith("|") for cell in line.split("|")]
+    texts += [line for line in guide.splitlines() if line.startswith("- ")]
+    texts += re.findall(r"\*([^*\n]+)\*", guide) + re.split(r"[.?:] ", paragraphs)
+    assert len(texts) > 40
+    shown = words_of(re.sub(r"<[^>]+>", " ", page))
+    assert [text for text in texts if words_of(text) not in shown] == []

@@ -134,7 +134,8 @@ def test_undo_goes_back_over_items_and_changes_are_saved(folder: Path, opened: A
         first = next(iter(sample.sheets.values()))
         assert [answers_of(judgment, first, sample.seed) for judgment in saved(folder)] == [(None, False, None, False)]
         group = page.get_by_role("group", name="Is passage 2 relevant under instruction B?")
-        group.get_by_role("button", name="Yes").click()
+        with page.expect_response("**/save"):
+            group.get_by_role("button", name="Yes").click()
         expect(group.get_by_role("button", name="Yes")).to_have_attribute("aria-pressed", "true")
         assert [answers_of(judgment, first, sample.seed) for judgment in saved(folder)] == [(None, False, None, True)]
 

@@ -516,6 +516,7 @@ def test_no_room_leads_back_to_itself() -> None:
         "ablate.export",
         "ablate.search",
         "ablate.release.reproduce",
+        "analysis.annotate",
         "analysis.budgets",
         "analysis.leaks",
         "analysis.dose_response",
