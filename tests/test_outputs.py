@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from bad_inputs.significance import GOOD, clustered
 from audit_sample import make_sample
-from bad_inputs.significance import GOOD
+from bad_inputs.significance import GOOD, clustered
 from conftest import ROOT
 from synthetic_study import Arm, claim, declare, make_quick, make_study, study_block
 
