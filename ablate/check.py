@@ -27,7 +27,7 @@ from ablate.cli.overrides import quoted
 from ablate.compose import cell_of, load, strict, study_of, take_apart
 from ablate.data import checking
 from ablate.data.checking import Finding
-from ablate.data.mix import COMPLETE_FIELDS, RowOrder, most_rows
+from ablate.data.mix import fields_required, order_of
 from ablate.data.sources import RowSource, open_sets, open_source
 from ablate.recipe.identity import Identity, Revisions, identify
 from ablate.recipe.schema import ModelConfig, Recipe, RunConfig
@@ -134,8 +134,7 @@ def _count_rows(report: Report, recipe: Recipe, source: RowSource, rows: checkin
         f"rows: {rows.num_rows:,} of {len(rows.query_ids):,} queries ({rows.unique_queries:,} different texts); "
         f"{checking.lacking_words(rows.lacking) or 'every field is filled'}"
     )
-    required = COMPLETE_FIELDS if recipe.source.rows == "complete" else ("positives",)
-    order = RowOrder(source, required, 0, most=most_rows(recipe.budget))
+    order = order_of(source, recipe, 0)
     limit = "no limit" if recipe.budget.limit is None else f"{recipe.budget.limit:,} {recipe.budget.unit}"
     taken = len({checking.normal(row.query) for row in order.rows})
     report.counts.append(
@@ -144,7 +143,7 @@ def _count_rows(report: Report, recipe: Recipe, source: RowSource, rows: checkin
     )
     if not order.num_eligible:
         why = checking.lacking_words(order.lacking) or "there is no row"
-        words = f"training: no row has all of {', '.join(required)} ({why}): the mix would be empty"
+        words = f"training: no row has all of {', '.join(fields_required(recipe))} ({why}): the mix would be empty"
         remedy = "; source.rows=all takes rows that lack some" if order.num_rows else ""
         report.findings.append(Finding("FAILED", words + remedy))
     report.findings += checking.few_queries(taken, len(order.rows))

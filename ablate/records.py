@@ -5,6 +5,7 @@ Words follow the glossary in docs/architecture.md. Every other module speaks in 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -82,6 +83,23 @@ class SourceRow:
     """Those of instruction_negatives[1:] that break `reversed_instruction` too."""
     answers: tuple[str, ...] = ()
     """Every document known to answer the bare query: never an in-batch negative of this query unless listed."""
+    asks_usual: bool | None = None
+    """Whether `instruction` asks for the usual side of its constraint, the one that `source.skew` is the share of; None
+    where the source has no such side."""
+    styles: tuple[str, ...] = ()
+    """Style of writing of `of_both_sides`, one name each; empty where the source does not know."""
+    restyled: tuple[str, ...] = ()
+    """The contents of `of_both_sides` in another style, one passage each; empty where the source has none."""
+
+    @property
+    def of_both_sides(self) -> tuple[str, ...]:
+        """The positives, then the instruction negatives."""
+        return self.positives + self.instruction_negatives
+
+    def in_other_style(self, doc_ids: Iterable[str]) -> tuple[str, ...]:
+        """Return some of `of_both_sides` in their other style."""
+        other = dict(zip(self.of_both_sides, self.restyled, strict=True))
+        return tuple(other[doc_id] for doc_id in doc_ids)
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,7 +140,14 @@ class HandMadeSource:
                     still_negative=(f"{name}-2",),
                     answers=tuple(f"q{query}r{other}{kind}" for other in range(2) for kind in ("+", "-0", "-1", "-2")),
                 )
-                yield SourceRow(**{**values, **self.changes})
+                values |= self.changes
+                both = (*values["positives"], *values["instruction_negatives"])
+                known = {
+                    "asks_usual": row == 0,
+                    "styles": ("a", *"b" * (len(both) - 1)),
+                    "restyled": tuple(f"{doc_id}*" for doc_id in both),
+                }
+                yield SourceRow(**{**known, **values})
 
     def generated(self, doc_id: str) -> bool:
         return "-" in doc_id

@@ -83,6 +83,73 @@ def test_without_in_batch_negatives_only_listed_passages_count():
     assert table(relations(rows, False).candidate_QP) == ["xx.", "x.x"]
 
 
+def test_passages_of_the_same_query_are_negatives_where_their_label_is_known():
+    rows = [
+        group("a/original", ["A"], hard=["H"], broken=["B"], query_id="q", answers=["A", "B", "C"], instruction="new"),
+        group("a/restyled", ["A2"], broken=["B2"], query_id="q", answers=["A", "B", "C"], instruction="new"),
+        group("c/original", ["C"], hard=["K"], broken=["A"], query_id="q", answers=["A", "B", "C"], instruction="old"),
+        group("d/plain", ["D"], hard=["L"]),
+    ]
+    doc_ids, _, masked = relations(rows, True)
+    assert doc_ids == ("A", "B", "H", "A2", "B2", "C", "K", "D", "L")
+    assert table(masked)[:3] == ["xxx....xx", "...xx..xx", "x....xxxx"]
+    used = table(relations(rows, True, same_query="use").candidate_QP)
+    assert used == [
+        "xxx.x.xxx",  # B2 breaks the same instruction, K is hard for the query; A2 satisfies it, C is not known
+        ".xxxx.xxx",
+        "x.x..xxxx",  # under another instruction the labels of B and B2 are not known
+        "xxxxxxxxx",
+    ]
+    assert table(relations(rows, False, same_query="use").candidate_QP) == table(relations(rows, False).candidate_QP)
+
+
+def test_what_one_row_has_as_hard_negative_and_another_as_an_answer_is_not_used():
+    rows = [
+        group("a/plain", ["A"], hard=["H"], query_id="q", query="old bridge"),
+        group("b/plain", ["B"], hard=["K"], query_id="p", query="old bridge", answers=["H"], instruction="new"),
+        group("c/plain", ["K"], hard=["L"], query_id="q", query="bridge", instruction="big"),
+    ]
+    used = relations(rows, True, same_query="use")
+    assert used.doc_ids == ("A", "H", "B", "K", "L")
+    assert table(used.candidate_QP) == [
+        "xx..x",  # K is hard for the text of the query and the positive of a row with its id
+        "..xxx",  # H is hard for the text of the query and known to answer it
+        ".xxxx",
+    ]
+
+
+def test_a_row_has_no_more_negatives_than_asked_for_and_keeps_its_own():
+    rows = [group(f"r{n}/plain", [f"A{n}"], hard=[f"H{n}", f"K{n}"]) for n in range(8)]
+    whole = relations(rows, True)
+    for most in (2, 5, 23, 40):
+        doc_ids, positive, candidate = relations(rows, True, most_negatives=most, seed=1)
+        negatives = candidate & ~positive
+        assert negatives.sum(1).tolist() == [min(most, 23)] * 8
+        assert bool((candidate <= whole.candidate_QP).all()) and torch.equal(positive, whole.positive_QP)
+        for row, one in enumerate(rows):
+            assert {*one.negatives} <= {doc_ids[column] for column in torch.nonzero(negatives[row]).flatten()}
+
+
+def test_the_negatives_that_are_kept_are_drawn_by_seed_and_group():
+    rows = [group(f"r{n}/plain", [f"A{n}"], hard=[f"H{n}"]) for n in range(8)]
+    drawn = [table(relations(rows, True, most_negatives=5, seed=seed).candidate_QP) for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len({"".join(sorted(row)) for row in drawn[0]}) == 1 and len({*drawn[0]}) == 8
+
+
+def test_the_rules_on_negatives_reach_the_batches():
+    steps, _ = make_steps(most_negatives=2)
+    assert [int((batch.candidate_QP & ~batch.positive_QP).sum(1).max()) for batch in (steps[0], steps[1])] == [2, 2]
+    rows = [
+        group("a/original", ["A"], broken=["B"], query_id="q", instruction="new"),
+        group("a/restyled", ["C"], broken=["D"], query_id="q", instruction="new"),
+    ]
+    settings = {"batch_size": 2, "epochs": 1, "seed": 0, "in_batch_negatives": True}
+    for rule, wanted in (("mask", 4), ("use", 6)):
+        steps, _ = prepare_steps(rows, count_characters, count_characters, **settings, same_query=rule)
+        assert int(steps[0].candidate_QP.sum()) == wanted
+
+
 def test_a_passage_that_is_positive_and_negative_of_one_row_is_our_mistake():
     with pytest.raises(AssertionError, match="a positive of a/plain is its negative too"):
         relations([group("a/plain", ["A"], hard=["A"])], True)

@@ -45,7 +45,15 @@ BASE: dict[str, object] = {"instructed": 1.0, "instruction_negatives": 1, "rever
 ALTERS_TWINS = {"reversed_views", "plain_twins", "instruction_negative_share"}
 """Factors that decide which rows have twins."""
 SPECS = {stage.factor: stage for stage in STAGES}
-EMPTY = {"instruction": "", "reversed_instruction": "", "paraphrase": "", "instruction_negatives": ()}
+EMPTY = {
+    "instruction": "",
+    "reversed_instruction": "",
+    "paraphrase": "",
+    "instruction_negatives": (),
+    "asks_usual": None,
+    "styles": (),
+    "restyled": (),
+}
 """Row fields that a source may leave empty -> what they are then."""
 
 
@@ -121,8 +129,9 @@ def test_off_is_the_identity(name: str) -> None:
 @pytest.mark.parametrize("name", FACTOR_NAMES)
 def test_on_changes_the_mix_and_is_deterministic(name: str) -> None:
     base = with_needs(name)
-    assert drafts(**base, **{name: on(name)}) != drafts(**base)
-    assert drafts(**base, **{name: on(name)}) == drafts(**base, **{name: on(name)})
+    for level in levels_on(name):
+        assert drafts(**base, **{name: level}) != drafts(**base)
+        assert drafts(**base, **{name: level}) == drafts(**base, **{name: level})
 
 
 @pytest.mark.parametrize("name", FACTOR_NAMES)
@@ -141,8 +150,10 @@ def test_what_a_factor_reads_of_a_row_is_what_it_says_it_reads(name: str) -> Non
 def test_a_factor_says_whether_the_budget_counts_its_drafts_and_whether_its_level_is_a_number_of_negatives(
     name: str,
 ) -> None:
-    made = drafts(**{**BASE, **with_needs(name), name: on(name)})
-    assert SPECS[name].adds_uncounted == (not all(draft.is_counted for draft in made)), f"adds_uncounted of {name}"
+    for level in levels_on(name):
+        made = drafts(**{**BASE, **with_needs(name), name: level})
+        all_counted = all(draft.is_counted for draft in made)
+        assert (level in SPECS[name].uncounted_at) == (not all_counted), f"uncounted_at of {name}, level {level}"
     if isinstance(on(name), int):
         most = max(len(group.negatives) for group in groups(0, 2, **{**BASE, **with_needs(name), name: 3}))
         assert SPECS[name].takes_negatives == (most > 2), f"takes_negatives of {name}"
@@ -279,10 +290,11 @@ def test_further_instruction_negatives_stay_only_where_they_break_the_complement
 @pytest.mark.parametrize("name", FACTOR_NAMES)
 @pytest.mark.parametrize("negatives", [1, 2, 3])
 def test_no_passage_is_positive_and_negative_in_one_group_and_sizes_are_equal(name: str, negatives: int) -> None:
-    for group in groups(0, negatives, **{**BASE, **with_needs(name), name: on(name)}):
-        assert not set(group.positives) & set(group.negatives)
-        assert len(set(group.negatives)) == len(group.negatives) == negatives
-        assert len(group.positives) == 1
+    for level in levels_on(name):
+        for group in groups(0, negatives, **{**BASE, **with_needs(name), name: level}):
+            assert not set(group.positives) & set(group.negatives)
+            assert len(set(group.negatives)) == len(group.negatives) == negatives
+            assert len(group.positives) == 1
 
 
 def test_the_three_controls_of_the_instruction_text() -> None:
@@ -307,6 +319,16 @@ def test_swapping_needs_two_queries() -> None:
     first = (first_draft(row, 1) for row in HandMadeSource(num_queries=1).rows())
     rare = Factors(instructed=1e-9, instruction_text="swapped")  # no row is instructed: nothing to swap
     assert [draft.group.view for draft in apply_stages(first, rare, 0)] == ["plain", "plain"]
+
+
+def test_swapping_takes_from_another_query_although_the_rows_of_one_do_not_stand_together() -> None:
+    rows = sorted(HandMadeSource(num_queries=3).rows(), key=lambda row: row.row_id[2:])  # in rounds over the queries
+    for order in (rows, rows[:4], [*rows[:3], *rows[2::-1]], [rows[0], rows[1], rows[0]]):
+        drafted = (first_draft(row, 1) for row in order)
+        swapped = list(apply_stages(drafted, Factors(instructed=1.0, instruction_text="swapped"), 0))
+        assert [draft.row for draft in swapped] == order
+        for draft in swapped:
+            assert draft.group.instruction[5:7] != draft.row.query_id, "an instruction of the query's own"
 
 
 def test_random_polarity_keeps_pairs_and_texts_and_swaps_by_a_coin() -> None:
@@ -341,6 +363,67 @@ def test_a_paraphrase_twin_has_other_words_and_the_same_labels() -> None:
     for one, twin in _twins(groups(**BASE, twin_polarity="paraphrase")):
         assert twin.positives == one.positives and twin.negatives == one.negatives
         assert twin.instruction == f"nothing but {one.group_id.split('/')[0]}" and twin.view == "original"
+
+
+def test_a_paraphrase_or_a_restyled_twin_keeps_every_negative_of_its_original() -> None:
+    levels = {**BASE, "instruction_negatives": 3}
+    for polarity in ("paraphrase", "restyled"):
+        one, twin = groups(0, 4, **levels, twin_polarity=polarity)[:2]
+        assert [doc_id.removesuffix("*") for doc_id in twin.negatives] == [*one.negatives]
+
+
+def test_a_restyled_twin_has_both_passages_in_their_other_style_and_nothing_else() -> None:
+    for one, twin in _twins(groups(0, 1, **BASE, twin_polarity="restyled")):
+        row = one.group_id.split("/")[0]
+        assert one.positives == (f"{row}+",) and one.negatives == (f"{row}-0",)
+        assert twin == dataclasses.replace(
+            one, group_id=f"{row}/restyled", positives=(f"{row}+*",), instruction_negatives=(f"{row}-0*",)
+        )
+
+
+def test_a_restyled_reversal_is_the_reversal_with_both_passages_in_their_other_style() -> None:
+    for right, twin in zip(groups(0, 1, **BASE), groups(0, 1, **BASE, twin_polarity="right_restyled"), strict=True):
+        if right.view == "original":
+            assert twin == right
+        else:
+            restyled = [tuple(f"{doc_id}*" for doc_id in part) for part in (right.positives, right.negatives)]
+            assert twin == dataclasses.replace(right, positives=restyled[0], instruction_negatives=restyled[1])
+
+
+def test_dead_polarity_has_one_positive_for_both_views_of_a_row_by_a_coin() -> None:
+    right = 0
+    for one, twin in _twins(groups(0, 1, **BASE, twin_polarity="dead")):
+        row = one.group_id.split("/")[0]
+        assert (one.instruction, twin.instruction) == (f"only {row}", f"not {row}")
+        assert one.positives == twin.positives and one.negatives == twin.negatives
+        assert {*one.positives, *one.negatives} == {f"{row}+", f"{row}-0"}
+        assert (one.positives == (f"{row}+",)) == (uniform(0, "twin_polarity", row) < 0.5)
+        right += (one.positives == (f"{row}+",)) + (twin.positives == (f"{row}-0",))
+    assert right == 16  # of 32
+
+
+def test_dead_polarity_leaves_rows_without_a_reversed_twin_as_they_are() -> None:
+    levels = {**BASE, "reversed_views": 0.5}
+    twinned = {g.group_id.split("/")[0] for g in groups(**levels) if g.view == "reversed"}
+    tails = {row.row_id for row in HandMadeSource().rows() if uniform(0, "twin_polarity", row.row_id) >= 0.5}
+    swapped = {
+        g.group_id.split("/")[0]
+        for g in groups(**levels, twin_polarity="dead")
+        if g.view == "original" and not g.positives[0].endswith("+")
+    }
+    assert swapped == twinned & tails and tails - twinned
+
+
+@pytest.mark.parametrize(
+    ("polarity", "kinds"), [("right", {"original", "reversed"}), ("restyled", {"original", "restyled"})]
+)
+def test_twins_instead_keep_one_group_of_each_row_by_a_coin(polarity: str, kinds: set[str]) -> None:
+    beside = {draft.group.group_id: draft for draft in drafts(**BASE, twin_polarity=polarity)}
+    instead = drafts(**BASE, twin_polarity=polarity, twins="instead")
+    assert [draft.row.row_id for draft in instead] == [row.row_id for row in HandMadeSource().rows()]
+    assert all(draft == beside[draft.group.group_id]._replace(is_twin=False) for draft in instead)
+    names = [draft.group.group_id.split("/")[1] for draft in instead]
+    assert {*names} == kinds and all(4 <= names.count(kind) <= 12 for kind in kinds)
 
 
 def test_a_plain_twin_is_the_row_without_instruction_and_of_the_same_size() -> None:

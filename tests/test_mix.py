@@ -45,25 +45,71 @@ def test_a_budget_in_queries_takes_all_rows_of_each_query() -> None:
 
 
 def test_twins_displace_queries_at_equal_groups() -> None:
-    assert mix(PLAIN, limit=8).card["unique_queries"] == 4
+    assert mix(PLAIN, limit=8).card["unique_queries"] == 8
     card = mix(DUAL, limit=8).card
-    assert card["unique_queries"] == 2 and card["views"] == {"plain": 0, "original": 4, "reversed": 4}
+    assert card["unique_queries"] == 4 and card["views"] == {"plain": 0, "original": 4, "reversed": 4}
     assert card["unique_passages"] == 8  # the twin has the same two passages
     assert card["generated_share"] == 0.5  # in this source the instruction negatives are
 
 
-def test_queries_are_nested_across_arms_and_budgets() -> None:
-    def queries(factors: Factors, limit: int) -> list[str]:
-        return list(dict.fromkeys(group.query_id for group in mix(factors, limit=limit).groups))
+def rows_of(built: Mix) -> list[str]:
+    return list(dict.fromkeys(group.group_id.split("/")[0] for group in built.groups))
 
-    assert queries(PLAIN, 12)[:4] == queries(PLAIN, 8)
-    assert queries(PLAIN, 8)[:2] == queries(DUAL, 8)
+
+def test_rows_are_taken_query_by_query_in_rounds() -> None:
+    class Uneven(HandMadeSource):
+        """Of queries q0 to q3, with one to four rows."""
+
+        def rows(self) -> Iterator[SourceRow]:
+            for row in super().rows():
+                number = int(row.query_id[1])
+                for turn in range(number + 1) if row.row_id.endswith("r0") else ():
+                    yield dataclasses.replace(row, row_id=f"{row.query_id}r{turn}")
+
+    taken = rows_of(mix(PLAIN, source=Uneven(num_queries=4), limit=10))
+    queries = [row[:2] for row in taken]
+    order = queries[:4]
+    assert {*order} == {"q0", "q1", "q2", "q3"} and order != sorted(order)
+    assert queries[4:] == [q for turn in (1, 2, 3) for q in order if int(q[1]) >= turn]
+    assert len({*taken}) == 10
+    assert [row for row in taken if row[:2] == "q3"] != ["q3r0", "q3r1", "q3r2", "q3r3"]  # drawn within the query too
+
+
+def test_a_budget_holds_what_a_smaller_one_holds_whatever_its_unit() -> None:
+    for factors in (PLAIN, DUAL, dataclasses.replace(DUAL, twins="instead")):
+        for unit, scale in (("groups", 1), ("pairs", 2)):
+            small, large = (mix(factors, unit=unit, limit=scale * limit).groups for limit in (6, 14))
+            assert large[:6] == small
+        few, many = (mix(factors, unit="queries", limit=limit) for limit in (3, 5))
+        assert {group.group_id for group in few.groups} < {group.group_id for group in many.groups}
+        assert few.card["base_rows"] == 6 and few.card["unique_queries"] == 3
+    assert rows_of(mix(PLAIN, limit=16))[:6] == rows_of(mix(DUAL, limit=12))  # nested across arms too
+
+
+def test_a_budget_in_queries_takes_the_first_queries_of_the_order() -> None:
+    first = [group.query_id for group in mix(PLAIN, limit=3).groups]
+    taken = [group.query_id for group in mix(PLAIN, unit="queries", limit=3).groups]
+    assert taken == [*first, *first]
+    assert len(mix(PLAIN, unit="queries", limit=8).groups) == 16
 
 
 def test_the_seed_chooses_the_queries() -> None:
-    first = {group.query_id for group in mix(PLAIN, seed=0).groups}
-    assert any({group.query_id for group in mix(PLAIN, seed=seed).groups} != first for seed in (1, 2, 3))
+    first = {group.query_id for group in mix(PLAIN, limit=4).groups}
+    assert any({group.query_id for group in mix(PLAIN, seed=seed, limit=4).groups} != first for seed in (1, 2, 3))
     assert content_digest(mix(PLAIN, seed=0).groups) == content_digest(mix(PLAIN, seed=0).groups)
+
+
+def test_a_level_that_reads_what_no_row_has_is_refused_and_another_choice_of_rows_is_no_remedy() -> None:
+    for level in ("restyled", "right_restyled"):
+        with pytest.raises(UserError, match="8 of the 8 rows .* have no restyled .*; choose an arm without them, or a"):
+            mix(dataclasses.replace(DUAL, twin_polarity=level), source=HandMadeSource(restyled=()))  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="have no reversed_instruction .*; set source.rows=complete, or choose an arm"):
+        mix(DUAL, source=HandMadeSource(reversed_instruction=""), rows="all")
+
+
+def test_the_passages_of_restyled_twins_are_in_the_mix() -> None:
+    built = mix(dataclasses.replace(DUAL, twin_polarity="restyled"), limit=2)
+    assert len(built.passages) == 4 and sum(doc_id.endswith("*") for doc_id in built.passages) == 2
 
 
 def test_a_budget_beyond_the_source_is_refused_or_repeated_as_declared() -> None:

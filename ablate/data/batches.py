@@ -12,18 +12,20 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from ablate.randomness import key
+from ablate.randomness import key, stream
 from ablate.records import TrainingGroup, UserError
 
 IntArray = NDArray[np.int32]
 K = TypeVar("K", bound=Hashable)
+SameQuery = Literal["mask", "use"]
+"""What passages of other groups of the same query are, see `relations`."""
 Query = tuple[str, str]
 """A query and its instruction; the instruction is empty for a plain query."""
 
@@ -78,35 +80,97 @@ class Relations(NamedTuple):
     """Positives and negatives; False: the passage takes no part in this row's loss (its label is unknown)."""
 
 
-def relations(groups: Sequence[TrainingGroup], in_batch_negatives: bool) -> Relations:
+def relations(
+    groups: Sequence[TrainingGroup],
+    in_batch_negatives: bool,
+    *,
+    same_query: SameQuery = "mask",
+    most_negatives: int | None = None,
+    seed: int = 0,
+) -> Relations:
     """Return the unique passages of the groups and the relation of each to each group.
 
     A row's positives are positive, its listed negatives are negative. Any other passage of the batch is a negative
     only with `in_batch_negatives`, and never if any row of the same query knows it to answer it or has it as a passage
     of its own: its label under this row's instruction is unknown then. Queries are the same that share their id
     or their text; passages of equal text have one id already (`one_id_per_text`).
+
+    With `in_batch_negatives` and `same_query="use"`, two kinds of them are negatives after all, because their label is
+    known: what a group that poses the same query with the same instruction lists as negative and no such group as
+    positive; and hard negatives of the query that no row of it lists otherwise or knows to answer it, which no
+    instruction makes relevant.
+
+    Of more than `most_negatives` negatives, a row keeps all that it lists, and of the others as many as are left, drawn
+    by the seed and the id of its group.
     """
     columns: dict[str, int] = {}
     for group in groups:
         for doc_id in (*group.positives, *group.negatives):
             columns.setdefault(doc_id, len(columns))
-    of_id: dict[str, set[int]] = {}
-    of_text: dict[str, set[int]] = {}
-    for group in groups:
-        known = [columns[d] for d in (*group.positives, *group.negatives, *group.answers) if d in columns]
-        of_id.setdefault(group.query_id, set()).update(known)
-        of_text.setdefault(group.query, set()).update(known)
+    known = _Known(groups, columns)
     positive = np.zeros((len(groups), len(columns)), dtype=bool)
     candidate = np.full((len(groups), len(columns)), in_batch_negatives)
     for row, group in enumerate(groups):
         assert group.positives, f"group {group.group_id} has no positive"
         assert not set(group.positives) & set(group.negatives), f"a positive of {group.group_id} is its negative too"
-        candidate[row, list(of_id[group.query_id] | of_text[group.query])] = False
+        candidate[row, list(known.to_query(group))] = False
+        if in_batch_negatives and same_query == "use":
+            candidate[row, list(known.negatives(group))] = True
         own = [columns[doc_id] for doc_id in group.positives]
+        listed = [columns[doc_id] for doc_id in group.negatives]
         positive[row, own] = True
-        candidate[row, own] = True
-        candidate[row, [columns[doc_id] for doc_id in group.negatives]] = True
+        candidate[row, [*own, *listed]] = True
+        if most_negatives is not None:
+            others = np.setdiff1d(np.flatnonzero(candidate[row]), [*own, *listed])
+            surplus = len(others) - max(0, most_negatives - len(listed))
+            if surplus > 0:
+                drawn = stream(seed, "most_negatives", group.group_id)
+                candidate[row, drawn.choice(others, surplus, replace=False)] = False
     return Relations(tuple(columns), torch.from_numpy(positive), torch.from_numpy(candidate))
+
+
+class _Known:
+    """What the groups of a batch know about its passages, as columns, by query: under its id and under its text."""
+
+    def __init__(self, groups: Sequence[TrainingGroup], columns: Mapping[str, int]) -> None:
+        self._named: dict[str, set[int]] = {}
+        self._may_answer: dict[str, set[int]] = {}
+        self._hard: dict[str, set[int]] = {}
+        self._right: dict[tuple[str, str], set[int]] = {}
+        self._wrong: dict[tuple[str, str], set[int]] = {}
+        for group in groups:
+            positives, hard, broken, answers = (
+                {columns[doc_id] for doc_id in doc_ids if doc_id in columns}
+                for doc_ids in (group.positives, group.hard_negatives, group.instruction_negatives, group.answers)
+            )
+            for query in self._names(group):
+                self._named.setdefault(query, set()).update(positives | hard | broken | answers)
+                self._may_answer.setdefault(query, set()).update(positives | broken | answers)
+                self._hard.setdefault(query, set()).update(hard)
+                self._right.setdefault((query, group.instruction), set()).update(positives)
+                self._wrong.setdefault((query, group.instruction), set()).update(hard | broken)
+
+    @staticmethod
+    def _names(group: TrainingGroup) -> tuple[str, str]:
+        return f"id {group.query_id}", f"text {group.query}"
+
+    def to_query(self, group: TrainingGroup) -> set[int]:
+        """Return what rows of the query name, or know to answer it."""
+        return set().union(*(self._named[query] for query in self._names(group)))
+
+    def negatives(self, group: TrainingGroup) -> set[int]:
+        """Return what rows of the query say that is negative under the instruction of this group."""
+        names = self._names(group)
+        hard, may_answer, wrong, right = (
+            set[int]().union(*sets)
+            for sets in (
+                (self._hard[query] for query in names),
+                (self._may_answer[query] for query in names),
+                (self._wrong[query, group.instruction] for query in names),
+                (self._right[query, group.instruction] for query in names),
+            )
+        )
+        return (hard - may_answer) | (wrong - right)
 
 
 def first_ids(groups: Sequence[TrainingGroup], text_of: Callable[[str], str]) -> dict[str, str]:
@@ -190,9 +254,15 @@ def collate(
     queries: Mapping[Query, IntArray] | TokenCache[Query],
     passages: Mapping[str, IntArray] | TokenCache[str],
     in_batch_negatives: bool,
+    *,
+    same_query: SameQuery = "mask",
+    most_negatives: int | None = None,
+    seed: int = 0,
 ) -> Batch:
     """Return the batch of some groups: each unique passage once, and the relation matrix (see `relations`)."""
-    doc_ids, positive_QP, candidate_QP = relations(groups, in_batch_negatives)
+    doc_ids, positive_QP, candidate_QP = relations(
+        groups, in_batch_negatives, same_query=same_query, most_negatives=most_negatives, seed=seed
+    )
     return Batch(
         group_ids=tuple(group.group_id for group in groups),
         doc_ids=doc_ids,
@@ -286,6 +356,8 @@ class TrainingSteps(Dataset[Batch]):
         seed: int,
         in_batch_negatives: bool,
         order: int = 0,
+        same_query: SameQuery = "mask",
+        most_negatives: int | None = None,
     ) -> None:
         """Keep the groups and their tokens; raises UserError when there are no groups or an id comes twice."""
         if not groups:
@@ -297,6 +369,7 @@ class TrainingSteps(Dataset[Batch]):
         self.groups, self.queries, self.passages = groups, queries, passages
         self._batch_size, self._seed, self._in_batch_negatives = batch_size, seed, in_batch_negatives
         self._order = order
+        self._same_query, self._most_negatives = same_query, most_negatives
         self.per_epoch = math.ceil(len(groups) / batch_size)
         self._num_steps = self.per_epoch * epochs
         self._plans: dict[int, list[list[int]]] = {}
@@ -307,7 +380,15 @@ class TrainingSteps(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         epoch, place = divmod(step, self.per_epoch)
         groups = [self.groups[index] for index in self.plan(epoch)[place]]
-        return collate(groups, self.queries, self.passages, self._in_batch_negatives)
+        return collate(
+            groups,
+            self.queries,
+            self.passages,
+            self._in_batch_negatives,
+            same_query=self._same_query,
+            most_negatives=self._most_negatives,
+            seed=self._seed,
+        )
 
     def plan(self, epoch: int) -> list[list[int]]:
         """Return the batches of an epoch as lists of indices into `groups`, made once; raises as `plan_epoch` does."""
@@ -326,6 +407,8 @@ def prepare_steps(
     seed: int,
     in_batch_negatives: bool,
     order: int = 0,
+    same_query: SameQuery = "mask",
+    most_negatives: int | None = None,
 ) -> tuple[TrainingSteps, dict[str, int]]:
     """Tokenise a mix once and return its steps, with the counts of texts that were cut to their length.
 
@@ -344,6 +427,8 @@ def prepare_steps(
         seed=seed,
         in_batch_negatives=in_batch_negatives,
         order=order,
+        same_query=same_query,
+        most_negatives=most_negatives,
     )
     counts = {
         "queries": len(queries),

@@ -143,6 +143,7 @@ class BeirFolder:
                 hard_negatives=(),
                 instruction_negatives=tuple((opposite[number:] + opposite[:number])[:MAX_INSTRUCTION_NEGATIVES]),
                 answers=answers,
+                asks_usual=own is first,
             )
 
     def _single_row(self, query: Query, answers: tuple[str, ...]) -> Iterator[SourceRow]:

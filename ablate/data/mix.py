@@ -2,8 +2,9 @@
 
     rows of the source -> eligible -> order (a permutation fixed by the seed) -> first drafts -> STAGES -> budget -> mix
 
-The order does not depend on the factors and the budget takes a prefix of it, so the base queries of two arms of one
-seed are nested. Two passes over the source keep memory proportional to the budget, not to the source.
+The order goes over the queries in rounds, one row of each at a time, so that a budget is spread over as many queries
+as it can be. It does not depend on the factors and the budget takes a prefix of it, so the base rows of two arms or
+budgets of one seed are nested. Two passes over the source keep memory proportional to the budget, not to the source.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ablate.data.checking import ignored_files, lacking_words
 from ablate.data.sources import RowSource
@@ -63,11 +65,11 @@ def build_mix(source: RowSource, recipe: Recipe, seed: int, tokens_of: TokensOf 
     Raises UserError when rows lack what a factor needs or the budget is larger than the source.
     """
     budget, factors = recipe.budget, recipe.factors
-    required = COMPLETE_FIELDS if recipe.source.rows == "complete" else ("positives",)
-    order = RowOrder(source, required, seed, most=most_rows(budget))
+    order = order_of(source, recipe, seed)
     if order.num_eligible == 0:
         raise UserError(
-            f"the mix is empty: none of the {order.num_rows} rows of the source has all of {', '.join(required)} "
+            f"the mix is empty: none of the {order.num_rows} rows of the source has all of "
+            f"{', '.join(fields_required(recipe))} "
             f"({lacking_words(order.lacking) or 'there is no row'}{_passed_over(recipe)}); "
             f"set source.rows=all to use rows that lack some, with factors that do not need them; "
             f"python -m ablate.check says what is wrong with the labels"
@@ -97,12 +99,20 @@ def _passages(source: RowSource, groups: Iterable[TrainingGroup]) -> dict[str, P
 
 
 class RowOrder:
-    """The eligible rows of a source in the order of a permutation of its base queries that the seed alone fixes.
+    """The eligible rows of a source, in an order that the seed alone fixes: query by query, in rounds.
 
-    Rows of one query stand together. Only the first `most` rows are held.
+    First comes one row of every query, then a second one of every query that has one, and so on; the queries have the
+    same order in each round. Only the first `most` rows, of the first `most_queries` queries, are held.
     """
 
-    def __init__(self, source: RowSource, required: Iterable[str], seed: int, most: int | None) -> None:
+    def __init__(
+        self,
+        source: RowSource,
+        required: Iterable[str],
+        seed: int,
+        most: int | None,
+        most_queries: int | None = None,
+    ) -> None:
         self.num_rows = 0
         self.lacking: Counter[str] = Counter()
         """How many rows were left out because a field is empty."""
@@ -116,9 +126,9 @@ class RowOrder:
                 query_keys.append(key(seed, "query order", row.query_id))
                 row_keys.append(key(seed, "row order", row.row_id))
                 at.append(index)
-        ranked = np.lexsort((np.frombuffer(row_keys, np.uint64), np.frombuffer(query_keys, np.uint64)))[:most]
         self.num_eligible = len(at)
-        wanted = {at[position]: rank for rank, position in enumerate(ranked)}
+        ranked = _in_rounds(np.frombuffer(query_keys, np.uint64), np.frombuffer(row_keys, np.uint64), most_queries)
+        wanted = {at[position]: rank for rank, position in enumerate(ranked[:most])}
         self.rows: list[SourceRow] = [
             row
             for _, row in sorted(
@@ -126,6 +136,34 @@ class RowOrder:
                 key=lambda item: item[0],
             )
         ]
+
+
+def _in_rounds(
+    query_keys: NDArray[np.uint64], row_keys: NDArray[np.uint64], most_queries: int | None
+) -> NDArray[np.int64]:
+    """Return the positions of rows in rounds over the first queries: in a round by query key, in a query by row key."""
+    by_query = np.lexsort((row_keys, query_keys))
+    if not len(by_query):
+        return by_query
+    is_first = np.diff(query_keys[by_query], prepend=~query_keys[by_query[:1]]) != 0
+    starts = np.flatnonzero(is_first)
+    if most_queries is not None and most_queries < len(starts):
+        by_query = by_query[: starts[most_queries]]
+        starts = starts[:most_queries]
+    rounds = np.arange(len(by_query)) - np.repeat(starts, np.diff(starts, append=len(by_query)))
+    return by_query[np.argsort(rounds, kind="stable")]
+
+
+def order_of(source: RowSource, recipe: Recipe, seed: int) -> RowOrder:
+    """Return the rows of a source that a recipe may take, in their order for a seed."""
+    budget = recipe.budget
+    most_queries = budget.limit if budget.unit == "queries" else None
+    return RowOrder(source, fields_required(recipe), seed, most_rows(budget), most_queries)
+
+
+def fields_required(recipe: Recipe) -> tuple[str, ...]:
+    """Return the fields that a row must have to take part."""
+    return COMPLETE_FIELDS if recipe.source.rows == "complete" else ("positives",)
 
 
 def most_rows(budget: Budget) -> int | None:
@@ -152,9 +190,12 @@ def _checked(row: SourceRow, needed: tuple[str, ...], rows: list[SourceRow], bud
     for name in needed:
         if not getattr(row, name):
             lacking = sum(not getattr(other, name) for other in rows)
+            remedy = "choose an arm without them, or a source that has them"
+            if name in COMPLETE_FIELDS:
+                remedy = "set source.rows=complete, or choose an arm without them"
             raise UserError(
                 f"{lacking} of the {len(rows)} rows that the budget may take have no {name} (first: {row.row_id}), "
-                f"which the factors of this arm need; set source.rows=complete, or choose an arm without them"
+                f"which the factors of this arm need; {remedy}"
             )
     return first_draft(row, budget.negatives_per_group)
 

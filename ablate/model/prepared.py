@@ -67,6 +67,8 @@ class PreparedTraining:
             seed=self.seed,
             in_batch_negatives=self.train.in_batch_negatives,
             order=self.train.order,
+            same_query=self.train.same_query,
+            most_negatives=self.train.most_negatives,
         )
 
     def _check_passages(self) -> None:

@@ -46,6 +46,7 @@ def _check_together(run: RunConfig) -> None:
     """Raise UserError for values that are right by themselves and wrong together."""
     recipe, runtime = run.recipe, run.runtime
     check_room(recipe.factors, recipe.budget.negatives_per_group)
+    _check_negatives(recipe)
     sets = recipe.evaluation.sets
     if not sets or len(set(sets)) < len(sets):
         raise UserError(f"evaluation.sets={list(sets)} must name at least one set and none of them twice")
@@ -87,6 +88,22 @@ def _check_together(run: RunConfig) -> None:
         raise UserError(
             f"runtime.dev_set={run.runtime.dev_set!r} is one of evaluation.sets={list(run.recipe.evaluation.sets)}; "
             f"what is watched in training must not be what is reported: set runtime.dev_set=null or name another set"
+        )
+
+
+def _check_negatives(recipe: Recipe) -> None:
+    """Raise UserError for rules on in-batch negatives that would mean nothing or cannot be kept."""
+    train, own = recipe.train, recipe.budget.negatives_per_group
+    for name, value, off in (("same_query", train.same_query, "mask"), ("most_negatives", train.most_negatives, None)):
+        if value != off and not train.in_batch_negatives:
+            raise UserError(
+                f"train.{name}={value} is about in-batch negatives, and train.in_batch_negatives=false leaves them "
+                f"out; set it to true, or train.{name}={'null' if off is None else off}"
+            )
+    if train.most_negatives is not None and train.most_negatives < own:
+        raise UserError(
+            f"train.most_negatives={train.most_negatives} is less than budget.negatives_per_group={own}, which a row "
+            f"always keeps; raise it to {own} at least"
         )
 
 

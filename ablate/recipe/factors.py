@@ -58,10 +58,17 @@ class Factors:
     the same two passages, labels swapped. Off: no twins. On (1): under an equal budget in groups, half of the rows
     make room for the twins of the other half (Dual-View, arXiv 2604.18845, "Ins-DV")."""
 
-    twin_polarity: Literal["right", "random", "paraphrase"] = "right"
-    """How a twin is labelled. Off (right): labels swapped, as the complement demands. On: swapped by a coin (keeps
-    pairs and texts, kills the signal), or a paraphrase of the instruction with the labels of the original (keeps the
-    diversity of wordings, has no reversal): two placebos that a referee of Dual-View would ask for."""
+    twin_polarity: Literal["right", "right_restyled", "restyled", "paraphrase", "random", "dead"] = "right"
+    """What a reversed twin is, and how it is labelled. Off (right): the complement, the same two passages, labels
+    swapped. On: levels that take one thing at a time from it, the objections to Dual-View that its tables leave open.
+
+    right_restyled: as right, with all passages of both sides in their other style, so that a cue of style still points
+    at the positive: a reversal that balances sides alone. restyled: the original's instruction and labels, the same
+    passages in their other style: balances styles alone, no reversal. paraphrase: a paraphrase of the instruction,
+    passages and labels of the original: a second wording, no reversal. random: as right, labels swapped by a coin:
+    originals keep their right labels, so three labels in four are right, which dampens the signal and does not end it.
+    dead: one coin a row says which of the two passages is the positive of both views: half of the labels are right,
+    so that they say nothing about the instruction."""
 
     label_noise: Share = 0.0
     """Share of reversed twins whose labels are wrong (not swapped). Off: none. On: the dose in a dose-response study;
@@ -71,9 +78,10 @@ class Factors:
     """Share of instructed base rows that are followed by their plain counterpart: bare query, hard negatives. Off:
     none. On (1): Promptriever's "Joint", Dual-View's "All-orig"."""
 
-    twins: Literal["substitute", "add"] = "substitute"
-    """How twins count against the budget. Off (substitute): like any row, so they displace base queries. On (add):
-    not at all, so they come on top: what unmatched volume buys."""
+    twins: Literal["substitute", "add", "instead"] = "substitute"
+    """How twins stand to their originals and to the budget. Off (substitute): beside them and counted like any row, so
+    they displace base queries. On: not counted, so they come on top (add: what unmatched volume buys), or in the place
+    of their originals, one group a row by a keyed draw (instead: groups with the balance of twins, and no twins)."""
 
 
 class Draft(NamedTuple):
@@ -115,8 +123,8 @@ class StageSpec(NamedTuple):
     them, a difference in this one is no change of its own."""
     takes_negatives: bool = False
     """Whether the level is a number of a group's negatives, of which there are `budget.negatives_per_group`."""
-    adds_uncounted: bool = False
-    """Whether there may be drafts that the budget does not count, hence some behind the last one that it does."""
+    uncounted_at: tuple[object, ...] = ()
+    """Levels at which there may be drafts that the budget does not count, so some behind the last one that it does."""
 
     def asks(self, level: object) -> tuple[Demands, ...]:
         """Return all that the factor asks for at a level at which it is on."""
@@ -168,19 +176,26 @@ def with_instruction_text(drafts: Iterable[Draft], factors: Factors, seed: int) 
 
 
 def _swapped(drafts: Iterable[Draft]) -> Iterator[Draft]:
-    """Give the instructed rows of each query the instructions of the next query; those of the last query the first's.
+    """Give instructed rows the instructions of the rows of another query that stand behind them.
 
-    Raises UserError when there is only one query, because no other instruction is there to give.
+    Rows of one query that stand side by side are a block; each block takes from the next one, and the last from the
+    first block of another query than its own. Raises UserError when there is only one query, because no other
+    instruction is there to give.
     """
-    queries = (list(block) for _, block in groupby(drafts, key=lambda draft: draft.row.query_id))
-    first = next(queries, [])
-    here = first
-    for following in queries:
+    blocks = (list(block) for _, block in groupby(drafts, key=lambda draft: draft.row.query_id))
+    first, second = next(blocks, []), next(blocks, [])
+    if not second:
+        if any(draft.group.view == "original" for draft in first):
+            raise UserError("factors.instruction_text=swapped needs rows of at least two queries; the source has one")
+        yield from first
+        return
+    yield from _with_instructions_of(second, first)
+    here = second
+    for following in blocks:
         yield from _with_instructions_of(following, here)
         here = following
-    if here is first and any(draft.group.view == "original" for draft in here):
-        raise UserError("factors.instruction_text=swapped needs rows of at least two queries; the source has one")
-    yield from _with_instructions_of(first, here)
+    same_query = here[0].row.query_id == first[0].row.query_id
+    yield from _with_instructions_of(second if same_query else first, here)
 
 
 def _with_instructions_of(givers: list[Draft], takers: list[Draft]) -> Iterator[Draft]:
@@ -219,9 +234,14 @@ def with_reversed_views(drafts: Iterable[Draft], factors: Factors, seed: int) ->
     """Follow a share of the instructed rows by their polarity-reversed twin."""
     for draft in drafts:
         yield draft
-        drawn = uniform(seed, "reversed_views", draft.row.row_id)
-        if draft.group.view == "original" and draft.group.instruction_negatives and drawn < factors.reversed_views:
+        if _has_reversed_twin(draft, factors, seed):
             yield Draft(draft.row, reversed_twin(draft.row, draft.group), is_twin=True)
+
+
+def _has_reversed_twin(draft: Draft, factors: Factors, seed: int) -> bool:
+    """Return whether a reversed twin follows a draft of a base row."""
+    drawn = uniform(seed, "reversed_views", draft.row.row_id)
+    return draft.group.view == "original" and bool(draft.group.instruction_negatives) and drawn < factors.reversed_views
 
 
 def reversed_twin(row: SourceRow, group: TrainingGroup) -> TrainingGroup:
@@ -246,20 +266,46 @@ def reversed_twin(row: SourceRow, group: TrainingGroup) -> TrainingGroup:
 
 
 def with_twin_polarity(drafts: Iterable[Draft], factors: Factors, seed: int) -> Iterator[Draft]:
-    """Relabel reversed twins: by a coin, or as a paraphrase of the original with its labels."""
+    """Make reversed twins what the level says; `dead` gives originals that have one the label of its coin too."""
+    original = None
     for draft in drafts:
+        as_original = uniform(seed, "twin_polarity", draft.row.row_id) < 0.5
         if draft.group.view == "reversed":
-            if factors.twin_polarity == "paraphrase":
-                group = replace(
-                    _labels_as_original(draft),
-                    group_id=f"{draft.row.row_id}/paraphrase",
-                    instruction=draft.row.paraphrase,
-                    view="original",
-                )
-                draft = draft._replace(group=group)
-            elif uniform(seed, "twin_polarity", draft.row.row_id) < 0.5:
-                draft = draft._replace(group=_labels_as_original(draft))
+            assert original is not None and original.row is draft.row, "a twin stands behind its original"
+            draft = draft._replace(group=_twin_at(factors.twin_polarity, draft, original.group, as_original))
+        else:
+            original = draft
+            has_twin = _has_reversed_twin(draft, factors, seed)
+            if factors.twin_polarity == "dead" and has_twin and not as_original:
+                draft = draft._replace(group=_labels_swapped(draft.group))
         yield draft
+
+
+def _twin_at(level: str, twin: Draft, original: TrainingGroup, as_original: bool) -> TrainingGroup:
+    """Return what a reversed twin is at a level of `twin_polarity`; `original` is the group of its row as labelled."""
+    row = twin.row
+    if level == "paraphrase":
+        return replace(original, group_id=f"{row.row_id}/paraphrase", instruction=row.paraphrase)
+    if level == "restyled":
+        return _restyled(row, replace(original, group_id=f"{row.row_id}/restyled"))
+    if level == "right_restyled":
+        return _restyled(row, twin.group)
+    return _labels_as_original(twin) if as_original else twin.group
+
+
+def _restyled(row: SourceRow, group: TrainingGroup) -> TrainingGroup:
+    """Return a group with the passages of both sides of its row in their other style; hard negatives stay."""
+    return replace(
+        group,
+        positives=row.in_other_style(group.positives),
+        instruction_negatives=row.in_other_style(group.instruction_negatives),
+    )
+
+
+def _labels_swapped(group: TrainingGroup) -> TrainingGroup:
+    """Return a group with the labels of its positive and its first instruction negative swapped."""
+    partner, *others = group.instruction_negatives
+    return replace(group, positives=(partner,), instruction_negatives=(*group.positives, *others))
 
 
 def with_label_noise(drafts: Iterable[Draft], factors: Factors, seed: int) -> Iterator[Draft]:
@@ -289,10 +335,14 @@ def with_plain_twins(drafts: Iterable[Draft], factors: Factors, seed: int) -> It
             yield Draft(row, first_draft(row, len(group.negatives)).group, is_twin=True)
 
 
-def with_twins_on_top(drafts: Iterable[Draft], factors: Factors, seed: int) -> Iterator[Draft]:
-    """Let the budget pass over all twins."""
-    for draft in drafts:
-        yield draft._replace(is_counted=not draft.is_twin)
+def with_twins_placed(drafts: Iterable[Draft], factors: Factors, seed: int) -> Iterator[Draft]:
+    """Let the budget pass over all twins, or keep one group of each row, drawn with equal chances."""
+    if factors.twins == "add":
+        for draft in drafts:
+            yield draft._replace(is_counted=not draft.is_twin)
+        return
+    for row_id, views in groupby(drafts, key=lambda draft: draft.row.row_id):
+        yield choose(list(views), seed, "twins", row_id)._replace(is_twin=False)
 
 
 NEGATIVES = ("instruction", "instruction_negatives")
@@ -318,7 +368,11 @@ STAGES: tuple[StageSpec, ...] = (
     StageSpec(
         "twin_polarity",
         with_twin_polarity,
-        at={"paraphrase": Demands(reads=("paraphrase",))},
+        at={
+            "paraphrase": Demands(reads=("paraphrase",)),
+            "restyled": Demands(reads=("restyled",)),
+            "right_restyled": Demands(reads=("restyled",)),
+        },
         modifies=("reversed_views",),
     ),
     StageSpec(
@@ -328,7 +382,7 @@ STAGES: tuple[StageSpec, ...] = (
         modifies=("reversed_views",),
     ),
     StageSpec("plain_twins", with_plain_twins, Demands(needs=(("instructed",),))),
-    StageSpec("twins", with_twins_on_top, modifies=("reversed_views", "plain_twins"), adds_uncounted=True),
+    StageSpec("twins", with_twins_placed, modifies=("reversed_views", "plain_twins"), uncounted_at=("add",)),
 )
 """Factors in the order in which they are applied."""
 
@@ -385,7 +439,7 @@ def negatives_taken(factors: Factors) -> dict[str, int]:
 
 def all_counted(factors: Factors) -> bool:
     """Return whether the budget counts every draft that the active factors make."""
-    return not any(stage.adds_uncounted for stage, _ in _stages_on(factors))
+    return not any(level in stage.uncounted_at for stage, level in _stages_on(factors))
 
 
 def apply_stages(drafts: Iterable[Draft], factors: Factors, seed: int) -> Iterator[Draft]:

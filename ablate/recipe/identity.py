@@ -1,6 +1,6 @@
 """The id chain: what a stage is, is the digest of the values and contents that it is made from.
 
-mix_id   = H(source with its revision, active factors, budget, seed)
+mix_id   = H(source with its revision, active factors, budget, seed, version of what builds mixes)
 train_id = H(mix_id, model with its revision, train, seed)
 eval_id  = H(train_id, evaluation, scoring), or H(ranker, evaluation, scoring) where nothing is trained
 arm_id   = H(recipe)                                                    no seed: runs of one arm share it
@@ -22,6 +22,12 @@ SCORING = 2
 """Version of what is scored of a ranking, part of every eval_id: raised whenever evaluations get a measure more.
 
 1 (not written down): no instruction gain; 2: with it.
+"""
+
+MIX_VERSION = 2
+"""Raised whenever the code would build another mix of the same source, factors, budget and seed.
+
+2: rows are taken query by query in rounds; before, all rows of a query stood together, and ids had no version.
 """
 
 
@@ -91,7 +97,8 @@ def identify(recipe: Recipe, seed: int, revisions: Revisions) -> Identity:
     scores: dict[str, Any]
     if recipe.ranker == "trained":
         scores = {"stage": "evaluation", "train": digest(train), "evaluation": evaluation, "scoring": SCORING}
-        parts = {"source": source, "miner": plain(recipe.miner), "factors": mix["factors"], "budget": mix["budget"]}
+        parts = {"source": source, "miner": plain(recipe.miner)}
+        parts |= {name: mix[name] for name in ("version", "factors", "budget")}
         arm = {"stage": "arm", **parts, "model": model, "train": trained_by, "evaluation": evaluation}
     else:
         scores = untouched if recipe.ranker == "untouched" else ranker_of(recipe.ranker, evaluation, source, revisions)
@@ -107,6 +114,7 @@ def mix_of(
     """Return the identity of a mix, from the identities of its source and of the model that may count its tokens."""
     mix = {
         "stage": "mix",
+        "version": MIX_VERSION,
         "source": source,
         "factors": active(recipe.factors),
         "budget": plain(recipe.budget),

@@ -244,6 +244,12 @@ class TrainConfig:
     order: Annotated[int, Range(0, 2**31 - 1)] = 0
     """Which of the random orders of the rows: with another one, the same mix and the same draws are gone through in
     another sequence. For noise floors (`analysis.noise_floor`); no seed shares an order with another one."""
+    same_query: Literal["mask", "use"] = "mask"
+    """What passages of other groups of the same query are. mask: no negatives of a row, because their labels under its
+    instruction are not known. use: negatives where they are (`ablate.data.batches.relations` has the rule)."""
+    most_negatives: Count | None = None
+    """Negatives of a row in a batch, at most: its own, and a keyed choice of the others; null: all there are. Arms
+    whose groups share passages have fewer of them; a number that all arms reach makes them equal."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,10 @@ count beside it:
 
 What is left are the switches. Two arms with more than one switch between them are confounded. A contrast of more arms
 is not, when they hang together by steps of one switch: a 2×2 interaction, a dose-response, a mean of several levels.
+Nor is a difference of differences, the same contrast in two places that are several keys apart (a world with two
+defects and one without): each of its parts hangs together and sums to 0 by itself, so that nothing is compared across;
+and the arms of one part differ from their counterparts in the other all in the same keys and values. It says that the
+contrast depends on the place, and not on which of these keys.
 `instruction_negatives` counts beside `instructed` although it needs it: it brings other passages, so either may be
 the cause.
 """
@@ -29,6 +33,10 @@ HOW: Mapping[str, tuple[str, ...]] = {
     f"factors.{stage.factor}": tuple(f"factors.{name}" for name in stage.modifies) for stage in STAGES if stage.modifies
 }
 """Key of a level that says how a factor acts -> the factors that it may belong to."""
+
+
+ROUNDING = 1e-9
+"""Of sums and ratios of weights."""
 
 
 class Difference(NamedTuple):
@@ -107,23 +115,44 @@ def confounded(runs: Sequence[ArmRun], weights: Mapping[str, float]) -> str:
     """Return why a contrast does not compare one thing, or an empty text when it does."""
     arms = by_arm(runs)
     used = [arm for arm, weight in weights.items() if weight != 0]
-    by_pair = {pair: between(*(arms[arm][0].recipe for arm in pair)) for pair in itertools.combinations(used, 2)}
-    joined = {used[0]}
-    while True:
-        more = {
-            b
-            for pair, difference in by_pair.items()
-            if len(difference.switches) <= 1
-            for a in pair
-            if a in joined
-            for b in pair
-        }
-        if more <= joined:
-            break
-        joined |= more
-    if joined >= set(used):
+    by_pair = {pair: between(*(arms[arm][0].recipe for arm in pair)) for pair in itertools.permutations(used, 2)}
+    parts = _joined(used, by_pair)
+    if len(parts) == 1 or all(_is_repeated(parts[0], part, weights, by_pair) for part in parts[1:]):
         return ""
-    apart = next(arm for arm in used if arm not in joined)
+    apart = next(arm for arm in used if arm not in parts[0])
     reference = reference_of(weights)
-    pair = next(pair for pair in by_pair if set(pair) == {apart, reference if reference != apart else used[0]})
-    return f"{pair[0]} and {pair[1]} differ in {len(by_pair[pair].switches)} keys: {', '.join(by_pair[pair].switches)}"
+    pair = sorted((apart, reference if reference != apart else used[0]), key=used.index)
+    switches = by_pair[pair[0], pair[1]].switches
+    return f"{pair[0]} and {pair[1]} differ in {len(switches)} keys: {', '.join(switches)}"
+
+
+def _joined(used: Sequence[str], by_pair: Mapping[tuple[str, str], Difference]) -> list[list[str]]:
+    """Return the arms in parts that hang together by steps of one switch, that of the first arm first."""
+    parts: list[list[str]] = []
+    for arm in used:
+        near = [part for part in parts if any(len(by_pair[arm, other].switches) <= 1 for other in part)]
+        merged = [*itertools.chain(*near), arm]
+        parts = [part for part in parts if part not in near]
+        parts.append(sorted(merged, key=used.index))
+    return sorted(parts, key=lambda part: used.index(part[0]))
+
+
+def _is_repeated(
+    first: Sequence[str],
+    second: Sequence[str],
+    weights: Mapping[str, float],
+    by_pair: Mapping[tuple[str, str], Difference],
+) -> bool:
+    """Return whether two parts of a contrast are one contrast in two places: see the head of this module."""
+    if len(first) != len(second) or abs(sum(weights[arm] for arm in first)) > ROUNDING:
+        return False
+    for start in second:
+        step = by_pair[first[0], start].keys
+        counterparts = [next((to for to in second if by_pair[arm, to].keys == step), None) for arm in first]
+        if None in counterparts or len(set(counterparts)) < len(first):
+            continue
+        ratio = weights[start] / weights[first[0]]
+        pairs = zip(first, counterparts, strict=True)
+        if all(to is not None and abs(weights[to] - ratio * weights[arm]) <= ROUNDING for arm, to in pairs):
+            return True
+    return False

@@ -157,6 +157,7 @@ class RuleSource:
                 hard_negatives=(),
                 instruction_negatives=tuple((opposite[number:] + opposite[:number])[:MAX_INSTRUCTION_NEGATIVES]),
                 answers=answers,
+                asks_usual=usual,
             )
 
     def _shuffled(self, case: Case, doc_ids: tuple[str, ...]) -> list[str]:

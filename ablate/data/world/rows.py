@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ablate.data.world.documents import Draws, levels_of, said_attributes, training_id
 from ablate.data.world.instructions import Demand, Wording, other_wording, write_instruction
 from ablate.data.world.plan import Topic
-from ablate.data.world.tables import FORM_TURNS, Constraint
+from ablate.data.world.tables import FORM_TURNS, STYLES, Constraint
 from ablate.randomness import key, uniform
 from ablate.records import SourceRow
 
@@ -72,8 +72,9 @@ def _row(
     violating = [i for i in range(topic.contents) if i != partner and not (in_frame[i] and side[i] == usual)]
     draws.shuffle(violating)
     negatives = [partner, *violating[: NUM_INSTRUCTION_NEGATIVES - 1]]
-    styles = [_style(seed, row_id, place, shortcut) for place in range(1 + len(negatives))]
-    negative_ids = [training_id(topic, i, 1 - style) for i, style in zip(negatives, styles[1:], strict=True)]
+    cues = [_style(seed, row_id, place, shortcut) for place in range(1 + len(negatives))]
+    styles = [cues[0], *(1 - cue for cue in cues[1:])]
+    positive_id, *negative_ids = (training_id(topic, i, s) for i, s in zip((positive, *negatives), styles, strict=True))
 
     draws = Draws(key(seed, "wording", row_id))
     wording = Wording(FORM_TURNS[draws.below(len(FORM_TURNS))], draws.below(12), draws.below(6))
@@ -86,13 +87,18 @@ def _row(
         instruction=write_instruction(noun, (*frame, asked), "train", wording),
         reversed_instruction=write_instruction(noun, (*frame, opposite), "train", wording),
         paraphrase=write_instruction(noun, (*frame, asked), "train", paraphrase),
-        positives=(training_id(topic, positive, styles[0]),),
+        positives=(positive_id,),
         hard_negatives=_hard_negatives(others, draws),
         instruction_negatives=tuple(negative_ids),
         still_negative=tuple(
             doc_id for i, doc_id in zip(negatives[1:], negative_ids[1:], strict=True) if not in_frame[i]
         ),
         answers=answers,
+        asks_usual=usual,
+        styles=tuple(STYLES[style] for style in styles),
+        restyled=tuple(
+            training_id(topic, i, 1 - style) for i, style in zip((positive, *negatives), styles, strict=True)
+        ),
     )
 
 
