@@ -172,7 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m ablate.runs",
         description="List, compare and remove the stages (mixes, trainings, evaluations) of a folder of results.",
-        epilog="Example: python -m ablate.runs diff dual_view/dual_view:0 dual_view/random_polarity:0",
+        epilog="Example: python -m ablate.runs diff dual_view/dual_view:0 dual_view/dead_polarity:0",
     )
     commands = made.add_subparsers(dest="command", required=True)
     lists = commands.add_parser("list", help="a line for each stage: kind, id, size, time, names")

@@ -417,6 +417,16 @@ BASE = {"instructed": 1.0, "instruction_negatives": 1}
             trained({**BASE, "reversed_views": 1.0, "label_noise": 0.1}),
             ("factors.label_noise",),
         ),
+        (
+            trained({**BASE, "reversed_views": 1.0}),
+            trained({**BASE, "reversed_views": 1.0, "twin_polarity": "restyled"}),
+            ("factors.twin_polarity",),
+        ),
+        (
+            trained(BASE),
+            trained(BASE, train={"epochs": 1, "most_negatives": 12, "same_query": "use"}),
+            ("train.most_negatives", "train.same_query"),
+        ),
         (trained({}), trained(BASE), ("factors.instructed", "factors.instruction_negatives")),
         (trained(BASE), trained(BASE, source={"kind": "world", "skew": 2, "revision": "q"}), ("source.skew",)),
         (trained(BASE), trained(BASE, source={"kind": "world", "skew": 1, "revision": "q"}), ("source.revision",)),
@@ -471,6 +481,37 @@ def test_an_interaction_and_a_trend_are_not_confounded_and_a_jump_over_two_facto
     assert confounded(runs, {"xy": 1, "none": -1}) == (
         "xy and none differ in 2 keys: factors.instructed, factors.plain_twins"
     )
+
+
+def test_a_contrast_in_two_places_is_not_confounded_where_it_is_the_same_one(tmp_path: Path) -> None:
+    """The places are two keys apart; each contrast is taken inside its place."""
+    one, other = {"instructed": 1.0}, {"plain_twins": 1.0}
+    place = {"learning_rate": 0.2, "epochs": 2}
+    runs = runs_of(
+        make_study(
+            tmp_path,
+            {
+                "x": Arm(one, seeds=(0,)),
+                "none": Arm(seeds=(0,)),
+                "x_there": Arm(one, seeds=(0,), train=place),
+                "none_there": Arm(seeds=(0,), train=place),
+                "y_there": Arm(other, seeds=(0,), train=place),
+                "none_elsewhere": Arm(seeds=(0,), train={"learning_rate": 0.3, "epochs": 2}),
+            },
+        )
+    )
+    keys = "differ in 2 keys: train.learning_rate, train.epochs"
+    assert confounded(runs, {"x": 1, "none": -1, "x_there": -1, "none_there": 1}) == ""
+    assert confounded(runs, {"none_there": 1, "x_there": -1, "none": -1, "x": 1}) == ""
+    assert confounded(runs, {"x": 0.5, "none": -0.5, "x_there": 0.5, "none_there": -0.5}) == ""
+    assert confounded(runs, {"x": 1, "none_there": -1}).startswith("x and none_there differ in 3 keys")
+    assert keys in confounded(runs, {"x": 1, "x_there": -1})  # each place has one arm and does not sum to 0
+    assert keys in confounded(runs, {"x": 1, "none": 1, "x_there": -1, "none_there": -1})  # the places themselves
+    uneven = {"x": 1, "none": -1, "x_there": -1, "none_there": 0.5, "y_there": 0.5}
+    assert "differ in" in confounded(runs, uneven)
+    assert "differ in 3 keys" in confounded(runs, {"x": 1, "none": -1, "y_there": -1, "none_there": 1})  # another step
+    apart = confounded(runs, {"x": 1, "none": -1, "x_there": -1, "none_elsewhere": 1})
+    assert "differ in" in apart, "none_elsewhere is no counterpart of none"
 
 
 # declared runs

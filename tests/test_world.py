@@ -308,6 +308,19 @@ def test_rows_are_complete_and_consistent() -> None:
     assert 0.1 < combined / len(rows()) < 0.2
 
 
+def test_rows_say_which_side_they_ask_for_and_name_their_passages_in_both_styles() -> None:
+    for row in rows():
+        assert row.styles == tuple(doc_id[-1] for doc_id in row.of_both_sides)
+        other = {"a": "b", "b": "a"}
+        assert row.restyled == tuple(f"{doc_id[:-1]}{other[doc_id[-1]]}" for doc_id in row.of_both_sides)
+        assert set(row.restyled) <= set(row.answers)
+        assert row.in_other_style(row.positives) == row.restyled[:1]
+        assert row.in_other_style(row.instruction_negatives) == row.restyled[1:]
+    assert {row.asks_usual for row in rows(skew=1.0)} == {True}
+    always = {row.row_id: row.instruction for row in rows(skew=1.0)}
+    assert all(row.asks_usual == (row.instruction == always[row.row_id]) for row in rows())
+
+
 def test_skew_turns_instructions_and_swaps_the_same_two_passages() -> None:
     always, often, fair = rows(skew=1.0), rows(skew=0.9), rows(skew=0.5)
     for one, other in zip(always, often, strict=True):
