@@ -183,6 +183,26 @@ def test_a_miner_is_in_the_mix_with_the_revision_of_what_it_ranks_by() -> None:
     assert {name for name in first if first[name] != second[name]} == {"mix_id", "train_id", "eval_id"}
 
 
+def test_what_decides_training_rows_alone_is_in_no_id_of_a_backbone_before_training() -> None:
+    rows = ("source.skew=0.5", "source.shortcut=0", "source.rows=all")
+    assert changed(*rows) == {"mix_id", "train_id", "eval_id", "arm_id"}
+    tiny = [ids(run_config("model=tiny", *overrides))["untouched_id"] for overrides in ((), rows)]
+    assert tiny[0] != tiny[1]  # its vocabulary is taken from the rows
+
+
+def test_rules_on_in_batch_negatives_are_in_the_ids_of_trainings_and_not_at_their_no_op() -> None:
+    assert changed("train.same_query=mask", "train.most_negatives=null") == set()
+    for override in ("train.same_query=use", "train.most_negatives=12"):
+        assert changed(override) == {"train_id", "eval_id", "arm_id"}
+
+
+def test_the_version_of_what_builds_mixes_is_in_their_ids_and_in_those_of_arms(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = ids(run_config())
+    monkeypatch.setattr("ablate.recipe.identity.MIX_VERSION", 10**9)
+    after = ids(run_config())
+    assert {name for name in before if before[name] != after[name]} == {"mix_id", "train_id", "eval_id", "arm_id"}
+
+
 def test_two_spellings_of_an_arm_are_one_arm() -> None:
     by_name = run_config("+experiment=dual_view")
     by_hand = run_config("factors.reversed_views=1", "factors.instruction_negatives=1", "factors.instructed=1")
@@ -215,6 +235,7 @@ def test_what_trains_nothing_has_an_id_of_its_ranker_and_test_beds_alone() -> No
 
     assert moved("budget.limit=8", "train.epochs=2", "+miner=bm25") == set()
     assert moved("seed=1") == {"random"}
+    assert moved("source.skew=0.5", "source.shortcut=0", "source.rows=all") == set()  # of training rows alone
     assert moved("model.pooling=cls") == {"untouched"}
     assert moved("evaluation.batch_size=3") == {"untouched"}
     assert moved("evaluation.depth=10") == moved("source.documents=5000") == rankers

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablate.recipe.factors import active
-from ablate.recipe.schema import Label, Location, RankerName, Recipe
+from ablate.recipe.schema import OF_ROWS, Label, Location, RankerName, Recipe
 from ablate.recipe.values import digest, plain, type_hints
 
 SCORING = 2
@@ -160,8 +160,15 @@ def without_scoring(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _test_beds(evaluation: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is measured on and how, with its source named even where it is the one that is trained on."""
-    return {**evaluation, "source": evaluation["source"] or source}
+    """Return what is measured on and how, with its source named even where it is the one that is trained on.
+
+    Keys that decide training rows alone are no part of it: without training, a corpus is measured on once.
+    """
+    return {**evaluation, "source": _without_rows(evaluation["source"] or source)}
+
+
+def _without_rows(source: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in source.items() if name not in OF_ROWS}
 
 
 def _without_defaults(part: Any) -> dict[str, Any]:

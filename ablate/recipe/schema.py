@@ -113,6 +113,9 @@ class PublishedSource:
 
 Source = WorldSource | BeirSource | RulesSource | PublishedSource
 
+OF_ROWS = ("skew", "shortcut", "rows")
+"""Keys of a source that decide its training rows and nothing else: documents and evaluation sets are the same."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MtebSource:

@@ -76,15 +76,16 @@ def _claims(older: Study, newer: Study) -> list[str]:
 def _runs(evidence: Evidence) -> list[str]:
     if evidence.declared is None:
         return ["there is no declaration"]
-    free = deterministic_arms(evidence.runs)  # the untouched backbone is measured beside every trained arm
-    there = [(run.arm, run.seed) for run in evidence.runs if run.evaluation.recipe.get("stage") != "untouched"]
+    free = deterministic_arms(evidence.runs)
+    there = [(run.arm, run.seed) for run in evidence.runs]
+    beside = {run.arm for run in evidence.runs if run.evaluation.recipe.get("stage") == "untouched"}  # trained arms
     said = []
     if evidence.cells is None:
         said.append("the cells of the declaration are not recorded, so which runs there should be is not known")
     else:
         wanted = [(cell.label, cell.seed) for cell in evidence.cells if not cell.reason]
         lacking = [cell for cell in wanted if cell not in there and cell[0] not in free]
-        extra = [cell for cell in there if cell not in wanted and cell[0] not in free]
+        extra = [cell for cell in there if cell not in wanted and cell[0] not in free | beside]
         said += [f"declared and not there: {_cells(lacking)}"] if lacking else []
         said += [f"there and not declared: {_cells(extra)}"] if extra else []
     for kind, words in (("train", "trained"), ("evaluation", "measured")):
