@@ -312,6 +312,18 @@ def test_changes_of_a_declaration_are_a_log(results: Path, capsys: pytest.Captur
         assert words in shown, words
 
 
+def test_a_declared_backbone_before_training_is_there_although_its_weights_are_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    system = {"stage": "untouched", "model": {"revision": "m"}, "seed": 0}
+    make_study(tmp_path, {"a": Arm(seeds=(0,)), "untouched": Arm(system=system, seeds=(0,))})
+    declare(tmp_path, study_block([], arms=["a", "untouched"], seeds=[0]))
+    shown = "\n".join(said(capsys, "s", "--results", str(tmp_path))[1])
+    assert "deviation: " in shown and "declared and not there" not in shown
+    declare(tmp_path, study_block([], arms=["a"], seeds=[0]), at="2026-06-01T00:00:00+00:00")
+    assert "not declared" not in "\n".join(said(capsys, "s", "--results", str(tmp_path))[1])
+
+
 # packets
 
 

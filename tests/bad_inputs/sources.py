@@ -67,7 +67,25 @@ def _own(folder: Path) -> None:
     folder_of(folder, [*CORPUS, {"_id": "q2", "text": "A question: Question 2!"}])
 
 
+def _with_a_pair(folder: Path) -> None:
+    """Write a folder with two instructions of one query that are each other's complement, and documents to mine."""
+    posed = [{"_id": f"q0-{v}", "text": "question 0", "instruction": f"only {v}"} for v in ("new", "old")]
+    relevant = {"new": "d0", "old": "d1"}
+    labels = {f"{variant}_train": f"q0-{variant}\t{doc_id}\t1\n" for variant, doc_id in relevant.items()}
+    folder_of(folder, None, [*QUERIES, *posed], {"train": "q0\td0\t1\nq0\td1\t1\n", "dev": "q2\td2\t1\n", **labels})
+
+
 BAD_INPUTS = [
+    run(
+        "twins in another style, which a folder does not have",
+        ("rows that the budget may take have no restyled", "choose an arm without them, or a source that has them"),
+        _with_a_pair,
+        "factors.instructed=1",
+        "factors.instruction_negatives=1",
+        "factors.reversed_views=1",
+        "factors.twin_polarity=restyled",
+        "budget.limit=2",
+    ),
     run(
         "a folder that is a file",
         "/set' is not a folder; give a folder with corpus.jsonl, queries.jsonl, qrels/",
