@@ -152,6 +152,9 @@ class HandMadeSource:
     def generated(self, doc_id: str) -> bool:
         return "-" in doc_id
 
+    def style_of(self, doc_id: str) -> str | None:
+        return None
+
     def passages(self, doc_ids: Iterable[str]) -> Iterator[Passage]:
         for doc_id in doc_ids:
             yield Passage(doc_id, f"text of {doc_id}")

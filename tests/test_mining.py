@@ -258,6 +258,9 @@ class Corpus(Source):
     def generated(self, doc_id: str) -> bool:
         return False
 
+    def style_of(self, doc_id: str) -> str | None:
+        return None
+
 
 class Alike:
     """An encoder by the text alone: small whole numbers, so that many scores tie, or numbers of any size."""

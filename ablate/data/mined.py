@@ -103,6 +103,10 @@ class Mined:
         """Return what the inner source says."""
         return self._source.generated(doc_id)
 
+    def style_of(self, doc_id: str) -> str | None:
+        """Return what the inner source says."""
+        return self._source.style_of(doc_id)
+
     def documents(self) -> Iterator[Passage]:
         """Yield the whole corpus of the inner source."""
         return self._source.documents()

@@ -26,6 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.data.checking import ignored_files, lacking_words
+from ablate.data.composition import composition
+from ablate.data.predictable import predictability
 from ablate.data.sources import RowSource
 from ablate.randomness import key
 from ablate.recipe.factors import Draft, Factors, all_counted, apply_stages, fields_read, first_draft, negatives_taken
@@ -76,11 +78,14 @@ def build_mix(source: RowSource, recipe: Recipe, seed: int, tokens_of: TokensOf 
         )
     if budget.unit == "tokens" and budget.limit is not None:
         assert tokens_of is not None, "a budget in tokens needs a tokenizer"
-        groups = _within_tokens(budget, budget.limit, order, factors, seed, source, tokens_of)
+        drafts = _within_tokens(budget, budget.limit, order, factors, seed, source, tokens_of)
     else:
-        groups = tuple(_within(budget, order, factors, seed))
+        drafts = list(_within(budget, order, factors, seed))
+    groups = tuple(draft.group for draft in drafts)
     passages = _passages(source, groups)
     counts = card(groups, passages, order, [source.generated(doc_id) for doc_id in passages])
+    counts["composition"] = composition(drafts, passages, source.style_of)
+    counts["predictability"] = predictability(drafts, passages, seed)
     if budget.unit == "tokens" and tokens_of is not None:
         counts["tokens"] = sum(tokens_of(groups, passages))
     return Mix(groups, passages, counts)
@@ -212,8 +217,8 @@ def _refuse_short(group: TrainingGroup, rows: list[SourceRow], budget: Budget, f
     )
 
 
-def _within(budget: Budget, order: RowOrder, factors: Factors, seed: int) -> Iterator[TrainingGroup]:
-    """Yield groups until the budget is used up; raises UserError when the source ends first and may not repeat."""
+def _within(budget: Budget, order: RowOrder, factors: Factors, seed: int) -> Iterator[Draft]:
+    """Yield drafts until the budget is used up; raises UserError when the source ends first and may not repeat."""
     size = 1 + budget.negatives_per_group
     if budget.unit == "pairs" and budget.limit is not None and budget.limit % size:
         raise UserError(
@@ -221,14 +226,14 @@ def _within(budget: Budget, order: RowOrder, factors: Factors, seed: int) -> Ite
             f"use {budget.limit // size * size} or {(budget.limit // size + 1) * size}"
         )
     used, queries = 0, set[str]()
-    for _, group, _, is_counted in _rounds(budget, order, factors, seed):
-        if is_counted:
-            queries.add(group.query_id)
+    for draft in _rounds(budget, order, factors, seed):
+        if draft.is_counted:
+            queries.add(draft.group.query_id)
             after = {"groups": used + 1, "pairs": used + size, "queries": len(queries)}.get(budget.unit, 0)
             if budget.limit is not None and after > budget.limit:
                 return
             used = after
-        yield group
+        yield draft
         if used == budget.limit and budget.unit != "queries" and all_counted(factors):
             return  # what comes next is not looked at, not even for errors
     if budget.limit is not None and used != budget.limit:
@@ -259,8 +264,8 @@ def _within_tokens(
     seed: int,
     source: RowSource,
     tokens_of: TokensOf,
-) -> tuple[TrainingGroup, ...]:
-    """Return the groups whose tokens come closest to the limit; raises UserError when that is not close enough."""
+) -> list[Draft]:
+    """Return the drafts of the groups whose tokens come closest to the limit; raises UserError when that is not close enough."""
     wanted = 64
     while True:
         drafts = list(itertools.islice(_rounds(budget, order, factors, seed), wanted))
@@ -281,7 +286,7 @@ def _within_tokens(
     end = closest + 1
     while end < len(drafts) and not counted[end]:  # the last row keeps the twins that come on top
         end += 1
-    return tuple(groups[:end])
+    return drafts[:end]
 
 
 def _again(group: TrainingGroup, round_number: int) -> TrainingGroup:

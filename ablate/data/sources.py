@@ -34,6 +34,9 @@ class RowSource(SetSource, Protocol):
     def generated(self, doc_id: str) -> bool | None:
         """Return whether a passage was written by a program or a language model; None when that is not known."""
 
+    def style_of(self, doc_id: str) -> str | None:
+        """Return the style that a training passage is written in; None when the source has no styles."""
+
     def passages(self, doc_ids: Iterable[str]) -> Iterator[Passage]:
         """Yield the training passages of these ids, in the order asked; raises UserError for an unknown id."""
 

@@ -90,6 +90,10 @@ class PublishedRows:
         """Return what the ids of the format say."""
         return self._format.generated(doc_id)
 
+    def style_of(self, doc_id: str) -> str | None:
+        """Return None: no format says."""
+        return None
+
     def documents(self) -> Iterator[Passage]:
         """Yield every passage once, where it stands first; holds the ids of all that were seen."""
         seen: set[str] = set()

@@ -111,6 +111,10 @@ class RuleSource:
         """Return False: documents of a folder are taken for real."""
         return False
 
+    def style_of(self, doc_id: str) -> str | None:
+        """Return None: a folder does not say."""
+        return None
+
     def documents(self) -> Iterator[Passage]:
         """Yield the whole corpus, in the order of its file."""
         yield from self._documents.values()

@@ -80,6 +80,10 @@ class World:
         """Return True: every text is written by the generator."""
         return True
 
+    def style_of(self, doc_id: str) -> str | None:
+        """Return the style that the id of a training passage ends in."""
+        return doc_id.rpartition(".")[2]
+
     def documents(self) -> Iterator[Passage]:
         """Yield the whole corpus topic by topic: training passages in both styles, then the evaluation sets."""
         for topic in self._plan.train:
