@@ -189,7 +189,7 @@ def test_batch_holds_each_passage_once_and_tokens_in_order():
     rows = [group("a/plain", ["A"], hard=["H"]), group("b/plain", ["B"], hard=["H"])]
     queries = {(row.query, ""): np.arange(size, dtype=np.int32) for row, size in zip(rows, (3, 5), strict=True)}
     passages = {name: np.full(size, size, np.int32) for name, size in (("A", 2), ("H", 4), ("B", 6))}
-    batch = collate(rows, queries, passages, True)
+    batch = collate(rows, queries, passages, relations(rows, True))
     assert batch.doc_ids == ("A", "H", "B")
     assert [len(text) for text in batch.texts] == [3, 5, 2, 4, 6]
     assert batch.num_tokens == 20

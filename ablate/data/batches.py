@@ -253,16 +253,10 @@ def collate(
     groups: Sequence[TrainingGroup],
     queries: Mapping[Query, IntArray] | TokenCache[Query],
     passages: Mapping[str, IntArray] | TokenCache[str],
-    in_batch_negatives: bool,
-    *,
-    same_query: SameQuery = "mask",
-    most_negatives: int | None = None,
-    seed: int = 0,
+    related: Relations,
 ) -> Batch:
-    """Return the batch of some groups: each unique passage once, and the relation matrix (see `relations`)."""
-    doc_ids, positive_QP, candidate_QP = relations(
-        groups, in_batch_negatives, same_query=same_query, most_negatives=most_negatives, seed=seed
-    )
+    """Return the batch of some groups: each unique passage once, with their relations (see `relations`)."""
+    doc_ids, positive_QP, candidate_QP = related
     return Batch(
         group_ids=tuple(group.group_id for group in groups),
         doc_ids=doc_ids,
@@ -380,10 +374,12 @@ class TrainingSteps(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         epoch, place = divmod(step, self.per_epoch)
         groups = [self.groups[index] for index in self.plan(epoch)[place]]
-        return collate(
+        return collate(groups, self.queries, self.passages, self.relations_of(groups))
+
+    def relations_of(self, groups: Sequence[TrainingGroup]) -> Relations:
+        """Return how the passages of a batch of these groups stand to them."""
+        return relations(
             groups,
-            self.queries,
-            self.passages,
             self._in_batch_negatives,
             same_query=self._same_query,
             most_negatives=self._most_negatives,

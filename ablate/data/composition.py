@@ -7,8 +7,9 @@ A switch of a factor that is meant to change one thing can move these too. They 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
 from ablate.recipe.factors import Draft
 from ablate.records import Passage
@@ -24,23 +25,24 @@ def composition(
 
     - `right_labels`: share of right labels among the groups whose label is known (`has_right_label`), and
       `right_labels_known`: the share of groups that those are;
-    - `asks_usual`: share that asks for the usual side of its constraint, among the groups of which that is known;
+    - `usual_side_asked`: share that asks for the usual side of its constraint, among the groups of which that is known;
     - `positives_in_style`, `negatives_in_style`: style -> its share; a passage counts once for each group it is in;
-    - `positive_words`, `negative_words`: mean number of words, divided by white space, title included; the same count.
+    - `words_per_positive`, `words_per_negative`: mean number of words (`words_of`); a passage counts as often.
     """
     labels = [label for draft in drafts if (label := has_right_label(draft)) is not None]
     sides = [side for draft in drafts if (side := asks_usual(draft)) is not None]
     positives = [doc_id for draft in drafts for doc_id in draft.group.positives]
     negatives = [doc_id for draft in drafts for doc_id in draft.group.negatives]
     words = {doc_id: len(words_of(passage)) for doc_id, passage in passages.items()}
+    styles = {doc_id: style_of(doc_id) for doc_id in passages}
     return {
         "right_labels": _mean(labels),
         "right_labels_known": len(labels) / len(drafts) if drafts else None,
-        "asks_usual": _mean(sides),
-        "positives_in_style": _shares(map(style_of, positives)),
-        "negatives_in_style": _shares(map(style_of, negatives)),
-        "positive_words": _mean([words[doc_id] for doc_id in positives]),
-        "negative_words": _mean([words[doc_id] for doc_id in negatives]),
+        "usual_side_asked": _mean(sides),
+        "positives_in_style": _shares(positives, styles),
+        "negatives_in_style": _shares(negatives, styles),
+        "words_per_positive": _mean([words[doc_id] for doc_id in positives]),
+        "words_per_negative": _mean([words[doc_id] for doc_id in negatives]),
     }
 
 
@@ -73,13 +75,52 @@ def words_of(passage: Passage) -> list[str]:
     return f"{passage.title} {passage.text}".split()
 
 
+COUNTS = ("negatives_per_row", "unique_queries", "unique_passages", "words_per_positive", "words_per_negative")
+"""The values of `composition_values` that are numbers of things; the others are shares."""
+
+
+def composition_values(counts: Mapping[str, Any], training: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the composition of a mix by flat names, from its card and the totals of a training on it.
+
+    A value is None where the source does not tell it, and missing where it was not recorded, as by earlier versions.
+    `negatives_per_row` is that of the first epoch as trained, what is masked left out. Of several styles the last is
+    left out: its share follows. `label_from_…` are those of `data.predictable`.
+    """
+    values: dict[str, float | None] = {}
+    if "first_epoch_negatives" in training:
+        values["negatives_per_row"] = training["first_epoch_negatives"] / counts["groups"]
+    values |= {name: counts[name] for name in ("unique_queries", "unique_passages") if name in counts}
+    for name, value in counts.get("composition", {}).items():
+        if name.endswith("_in_style"):
+            styles = list(value or ())
+            values |= {f"{name}_{style}": value[style] for style in styles[: max(1, len(styles) - 1)]}
+        elif name != "right_labels_known":
+            values[name] = value
+    return values | {f"label_from_{name}": value for name, value in counts.get("predictability", {}).items()}
+
+
+def in_words(name: str) -> str:
+    """Return a name of `composition_values` as it is printed."""
+    return name.replace("_", " ")
+
+
+def shown(name: str, value: float | None) -> str:
+    """Return a value of `composition_values` as it is printed: shares to two places, `-` for what is not known."""
+    if value is None:
+        return "-"
+    if name not in COUNTS:
+        return f"{value:.2f}"
+    return f"{value:,.0f}" if name.startswith("unique") else f"{value:.1f}"
+
+
 def _mean(values: Sequence[float]) -> float | None:
     return fmean(values) if values else None
 
 
-def _shares(styles: Iterable[str | None]) -> dict[str, float] | None:
-    """Return style -> its share in the order of the names; None where a passage has none."""
-    counts = Counter(styles)
-    if not counts or None in counts:
+def _shares(doc_ids: Sequence[str], styles: Mapping[str, str | None]) -> dict[str, float] | None:
+    """Return each style of the mix -> its share, in the order of the names; None where a passage of it has none."""
+    names = {style for style in styles.values() if style is not None}
+    if not doc_ids or None in styles.values():
         return None
-    return {str(style): counts[style] / counts.total() for style in sorted(map(str, counts))}
+    counts = Counter(styles[doc_id] for doc_id in doc_ids)
+    return {style: counts[style] / len(doc_ids) for style in sorted(names)}

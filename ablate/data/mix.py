@@ -265,7 +265,7 @@ def _within_tokens(
     source: RowSource,
     tokens_of: TokensOf,
 ) -> list[Draft]:
-    """Return the drafts of the groups whose tokens come closest to the limit; raises UserError when that is not close enough."""
+    """Return the drafts of the groups whose tokens come closest to the limit; UserError where that is too far off."""
     wanted = 64
     while True:
         drafts = list(itertools.islice(_rounds(budget, order, factors, seed), wanted))

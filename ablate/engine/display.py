@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ablate.data.composition import composition_values, in_words, shown
 from ablate.engine.prepare import Run
 from ablate.recipe.schema import Recipe
 from ablate.recipe.values import diff
@@ -73,6 +74,21 @@ def show_card(run: Run, manifest: Manifest, workload: Mapping[str, Any], compare
         f"{workload['passage_tokens']:,}; {workload['optimiser_steps']:,} optimiser steps, "
         f"{workload['encoder_passes']:,} passes through the encoder; generated passages: {_share(counts)}"
     )
+    show_composition(counts, workload)
+
+
+def show_composition(counts: Mapping[str, Any], workload: Mapping[str, Any]) -> None:
+    """Print what else the mix is made of, and what tells its labels; what the source does not tell is left out."""
+    if "composition" not in counts:
+        print("  composition: not recorded, by an earlier version")
+        return
+    values = {name: value for name, value in composition_values(counts, workload).items() if value is not None}
+    told = {name: value for name, value in values.items() if name.startswith("label_from_")}
+    made_of = {name: value for name, value in values.items() if name not in told and not name.startswith("unique_")}
+    print("  " + ", ".join(f"{in_words(name)} {shown(name, value)}" for name, value in made_of.items()))
+    if told:
+        alone = ", ".join(f"{name.removeprefix('label_from_')} {shown(name, value)}" for name, value in told.items())
+        print(f"  label told by one of them alone (balanced accuracy, 0.50 is chance): {alone}")
 
 
 def show_findings(findings: Iterable[str]) -> None:

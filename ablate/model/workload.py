@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ablate.data.batches import Query, TokenCache
+from ablate.data.batches import Query, TokenCache, TrainingSteps
 from ablate.model.prepared import PreparedTraining
 from ablate.model.text import TextTemplate
 from ablate.records import Passage, TrainingGroup
@@ -25,6 +25,8 @@ class Workload:
     """Over all epochs."""
     encoder_passes: int
     """Texts through the encoder over all epochs: each unique passage of a step once."""
+    first_epoch_negatives: int
+    """Negatives of all groups in the batches of epoch 1, those from the batch included and what is masked left out."""
 
     @property
     def tokens(self) -> int:
@@ -84,4 +86,14 @@ def measure_workload(prepared: PreparedTraining) -> Workload:
         passage_tokens=sum(passages[first[doc_id]] for group in groups for doc_id in doc_ids_of(group)),
         optimiser_steps=len(steps),
         encoder_passes=passes,
+        first_epoch_negatives=_num_negatives(steps),
     )
+
+
+def _num_negatives(steps: TrainingSteps) -> int:
+    """Return the candidates that are not positive, summed over all rows of the first epoch."""
+    total = 0
+    for batch in steps.plan(0):
+        _, positive_QP, candidate_QP = steps.relations_of([steps.groups[index] for index in batch])
+        total += int(candidate_QP.sum()) - int(positive_QP.sum())
+    return total
