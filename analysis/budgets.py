@@ -39,7 +39,9 @@ def _run(args: argparse.Namespace) -> None:
     print(format_budgets(arms, baseline))
     if args.json:
         wrong = unmatched(arms, baseline)
-        values = {arm.arm: {**arm.totals, "unmatched": wrong.get(arm.arm)} for arm in arms}
+        values = {
+            arm.arm: {**arm.totals, "unmatched": wrong.get(arm.arm), "composition": arm.composition} for arm in arms
+        }
         write_text(args.json, json.dumps(values, indent=1))
 
 

@@ -87,7 +87,7 @@ def test_the_table_marks_what_is_unmatched_and_says_what_is_the_same(
     assert lines[0] == "UNMATCHED: dual_view_added: 16 against 8 groups (seed 0)"
     assert lines[1] == "UNMATCHED: dual_view_joint: 16 against 8 groups (seed 0)"
     assert lines[2] == "dual_view_added, dual_view_joint: one mix, built once"  # nothing is trained yet
-    rows = {line.split()[0]: line for line in lines[3:]}
+    rows = {line.split()[0]: line for line in lines[3 : lines.index("")]}
     assert rows["dual_view"].split()[1:9] == ["groups", "8,", "fewer_queries", "1", "8", "16", "4", "8"]
     assert rows["dual_view_added"].endswith("UNMATCHED") and not rows["dual_view"].endswith("UNMATCHED")
     values = json.loads((results / "out.json").read_text())

@@ -60,7 +60,7 @@ def test_a_fair_study_passes_every_check(tmp_path: Path) -> None:
     store = make_study(tmp_path, {**FAIR, "untouched": UNTOUCHED})
     checks = checks_of(store)
     assert [check for check in checks.values() if not check.ok] == []
-    assert headline(list(checks.values())) == "fairness: all 16 checks passed"
+    assert headline(list(checks.values())) == "fairness: all 17 checks passed"
     assert checks["same seeds in all trained arms"].found == "seeds 0, 1 in 2 trained arms"
     assert checks["same units"].found == "20 values of the same units in each of 5 runs"
     assert checks["same tuning"].found == "not tuned: no recipe has the values of a winner"
@@ -176,7 +176,7 @@ def test_a_missing_run_is_listed_first(tmp_path: Path, capsys: pytest.CaptureFix
     declare(tmp_path, study_block([], seeds=[0, 1]))
     assert main(["s", "--results", str(tmp_path), "--json", str(tmp_path / "f.json")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "**Fairness of study s (fairness: 2 of 16 checks failed)**"
+    assert lines[0] == "**Fairness of study s (fairness: 2 of 17 checks failed)**"
     assert "1 of 4 declared runs have no scores: b seed 1; not declared: c" in lines[4]
     first = json.loads((tmp_path / "f.json").read_text())[0]
     assert (first["name"], first["ok"]) == ("no declared run is missing", False)

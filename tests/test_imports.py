@@ -282,6 +282,7 @@ RULES: dict[str, set[str]] = {
         "ablate.cli.command",
         "ablate.cli.overrides",
         "ablate.data.checking",
+        "ablate.data.composition",
         "ablate.data.mix",
         "ablate.data.overlap",
         "ablate.data.sources",

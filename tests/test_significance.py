@@ -564,14 +564,14 @@ def test_a_study_is_tested_with_what_is_known_of_its_arms(results: Path, capsys:
     shown = capsys.readouterr().out
     assert shown == (out / "significance.md").read_text(encoding="utf-8")
     fairness, remarks, contrasts = shown.split("\n**")[:3]
-    assert fairness.startswith("**Fairness of study s (fairness: 2 of 16 checks failed)**")
+    assert fairness.startswith("**Fairness of study s (fairness: 2 of 17 checks failed)**")
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in remarks.splitlines()[4:]]
     assert lines == [
         ["double - a", "UNMATCHED", "double has 16 against 8 groups (seed 0)"],
         ["mixed - a", "CONFOUNDED", "mixed and a differ in 2 keys: factors.x, factors.y"],
         ["once - a", "NOT TESTED", "once has one seed, which says nothing about new ones; train more (1 of 1 places)"],
     ]
-    assert contrasts.startswith("Contrasts of study s (fairness: 2 of 16 checks failed)**")
+    assert contrasts.startswith("Contrasts of study s (fairness: 2 of 17 checks failed)**")
     rows = {
         cells[1]: cells
         for cells in ([c.strip() for c in line.split("|")] for line in contrasts.splitlines()[4:])
@@ -586,7 +586,7 @@ def test_a_study_is_tested_with_what_is_known_of_its_arms(results: Path, capsys:
     assert f"What a seed varies: better, a, double, mixed: {mix}; untouched: nothing." in contrasts
     record = json.loads((out / "significance.json").read_text(encoding="utf-8"))
     assert record["contrasts"][-1]["seed_varies"] == {"untouched": "nothing", "a": mix}
-    assert (record["family_size"], record["mark"]) == (4, "fairness: 2 of 16 checks failed")
+    assert (record["family_size"], record["mark"]) == (4, "fairness: 2 of 17 checks failed")
     assert [one["mark"] for one in record["contrasts"]] == [None, "UNMATCHED", "CONFOUNDED", None]
     assert [one["mark"] for one in record["remarks"]] == ["UNMATCHED", "CONFOUNDED", "NOT TESTED"]
     assert [one["ok"] for one in record["fairness"]][:3] == [False, False, True]
@@ -604,7 +604,7 @@ def test_a_study_has_the_numbers_of_its_scores_file(results: Path, capsys: pytes
     assert main(["s", "--results", str(results), *common, str(results / "1.json")]) == 0
     assert main(["--scores", str(results / "s.parquet"), *common, str(results / "2.json")]) == 0
     one, two = (json.loads((results / f"{name}.json").read_text())["contrasts"][0] for name in "12")
-    assert {key for key in one if one[key] != two[key]} == {"differs", "seed_varies"}
+    assert {key for key in one if one[key] != two[key]} == {"also_changed", "differs", "seed_varies"}
 
 
 def test_without_contrasts_those_of_the_declared_claims_are_tested(

@@ -6,7 +6,6 @@ A switch of a factor that is meant to change one thing can move these too. They 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -18,32 +17,32 @@ StyleOf = Callable[[str], str | None]
 """Document id -> the style that its passage is written in, None where the source has no styles."""
 
 
-def composition(
-    drafts: Sequence[Draft], passages: Mapping[str, Passage], style_of: StyleOf
-) -> dict[str, float | dict[str, float] | None]:
-    """Return the composition of a mix; shares are from 0 to 1, and None where no group or passage is known.
+def composition(drafts: Sequence[Draft], passages: Mapping[str, Passage], style_of: StyleOf) -> dict[str, float]:
+    """Return the composition of a mix; what no group or passage tells is left out. Shares are from 0 to 1.
 
     - `right_labels`: share of right labels among the groups whose label is known (`has_right_label`), and
       `right_labels_known`: the share of groups that those are;
     - `usual_side_asked`: share that asks for the usual side of its constraint, among the groups of which that is known;
-    - `positives_in_style`, `negatives_in_style`: style -> its share; a passage counts once for each group it is in;
+    - `positives_in_style_…`, `negatives_in_style_…`: the share of each style; a passage counts once for each group that
+      it is in;
     - `words_per_positive`, `words_per_negative`: mean number of words (`words_of`); a passage counts as often.
     """
-    labels = [label for draft in drafts if (label := has_right_label(draft)) is not None]
-    sides = [side for draft in drafts if (side := asks_usual(draft)) is not None]
-    positives = [doc_id for draft in drafts for doc_id in draft.group.positives]
-    negatives = [doc_id for draft in drafts for doc_id in draft.group.negatives]
+    labels = [has_right_label(draft) for draft in drafts]
+    sides = [asks_usual(draft) for draft in drafts]
     words = {doc_id: len(words_of(passage)) for doc_id, passage in passages.items()}
     styles = {doc_id: style_of(doc_id) for doc_id in passages}
-    return {
-        "right_labels": _mean(labels),
-        "right_labels_known": len(labels) / len(drafts) if drafts else None,
-        "usual_side_asked": _mean(sides),
-        "positives_in_style": _shares(positives, styles),
-        "negatives_in_style": _shares(negatives, styles),
-        "words_per_positive": _mean([words[doc_id] for doc_id in positives]),
-        "words_per_negative": _mean([words[doc_id] for doc_id in negatives]),
+    names = () if None in styles.values() else sorted({str(style) for style in styles.values()})
+    known: dict[str, list[int]] = {
+        "right_labels": [label for label in labels if label is not None],
+        "right_labels_known": [label is not None for label in labels],
+        "usual_side_asked": [side for side in sides if side is not None],
     }
+    positives = [doc_id for draft in drafts for doc_id in draft.group.positives]
+    negatives = [doc_id for draft in drafts for doc_id in draft.group.negatives]
+    for kind, doc_ids in (("positive", positives), ("negative", negatives)):
+        known |= {f"{kind}s_in_style_{style}": [styles[doc_id] == style for doc_id in doc_ids] for style in names}
+        known[f"words_per_{kind}"] = [words[doc_id] for doc_id in doc_ids]
+    return {name: fmean(values) for name, values in known.items() if values}
 
 
 def has_right_label(draft: Draft) -> bool | None:
@@ -56,7 +55,7 @@ def has_right_label(draft: Draft) -> bool | None:
     if not group.instruction or group.instruction in (row.instruction, row.paraphrase):
         return group.positives[0] in row.positives
     if group.instruction == row.reversed_instruction:
-        return group.positives[0] == row.instruction_negatives[0]
+        return group.positives[0] in row.instruction_negatives[:1]
     return None
 
 
@@ -90,13 +89,15 @@ def composition_values(counts: Mapping[str, Any], training: Mapping[str, Any]) -
     if "first_epoch_negatives" in training:
         values["negatives_per_row"] = training["first_epoch_negatives"] / counts["groups"]
     values |= {name: counts[name] for name in ("unique_queries", "unique_passages") if name in counts}
-    for name, value in counts.get("composition", {}).items():
-        if name.endswith("_in_style"):
-            styles = list(value or ())
-            values |= {f"{name}_{style}": value[style] for style in styles[: max(1, len(styles) - 1)]}
-        elif name != "right_labels_known":
-            values[name] = value
-    return values | {f"label_from_{name}": value for name, value in counts.get("predictability", {}).items()}
+    if "composition" not in counts:
+        return values
+    recorded = counts["composition"]
+    values |= {name: recorded.get(name) for name in ("right_labels", "usual_side_asked")}
+    for begin in ("positives_in_style_", "negatives_in_style_"):
+        shares = sorted(name for name in recorded if name.startswith(begin))
+        values |= {name: recorded[name] for name in shares[: max(1, len(shares) - 1)]}
+    values |= {name: recorded.get(name) for name in ("words_per_positive", "words_per_negative")}
+    return values | {f"label_from_{name}": counts["predictability"].get(name) for name in ("passage", "side", "length")}
 
 
 def in_words(name: str) -> str:
@@ -111,16 +112,3 @@ def shown(name: str, value: float | None) -> str:
     if name not in COUNTS:
         return f"{value:.2f}"
     return f"{value:,.0f}" if name.startswith("unique") else f"{value:.1f}"
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return fmean(values) if values else None
-
-
-def _shares(doc_ids: Sequence[str], styles: Mapping[str, str | None]) -> dict[str, float] | None:
-    """Return each style of the mix -> its share, in the order of the names; None where a passage of it has none."""
-    names = {style for style in styles.values() if style is not None}
-    if not doc_ids or None in styles.values():
-        return None
-    counts = Counter(styles[doc_id] for doc_id in doc_ids)
-    return {style: counts[style] / len(doc_ids) for style in sorted(names)}

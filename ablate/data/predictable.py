@@ -27,21 +27,23 @@ from ablate.records import Passage
 NUM_FOLDS = 5
 MOST_GROUPS = 2048
 """Groups that are looked at: enough for a standard error of a percent, and a second of work."""
+DIGITS = 4
+"""Places that are kept: behind them sums may differ between processors."""
 LENGTH_BINS = 20
 """Quantiles of the number of words; a label may go with middling lengths as well as with long ones."""
 
 _Ints = NDArray[np.int64]
 
 
-def predictability(drafts: Sequence[Draft], passages: Mapping[str, Passage], seed: int) -> dict[str, float | None]:
+def predictability(drafts: Sequence[Draft], passages: Mapping[str, Passage], seed: int) -> dict[str, float]:
     """Return how well labels are told from the `passage`, its `side` or its `length` alone; .5 is chance, 1 certainty.
 
     `passage` and `length`: balanced accuracy (mean of the shares of positives and of negatives that are told right; an
     undecided one counts half) of multinomial naive Bayes over the words that occur, or over the length in words,
-    cross-validated in 5 folds by query. None where there are fewer than 5 queries or no negatives.
+    cross-validated in 5 folds by query. Left out where there are fewer than 5 queries or no negatives.
     `side`: the share of groups that "the usual side", or else "the unusual side", answers right; over the groups with
-    an instruction negative whose side and label are known, None without any.
-    The same groups, passages and seed give the same numbers, rounded to four digits.
+    an instruction negative whose side and label are known, left out without any.
+    The same groups, passages and seed give the same numbers.
     """
     sampled = _sample(drafts, seed)
     queries = dict.fromkeys(draft.group.query_id for draft in sampled)
@@ -53,7 +55,8 @@ def predictability(drafts: Sequence[Draft], passages: Mapping[str, Passage], see
         for label, doc_ids in ((1, draft.group.positives), (0, draft.group.negatives))
         for doc_id in doc_ids
     ]
-    told: dict[str, float | None] = {"passage": None, "side": _rounded(_from_side(sampled)), "length": None}
+    side = _from_side(sampled)
+    told = {} if side is None else {"side": round(side, DIGITS)}
     labels = np.array([label for *_, label in pairs], np.int64)
     if len(queries) < NUM_FOLDS or labels.all():
         return told
@@ -62,9 +65,9 @@ def predictability(drafts: Sequence[Draft], passages: Mapping[str, Passage], see
     words = [words_of(passages[doc_id]) for doc_id in doc_ids]
     place = {doc_id: index for index, doc_id in enumerate(doc_ids)}
     rows = np.array([place[doc_id] for doc_id, *_ in pairs], np.int64)
-    told["passage"] = _rounded(_balanced_accuracy(_vocabulary_ids(words), rows, folds, labels))
-    told["length"] = _rounded(_balanced_accuracy(_length_bins(words, rows), rows, folds, labels))
-    return told
+    seen = {"passage": _vocabulary_ids(words), "length": _length_bins(words, rows)}
+    accuracies = {name: _balanced_accuracy(features, rows, folds, labels) for name, features in seen.items()}
+    return told | {name: round(accuracy, DIGITS) for name, accuracy in accuracies.items()}
 
 
 def _sample(drafts: Sequence[Draft], seed: int) -> list[Draft]:
@@ -134,8 +137,3 @@ def _balanced_accuracy(features: Sequence[_Ints], rows: _Ints, folds: _Ints, lab
     says_positive_N = np.where(np.abs(score_N) < 1e-9, 0.5, (score_N > 0).astype(float))
     is_positive_N = labels == 1
     return float((says_positive_N[is_positive_N].mean() + 1 - says_positive_N[~is_positive_N].mean()) / 2)
-
-
-def _rounded(share: float | None) -> float | None:
-    """Return a share to four digits, behind which sums may differ between processors."""
-    return None if share is None else round(share, 4)

@@ -57,6 +57,7 @@ _FLAT = (
     "clusters",
     "population",
     "differs",
+    "also_changed",
     "mark",
 )
 
@@ -306,19 +307,21 @@ def replication_table(rows: Sequence[ContrastRow], alpha: float) -> Table:
 
 
 def remarks_table(table: ScoreTable) -> Table:
-    """Return what stands against single contrasts and arms, and what was asked for and is not tested."""
-    return above_table(f"the contrasts of {table.source}", table.remarks)
+    """Return what stands against contrasts and arms, what else they change, and what was asked for and not tested."""
+    also = tuple((label, "also changed", text) for label, text in table.also_changed.items() if text)
+    notes = ("also changed: a rival explanation of the difference, unless the switch implies it.",) if also else ()
+    return above_table(f"the contrasts of {table.source}", (*table.remarks, *also), notes)
 
 
-def above_table(what: str, remarks: Sequence[tuple[str, str, str]]) -> Table:
+def above_table(what: str, remarks: Sequence[tuple[str, str, str]], notes: tuple[str, ...] = ()) -> Table:
     """Return remarks (contrast or arm, mark, why) on what is going to be read."""
     columns = (Column("contrast or arm"), Column("mark"), Column("why"))
-    return Table(f"What to know before reading {what}", columns, tuple(remarks))
+    return Table(f"What to know before reading {what}", columns, tuple(remarks), notes)
 
 
 def all_tables(table: ScoreTable, rows: Sequence[ContrastRow], plan: Plan) -> list[Table]:
     """Return the remarks if there are any, the significance table, the second opinions, and what else has rows."""
-    above = [remarks_table(table)] if table.remarks else []
+    above = [remarks_table(table)] if table.remarks or any(table.also_changed.values()) else []
     further = [clusters_table(rows), beside_table(rows), replication_table(rows, plan.options.alpha)]
     return [
         *above,
@@ -349,6 +352,7 @@ def row_record(table: ScoreTable, row: ContrastRow) -> dict[str, Any]:
         "seed_means": {arm: list(means) for arm, means in row.seed_means.items()},
         "seed_varies": {arm: table.seed_varies[arm] for arm in row.weights if arm in table.seed_varies},
         "differs": table.differs.get(row.label),
+        "also_changed": table.also_changed.get(row.label),
         "mark": table.marks.get(row.label),
         **_estimate(result),
         "p_holm": row.p_holm,

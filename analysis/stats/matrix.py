@@ -88,6 +88,8 @@ class ScoreTable:
     cells: Mapping[Cell, CellScores]
     differs: Mapping[str, str] = field(default_factory=dict)
     """contrast, as it is labelled -> what differs between its arms."""
+    also_changed: Mapping[str, str] = field(default_factory=dict)
+    """contrast, as it is labelled -> what differs between the mixes of its arms beside that; of studies alone."""
     marks: Mapping[str, str] = field(default_factory=dict)
     """contrast, as it is labelled -> a mark that must stand beside its numbers (UNMATCHED, CONFOUNDED)."""
     mark: str = ""

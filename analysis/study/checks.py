@@ -21,6 +21,7 @@ from ablate.store.integrity import read_json
 from ablate.store.manifest import Manifest
 from ablate.store.results import ResultStore
 from analysis.stats.seeds_apart import LEAST_SEEDS, seeds_apart
+from analysis.study.composition import look_at_changes
 from analysis.study.evidence import Evidence
 from analysis.study.leak_check import no_leak
 from analysis.study.runs import ArmRun, by_arm, deterministic_arms, seeds_of
@@ -444,6 +445,7 @@ CHECKS: tuple[tuple[str, Callable[[Evidence], tuple[bool, str]]], ...] = (
     ("same protocol", _protocol),
     ("same budget", _budgets),
     ("no factor without effect", _mixes),
+    ("what else changes", look_at_changes),
     ("no leak from training to evaluation", no_leak),
     ("same tuning", _tuning),
     ("same code", _code),

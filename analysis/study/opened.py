@@ -15,6 +15,7 @@ from analysis.stats.contrast_rows import Asked, Plan
 from analysis.stats.matrix import ScoreTable
 from analysis.stats.seeds_apart import remarks_of_seeds
 from analysis.stats.weights import all_contrasts
+from analysis.study.composition import also_changed, changes_in_words
 from analysis.study.declared import claim_weights
 from analysis.study.differences import confounded, differences, reference_of
 from analysis.study.evidence import Evidence
@@ -79,6 +80,10 @@ class OpenStudy:
         older = [("all arms", "NO INSTRUCTION GAIN", lacking)] if lacking else []
         return [*(collapsed.remark for collapsed in collapses(self.table, self.deterministic, ordered)), *older]
 
+    def also_changed(self, weights: Mapping[str, float]) -> str:
+        """Return in what else than their switch the mixes of a contrast differ; empty where nothing is known to."""
+        return changes_in_words(also_changed(self.evidence.runs, weights))
+
     def ask(
         self, baselines: Sequence[str], contrasts: Sequence[str], trends: Sequence[str], plan: Plan
     ) -> StudyContrasts:
@@ -113,12 +118,13 @@ class OpenStudy:
 
     def _described(self, contrasts: Mapping[str, Mapping[str, float]]) -> ScoreTable:
         """Return the table with what the arms of each contrast differ in, and what stands against comparing them."""
-        differs, marks = {}, {}
+        differs, marks, also = {}, {}, {}
         remarks: list[tuple[str, str, str]] = []
         for label, weights in contrasts.items():
             changes = differences(self.evidence.runs, weights)
             alone = len(changes) == 1
             differs[label] = "; ".join(f"{change}" if alone else f"{arm}: {change}" for arm, change in changes.items())
+            also[label] = self.also_changed(weights)
             against = self.against(weights)
             if against:
                 marks[label] = ", ".join(against)
@@ -128,6 +134,7 @@ class OpenStudy:
         return dataclasses.replace(
             self.table,
             differs=differs,
+            also_changed=also,
             marks=marks,
             remarks=tuple(remarks),
             seed_varies=seed_varies(self.evidence.runs),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from ablate.data.composition import composition_values, in_words, shown
 from ablate.recipe.build import build
 from ablate.recipe.schema import Budget
 from ablate.recipe.values import digest
@@ -49,6 +50,8 @@ class ArmTotals:
     mixes: dict[int, Manifest]
     totals: dict[str, float | None]
     """None where it is not known yet: FLOPs before the training is complete."""
+    composition: dict[str, float | None]
+    """See `ablate.data.composition.composition_values`; missing: not recorded, or its training is not counted yet."""
     trainings: dict[int, str]
     """Seed -> id of the training on its mix, of those that are counted or finished."""
 
@@ -71,7 +74,8 @@ def _totals(
 ) -> ArmTotals:
     label = stage_label(study, arm)
     known = {seed: trainings[mix.id, label] for seed, mix in mixes.items() if (mix.id, label) in trainings}
-    counts = [{**(known[seed].counts if seed in known else {}), **mix.counts} for seed, mix in mixes.items()]
+    by_seed = [(mix.counts, known[seed].counts if seed in known else {}) for seed, mix in mixes.items()]
+    counts = [{**of_training, **of_mix} for of_mix, of_training in by_seed]
     totals = {
         name: fmean(seed_counts[name] for seed_counts in counts)
         if all(name in seed_counts for seed_counts in counts)
@@ -79,7 +83,18 @@ def _totals(
         for name in COLUMNS
     }
     budget = build(Budget, next(iter(mixes.values())).recipe["budget"], "budget")
-    return ArmTotals(arm, budget, mixes, totals, {seed: training.id for seed, training in known.items()})
+    made_of = mean_values([composition_values(of_mix, of_training) for of_mix, of_training in by_seed])
+    return ArmTotals(arm, budget, mixes, totals, made_of, {seed: training.id for seed, training in known.items()})
+
+
+def mean_values(by_seed: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    """Return the mean of each value that all seeds recorded; None where one of them does not know it."""
+    means: dict[str, float | None] = {}
+    for name in by_seed[0] if by_seed else ():
+        if all(name in values for values in by_seed):
+            known = [value for values in by_seed if (value := values[name]) is not None]
+            means[name] = fmean(known) if len(known) == len(by_seed) else None
+    return means
 
 
 def unmatched(arms: Sequence[ArmTotals], baseline: str) -> dict[str, str]:
@@ -182,7 +197,25 @@ def format_budgets(arms: Sequence[ArmTotals], baseline: str) -> str:
         for arm in arms
     )
     note = f"means over seeds; matched against {baseline}; tokens with special tokens, passages once per pair"
-    return "\n".join([*lines, to_text(Table("", columns, rows, (note,)))])
+    return "\n".join([*lines, to_text(Table("", columns, rows, (note,))), *_format_composition(arms)])
+
+
+def _format_composition(arms: Sequence[ArmTotals]) -> list[str]:
+    """Return the table of what the mixes are made of, below an empty line; nothing where no arm recorded it."""
+    names = dict.fromkeys(name for arm in arms for name in arm.composition if name not in COLUMNS)
+    if not names:
+        return ["what the mixes are made of was not recorded, by an earlier version"]
+    columns = (Column("arm"), *(Column(in_words(name), "r") for name in names))
+    rows = tuple(
+        (arm.arm, *(shown(name, arm.composition[name]) if name in arm.composition else "…" for name in names))
+        for arm in arms
+    )
+    note = (
+        "composition, means over seeds: shares but for the numbers per row and the words; -: the source does not tell, "
+        "…: not recorded or not counted yet; label from: balanced accuracy of telling the label by that alone, 0.50 is "
+        "chance"
+    )
+    return ["", to_text(Table("", columns, rows, (note,)))]
 
 
 def _budget(budget: Budget) -> str:

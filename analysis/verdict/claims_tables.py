@@ -44,6 +44,7 @@ _FLAT = (
     "verdict",
     "would_be",
     "reason",
+    "also_changed",
 )
 
 
@@ -132,6 +133,8 @@ def _notes(judgement: Judgement) -> list[str]:
             "A claim over queries is over other ones with the constraints and wordings that are here; its population "
             "names kinds of which it is over new ones (analysis.breakdown shows what that would cost)."
         )
+    also = judgement.also_changed.items()
+    notes += [f"Also changed by {contrast}: {text}." for contrast, text in also if text]
     free = sorted({arm for judged in judgement.claims if judged.row for arm in judged.row.deterministic})
     return [*notes, f"Without training randomness: {', '.join(free)}."] if free else notes
 
@@ -146,6 +149,7 @@ def judgement_record(judgement: Judgement) -> dict[str, Any]:
         "looks": list(judgement.declared.study.looks),
         "fairness": [check._asdict() for check in judgement.checks],
         "remarks": [dict(zip(("arm", "mark", "why"), remark, strict=True)) for remark in judgement.remarks],
+        "also_changed": dict(judgement.also_changed),
         "claims": [_record(judgement, judged) for judged in judgement.claims],
     }
 
@@ -169,9 +173,12 @@ def _record(judgement: Judgement, judged: Judged) -> dict[str, Any]:
 
 
 def _row(judgement: Judgement, row: ContrastRow) -> dict[str, Any]:
-    """Return the estimates of a claim, without a correction over this row alone: the family is that of the claims."""
-    corrected = ("p_holm", "q_bh", "tost_p_holm", "family_size")
-    return {name: value for name, value in row_record(judgement.table, row).items() if name not in corrected}
+    """Return the estimates of a claim, without a correction over this row alone: the family is that of the claims.
+
+    What else changed belongs to the contrast and stands beside the claims.
+    """
+    elsewhere = ("p_holm", "q_bh", "tost_p_holm", "family_size", "also_changed")
+    return {name: value for name, value in row_record(judgement.table, row).items() if name not in elsewhere}
 
 
 def claims_csv(judgement: Judgement) -> str:
@@ -188,6 +195,7 @@ def claims_csv(judgement: Judgement) -> str:
         record |= {"n_clusters": clusters["number"], "design_effect": clusters["design_effect"]}
         correlations = {kind: known["icc"] for kind, known in clusters["kinds"].items()}
         record["icc"] = json.dumps(correlations, ensure_ascii=False) if correlations else None
+        record["also_changed"] = judgement.also_changed.get(judged.claim.contrast)
         record |= {"seeds": json.dumps(row["seeds"]) if "seeds" in row else None}
         lines.append(record)
     return to_csv(_FLAT, lines)

@@ -59,6 +59,8 @@ class Judgement:
     claims: tuple[Judged, ...]
     checks: Sequence[Check]
     study: str
+    also_changed: Mapping[str, str]
+    """Contrast of a claim that can be looked at -> in what else than its switch its mixes differ, empty for nothing."""
     remarks: tuple[tuple[str, str, str], ...] = ()
     """(arm, mark, why) of what stands above the claims: collapses of their arms, and where none can be seen."""
 
@@ -104,7 +106,8 @@ def judge(study: OpenStudy) -> Judgement:
         )
     arms = {arm for verdict in judged if verdict.row is not None for arm in verdict.row.weights}
     remarks = tuple(study.collapse_remarks(arms))
-    return Judgement(declared, table, tuple(judged), checks, evidence.study, remarks)
+    also = {verdict.claim.contrast: study.also_changed(verdict.row.weights) for verdict in judged if verdict.row}
+    return Judgement(declared, table, tuple(judged), checks, evidence.study, also, remarks)
 
 
 def withdrawn_claims(evidence: Evidence) -> list[Claim]:
