@@ -71,6 +71,10 @@ class Arm:
     """Scores come from rankings of `BED`, kept with its judgments."""
     scoring: int = SCORING
     """Version by which its evaluations are scored; 1 was not written down."""
+    made_of: Mapping[str, Any] = field(default_factory=dict)
+    """What the card of its mixes says beside the groups."""
+    first_epoch_negatives: tuple[int, ...] = ()
+    """Of each seed, where its trainings counted them."""
     losses: tuple[float, float] | None = None
     """First and last of its trainings; None: not counted."""
 
@@ -129,11 +133,13 @@ def _make_run(store: ResultStore, label: str, name: str, arm: Arm, seed: int) ->
         mix = {"stage": "mix", "source": {"kind": "world", "revision": "1"}, "factors": dict(arm.factors)}
         mix |= {"budget": budget, "seed": seed}
         content = arm.content or digest([mix["factors"], arm.groups])
-        counts = {"groups": arm.groups, "content": content}
+        counts = {"groups": arm.groups, "content": content, **arm.made_of}
         mixed = _complete(store, "mix", mix, label, seed, (), {}, counts, {}, arm.declared)
         train = {"stage": "train", "mix": mixed.id, "model": MODEL, "train": dict(arm.train), "seed": seed}
         weights = {"model/model.safetensors": arm.weights or digest(train)}
         counts = {} if arm.losses is None else dict(zip(("first_loss", "last_loss"), arm.losses, strict=True))
+        if arm.first_epoch_negatives:
+            counts["first_epoch_negatives"] = arm.first_epoch_negatives[arm.seeds.index(seed)]
         under = arm.declared if arm.trained_under is None else arm.trained_under
         trained = _complete(store, "train", train, label, seed, (mixed.id,), weights, counts, arm.hardware, under)
         recipe = {"stage": "evaluation", "train": trained.id, "evaluation": dict(arm.evaluation), **scoring}

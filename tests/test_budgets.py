@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import HandMadeSource, run_config
+from synthetic_study import Arm, make_quick, make_study
 
 from ablate.data.mix import TokensOf, build_mix, content_digest, write_mix
 from ablate.recipe.factors import Factors
@@ -92,6 +93,38 @@ def test_the_table_marks_what_is_unmatched_and_says_what_is_the_same(
     assert rows["dual_view_added"].endswith("UNMATCHED") and not rows["dual_view"].endswith("UNMATCHED")
     values = json.loads((results / "out.json").read_text())
     assert values["instruction_negatives"]["unique_queries"] == 8 and values["dual_view"]["unmatched"] is None
+
+
+def test_what_the_mixes_are_made_of_is_a_table_of_its_own(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = recipe(ARMS["dual_view"])
+    identity = identify(made, 0, Revisions("s", "m"))
+    counts = {"optimiser_steps": 1, "first_epoch_negatives": 20}
+    ResultStore(results).keep_workload(Workload(identity.train_id, identity.mix_id, ("s/dual_view",), counts))
+    assert main(["s", "--results", str(results), "--json", str(results / "out.json")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    heading, *rows = lines[lines.index("") + 1 : -1]
+    names = [name.strip() for name in heading.split("  ") if name.strip()]
+    assert names[:4] == ["arm", "negatives per row", "right labels", "usual side asked"]
+    cells = {row.split()[0]: dict(zip(names, row.split(), strict=True)) for row in rows}
+    assert cells["dual_view"]["negatives per row"] == "2.5"
+    assert cells["instruction_negatives"]["negatives per row"] == "…"  # its training is not counted yet
+    assert cells["dual_view"]["right labels"] == "1.00" and cells["dual_view"]["usual side asked"] == "-"
+    assert cells["dual_view"]["words per positive"] == "3.0"
+    values = json.loads((results / "out.json").read_text())
+    assert values["dual_view"]["composition"]["negatives_per_row"] == 2.5
+    assert values["dual_view"]["composition"]["usual_side_asked"] is None
+    assert "negatives_per_row" not in values["instruction_negatives"]["composition"]
+
+
+def test_mixes_of_before_have_no_composition(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_quick(monkeypatch)
+    make_study(tmp_path, {"a": Arm(seeds=(0,), made_of={"unique_queries": 3})})
+    assert main(["s", "--results", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "what the mixes are made of was not recorded, by an earlier version"
+    )
 
 
 def test_arms_are_one_recipe_when_they_have_one_training_and_not_when_they_share_a_mix(tmp_path: Path) -> None:

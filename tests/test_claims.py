@@ -632,12 +632,30 @@ def test_everything_is_shown_and_written(tmp_path: Path, capsys: pytest.CaptureF
     assert "nDCG beside p-MRR" in shown and "Holm over the family of 2 declared claims" in shown
     record = json.loads(files["json"].read_text())
     assert [(one["claim"], one["verdict"]) for one in record["claims"]] == [("c_1", "COLLAPSED"), ("d", "REFUTED")]
-    assert record["claims"][0]["row"]["beside"][0]["cell"]["measure"] == "nDCG@10" and len(record["fairness"]) == 16
+    assert record["claims"][0]["row"]["beside"][0]["cell"]["measure"] == "nDCG@10" and len(record["fairness"]) == 17
     assert [(one["p_holm"], one["family_size"]) for one in record["claims"]] == corrections(record["claims"])
     lines = list(csv.DictReader(files["csv"].read_text().splitlines()))
     assert float(lines[0]["estimate"]) == record["claims"][0]["row"]["estimate"] and lines[1]["verdict"] == "REFUTED"
     latex = files["latex"].read_text()
     assert r"c\_1 & b - a & p-MRR on d/test (changed: after)" in latex and latex.count(r"\toprule") == 4
+
+
+def test_what_else_a_claim_s_contrast_changes_is_said_and_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queries = {"a": {"unique_queries": 229}, "b": {"unique_queries": 115}}
+    claims = [claim("c", "greater"), claim("d", "less"), claim("gone", "less", contrast="x - a")]
+    under = declare(tmp_path, study_block(claims, arms=["a", "b", "x"]))
+    made = {name: dataclasses.replace(arm, declared=under, made_of=queries[name]) for name, arm in two(0.1).items()}
+    make_study(tmp_path, made)
+    files = {name: tmp_path / f"claims.{name}" for name in ("json", "csv")}
+    arguments = [text for name, path in files.items() for text in (f"--{name}", str(path))]
+    assert main(["s", "--results", str(tmp_path), *arguments]) == 0
+    assert capsys.readouterr().out.count("Also changed by b - a: unique queries 229 → 115.") == 1
+    record = json.loads(files["json"].read_text())
+    assert record["also_changed"] == {"b - a": "unique queries 229 → 115"}
+    rows = list(csv.DictReader(files["csv"].read_text().splitlines()))
+    assert [row["also_changed"] for row in rows] == ["unique queries 229 → 115"] * 2 + [""]
 
 
 def corrections(record: Any) -> list[tuple[Any, Any]]:

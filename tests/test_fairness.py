@@ -104,6 +104,82 @@ def test_each_check_fails_on_what_it_is_there_for(tmp_path: Path, name: str, cha
     assert said in checks_of(store)[name].found
 
 
+def card(queries: int, usual: float = 0.5, words: float = 60.0, passage: float = 0.5, **more: float) -> dict[str, Any]:
+    """Return what the card of a mix says of its composition."""
+    composition = {"right_labels": 1.0, "usual_side_asked": usual, "words_per_positive": words, **more}
+    return {"unique_queries": queries, "composition": composition, "predictability": {"passage": passage}}
+
+
+def test_what_a_contrast_changes_beside_its_switch_is_told_and_does_not_fail(tmp_path: Path) -> None:
+    arms = {
+        "a": Arm(seeds=(0, 1), made_of=card(229, 0.9, positives_in_style_a=0.94, positives_in_style_b=0.06)),
+        "b": Arm(
+            {"instructed": 1.0},
+            seeds=(0, 1),
+            made_of=card(115, passage=0.75, positives_in_style_a=0.49, positives_in_style_b=0.51),
+        ),
+        "near": Arm({"x": 1}, seeds=(0, 1), made_of=card(218, 0.86, 62.9, 0.54)),
+        "untouched": UNTOUCHED,
+    }
+    store = make_study(tmp_path, arms)
+    check = checks_of(store, baseline="a")["what else changes"]
+    assert check.ok and check.found == (
+        "1 of 2 contrasts change more than their switch: b - a: unique queries 229 → 115, usual side asked 0.90 → "
+        "0.50, positives in style a 0.94 → 0.49, label from passage 0.50 → 0.75"
+    )
+    other_way = checks_of(store, baseline="b")["what else changes"].found
+    assert other_way.startswith("2 of 2 contrasts change more than their switch: a - b: unique queries 115 → 229, ")
+
+
+def test_a_value_that_the_switch_sets_is_no_other_change(tmp_path: Path) -> None:
+    wrong = card(100)
+    wrong["composition"]["right_labels"] = 0.75
+    arms = {
+        "a": Arm(seeds=(0, 1), made_of=card(100)),
+        "noisy": Arm({"label_noise": 0.5}, seeds=(0, 1), made_of=wrong),
+        "other": Arm({"instructed": 1.0}, seeds=(0, 1), made_of=wrong),
+    }
+    check = checks_of(make_study(tmp_path, arms), baseline="a")["what else changes"]
+    assert check.found == ("1 of 2 contrasts change more than their switch: other - a: right labels 1.00 → 0.75")
+
+
+def test_the_negatives_per_row_are_those_of_the_trainings(tmp_path: Path) -> None:
+    arms = {
+        "a": Arm(seeds=(0, 1), made_of=card(9), first_epoch_negatives=(240, 232)),
+        "b": Arm({"instructed": 1.0}, seeds=(0, 1), made_of=card(9), first_epoch_negatives=(116, 116)),
+        "larger": Arm(
+            {"y": 1}, seeds=(0, 1), made_of=card(9), first_epoch_negatives=(480, 480), train={"batch_size": 32}
+        ),
+    }
+    check = checks_of(make_study(tmp_path, arms), baseline="a")["what else changes"]
+    assert check.found == ("1 of 2 contrasts change more than their switch: b - a: negatives per row 29.5 → 14.5")
+
+
+def test_compositions_of_before_are_named_as_not_recorded(tmp_path: Path) -> None:
+    arms = {**FAIR, "c": Arm({"x": 1}, seeds=(0, 1), made_of=card(9))}
+    check = checks_of(make_study(tmp_path, arms))["what else changes"]
+    assert check.found == "2 contrasts change nothing else; not recorded, by an earlier version: a, b"
+    only = checks_of(make_study(tmp_path / "one", {"a": FAIR["a"], "untouched": UNTOUCHED}))["what else changes"]
+    assert only.found == "fewer than two arms with a mix; not recorded, by an earlier version: a"
+
+
+def test_the_contrasts_are_those_of_the_claims_where_there_are_some(tmp_path: Path) -> None:
+    claims = [claim("c", "greater", contrast="c - b"), claim("d", "greater", contrast="c - untouched")]
+    claims += [claim("e", "greater", contrast="c - gone"), claim("f", "greater", contrast="a + c - 2*b")]
+    declare(tmp_path, study_block(claims, seeds=[0, 1], arms=["a", "b", "c", "gone"]))
+    arms = {
+        "a": Arm(seeds=(0, 1), made_of=card(100)),
+        "b": Arm({"x": 1}, seeds=(0, 1), made_of=card(100)),
+        "c": Arm({"x": 1, "y": 1}, seeds=(0, 1), made_of=card(100, 0.7)),
+        "untouched": UNTOUCHED,
+    }
+    check = checks_of(make_study(tmp_path, arms))["what else changes"]
+    assert check.found == (
+        "2 of 2 contrasts change more than their switch: c - b: usual side asked 0.50 → 0.70; "
+        "a + c - 2*b: c: usual side asked 0.50 → 0.70"
+    )
+
+
 CPU = {"device": "cpu", "device_name": "cpu", "processor": "P", "threads": 1}
 NOW = {**CPU, "kernels": "AVX512", "mkldnn": True, "settings": {}}
 

@@ -105,6 +105,13 @@ def test_the_same_command_again_does_nothing_and_shows_the_same_table(finished: 
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()} == before
     assert "differs from instruction_negatives in factors.reversed_views: 0.0 -> 1.0" in done.stdout
     assert "96 groups, 192 pairs, 48 base rows" in done.stdout
+    assert re.search(
+        r"\n  negatives per row \d+\.\d, right labels 1\.00, usual side asked 0\.50, positives in style a 0\.",
+        done.stdout,
+    )
+    assert (
+        "  label told by one of them alone (balanced accuracy, 0.50 is chance): passage 0.50, side 0.50" in done.stdout
+    )
     for words in ("world/test", "world/heldout", "p-MRR", "satisfying over violating", str(finished)):
         assert words in done.stdout
     assert done.stderr == ""

@@ -596,6 +596,30 @@ def test_a_study_is_tested_with_what_is_known_of_its_arms(results: Path, capsys:
     assert (line["contrast"], line["differs"], line["mark"]) == ("better - a", "factors.x (off → 1)", "")
 
 
+def test_what_else_a_contrast_changes_stands_above_it_and_in_every_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_quick(monkeypatch)
+    arms = {
+        "a": Arm(made_of={"unique_queries": 229}, first_epoch_negatives=(240,) * 5),
+        "b": Arm({"x": 1}, {NDCG: 0.1}, made_of={"unique_queries": 115}, first_epoch_negatives=(116,) * 5),
+        "same": Arm({"y": 1}, made_of={"unique_queries": 230}, first_epoch_negatives=(241,) * 5),
+    }
+    make_study(tmp_path, arms)
+    out = tmp_path / "out"
+    assert main(["s", "--results", str(tmp_path), "--baseline", "a", "--out", str(out)]) == 0
+    said = "negatives per row 30.0 → 14.5, unique queries 229 → 115"
+    _, remarks, _ = capsys.readouterr().out.split("\n**")[:3]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in remarks.splitlines()[4:]]
+    assert lines[0] == ["b - a", "also changed", said]
+    assert lines[2:] == [["also changed: a rival explanation of the difference, unless the switch implies it."]]
+    record = json.loads((out / "significance.json").read_text(encoding="utf-8"))
+    assert [one["also_changed"] for one in record["contrasts"]] == [said, ""]
+    rows = csv.DictReader((out / "significance.csv").read_text(encoding="utf-8").splitlines())
+    assert [row["also_changed"] for row in rows] == [said, ""]
+    assert "also changed" in (out / "significance.tex").read_text(encoding="utf-8")
+
+
 def test_a_study_has_the_numbers_of_its_scores_file(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from analysis.collect import main as collect
 

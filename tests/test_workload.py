@@ -59,3 +59,27 @@ def test_plain_rows_have_no_instruction_tokens_and_share_no_passages(template: T
     load = measure_workload(prepared(built, template, train))
     assert load.instruction_tokens == 0
     assert load.encoder_passes == 8 + 16
+
+
+def test_negatives_are_those_of_the_first_epoch_without_what_is_masked(template: TextTemplate) -> None:
+    built = mix(Factors(instructed=1.0, instruction_negatives=1, reversed_views=1.0))
+    train = dataclasses.replace(run_config().recipe.train, batch_size=8, epochs=3)
+    # One batch of two queries with two rows each, all with their twins. The two passages of the other row of the same
+    # query are masked: the group's own negative is left, and the four passages of the other query.
+    assert measure_workload(prepared(built, template, train)).first_epoch_negatives == 8 * (1 + 4)
+    alone = dataclasses.replace(train, in_batch_negatives=False)
+    assert measure_workload(prepared(built, template, alone)).first_epoch_negatives == 8
+
+
+def test_passages_of_one_text_are_one_negative(template: TextTemplate) -> None:
+    built = mix(Factors())
+    train = dataclasses.replace(run_config().recipe.train, batch_size=8, epochs=1)
+    distinct = measure_workload(prepared(built, template, train)).first_epoch_negatives
+    assert distinct == 8 * (1 + 3 * 2 * 2)  # own, and both passages of the six rows of three other queries
+    hard = {doc_id for group in built.groups for doc_id in group.hard_negatives}
+    same = {
+        doc_id: passage._replace(text="the same") if doc_id in hard else passage
+        for doc_id, passage in built.passages.items()
+    }
+    alike = measure_workload(prepared(dataclasses.replace(built, passages=same), template, train))
+    assert alike.first_epoch_negatives == 8 * (1 + 3 * 2)

@@ -86,18 +86,18 @@ def composition_values(counts: Mapping[str, Any], training: Mapping[str, Any]) -
     left out: its share follows. `label_from_…` are those of `data.predictable`.
     """
     values: dict[str, float | None] = {}
-    if "first_epoch_negatives" in training:
+    if training.get("first_epoch_negatives") is not None and counts.get("groups"):
         values["negatives_per_row"] = training["first_epoch_negatives"] / counts["groups"]
     values |= {name: counts[name] for name in ("unique_queries", "unique_passages") if name in counts}
-    if "composition" not in counts:
+    recorded, told = counts.get("composition"), counts.get("predictability")
+    if recorded is None or told is None:
         return values
-    recorded = counts["composition"]
     values |= {name: recorded.get(name) for name in ("right_labels", "usual_side_asked")}
     for begin in ("positives_in_style_", "negatives_in_style_"):
         shares = sorted(name for name in recorded if name.startswith(begin))
         values |= {name: recorded[name] for name in shares[: max(1, len(shares) - 1)]}
     values |= {name: recorded.get(name) for name in ("words_per_positive", "words_per_negative")}
-    return values | {f"label_from_{name}": counts["predictability"].get(name) for name in ("passage", "side", "length")}
+    return values | {f"label_from_{name}": told.get(name) for name in ("passage", "side", "length")}
 
 
 def in_words(name: str) -> str:

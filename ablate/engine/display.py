@@ -79,7 +79,7 @@ def show_card(run: Run, manifest: Manifest, workload: Mapping[str, Any], compare
 
 def show_composition(counts: Mapping[str, Any], workload: Mapping[str, Any]) -> None:
     """Print what else the mix is made of, and what tells its labels; what the source does not tell is left out."""
-    if "composition" not in counts:
+    if counts.get("composition") is None:
         print("  composition: not recorded, by an earlier version")
         return
     values = {name: value for name, value in composition_values(counts, workload).items() if value is not None}

@@ -268,6 +268,12 @@ BAD_INPUTS = [
         *BUDGETS,
     ),
     _bad(
+        "a composition that is a number",
+        "counts.composition is 3, which must be an object of numbers",
+        lambda results: _sealed(_stage(results, "mix", "s/a"), counts={"groups": 8, "content": "c", "composition": 3}),
+        *BUDGETS,
+    ),
+    _bad(
         "a backbone that is a text",
         'recipe.model is "m", which must be an object',
         _other_recipe("train", "s/own", model="m"),
