@@ -175,6 +175,14 @@ def test_a_weak_sign_is_told_as_often_as_it_is_right() -> None:
     assert told(ORIGINAL, Written(mostly, 50))["passage"] == 0.8
 
 
+def test_what_is_not_decided_counts_half() -> None:
+    def sometimes(doc_id: str) -> str:
+        is_silent = int(doc_id[1 : doc_id.index("r")]) % 2 == 0  # the positives of every other query have no words
+        return ("" if is_silent else "good") if doc_id.endswith("+") else "bad"
+
+    assert told(ORIGINAL, Written(sometimes))["passage"] == (0.75 + 1) / 2
+
+
 def test_rare_positives_weigh_as_much_as_all_negatives() -> None:
     source = Written(lambda doc_id: "good" if doc_id.endswith(("+", "h0")) else "bad")
     card = told(Factors(), source, negatives_per_group=4)  # one of four negatives looks like a positive

@@ -217,7 +217,7 @@ def test_skew_and_seed_decide_side_and_partners(tmp_path: Path) -> None:
     )
     for row in opened(many, skew=0.5).rows():
         usual_side = uniform(3, "rules skew", row.row_id) < 0.5
-        assert (int(row.positives[0][1:]) >= 20) is usual_side
+        assert (int(row.positives[0][1:]) >= 20) is usual_side is row.asks_usual
         assert all((int(doc_id[1:]) >= 20) is not usual_side for doc_id in row.instruction_negatives)
         assert len(set(row.instruction_negatives)) == 4
     assert len(list(opened(many, skew=0.5).rows())) == 20

@@ -329,6 +329,7 @@ def test_skew_turns_instructions_and_swaps_the_same_two_passages() -> None:
         assert {one.instruction, one.reversed_instruction} == {other.instruction, other.reversed_instruction}
         swapped = one.instruction != other.instruction
         assert swapped == (one.positives[0][:-2] == other.instruction_negatives[0][:-2])
+        assert one.asks_usual is True and other.asks_usual is not swapped
     agree = [sum(a.instruction == b.instruction for a, b in zip(always, level, strict=True)) for level in (often, fair)]
     assert agree[0] / len(always) == pytest.approx(0.9, abs=0.02)
     assert agree[1] / len(always) == pytest.approx(0.5, abs=0.03)
