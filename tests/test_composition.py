@@ -10,10 +10,10 @@ import pytest
 from conftest import HandMadeSource, run_config
 
 import ablate.data.predictable
-from ablate.data.composition import composition_values, shown
+from ablate.data.composition import asks_usual, composition_values, has_right_label, shown
 from ablate.data.mix import Mix, build_mix
 from ablate.data.world import World
-from ablate.recipe.factors import Factors
+from ablate.recipe.factors import Factors, first_draft
 from ablate.recipe.schema import Budget
 from ablate.records import Passage
 
@@ -106,6 +106,29 @@ def test_a_twin_asks_for_the_other_side_and_plain_groups_for_none(factors: Facto
     turned = made_of(factors, HandMadeSource(asks_usual=False)).get("usual_side_asked")
     assert turned == (None if share is None else 1 - share)
     assert "usual_side_asked" not in made_of(factors)  # the source does not know
+
+
+@pytest.mark.parametrize(
+    ("instruction", "positive", "label", "side"),
+    [
+        ("only q0r0", "q0r0+", True, True),
+        ("only q0r0", "q0r0-0", False, True),
+        ("nothing but q0r0", "q0r0+", True, True),
+        ("nothing but q0r0", "q0r0-0", False, True),
+        ("not q0r0", "q0r0-0", True, False),
+        ("not q0r0", "q0r0-1", False, False),
+        ("not q0r0", "q0r0+", False, False),
+        ("only q7r0", "q0r0+", None, None),
+        ("", "q0r0+", True, None),
+        ("", "q0r0-0", False, None),
+    ],
+)
+def test_a_label_and_a_side_are_those_of_the_row(
+    instruction: str, positive: str, label: bool | None, side: bool | None
+) -> None:
+    draft = first_draft(next(HandMadeSource(asks_usual=True).rows()), 1)
+    draft = draft._replace(group=dataclasses.replace(draft.group, instruction=instruction, positives=(positive,)))
+    assert (has_right_label(draft), asks_usual(draft)) == (label, side)
 
 
 def test_the_world_knows_sides_and_styles() -> None:
