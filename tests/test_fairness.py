@@ -107,7 +107,8 @@ def test_each_check_fails_on_what_it_is_there_for(tmp_path: Path, name: str, cha
 def card(queries: int, usual: float = 0.5, words: float = 60.0, passage: float = 0.5, **more: float) -> dict[str, Any]:
     """Return what the card of a mix says of its composition."""
     composition = {"right_labels": 1.0, "usual_side_asked": usual, "words_per_positive": words, **more}
-    return {"unique_queries": queries, "composition": composition, "predictability": {"passage": passage}}
+    told = {"passage": passage, "side": usual}  # the side is told in budgets, and follows from what is compared here
+    return {"unique_queries": queries, "composition": composition, "predictability": told}
 
 
 def test_what_a_contrast_changes_beside_its_switch_is_told_and_does_not_fail(tmp_path: Path) -> None:
