@@ -86,8 +86,6 @@ class SourceRow:
     asks_usual: bool | None = None
     """Whether `instruction` asks for the usual side of its constraint, the one that `source.skew` is the share of; None
     where the source has no such side."""
-    styles: tuple[str, ...] = ()
-    """Style of writing of `of_both_sides`, one name each; empty where the source does not know."""
     restyled: tuple[str, ...] = ()
     """The contents of `of_both_sides` in another style, one passage each; empty where the source has none."""
 
@@ -100,6 +98,10 @@ class SourceRow:
         """Return some of `of_both_sides` in their other style."""
         other = dict(zip(self.of_both_sides, self.restyled, strict=True))
         return tuple(other[doc_id] for doc_id in doc_ids)
+
+    def in_any_style(self, doc_ids: tuple[str, ...]) -> tuple[str, ...]:
+        """Return some of `of_both_sides`, and their other styles where the source has them."""
+        return doc_ids + (self.in_other_style(doc_ids) if self.restyled else ())
 
 
 @dataclass(frozen=True, slots=True)

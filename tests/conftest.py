@@ -143,8 +143,6 @@ class HandMadeSource:
                 values |= self.changes
                 both = (*values["positives"], *values["instruction_negatives"])
                 known = {
-                    "asks_usual": row == 0,
-                    "styles": ("a", *"b" * (len(both) - 1)),
                     "restyled": tuple(f"{doc_id}*" for doc_id in both),
                 }
                 yield SourceRow(**{**known, **values})

@@ -51,7 +51,6 @@ EMPTY = {
     "paraphrase": "",
     "instruction_negatives": (),
     "asks_usual": None,
-    "styles": (),
     "restyled": (),
 }
 """Row fields that a source may leave empty -> what they are then."""

@@ -225,6 +225,13 @@ RULES: dict[str, set[str]] = {
         "ablate.store",
         "ablate.terminal",
     },
+    "ablate.testbed": {
+        "ablate.cli",
+        "ablate.compose",
+        "ablate.data",
+        "ablate.records",
+        "ablate.store",
+    },
     "ablate.search": {
         "ablate.data",
         "ablate.export",

@@ -49,13 +49,14 @@ def has_right_label(draft: Draft) -> bool | None:
     """Return whether the positive of a group is what its row says it is; None where the row does not decide it.
 
     Right are a plain group and the row's instruction (or its paraphrase) with a positive of the row, and the reversed
-    instruction with the row's first instruction negative. Of other instructions (generic, swapped) nothing is known.
+    instruction with the row's first instruction negative, in whatever style of writing. Of other instructions (generic,
+    swapped) nothing is known.
     """
     row, group = draft.row, draft.group
     if not group.instruction or group.instruction in (row.instruction, row.paraphrase):
-        return group.positives[0] in row.positives
+        return group.positives[0] in row.in_any_style(row.positives)
     if group.instruction == row.reversed_instruction:
-        return group.positives[0] in row.instruction_negatives[:1]
+        return group.positives[0] in row.in_any_style(row.instruction_negatives[:1])
     return None
 
 

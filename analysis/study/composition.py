@@ -24,7 +24,13 @@ SHARE_TOLERANCE = 0.05
 """The same for shares, absolute."""
 
 DECLARED_BY: Mapping[str, tuple[str, ...]] = {
-    "negatives_per_row": ("train.batch_size", "train.in_batch_negatives", "budget.negatives_per_group"),
+    "negatives_per_row": (
+        "train.batch_size",
+        "train.in_batch_negatives",
+        "train.same_query",
+        "train.most_negatives",
+        "budget.negatives_per_group",
+    ),
     "unique_": ("budget.limit",),
     "right_labels": ("factors.label_noise", "factors.twin_polarity"),
     "usual_side_asked": ("source.skew",),

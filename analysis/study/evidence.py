@@ -204,7 +204,9 @@ class Evidence:
 
     @cached_property
     def before_gain(self) -> tuple[ArmRun, ...]:
-        """The runs that were scored before there was an instruction gain."""
+        """The runs that were scored before there was an instruction gain; none where nothing is scored yet."""
+        if not self.store.arms("evaluation", self.study):
+            return ()
         return tuple(run for run in self.runs if scoring_of(run.evaluation.recipe) < SCORING)
 
     def scores(self, evaluation: Manifest) -> Scores:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ablate.data.world.documents import Draws, levels_of, said_attributes, training_id
 from ablate.data.world.instructions import Demand, Wording, other_wording, write_instruction
 from ablate.data.world.plan import Topic
-from ablate.data.world.tables import FORM_TURNS, STYLES, Constraint
+from ablate.data.world.tables import FORM_TURNS, Constraint
 from ablate.randomness import key, uniform
 from ablate.records import SourceRow
 
@@ -95,7 +95,6 @@ def _row(
         ),
         answers=answers,
         asks_usual=usual,
-        styles=tuple(STYLES[style] for style in styles),
         restyled=tuple(
             training_id(topic, i, 1 - style) for i, style in zip((positive, *negatives), styles, strict=True)
         ),
