@@ -17,7 +17,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ablate.cli.command import add_study, command, finish, output_file, output_folder, write_text
 from ablate.records import UserError
@@ -29,6 +29,9 @@ from analysis.stats.crossed import Options
 from analysis.stats.matrix import CLUSTER, ScoreTable, read_scores
 from analysis.stats.seeds_apart import remarks_of_seeds
 from analysis.stats.weights import all_contrasts
+
+if TYPE_CHECKING:
+    from analysis.study.opened import OpenStudy
 
 
 def parse_margins(texts: Sequence[str]) -> dict[str, float]:
@@ -91,12 +94,20 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--out", type=output_folder, metavar="DIR", help="write significance.{csv,md,tex,json} into this folder"
     )
+    made.add_argument(
+        "--paper",
+        action="store_true",
+        help="first the narrow table of arms and measures, a paragraph on methods and references, ready to paste; with "
+        "--out paper.{md,tex,bib,csv} too",
+    )
     made.add_argument("--json", type=output_file, metavar="OUT", help="write the JSON to this file")
     return made
 
 
 def _run(args: argparse.Namespace) -> None:
     check_kinds(args.clusters)
+    if args.paper and args.study is None:
+        raise UserError("--paper tells of arms, seeds and software, which a file of scores does not hold; give a STUDY")
     if (args.study is None) == (args.scores is None):
         raise UserError("give either a STUDY or --scores F; the one reads the folder of results, the other a file")
     options = Options(
@@ -126,6 +137,8 @@ def _run(args: argparse.Namespace) -> None:
 
     baseline = args.baseline[0] if args.baseline else None
     study = OpenStudy(Evidence(args.results, args.study, baseline=baseline))
+    if args.paper:
+        _paper(args, study, plan, baseline)
     study_contrasts = study.ask(args.baseline, args.contrast, args.trend, plan)
     family = declared_family(study, study_contrasts.plan)
     asked = _asked(args, study_contrasts.table, study_contrasts.contrasts)
@@ -134,10 +147,29 @@ def _run(args: argparse.Namespace) -> None:
     report(args, table, asked, plan, [study.fairness], {"fairness": study.fairness_record})
 
 
-def _asked(args: argparse.Namespace, table: ScoreTable, contrasts: Mapping[str, Mapping[str, float]]) -> list[Asked]:
-    chosen = table.select(
+def _paper(args: argparse.Namespace, study: OpenStudy, plan: Plan, baseline: str | None) -> None:
+    from analysis.verdict.paper import paper
+
+    made = paper(study, plan, baseline, _chosen(args, study.table))
+    print(made.markdown())
+    if args.out:
+        for ending, text in (
+            ("md", made.markdown()),
+            ("tex", made.latex()),
+            ("bib", made.bibtex()),
+            ("csv", made.csv()),
+        ):
+            write_text(args.out / f"paper.{ending}", text)
+
+
+def _chosen(args: argparse.Namespace, table: ScoreTable) -> ScoreTable:
+    return table.select(
         datasets=args.dataset, conditions=args.condition, directions=args.direction, measures=args.measure
     )
+
+
+def _asked(args: argparse.Namespace, table: ScoreTable, contrasts: Mapping[str, Mapping[str, float]]) -> list[Asked]:
+    chosen = _chosen(args, table)
     return [
         Asked(label, weights, target, tuple(args.clusters))
         for target in targets(chosen, args.macro)

@@ -1,0 +1,98 @@
+"""What goes into a paper: means, spreads, marks and the sentences on how they came about."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from synthetic_study import CHANGED, NDCG, PMRR, Arm, make_quick, make_study
+
+from analysis.significance import main
+from analysis.stats.contrast_rows import Plan
+from analysis.stats.matrix import Cell
+from analysis.study.evidence import Evidence
+from analysis.study.opened import OpenStudy
+from analysis.verdict.paper import Paper, paper
+
+ARMS = {
+    "base": Arm(shift={NDCG: 0.0, CHANGED: 0.0, PMRR: 0.0}),
+    "better": Arm(factors={"instructed": 1.0}, shift={NDCG: 0.0, CHANGED: 0.2, PMRR: 0.3}),
+    "also_better": Arm(factors={"instructed": 0.5}, shift={NDCG: 0.0, CHANGED: 0.2}),
+    "odd_$name_": Arm(factors={"instructed": 0.7}, shift={NDCG: -0.3, CHANGED: 0.0, PMRR: 0.0}),
+}
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    make_quick(monkeypatch)
+    make_study(tmp_path / "r", ARMS)
+    return tmp_path / "r"
+
+
+def made(results: Path) -> Paper:
+    study = OpenStudy(Evidence(results, "s"))
+    return paper(study, Plan(), "base", study.table)
+
+
+def test_cells_hold_the_means_of_the_scores_and_what_tests_say(results: Path) -> None:
+    built = made(results)
+    table = Evidence(results, "s").table
+    plain, changed = Cell(*NDCG), Cell(*CHANGED)
+    assert built.columns == (plain, changed, Cell(*PMRR))
+    for arm in ARMS:
+        values = table.cells[changed].values_SQ[arm]
+        assert built.cells[arm, changed].mean == pytest.approx(values.mean())
+        assert built.cells[arm, changed].sd == pytest.approx(values.mean(axis=1).std(ddof=1))
+    assert ("also_better", Cell(*PMRR)) not in built.cells
+    differs = {arm: built.cells[arm, changed].differs for arm in ARMS}
+    assert differs == {"base": None, "better": True, "also_better": True, "odd_$name_": False}
+    best = [arm for arm in ARMS if built.cells[arm, changed].is_best]
+    tied = [arm for arm in ARMS if built.cells[arm, changed].is_tied]
+    assert sorted(best + tied) == ["also_better", "better"] and len(best) == 1
+
+
+def test_texts_mark_and_escape(results: Path) -> None:
+    built = made(results)
+    lines = {line.split("|")[1].strip(): line for line in built.markdown().splitlines() if line.startswith("|")}
+    assert lines["better"].count(r"\*") == 2 and "–" in lines["also_better"]  # no p-MRR there
+    better = built.cells["better", Cell(*PMRR)]
+    assert f"{100 * better.mean:.1f} ± {100 * (better.sd or 0):.1f}" in lines["better"]
+    latex = built.latex()
+    assert r"odd\_\$name\_" in latex and r"\textbf{" in latex and r"$^{*}$" in latex and r"\toprule" in latex
+    assert r"$-$" in latex or min(cell.mean for cell in built.cells.values()) >= 0
+    for key in built.references:
+        assert f"{{{key}," in built.bibtex()
+    assert built.bibtex().count("@article") == len(built.references)
+
+
+def test_methods_say_seeds_checks_claims_and_software(results: Path) -> None:
+    methods = made(results).methods
+    assert "4 arms (also_better, base, better, odd_$name_), 4 trained with seeds 0, 1, 2, 3, 4" in methods
+    assert "d/test (20 units)" in methods and "No claim was declared beforehand" in methods
+    assert "at 1234567890ab, torch 1" in methods
+
+
+def test_the_command_writes_what_is_pasted(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    base = ["s", "--results", str(results), "--baseline", "base"]
+    assert main([*base, "--paper", "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert (
+        shown.index("**Methods.**") < shown.index("crossed contrast tests")
+        if "crossed contrast tests" in shown
+        else True
+    )
+    assert shown.startswith("| arm |")
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        [
+            *(f"paper.{kind}" for kind in ("md", "tex", "bib", "csv")),
+            *(f"significance.{kind}" for kind in ("md", "tex", "csv", "json")),
+        ]
+    )
+    with open(out / "paper.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4 * 3 - 1 and {row["arm"] for row in rows} == set(ARMS)
+    assert main(["--scores", "none.csv", "--paper"]) == 2
+    assert "--paper tells of arms, seeds and software" in capsys.readouterr().err
+    assert main(["s", "--results", str(results), "--baseline", "nope", "--paper"]) == 2
