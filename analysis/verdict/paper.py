@@ -12,13 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
 from ablate.evaluation.measures import INSTRUCTION_GAIN, P_MRR, SATISFYING_OVER_VIOLATING
 from ablate.records import UserError
 from ablate.tables import escape_latex, escape_markdown, to_csv
 from analysis.stats.contrast_rows import Asked, ContrastRow, Plan, contrast_rows, over, population
-from analysis.stats.crossed import crossed
+from analysis.stats.crossed import Values, crossed
 from analysis.stats.matrix import Cell, ScoreTable
 from analysis.study.opened import OpenStudy, untestable
 from analysis.verdict.judge import judge
@@ -185,7 +183,7 @@ def _of_column(
         seeds = values.mean(axis=1)
         cells[arm, column] = PaperCell(
             means[arm],
-            float(np.std(seeds, ddof=1)) if len(seeds) > 1 else None,
+            float(seeds.std(ddof=1)) if len(seeds) > 1 else None,
             None if row is None or row.p_holm is None else row.p_holm < plan.options.alpha,
             arm == best,
             arm != best and _is_tied(values_SQ, arm, best, plan),
@@ -193,7 +191,7 @@ def _of_column(
     return cells
 
 
-def _is_tied(values_SQ: Mapping[str, np.ndarray], arm: str, best: str, plan: Plan) -> bool:
+def _is_tied(values_SQ: Mapping[str, Values], arm: str, best: str, plan: Plan) -> bool:
     pair = {name: values_SQ[name] for name in (arm, best)}
     options = dataclasses.replace(plan.options, deterministic=plan.options.deterministic & set(pair))
     try:

@@ -105,6 +105,7 @@ BAD_INPUTS = [
     _call(
         "explain: no judgments", "kept no judgments", "explain", "s", "--results", "{dir}/r", "--query", "q", made=True
     ),
+    _call("paper: of a file", "which a file of scores does not hold", "significance", "--scores", "x.csv", "--paper"),
     _call("noise_floor: no level", "--alpha 1 is no level", "noise_floor", "s", "--alpha", "1"),
     _call("noise_floor: no runs", "--seeds 0 is no number of runs", "noise_floor", "s", "--seeds", "0"),
     _call(
