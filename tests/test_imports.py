@@ -178,6 +178,24 @@ RULES: dict[str, set[str]] = {
         "sqlalchemy",
         "yaml",
     },
+    "ablate.synthesis": {
+        "ablate.synthesis",
+        "ablate.data.published.synthesized",
+        "ablate.project",
+        "ablate.randomness",
+        "ablate.reading",
+        "ablate.recipe",
+        "ablate.records",
+        "ablate.secrets",
+        "ablate.store",
+        "httpx2",
+        "jinja2",
+        "openai",
+        "pydantic",
+        "torch",
+        "transformers",
+        "yaml",
+    },
     "ablate.compose": {
         "ablate.cli",
         "ablate.project",
@@ -242,6 +260,16 @@ RULES: dict[str, set[str]] = {
         "ablate.store",
         "ablate.terminal",
         "numpy",
+    },
+    "ablate.synthesize": {
+        "ablate.cli",
+        "ablate.compose",
+        "ablate.data",
+        "ablate.recipe",
+        "ablate.records",
+        "ablate.store",
+        "ablate.synthesis",
+        "tqdm",
     },
     "ablate": set(),
     "hydra_plugins": {
@@ -378,7 +406,7 @@ RULES: dict[str, set[str]] = {
         "transformers",
     },
 }
-ONLY_IN_FUNCTIONS = {"wandb", "optuna", "peft", "faiss", "datasets", "bm25s", "mteb", "pynvml"}
+ONLY_IN_FUNCTIONS = {"wandb", "optuna", "peft", "faiss", "datasets", "bm25s", "mteb", "pynvml", "openai", "httpx2"}
 
 
 def imports(source: str, module: str) -> list[tuple[str, bool]]:
@@ -523,6 +551,7 @@ def test_no_room_leads_back_to_itself() -> None:
         "ablate.compose",
         "ablate.export",
         "ablate.search",
+        "ablate.synthesize",
         "ablate.release.reproduce",
         "analysis.annotate",
         "analysis.budgets",

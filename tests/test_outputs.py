@@ -35,6 +35,7 @@ ANSWERS = {
     "b_under_complement": True,
 }
 AUDIT = ("--items", "{dir}/items.jsonl", "--judgments", "{dir}/judged.jsonl")
+SIMULATED = ("--engine", "simulated", "--model", "usual")
 STATED = ("--sd-seed", ".01", "--sd-query", ".1", "--sd-resid", ".1", "--seeds", "5", "--units", "100")
 LONG = (*SCORED, "--arm", "A", "--seed", "0", "--dataset", "D")
 
@@ -93,6 +94,20 @@ OUTPUTS = [
     ),
     Output("analysis.annotate", "--to-csv", "x.csv", (), ("{dir}/sample/audit",)),
     Output("ablate.export", "--to", "out"),
+    Output(
+        "ablate.synthesize",
+        "--out",
+        "out",
+        ("rows.jsonl", "answers.jsonl", "summary.json"),
+        ("paraphrase", "--replace", "--limit", "2", *SIMULATED, "--cache", "{dir}/c.sqlite"),
+    ),
+    Output(
+        "ablate.synthesize",
+        "--cache",
+        "x.sqlite",
+        (),
+        ("paraphrase", "--replace", "--limit", "2", *SIMULATED, "--out", "{dir}/out"),
+    ),
     Output(
         "ablate.testbed",
         "--to",
@@ -168,6 +183,7 @@ def test_the_folders_on_the_way_are_made(one: Output, inputs: Path) -> None:
 
 UNREADABLE = {
     "ablate.export": ("nothing",),
+    "ablate.synthesize": ("paraphrase", "--model", "m", "source.path=none"),
     "analysis.power": (),
     "benchmarks.audit_coverage": (),
     "benchmarks.calibration": (),

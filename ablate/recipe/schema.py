@@ -91,7 +91,7 @@ class PublishedSource:
     """Rows in a published format, from files or the hub (`ablate.data.published`); no evaluation sets of their own."""
 
     kind: Literal["published"]
-    format: Literal["promptriever", "tevatron", "infir"]
+    format: Literal["promptriever", "tevatron", "infir", "synthesized"]
     path: Location | None
     """A file or folder of .jsonl, .jsonl.gz or .parquet; null: from the hub."""
     repo: Location | None

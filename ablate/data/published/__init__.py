@@ -1,6 +1,6 @@
-"""Published training sets as sources of rows: Promptriever's rows, Tevatron's records, InF-IR's triples.
+"""Rows in files as sources: Promptriever's rows, Tevatron's records, InF-IR's triples, and what synthesis wrote.
 
-    files or hub (`reader`) -> records -> format (`promptriever`, `tevatron`, `infir`) -> SourceRow, Passage
+    files or hub (`reader`) -> records -> format (promptriever, tevatron, infir, synthesized) -> SourceRow, Passage
 
 Every pass streams: `rows` holds one record at a time, `passages` only the passages that are asked for. A mix needs
 three passes (two over the rows, one over the passages), so its memory is that of its budget, not that of the set.
@@ -16,6 +16,7 @@ from ablate.data.published.fields import PassageIds
 from ablate.data.published.infir import InfIr
 from ablate.data.published.promptriever import Promptriever
 from ablate.data.published.reader import HubSet, LocalFiles, Record, Records
+from ablate.data.published.synthesized import Synthesized
 from ablate.data.published.tevatron import Tevatron
 from ablate.records import EvaluationSet, Passage, SourceRow, UserError
 
@@ -113,7 +114,7 @@ class PublishedRows:
 
 def open_published(
     *,
-    format: Literal["promptriever", "tevatron", "infir"],
+    format: Literal["promptriever", "tevatron", "infir", "synthesized"],
     path: str | None = None,
     repo: str | None = None,
     revision: str | None = None,
@@ -130,7 +131,8 @@ def open_published(
     The place is either `path` (a file, or a folder of files: .jsonl, .jsonl.gz or .parquet) or `repo` on the hub, with
     `revision` (a commit, 40 hex digits), `subset` (None: the default one) and `split`. Promptriever's rows alone take
     `records`, `min_positive_score` and `max_negative_score` (None: keep all; see `Promptriever`), InF-IR's alone
-    `other_queries`. `passage_ids` says how passages with an id are told apart; InF-IR's have no ids.
+    `other_queries`. `passage_ids` says how passages with an id are told apart; InF-IR's have no ids, and those of
+    synthesized rows are unique.
     """
     if (path is None) == (repo is None):
         raise UserError(
@@ -162,4 +164,10 @@ def open_published(
         )
     if format == "tevatron":
         return PublishedRows(place, Tevatron(passage_ids=passage_ids))
+    if format == "synthesized":
+        if passage_ids != "docid":
+            raise UserError(
+                f"source.passage_ids={passage_ids}: rows of format synthesized name docids; set it to docid"
+            )
+        return PublishedRows(place, Synthesized())
     return PublishedRows(place, InfIr(other_queries=other_queries))
