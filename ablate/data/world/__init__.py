@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 from ablate.data.world.documents import document_draws, levels_of, training_id, write
-from ablate.data.world.plan import EVALUATION_NAMES, Plan, Topic, make_plan
+from ablate.data.world.plan import EVALUATION_NAMES, Plan, Topic, make_plan, near_topic
 from ablate.data.world.queries import make_evaluation_set, topic_documents
 from ablate.data.world.rows import training_rows
 from ablate.data.world.tables import STYLES, revision
@@ -36,7 +36,7 @@ class World:
         """
         if not _FEWEST <= documents <= _MOST:
             raise UserError(
-                f"source.documents={documents}: must lie between {_FEWEST} and {_MOST}; set it to 3000 for the default"
+                f"source.documents={documents}: must lie between {_FEWEST} and {_MOST}; set it to 5000 for the default"
             )
         if not 0.5 <= skew <= 1:
             raise UserError(
@@ -64,7 +64,8 @@ class World:
 
     @cached_property
     def _train_topics(self) -> dict[str, Topic]:
-        return {topic.slug: topic for topic in self._plan.train}
+        """All topics of training passages by their slugs, each followed by its sibling."""
+        return {topic.slug: topic for own in self._plan.train for topic in (own, near_topic(own))}
 
     def rows(self) -> Iterator[SourceRow]:
         """Yield all base training rows, in a fixed order."""
@@ -86,13 +87,14 @@ class World:
 
     def documents(self) -> Iterator[Passage]:
         """Yield the whole corpus topic by topic: training passages in both styles, then the evaluation sets."""
-        for topic in self._plan.train:
+        for topic in self._train_topics.values():
             for number in range(topic.contents):
                 for style in range(len(STYLES)):
                     yield Passage(training_id(topic, number, style), self._text(topic, number, style))
         for name in EVALUATION_NAMES:
             for topic in self._plan.evaluation(name):
                 yield from topic_documents(self._seed, topic)
+                yield from topic_documents(self._seed, near_topic(topic))
 
     def evaluation_set(self, name: str) -> EvaluationSet:
         """Return the documents, queries and labels of `dev`, `test` or `heldout`; raises UserError for another name."""

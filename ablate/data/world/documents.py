@@ -1,11 +1,16 @@
 """Writing documents: the levels of their attributes, and the text that states them.
 
-Each topic speaks of NUM_SAID of its domain's attributes, and its documents state each of these in two ways: a small
-encoder can then learn to look for them from a few hundred rows, which it cannot when six are stated once.
+Each topic speaks of two of its domain's attributes, and its documents state each of these in two ways: a small encoder
+can then learn to look for them from some hundreds of rows, which it cannot when six are stated once.
 
-Levels are balanced inside a topic: each attribute deals its levels to the documents of a topic in a random order of
-its own, so that no side of a constraint is rare and no two attributes go together but by chance. The text of a
-document depends on the seed, its topic and its number; the style changes wording that states nothing.
+Levels are balanced inside a topic: each attribute deals its levels to the documents in a random order, so that no side
+of a constraint is rare, and the second order crosses the first, so that sides of one attribute do not go with sides of
+the other. The text of a document depends on the seed, its topic and its number; the style changes wording that states
+nothing.
+
+What a document is about is told once, in its first sentence: by name, or in one of DESCRIBED documents by a description.
+Documents of the sibling of a topic mention the topic in passing, and some documents of the topic mention the sibling, so
+that a name alone does not tell what a document is about.
 """
 
 from __future__ import annotations
@@ -43,26 +48,52 @@ class Draws:
 
 def levels_of(seed: int, topic: Topic) -> tuple[tuple[int, ...], ...]:
     """Return the level of each document of a topic: by attribute, then by number of the document."""
-    size = topic.contents
-    dealt = []
-    for name, by_level in zip(topic.domain.attributes, topic.domain.clauses[0], strict=True):
+    size, first, second = topic.contents, *said_attributes(topic)
+    dealt: list[tuple[int, ...]] = []
+    orders: list[list[int]] = []
+    by_attribute = topic.domain.clauses[topic.voice][0]
+    for attribute, (name, by_level) in enumerate(zip(topic.domain.attributes, by_attribute, strict=True)):
         draws = Draws(key(seed, "levels", topic.slug, name))
         places = list(range(size))
         draws.shuffle(places)
+        if attribute == second:
+            places = _crossed(orders[first], draws)
+        orders.append(places)
         count = len(by_level)
         dealt.append(tuple((place * count + draws.below(count)) // size for place in places))
     return tuple(dealt)
 
 
-NUM_SAID = 3
+def _crossed(first: list[int], draws: Draws) -> list[int]:
+    """Return another order of as many places, of which each half holds half of each half of the first."""
+    half = len(first) // 2
+    lower = [number for number, place in enumerate(first) if place < half]
+    upper = [number for number, place in enumerate(first) if place >= half]
+    low, high = list(range(half)), list(range(half, len(first)))
+    for numbers in (lower, upper, low, high):
+        draws.shuffle(numbers)
+    quarter = half // 2
+    places = [*low[:quarter], *high[: half - quarter], *low[quarter:], *high[half - quarter :]]
+    crossed = dict(zip([*lower, *upper], places, strict=True))
+    return [crossed[number] for number in range(len(first))]
+
+
 WAYS_SAID = 2
+DESCRIBED = 4
+"""One document in this many describes its topic and does not name it."""
+ASIDE = 4
+"""One document in this many mentions the sibling of its topic."""
 
 
-def said_attributes(topic: Topic) -> tuple[int, ...]:
-    """Return the attributes (by place in the domain) that documents and instructions of a topic speak of."""
-    names = topic.domain.attributes
-    drawn = sorted(range(len(names)), key=lambda place: key(0, "said", topic.slug, names[place]))
-    return tuple(sorted(drawn[:NUM_SAID]))
+def said_attributes(topic: Topic) -> tuple[int, int]:
+    """Return the two attributes (by place in the domain) that documents and instructions of a topic speak of.
+
+    The topics of a domain take its pairs in turn, so that each attribute is said equally often.
+    """
+    count = len(topic.domain.attributes)
+    turn, first = divmod(topic.place, count)
+    second = (first + 1 + turn % (count - 1)) % count
+    return min(first, second), max(first, second)
 
 
 def document_draws(seed: int, topic: Topic, number: int) -> Draws:
@@ -71,31 +102,37 @@ def document_draws(seed: int, topic: Topic, number: int) -> Draws:
 
 
 def write(topic: Topic, levels: tuple[int, ...], style: int, draws: Draws) -> str:
-    """Write one document: intro, the clauses of each attribute among distractors, a closing line.
+    """Write one document: intro, the clauses of each attribute with a distractor or an aside among them, a closing line.
 
     `style` indexes STYLES. The draws do not depend on it, so both renderings of a document say the same things in
     the same order.
     """
     domain, below = topic.domain, draws.below
-    clauses = domain.clauses[style]
-    distractors = domain.distractors[style]
-    intro = domain.intros[style][below(len(domain.intros[style]))]
+    clauses = domain.clauses[topic.voice][style]
+    distractors = domain.distractors[topic.voice][style]
+    intros = domain.intros[topic.voice][style]
+    intro = intros[below(len(intros))]
+    described, aside = below(DESCRIBED) == 0, below(ASIDE) == 0
     sentences = []
     for attribute in said_attributes(topic):
         ways = list(clauses[attribute][levels[attribute]])
         for _ in range(min(WAYS_SAID, len(ways))):
             sentences.append(ways.pop(below(len(ways))))
-    sentences.append(distractors[below(len(distractors))])
-    draws.shuffle(sentences)
     common = shared()
+    passing = common.passing[topic.voice]
+    distractor, mention = distractors[below(len(distractors))], passing[below(len(passing))]
+    sentences.append(mention.format(m=topic.other) if aside or topic.about is None else distractor)
+    draws.shuffle(sentences)
     prefixes = common.prefixes[style]
     for _ in range(2):
         at, which = below(len(sentences)), below(len(prefixes))
         if not sentences[at].startswith(prefixes):
             sentences[at] = prefixes[which] + sentences[at]
-    closers = common.closers[style]
-    sentences = [intro, *sentences, closers[below(len(closers))]]
-    text = ". ".join(sentences).replace("{t}", topic.name).replace("{a}", topic.with_article)
+    closers = common.closers[topic.voice][style]
+    if described and topic.about is not None:
+        intro = intro.replace("{t}", topic.about).replace("{a}", topic.about)
+    intro = intro.replace("{t}", topic.name).replace("{a}", topic.with_article)
+    text = ". ".join([intro, *sentences, closers[below(len(closers))]])
     return ". ".join([sentence[0].upper() + sentence[1:] for sentence in text.split(". ")]) + "."
 
 

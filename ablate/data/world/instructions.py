@@ -45,7 +45,7 @@ def write_instruction(noun: str, demands: tuple[Demand, ...], split: str, wordin
 
 
 def other_wording(wording: Wording, form: int, template: int) -> Wording:
-    """Return a wording with another template and another phrase; `form` and `template` are free draws."""
+    """Return a training wording with another template and another phrase; `form` and `template` are free draws."""
     chosen = FORM_TURNS[form % len(FORM_TURNS)]
     step = 1 if chosen == wording.form else 0
     count = len(shared().templates["train"][chosen])

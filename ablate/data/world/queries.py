@@ -6,16 +6,18 @@ kind of constraint and form of wording. Labels come from the attributes of the d
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NamedTuple
 
 from ablate.data.world.documents import Draws, document_draws, evaluation_id, levels_of, said_attributes, write
 from ablate.data.world.instructions import Demand, Wording, broad_instruction, write_instruction
-from ablate.data.world.plan import Topic
-from ablate.data.world.tables import FORM_TURNS, STYLES, Constraint, shared
+from ablate.data.world.plan import Topic, near_topic
+from ablate.data.world.tables import FORMS, STYLES, Constraint, shared
 from ablate.randomness import key
 from ablate.records import Condition, EvaluationQuery, EvaluationSet, Passage
 
-QUERIES_PER_TOPIC = {"dev": 5, "test": 6, "heldout": 4}
+QUERIES_PER_ATTRIBUTE = {"dev": 4, "test": 2, "heldout": 3}
+"""Of each of the two that a topic speaks of; one query more combines them."""
 LEAST_ON_A_SIDE = 3
 SHARES = (0.3, 0.7)
 """Within these a single constraint splits a topic where it can."""
@@ -33,8 +35,10 @@ class BaseQuery(NamedTuple):
 
 
 def evaluation_documents(seed: int, topics: tuple[Topic, ...]) -> list[Passage]:
-    """Write the documents of some topics, each in the style that a coin decides."""
-    return [passage for topic in topics for passage in topic_documents(seed, topic)]
+    """Write the documents of some topics and of their siblings, each in the style that a coin decides."""
+    return [
+        passage for topic in topics for each in (topic, near_topic(topic)) for passage in topic_documents(seed, each)
+    ]
 
 
 def topic_documents(seed: int, topic: Topic) -> list[Passage]:
@@ -55,10 +59,11 @@ def make_evaluation_set(seed: int, name: str, topics: tuple[Topic, ...]) -> Eval
     changed_documents: dict[str, tuple[str, ...]] = {}
     opposites: list[tuple[str, str]] = []
     clusters: dict[str, dict[str, str]] = {}
+    asked: Counter[str] = Counter()
     for place, topic in enumerate(topics):
         levels = levels_of(seed, topic)
         ids = [evaluation_id(topic, number) for number in range(topic.contents)]
-        for base in _base_queries(seed, name, place, topic, levels):
+        for base in _base_queries(seed, name, place, topic, levels, asked):
             noun, broad = topic.domain.noun, broad_instruction(topic.domain.noun, base.constraint.label, base.broad)
             everything = dict.fromkeys(ids, 1)
             posed: tuple[tuple[Condition, str], ...] = (("plain", ""), ("original", broad))
@@ -110,24 +115,26 @@ def clusters_of(topic: Topic, base: BaseQuery) -> dict[str, str]:
 
 
 def _base_queries(
-    seed: int, name: str, place: int, topic: Topic, levels: tuple[tuple[int, ...], ...]
+    seed: int, name: str, place: int, topic: Topic, levels: tuple[tuple[int, ...], ...], asked: Counter[str]
 ) -> list[BaseQuery]:
-    """Choose what is asked about a topic: its attributes and a combination in turn, so that kinds are balanced."""
+    """Choose what is asked about a topic: its attributes in turn, and a combination.
+
+    `asked` counts the queries of each kind so far and is counted on: each kind takes the forms in turn.
+    """
     requests = topic.domain.requests["evaluation"]
     said = said_attributes(topic)
-    slots = len(said) + 1
-    count = QUERIES_PER_TOPIC[name]
+    count = len(said) * QUERIES_PER_ATTRIBUTE[name] + 1
     bases = []
     for turn in range(count):
         draws = Draws(key(seed, "base query", name, topic.slug, turn))
-        slot = (topic.place * count + turn) % slots
-        combined = slot == slots - 1
-        frame, constraint = _choose(topic, levels, None if combined else said[slot], draws)
-        form = FORM_TURNS[(place + turn) % len(FORM_TURNS)]
-        kind = f"{'combined' if combined else constraint.kind}-{form}"
+        combined = turn == count - 1
+        frame, constraint = _choose(topic, levels, None if combined else said[turn % len(said)], draws)
+        kind = "combined" if combined else constraint.kind
+        form = FORMS[asked[kind] % len(FORMS)]
+        asked[kind] += 1
         bases.append(
             BaseQuery(
-                f"{name}-{topic.slug}-{turn:02d}-{kind}",
+                f"{name}-{topic.slug}-{turn:02d}-{kind}-{form}",
                 requests[(place + turn) % len(requests)].format(t=topic.name, a=topic.with_article),
                 frame,
                 constraint,

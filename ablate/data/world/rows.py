@@ -6,18 +6,19 @@ from collections.abc import Iterator
 
 from ablate.data.world.documents import Draws, levels_of, said_attributes, training_id
 from ablate.data.world.instructions import Demand, Wording, other_wording, write_instruction
-from ablate.data.world.plan import Topic
+from ablate.data.world.plan import Topic, near_topic
 from ablate.data.world.tables import FORM_TURNS, Constraint
 from ablate.randomness import key, uniform
 from ablate.records import SourceRow
 
-ROWS_PER_QUERY = (1, 2, 3, 3)
+ROWS_PER_QUERY = (2, 3, 4, 4)
 """Drawn with equal chances."""
 COMBINED = 6
 """One row in this many combines two demands."""
 LEAST_VIOLATING = 3
 NUM_INSTRUCTION_NEGATIVES = 4
 NUM_HARD_NEGATIVES = 8
+"""Of them one of each content of the sibling topic, the others of any topic of the domain."""
 
 
 def training_rows(seed: int, topics: tuple[Topic, ...], skew: float, shortcut: float) -> Iterator[SourceRow]:
@@ -77,8 +78,8 @@ def _row(
     positive_id, *negative_ids = (training_id(topic, i, s) for i, s in zip((positive, *negatives), styles, strict=True))
 
     draws = Draws(key(seed, "wording", row_id))
-    wording = Wording(FORM_TURNS[draws.below(len(FORM_TURNS))], draws.below(12), draws.below(6))
-    paraphrase = other_wording(wording, draws.below(len(FORM_TURNS)), draws.below(12))
+    wording = Wording(FORM_TURNS[draws.below(len(FORM_TURNS))], draws.below(24), draws.below(6))
+    paraphrase = other_wording(wording, draws.below(len(FORM_TURNS)), draws.below(24))
     noun = topic.domain.noun
     return SourceRow(
         row_id=row_id,
@@ -88,7 +89,7 @@ def _row(
         reversed_instruction=write_instruction(noun, (*frame, opposite), "train", wording),
         paraphrase=write_instruction(noun, (*frame, asked), "train", paraphrase),
         positives=(positive_id,),
-        hard_negatives=_hard_negatives(others, draws),
+        hard_negatives=_hard_negatives(near_topic(topic), others, draws),
         instruction_negatives=tuple(negative_ids),
         still_negative=tuple(
             doc_id for i, doc_id in zip(negatives[1:], negative_ids[1:], strict=True) if not in_frame[i]
@@ -129,9 +130,11 @@ def _choose_demands(
             return ((kept,) if combined else ()), constraint
 
 
-def _hard_negatives(others: list[Topic], draws: Draws) -> tuple[str, ...]:
-    chosen: dict[str, None] = {}
+def _hard_negatives(near: Topic, others: list[Topic], draws: Draws) -> tuple[str, ...]:
+    chosen = dict.fromkeys(training_id(near, number, draws.below(2)) for number in range(near.contents))
     while len(chosen) < NUM_HARD_NEGATIVES:
         topic = others[draws.below(len(others))]
         chosen[training_id(topic, draws.below(topic.contents), draws.below(2))] = None
-    return tuple(chosen)
+    listed = list(chosen)
+    draws.shuffle(listed)
+    return tuple(listed)

@@ -1,8 +1,10 @@
 """The tables of the generated world: reads the YAML files of this package and compiles them for fast writing.
 
 A domain has topics, requests (wordings of queries), attributes with levels (values) and the clauses that state them,
-and asks: what an instruction can demand of an attribute, in words for both sides. Numbers, months and years are
-levels too: their clauses are written out here, so that writing a document only picks ready strings.
+and asks: what an instruction can demand of an attribute, in words for both sides. Whatever a document or an instruction
+says comes by split, `train` and `evaluation`, in other words; a held-out domain has the second alone. Numbers are levels
+too: the n-th number of one split lies on the same sides of the thresholds as the n-th of the other, and their clauses
+are written out here, so that writing a document only picks ready strings.
 """
 
 from __future__ import annotations
@@ -15,15 +17,15 @@ from typing import Any, NamedTuple
 
 import yaml
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Raise whenever a change of the code changes a byte of what is generated; tables are hashed by themselves."""
 
 STYLES = ("a", "b")
 """Habits of writing that state nothing: a is chatty, b is ornate."""
 
 FORMS = ("short", "long", "persona", "negated")
-FORM_TURNS = ("short", "persona", "long", "short", "negated", "persona")
-"""How often each form is used: these take turns in evaluation, and are drawn with equal chances in training."""
+FORM_TURNS = ("short", "persona", "negated", "short", "long", "negated")
+"""From these the form of a training row is drawn with equal chances; in evaluation all forms are equally frequent."""
 SPLITS = ("train", "evaluation")
 
 _FOLDER = Path(__file__).parent
@@ -46,23 +48,31 @@ class Constraint(NamedTuple):
     complement: dict[str, tuple[str, ...]]
 
 
+class TopicTexts(NamedTuple):
+    """How a topic is called, how a document can describe it without the name, and the topic that it is near to."""
+
+    name: str
+    description: str
+    sibling: str
+
+
 class Domain(NamedTuple):
-    """One subject area, compiled."""
+    """One subject area, compiled. Texts of documents are by split, then by style."""
 
     name: str
     noun: str
     held_out: bool
     modified: str
-    """How a topic is narrowed by an invented name, for large worlds; empty when held out."""
-    topics: tuple[str, ...]
+    """How a topic is narrowed by an invented name, for large worlds."""
+    mentioned: str
+    """How a topic is mentioned in passing: with its article or without."""
+    topics: tuple[TopicTexts, ...]
     requests: dict[str, tuple[str, ...]]
-    intros: tuple[tuple[str, ...], ...]
-    """By style."""
+    intros: dict[str, tuple[tuple[str, ...], ...]]
     attributes: tuple[str, ...]
-    clauses: tuple[tuple[tuple[tuple[str, ...], ...], ...], ...]
-    """By style, attribute and level: the ways of stating it, lower case and without full stop."""
-    distractors: tuple[tuple[str, ...], ...]
-    """By style."""
+    clauses: dict[str, tuple[tuple[tuple[tuple[str, ...], ...], ...], ...]]
+    """By split, style, attribute and level: the ways of stating it, lower case and without full stop."""
+    distractors: dict[str, tuple[tuple[str, ...], ...]]
     asks: tuple[tuple[Constraint, ...], ...]
     """By attribute."""
 
@@ -72,8 +82,10 @@ class Shared(NamedTuple):
 
     prefixes: tuple[tuple[str, ...], ...]
     """By style."""
-    closers: tuple[tuple[str, ...], ...]
-    """By style."""
+    closers: dict[str, tuple[tuple[str, ...], ...]]
+    """By split and style."""
+    passing: dict[str, tuple[str, ...]]
+    """By split: how a document mentions a topic {m} that it is not about."""
     templates: dict[str, dict[str, tuple[str, ...]]]
     """By split and form; {p} is what is asked for, {q} its complement, {n} the noun of the domain."""
     broad: tuple[str, ...]
@@ -119,7 +131,10 @@ def shared() -> Shared:
     names = table["names"]
     return Shared(
         prefixes=tuple(tuple(table["styles"][style]["prefixes"]) for style in STYLES),
-        closers=tuple(tuple(table["styles"][style]["closers"]) for style in STYLES),
+        closers={
+            split: tuple(tuple(table["styles"][style]["closers"][split]) for style in STYLES) for split in SPLITS
+        },
+        passing={split: tuple(table["passing"][split]) for split in SPLITS},
         templates={split: {form: tuple(table["instructions"][split][form]) for form in FORMS} for split in SPLITS},
         broad=tuple(table["instructions"]["broad"]),
         names=tuple(first + last for first in names["first"] for last in names["last"]),
@@ -135,26 +150,32 @@ def domains() -> tuple[Domain, ...]:
 
 def _domain(table: dict[str, Any], common: dict[str, Any]) -> Domain:
     contractions = [common["styles"][style]["contractions"] for style in STYLES]
+    splits = ("evaluation",) if table["held_out"] else SPLITS
+    attributes = [{**common["attributes"].get(entry.get("like"), {}), **entry} for entry in table["attributes"]]
 
     def styled(texts: list[str]) -> tuple[tuple[str, ...], ...]:
         return tuple(tuple(_contracted(text, short) for text in texts) for short in contractions)
 
-    levels = [_levels(attribute, common) for attribute in table["attributes"]]
+    def stated(split: str) -> tuple[tuple[tuple[tuple[str, ...], ...], ...], ...]:
+        levels = [_levels(attribute, split) for attribute in attributes]
+        return tuple(
+            tuple(tuple(styled(texts)[style] for texts in by_level) for by_level in levels)
+            for style in range(len(STYLES))
+        )
+
     return Domain(
         name=table["name"],
         noun=table["noun"],
         held_out=table["held_out"],
-        modified=table.get("modified", ""),
-        topics=tuple(table["topics"]),
+        modified=table["modified"],
+        mentioned=table["mentioned"],
+        topics=tuple(TopicTexts(name, *texts) for name, texts in table["topics"].items()),
         requests={split: tuple(texts) for split, texts in table["requests"].items()},
-        intros=styled(table["intros"]),
-        attributes=tuple(attribute["name"] for attribute in table["attributes"]),
-        clauses=tuple(
-            tuple(tuple(styled(texts)[style] for texts in by_level) for by_level in levels)
-            for style in range(len(STYLES))
-        ),
-        distractors=styled(table["distractors"]),
-        asks=tuple(_asks(place, attribute) for place, attribute in enumerate(table["attributes"])),
+        intros={split: styled(table["intros"][split]) for split in splits},
+        attributes=tuple(attribute["name"] for attribute in attributes),
+        clauses={split: stated(split) for split in splits},
+        distractors={split: styled(table["distractors"][split]) for split in splits},
+        asks=tuple(_asks(place, attribute, splits) for place, attribute in enumerate(attributes)),
     )
 
 
@@ -166,71 +187,84 @@ def _contracted(text: str, short: dict[str, str]) -> str:
     return text
 
 
-def _levels(attribute: dict[str, Any], common: dict[str, Any]) -> list[list[str]]:
+def _levels(attribute: dict[str, Any], split: str) -> list[list[str]]:
     """Return the clauses of each level: as listed, or written out for each number."""
     if "numbers" not in attribute:
-        return [list(clauses) for clauses in attribute["values"].values()]
-    facts = common["years"] if attribute.get("facts") == "years" else {}
-    names = common["months"] if attribute.get("names") == "months" else None
+        return [list(clauses[split]) for clauses in attribute["values"].values()]
     return [
         [
-            clause.format(
-                n=names[number - 1] if names else number,
-                w="" if number > 999 else in_words(number),
-                f=facts.get(number, ""),
-            )
-            for clause in attribute["says"] + attribute[f"says_{_end(attribute, number)}"]
+            clause.format(n=number, w="" if number > 999 else in_words(number))
+            for clause in attribute[f"says_{_band(number, attribute['thresholds'][split])}"][split]
         ]
-        for number in attribute["numbers"]
+        for number in attribute["numbers"][split]
     ]
 
 
-def _end(attribute: dict[str, Any], number: int) -> str:
-    """Return whether a number lies below all thresholds (low) or above all (high)."""
-    if number < min(attribute["thresholds"]):
+def _band(number: int, thresholds: list[int]) -> str:
+    """Return whether a number lies below all thresholds, above all, or among them."""
+    assert number not in thresholds, f"{number} is a threshold"
+    if number < min(thresholds):
         return "low"
-    assert number > max(attribute["thresholds"]), f"{attribute['name']}: {number} lies among the thresholds"
-    return "high"
+    return "high" if number > max(thresholds) else "middle"
 
 
-def _asks(place: int, attribute: dict[str, Any]) -> tuple[Constraint, ...]:
-    constraints = []
+def _asks(place: int, attribute: dict[str, Any], splits: tuple[str, ...]) -> tuple[Constraint, ...]:
+    """Return the constraints of an attribute: one for each threshold, or as listed."""
     if "numbers" in attribute:
-        for threshold in attribute["thresholds"]:
-            above = tuple(number > threshold for number in attribute["numbers"])
-            name = _month(threshold) if attribute.get("names") == "months" else threshold
-            sides = {
-                side: {split: tuple(text.format(n=name) for text in texts) for split, texts in attribute[side].items()}
-                for side in ("above", "below")
-            }
-            usual = attribute["usual"]
-            constraints.append(
-                Constraint(
-                    place,
-                    attribute["kind"],
-                    attribute["label"],
-                    above if usual == "above" else tuple(not flag for flag in above),
-                    sides[usual],
-                    sides["below" if usual == "above" else "above"],
-                )
-            )
-        return tuple(constraints)
-    for ask in attribute["asks"]:
-        inside = tuple(value in ask["values"] for value in attribute["values"])
-        sides = {side: {split: tuple(texts) for split, texts in ask[side].items()} for side in ("inside", "outside")}
-        usual = ask["usual"]
-        constraints.append(
-            Constraint(
+        return tuple(
+            _constraint(
                 place,
-                attribute["kind"],
-                attribute["label"],
-                inside if usual == "inside" else tuple(not flag for flag in inside),
-                sides[usual],
-                sides["outside" if usual == "inside" else "inside"],
+                attribute,
+                "above",
+                "below",
+                attribute["usual"],
+                _above(attribute, nth, splits),
+                {
+                    side: {
+                        split: tuple(
+                            text.format(n=attribute["thresholds"][split][nth]) for text in attribute[side][split]
+                        )
+                        for split in splits
+                    }
+                    for side in ("above", "below")
+                },
             )
+            for nth in range(len(attribute["thresholds"]["evaluation"]))
         )
-    return tuple(constraints)
+    return tuple(
+        _constraint(
+            place,
+            attribute,
+            "inside",
+            "outside",
+            ask["usual"],
+            tuple(value in ask["values"] for value in attribute["values"]),
+            {side: {split: tuple(ask[side][split]) for split in splits} for side in ("inside", "outside")},
+        )
+        for ask in attribute["asks"]
+    )
 
 
-def _month(number: int) -> str:
-    return str(raw_tables()["shared"]["months"][number - 1])
+def _above(attribute: dict[str, Any], nth: int, splits: tuple[str, ...]) -> tuple[bool, ...]:
+    """Return which numbers lie above the n-th threshold: the same places in every split."""
+    sides = {
+        tuple(number > attribute["thresholds"][split][nth] for number in attribute["numbers"][split])
+        for split in splits
+    }
+    assert len(sides) == 1, f"{attribute['name']}: numbers of the splits differ in their sides of threshold {nth}"
+    return sides.pop()
+
+
+def _constraint(
+    place: int,
+    attribute: dict[str, Any],
+    first: str,
+    second: str,
+    usual: str,
+    in_first: tuple[bool, ...],
+    sides: dict[str, dict[str, tuple[str, ...]]],
+) -> Constraint:
+    """Return a constraint with two named sides; `in_first` says which levels lie on the first."""
+    holds = in_first if usual == first else tuple(not flag for flag in in_first)
+    complement = second if usual == first else first
+    return Constraint(place, attribute["kind"], attribute["label"], holds, sides[usual], sides[complement])
