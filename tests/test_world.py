@@ -12,15 +12,15 @@ from itertools import islice
 import pytest
 
 from ablate.data.world import EVALUATION_NAMES, World
-from ablate.data.world.documents import NUM_SAID, WAYS_SAID, Draws
+from ablate.data.world.documents import BESIDE, DESCRIBED, WAYS_SAID, Draws, said_attributes
 from ablate.data.world.instructions import Demand, Wording, broad_instruction, other_wording, write_instruction
-from ablate.data.world.plan import make_plan
-from ablate.data.world.tables import FORM_TURNS, FORMS, SPLITS, domains, in_words, shared, with_article
+from ablate.data.world.plan import make_plan, near_topic
+from ablate.data.world.tables import FORMS, SPLITS, domains, in_words, shared, with_article
 from ablate.records import EvaluationSet, SourceRow, UserError
 
 
 @cache
-def world(documents: int = 3000, skew: float = 0.9, shortcut: float = 0.9, seed: int = 7) -> World:
+def world(documents: int = 5000, skew: float = 0.9, shortcut: float = 0.9, seed: int = 7) -> World:
     return World(seed=seed, documents=documents, skew=skew, shortcut=shortcut)
 
 
@@ -43,10 +43,10 @@ DOMAINS = {domain.name: domain for domain in domains()}
 
 
 @cache
-def clause_book(domain_name: str) -> dict[str, tuple[int, int]]:
-    """Map every clause of a domain to its attribute and level; no clause stands for two."""
+def clause_book(domain_name: str, voice: str) -> dict[str, tuple[int, int]]:
+    """Map every clause of a domain in one split to its attribute and level; no clause stands for two."""
     book: dict[str, tuple[int, int]] = {}
-    for by_attribute in DOMAINS[domain_name].clauses:
+    for by_attribute in DOMAINS[domain_name].clauses[voice]:
         for attribute, by_level in enumerate(by_attribute):
             for level, ways in enumerate(by_level):
                 for way in ways:
@@ -58,17 +58,18 @@ def clause_book(domain_name: str) -> dict[str, tuple[int, int]]:
 def levels_said(doc_id: str) -> dict[int, int]:
     """Read attributes and their levels out of the text, knowing the tables but nothing of the generator.
 
-    Whatever is said twice must say the same, and every text speaks of NUM_SAID attributes.
+    Whatever is said twice must say the same, and every text speaks of two attributes.
     """
     domain = DOMAINS[doc_id.split("-")[0]]
+    book = clause_book(domain.name, "train" if doc_id[-2] == "." else "evaluation")
     said: dict[int, list[int]] = {}
     for sentence in texts()[doc_id].lower()[:-1].split(". "):
         for prefix in (text for by_style in shared().prefixes for text in by_style):
             sentence = sentence.removeprefix(prefix)
-        if sentence in clause_book(domain.name):
-            attribute, level = clause_book(domain.name)[sentence]
+        if sentence in book:
+            attribute, level = book[sentence]
             said.setdefault(attribute, []).append(level)
-    assert len(said) == NUM_SAID, f"{doc_id} says {said}: {texts()[doc_id]}"
+    assert len(said) == 2, f"{doc_id} says {said}: {texts()[doc_id]}"
     assert all(len(levels) == WAYS_SAID and len(set(levels)) == 1 for levels in said.values()), (doc_id, said)
     return {attribute: levels[0] for attribute, levels in said.items()}
 
@@ -118,7 +119,7 @@ def test_golden_bytes() -> None:
 GOLDEN = ("1-e9e686f65ac9", "1026fedb2cb2fa6f", "984de982cb545cd8", "1bfe7d639cce3e9e")
 
 
-@pytest.mark.parametrize("documents", [600, 601, 1234, 3000])
+@pytest.mark.parametrize("documents", [600, 601, 1234, 5000, 7500])
 def test_a_world_has_exactly_as_many_documents_as_asked(documents: int) -> None:
     ids = [passage.doc_id for passage in world(documents).documents()]
     assert len(ids) == len(set(ids)) == documents
@@ -128,13 +129,16 @@ def test_a_world_has_exactly_as_many_documents_as_asked(documents: int) -> None:
 def test_large_plans_add_up_and_keep_evaluation_small(documents: int) -> None:
     plan = make_plan(1, documents)
     evaluated = [topic for name in EVALUATION_NAMES for topic in plan.evaluation(name)]
-    total = 2 * sum(topic.contents for topic in plan.train) + sum(topic.contents for topic in evaluated)
+    total = 2 * sum(topic.contents + topic.num_near for topic in plan.train)
+    total += sum(topic.contents + topic.num_near for topic in evaluated)
     slugs = [topic.slug for topic in (*plan.train, *evaluated)]
     assert total == documents
     assert len(slugs) == len(set(slugs))
-    assert sum(topic.contents for topic in plan.test) <= 5280
+    assert len(plan.test) == 4 * 60 and sum(topic.contents + topic.num_near for topic in plan.test) <= 4000
+    names = [topic.name for topic in (*plan.train, *evaluated)]
+    assert len(set(names)) == len(names), "a topic that includes another would make labels wrong"
     if documents == 1_000_000:
-        assert max(topic.contents for topic in plan.train) <= 60
+        assert max(topic.contents + topic.num_near for topic in plan.train) <= 36
 
 
 def test_a_large_world_starts_streaming_at_once() -> None:
@@ -146,27 +150,31 @@ def test_content_is_as_rich_as_promised() -> None:
     assert len(domains()) >= 8
     assert sum(domain.held_out for domain in domains()) == 2
     for domain in domains():
-        assert len(domain.topics) == len(set(domain.topics)) >= 15
+        names = [name for texts in domain.topics for name in (texts.name, texts.sibling)]
+        assert len(domain.topics) >= 20 and len(names) == len(set(names))
+        for texts in domain.topics:
+            assert not set(texts.name.split()) & set(texts.description.split()) - {"and", "in"}, texts
         assert len(domain.attributes) == len(set(domain.attributes)) >= 5
         if not domain.held_out:
             assert len(domain.requests["train"]) >= 12
             assert not set(domain.requests["train"]) & set(domain.requests["evaluation"])
         for attribute in range(len(domain.attributes)):
-            ways = [way for level in domain.clauses[1][attribute] for way in level]
+            by_level = [level for by_style in domain.clauses.values() for level in by_style[1][attribute]]
+            ways = [way for level in by_level for way in level]
             assert len(ways) == len(set(ways)), f"{domain.name}: a clause of {domain.attributes[attribute]} is doubled"
-            assert all(len(level) >= 4 for level in domain.clauses[1][attribute])
+            assert all(len(level) >= 4 for level in by_level)
     kinds = {"category", "numeric", "date", "presence", "audience", "source", "format", "length"}
     assert {constraint.kind for domain in domains() for asks in domain.asks for constraint in asks} == kinds
 
 
-def test_documents_are_clean_prose_of_40_to_150_words() -> None:
+def test_documents_are_clean_prose_of_25_to_80_words() -> None:
     lengths = [len(text.split()) for text in texts().values()]
-    assert min(lengths) >= 40
-    assert max(lengths) <= 150
-    assert 55 <= statistics.mean(lengths) <= 72
+    assert min(lengths) >= 25
+    assert max(lengths) <= 80
+    assert 40 <= statistics.mean(lengths) <= 50
     for doc_id, text in texts().items():
         assert not re.search(r"[{}]|  |\.\.|,,| \.|None", text), text
-        assert not re.search(r"\b[Aa] [aeio]|\b[Aa]n [^aeiou\W]", text), text
+        assert not re.search(r"\b[Aa] [aeio]|\b[Aa]n [^aeiouA-Z\W]", text), text
         assert all(sentence[0].isupper() or sentence[0].isdigit() for sentence in text.split(". ")), text
         assert text.endswith("."), doc_id
 
@@ -175,7 +183,7 @@ def test_instructions_are_clean_prose() -> None:
     asked = [row.instruction for row in rows()] + [row.paraphrase for row in rows()]
     asked += [query.instruction for name in EVALUATION_NAMES for query in evaluation_set(name).queries]
     for text in filter(None, asked):
-        assert not re.search(r"[{}]|  |\.\.|\b[Aa] [aeio]|\b[Aa]n [^aeiou\W]", text), text
+        assert not re.search(r"[{}]|  |\.\.|\b[Aa] [aeio]|\b[Aa]n [^aeiouA-Z\W]", text), text
 
 
 def test_both_renderings_of_a_content_say_the_same_and_differ_in_habit() -> None:
@@ -184,7 +192,7 @@ def test_both_renderings_of_a_content_say_the_same_and_differ_in_habit() -> None
         assert levels_said(doc_id) == levels_said(twin)
         assert texts()[doc_id] != texts()[twin]
         closing = [
-            next(i for i, ends in enumerate(shared().closers) if texts()[key].lower()[:-1].endswith(ends))
+            next(i for i, ends in enumerate(shared().closers["train"]) if texts()[key].lower()[:-1].endswith(ends))
             for key in (doc_id, twin)
         ]
         assert closing == [0, 1]
@@ -217,15 +225,14 @@ def test_qrels_follow_from_what_the_texts_say(name: str) -> None:
 @pytest.mark.parametrize("name", EVALUATION_NAMES)
 def test_evaluation_sets_are_balanced(name: str) -> None:
     bed = evaluation_set(name)
-    low, high = {"dev": (55, 70), "test": (120, 160), "heldout": (120, 160)}[name]
-    assert low <= len(bed.opposites) <= high
+    assert len(bed.opposites) == {"dev": 270, "test": 300, "heldout": 280}[name]
     assert len(bed.queries) == 4 * len(bed.opposites)
     assert len({query.query_id for query in bed.queries}) == len(bed.queries)
     shares = []
     for changed, reverse in bed.opposites:
         one, other = bed.qrels[changed], bed.qrels[reverse]
         assert not set(one) & set(other)
-        assert min(len(one), len(other)) >= 3
+        assert min(len(one), len(other)) >= 2
         plain = bed.qrels[changed.replace("-changed", "-plain")]
         if "-combined-" not in changed:
             assert set(one) | set(other) == set(plain)
@@ -234,10 +241,12 @@ def test_evaluation_sets_are_balanced(name: str) -> None:
     forms = Counter(changed.split("-")[-2] for changed, _ in bed.opposites)
     assert set(forms) == set(FORMS)
     for form, count in forms.items():
-        assert abs(count / len(bed.opposites) - FORM_TURNS.count(form) / len(FORM_TURNS)) < 0.05
+        assert abs(count / len(bed.opposites) - 1 / len(FORMS)) < 0.01, form
     kinds = Counter(changed.split("-")[-3] for changed, _ in bed.opposites)
-    assert len(kinds) >= 7 and max(kinds.values()) <= 0.25 * len(bed.opposites)
-    ornate = sum(document.text.lower()[:-1].endswith(shared().closers[1]) for document in bed.documents)
+    assert len(kinds) == 8 and min(kinds.values()) >= 24 and max(kinds.values()) <= 0.25 * len(bed.opposites)
+    crossed = Counter(tuple(changed.split("-")[-3:-1]) for changed, _ in bed.opposites)
+    assert all(abs(crossed[kind, form] - count / 4) < 1 for kind, count in kinds.items() for form in FORMS)
+    ornate = sum(document.text.lower()[:-1].endswith(shared().closers["evaluation"][1]) for document in bed.documents)
     assert 0.4 < ornate / len(bed.documents) < 0.6
 
 
@@ -283,14 +292,14 @@ def test_rows_follow_from_what_the_texts_say() -> None:
         for doc_id in row.instruction_negatives:
             assert not satisfies(doc_id, demand)
         assert row.still_negative == ()
-    assert checked > 600
+    assert checked > 1000
 
 
 def test_rows_are_complete_and_consistent() -> None:
     ids = [row.row_id for row in rows()]
     queries = Counter(row.query_id for row in rows())
-    assert len(ids) == len(set(ids)) >= 2500
-    assert set(queries.values()) <= {1, 2, 3} and len(queries) >= 1100
+    assert len(ids) == len(set(ids)) >= 4500
+    assert set(queries.values()) == {2, 3, 4} and len(queries) == 1440
     combined = 0
     for row in rows():
         topic = row.query_id.rsplit("-", 1)[0]
@@ -302,6 +311,7 @@ def test_rows_are_complete_and_consistent() -> None:
         assert {*row.positives, *row.instruction_negatives} <= set(row.answers)
         assert not set(row.hard_negatives) & set(row.answers)
         assert all(doc_id.split("-")[0] == row.row_id.split("-")[0] for doc_id in row.hard_negatives)
+        assert sum(doc_id.startswith(f"{topic}-near-") for doc_id in row.hard_negatives) == 3
         assert set(row.still_negative) <= set(row.instruction_negatives[1:])
         assert len({row.instruction, row.reversed_instruction, row.paraphrase}) == 3
         combined += bool(row.still_negative)
@@ -350,8 +360,9 @@ def test_shortcut_ties_style_to_labels() -> None:
 
 
 def test_splits_share_neither_topics_nor_wordings() -> None:
-    plan = make_plan(7, 3000)
-    topics = {name: {(t.domain.name, t.name) for t in getattr(plan, name)} for name in ("train", *EVALUATION_NAMES)}
+    plan = make_plan(7, 5000)
+    named = {name: [each for t in getattr(plan, name) for each in (t, near_topic(t))] for name in plan._fields}
+    topics = {name: {(t.domain.name, t.name) for t in both} for name, both in named.items()}
     assert sum(len(found) for found in topics.values()) == len(set().union(*topics.values()))
     assert {name for name, _ in topics["heldout"]} == {d.name for d in domains() if d.held_out}
     assert not {name for name, _ in topics["heldout"]} & {name for name, _ in topics["train"] | topics["test"]}
@@ -372,8 +383,50 @@ def test_splits_share_neither_topics_nor_wordings() -> None:
     assert not phrases["train"] & phrases["evaluation"]
 
 
+def test_training_and_evaluation_documents_share_no_sentence() -> None:
+    trained = {sentence for i in texts() if i[-2] == "." for sentence in texts()[i].lower()[:-1].split(". ")}
+    posed = {sentence for i in texts() if i[-2] != "." for sentence in texts()[i].lower()[:-1].split(". ")}
+    assert len(trained) > 5000 and len(posed) > 3000
+    assert not trained & posed
+
+
+def test_near_documents_name_the_topic_in_passing_and_are_never_its_answers() -> None:
+    for topic in make_plan(7, 5000).test:
+        near = near_topic(topic)
+        assert said_attributes(near) == said_attributes(topic) and near.contents == 4
+        for number in range(near.contents):
+            text = texts()[f"{topic.slug}-near-{number:04d}"]
+            assert topic.name in text.lower() and near.name in text.lower().split(". ")[0], text
+    judged = {doc_id for relevant in evaluation_set("test").qrels.values() for doc_id in relevant}
+    assert not any("-near-" in doc_id for doc_id in judged)
+
+
+def test_some_documents_of_a_topic_do_not_name_it_and_some_mention_its_sibling() -> None:
+    own = [(topic, f"{topic.slug}-{i:04d}") for topic in make_plan(7, 5000).test for i in range(topic.contents)]
+    described = sum(topic.name not in texts()[doc_id].lower().split(". ")[0] for topic, doc_id in own)
+    aside = sum(topic.sibling in texts()[doc_id].lower() for topic, doc_id in own)
+    assert described / len(own) == pytest.approx(1 / DESCRIBED, abs=0.06)
+    assert aside / len(own) == pytest.approx(1 / BESIDE, abs=0.06)
+
+
+def test_numbers_lie_on_both_sides_of_every_threshold_and_near_it() -> None:
+    """Read from what documents say: for each threshold asked about, a number within a quarter of it on either side."""
+    asked: dict[str, set[int]] = {}
+    for query in evaluation_set("test").queries:
+        if "-numeric-" in query.base_id and "-jobs-" not in query.base_id:
+            numbers = [int(n) for n in re.findall(r"\d+(?= euros)", query.instruction)]
+            asked.setdefault(query.base_id.split("-")[1], set()).update(numbers)
+    assert len(asked) == 4 and all(len(thresholds) >= 2 for thresholds in asked.values())
+    for domain, thresholds in asked.items():
+        own = [text for doc_id, text in texts().items() if doc_id.startswith(domain) and doc_id[-2] != "."]
+        numbers = {int(n) for text in own for n in re.findall(r"\d+(?= euros)", text)}
+        for threshold in thresholds:
+            assert any(0.75 * threshold < n < threshold for n in numbers), (domain, threshold)
+            assert any(threshold < n < 1.25 * threshold for n in numbers), (domain, threshold)
+
+
 def test_another_seed_gives_another_world() -> None:
-    assert {t.name for t in make_plan(1, 3000).test} != {t.name for t in make_plan(2, 3000).test}
+    assert {t.name for t in make_plan(1, 5000).test} != {t.name for t in make_plan(2, 5000).test}
 
 
 def test_passages_come_in_the_order_asked() -> None:
@@ -396,7 +449,7 @@ def test_unknown_passages_are_named() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"documents": 599}, "source.documents=599: must lie between 600 and 10000000; set it to 3000 for the default"),
+        ({"documents": 599}, "source.documents=599: must lie between 600 and 10000000; set it to 5000 for the default"),
         ({"documents": 10_000_001}, "source.documents=10000001: must lie between 600 and 10000000"),
         ({"skew": 0.4}, "source.skew=0.4: must lie between 0.5 (no skew) and 1 (always the usual side)"),
         ({"skew": float("nan")}, "source.skew=nan: must lie between 0.5"),
@@ -405,7 +458,7 @@ def test_unknown_passages_are_named() -> None:
 )
 def test_nonsense_is_refused(change: dict, message: str) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
-        World(**{"seed": 1, "documents": 3000, "skew": 0.9, "shortcut": 0.9, **change})
+        World(**{"seed": 1, "documents": 5000, "skew": 0.9, "shortcut": 0.9, **change})
 
 
 def test_unknown_evaluation_set_is_refused() -> None:
@@ -420,17 +473,17 @@ def test_wording_of_both_sides_by_hand() -> None:
     short, negated = Wording("short", 0, 0), Wording("negated", 0, 0)
     assert write_instruction("place", (with_pets,), "train", short) == "Only a place that welcomes dogs and cats."
     assert write_instruction("place", (with_pets,), "train", negated) == (
-        "Skip any place that is kept strictly animal-free because of allergies."
+        "Exclude every place that bans dogs and cats."
     )
     assert write_instruction("place", (cheap, with_pets._replace(usual=False)), "train", negated) == (
-        "Skip any place that is a luxury, over 100 euros or welcomes dogs and cats."
+        "Exclude every place that is a luxury, over 100 euros or welcomes dogs and cats."
     )
     assert broad_instruction("place", "price", 3) == "Any place will do, whatever the price."
 
 
 def test_another_wording_is_another_wording() -> None:
     for form in FORMS:
-        for template in range(4):
+        for template in range(8):
             for draw in range(24):
                 wording = Wording(form, template, 0)
                 other = other_wording(wording, draw, draw // 6)

@@ -81,8 +81,8 @@ def _crossed(first: list[int], draws: Draws) -> list[int]:
 WAYS_SAID = 2
 DESCRIBED = 4
 """One document in this many describes its topic and does not name it."""
-ASIDE = 4
-"""One document in this many mentions the sibling of its topic."""
+BESIDE = 3
+"""One document of a topic in this many mentions the sibling, and one in this many says something that decides nothing."""
 
 
 def said_attributes(topic: Topic) -> tuple[int, int]:
@@ -102,7 +102,7 @@ def document_draws(seed: int, topic: Topic, number: int) -> Draws:
 
 
 def write(topic: Topic, levels: tuple[int, ...], style: int, draws: Draws) -> str:
-    """Write one document: intro, the clauses of each attribute with a distractor or an aside among them, a closing line.
+    """Write one document: intro, the clauses of each attribute and what is said beside them, a closing line.
 
     `style` indexes STYLES. The draws do not depend on it, so both renderings of a document say the same things in
     the same order.
@@ -112,7 +112,7 @@ def write(topic: Topic, levels: tuple[int, ...], style: int, draws: Draws) -> st
     distractors = domain.distractors[topic.voice][style]
     intros = domain.intros[topic.voice][style]
     intro = intros[below(len(intros))]
-    described, aside = below(DESCRIBED) == 0, below(ASIDE) == 0
+    described, beside = below(DESCRIBED) == 0, below(BESIDE)
     sentences = []
     for attribute in said_attributes(topic):
         ways = list(clauses[attribute][levels[attribute]])
@@ -121,13 +121,14 @@ def write(topic: Topic, levels: tuple[int, ...], style: int, draws: Draws) -> st
     common = shared()
     passing = common.passing[topic.voice]
     distractor, mention = distractors[below(len(distractors))], passing[below(len(passing))]
-    sentences.append(mention.format(m=topic.other) if aside or topic.about is None else distractor)
+    if beside == 0 or topic.about is None:
+        sentences.append(mention.format(m=topic.other))
+    elif beside == 1:
+        sentences.append(distractor)
     draws.shuffle(sentences)
     prefixes = common.prefixes[style]
-    for _ in range(2):
-        at, which = below(len(sentences)), below(len(prefixes))
-        if not sentences[at].startswith(prefixes):
-            sentences[at] = prefixes[which] + sentences[at]
+    at, which = below(len(sentences)), below(len(prefixes))
+    sentences[at] = prefixes[which] + sentences[at]
     closers = common.closers[topic.voice][style]
     if described and topic.about is not None:
         intro = intro.replace("{t}", topic.about).replace("{a}", topic.about)

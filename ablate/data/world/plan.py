@@ -21,13 +21,13 @@ REFERENCE = 5000
 TRAIN_TOPICS = 15
 """Per domain; the same unit holds for the three below."""
 DEV_TOPICS, TEST_TOPICS, HELDOUT_TOPICS = 5, 10, 20
-EVALUATION_DOCUMENTS = 12
+EVALUATION_DOCUMENTS = 10
 """Per topic."""
 NEAR_DOCUMENTS = 4
 """Per evaluation topic, of its sibling."""
 NEAR_CONTENTS = 3
 """Per training topic, of its sibling."""
-MOST_CONTENTS = 24
+MOST_CONTENTS = 36
 """Per training topic, those of its sibling included."""
 MOST_GROWTH = 4
 EVALUATION_NAMES = ("dev", "test", "heldout")

@@ -18,7 +18,7 @@ from ablate.records import Condition, EvaluationQuery, EvaluationSet, Passage
 
 QUERIES_PER_ATTRIBUTE = {"dev": 4, "test": 2, "heldout": 3}
 """Of each of the two that a topic speaks of; one query more combines them."""
-LEAST_ON_A_SIDE = 3
+LEAST_ON_A_SIDE = 2
 SHARES = (0.3, 0.7)
 """Within these a single constraint splits a topic where it can."""
 

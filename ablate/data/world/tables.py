@@ -24,7 +24,7 @@ STYLES = ("a", "b")
 """Habits of writing that state nothing: a is chatty, b is ornate."""
 
 FORMS = ("short", "long", "persona", "negated")
-FORM_TURNS = ("short", "persona", "negated", "short", "long", "negated")
+FORM_TURNS = ("short", "persona", "long", "short", "negated", "persona")
 """From these the form of a training row is drawn with equal chances; in evaluation all forms are equally frequent."""
 SPLITS = ("train", "evaluation")
 
