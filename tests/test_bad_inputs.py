@@ -47,7 +47,7 @@ def call(command: Sequence[str]) -> tuple[int, str]:
     return int(code or 0), errors.getvalue()
 
 
-TAKES_OVERRIDES = ("ablate.run", "ablate.check")
+TAKES_OVERRIDES = ("ablate.run", "ablate.check", "ablate.world_checks")
 
 
 def given(word: str, folder: Path, *, is_hydras: bool) -> str:

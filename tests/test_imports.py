@@ -233,6 +233,18 @@ RULES: dict[str, set[str]] = {
         "omegaconf",
         "transformers",
     },
+    "ablate.world_checks": {
+        "ablate.cli",
+        "ablate.compose",
+        "ablate.data",
+        "ablate.evaluation",
+        "ablate.randomness",
+        "ablate.recipe",
+        "ablate.records",
+        "ablate.retrieval",
+        "ablate.tables",
+        "numpy",
+    },
     "ablate.runs": {"ablate.cli", "ablate.recipe", "ablate.records", "ablate.store"},
     "ablate.export": {
         "ablate.cli",

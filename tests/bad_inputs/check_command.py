@@ -1,4 +1,4 @@
-"""Command lines of `ablate.check` and `ablate.runs` that make no sense."""
+"""Command lines of `ablate.check`, `ablate.world_checks` and `ablate.runs` that make no sense."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ def _check(name: str, words: str, *arguments: str) -> BadInput:
 
 def _runs(name: str, words: str, *arguments: str) -> BadInput:
     return BadInput(name, ("ablate.runs", *arguments), (words,))
+
+
+def _world(name: str, words: str, *arguments: str) -> BadInput:
+    return BadInput(name, ("ablate.world_checks", *arguments), (words,))
 
 
 HERE = ("--results", "{dir}")
@@ -33,6 +37,10 @@ BAD_INPUTS = [
         ("ablate.testbed", "test", "dev", "--to", "{dir}/x"),
         ("'dev' is no key=value",),
     ),
+    _world("checks of a world that is a folder", "only the generated world is checked here", "source=beir", "source.path={dir}"),
+    _world("checks of a set that the world has not", "world has no evaluation set 'tset'", "evaluation.sets=[tset]"),
+    _world("checks of a world that is too small", "source.documents", "source.documents=10"),
+    _world("checks of a word that is no override", "tset", "tset"),
     _check("a folder that is not there", "'{dir}/none' is neither a folder nor an override", "{dir}/none"),
     BadInput(
         "a folder of something else",
