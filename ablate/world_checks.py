@@ -208,10 +208,7 @@ def stem_overlap(tables: Sequence[Domain]) -> tuple[float, list[str]]:
                 )
                 keys |= {found for found in first ^ second if not found.isdigit()} - _NO_KEYS
             clauses = [
-                clause
-                for by_style in domain.clauses.values()
-                for level in by_style[1][place]
-                for clause in level
+                clause for by_style in domain.clauses.values() for level in by_style[1][place] for clause in level
             ]
             num_clauses += len(clauses)
             shared += [
@@ -238,7 +235,9 @@ def measure(world: World, names: Sequence[str]) -> list[Measured]:
         figures += [
             at_least(f"{bed.name}: queries of the rarest kind, {min(kinds)}", min(kinds.values()), LEAST_QUERIES),
             at_most(
-                f"{bed.name}: queries of a form, most less fewest", max(forms.values()) - min(forms.values()), len(kinds)
+                f"{bed.name}: queries of a form, most less fewest",
+                max(forms.values()) - min(forms.values()),
+                len(kinds),
             ),
             at_most(f"{bed.name}: sentences of training passages", verbatim(texts.values(), bed), MOST_SHARED),
             at_most(f"{bed.name}: plain nDCG@10 of BM25", plain_ndcg(bed), MOST_PLAIN),

@@ -37,7 +37,12 @@ BAD_INPUTS = [
         ("ablate.testbed", "test", "dev", "--to", "{dir}/x"),
         ("'dev' is no key=value",),
     ),
-    _world("checks of a world that is a folder", "only the generated world is checked here", "source=beir", "source.path={dir}"),
+    _world(
+        "checks of a world that is a folder",
+        "only the generated world is checked here",
+        "source=beir",
+        "source.path={dir}",
+    ),
     _world("checks of a set that the world has not", "world has no evaluation set 'tset'", "evaluation.sets=[tset]"),
     _world("checks of a world that is too small", "source.documents", "source.documents=10"),
     _world("checks of a word that is no override", "tset", "tset"),

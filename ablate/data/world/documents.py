@@ -8,9 +8,9 @@ of a constraint is rare, and the second order crosses the first, so that sides o
 the other. The text of a document depends on the seed, its topic and its number; the style changes wording that states
 nothing.
 
-What a document is about is told once, in its first sentence: by name, or in one of DESCRIBED documents by a description.
-Documents of the sibling of a topic mention the topic in passing, and some documents of the topic mention the sibling, so
-that a name alone does not tell what a document is about.
+What a document is about is told once, in its first sentence: by name, or in one of DESCRIBED documents by a
+description. Documents of the sibling of a topic mention the topic in passing, and some documents of the topic mention
+the sibling, so that a name alone does not tell what a document is about.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ WAYS_SAID = 2
 DESCRIBED = 4
 """One document in this many describes its topic and does not name it."""
 BESIDE = 3
-"""One document of a topic in this many mentions the sibling, and one in this many says something that decides nothing."""
+"""One document of a topic in this many mentions the sibling, and one in this many adds what decides nothing."""
 
 
 def said_attributes(topic: Topic) -> tuple[int, int]:

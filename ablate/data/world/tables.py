@@ -1,10 +1,10 @@
 """The tables of the generated world: reads the YAML files of this package and compiles them for fast writing.
 
 A domain has topics, requests (wordings of queries), attributes with levels (values) and the clauses that state them,
-and asks: what an instruction can demand of an attribute, in words for both sides. Whatever a document or an instruction
-says comes by split, `train` and `evaluation`, in other words; a held-out domain has the second alone. Numbers are levels
-too: the n-th number of one split lies on the same sides of the thresholds as the n-th of the other, and their clauses
-are written out here, so that writing a document only picks ready strings.
+and asks: what an instruction can demand of an attribute, in words for both sides. Whatever a document or an
+instruction says comes by split, `train` and `evaluation`, in other words; a held-out domain has the second alone.
+Numbers are levels too: the n-th number of one split lies on the same sides of the thresholds as the n-th of the other,
+and their clauses are written out here, so that writing a document only picks ready strings.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STYLES = ("a", "b")
 """Habits of writing that state nothing: a is chatty, b is ornate."""
 
 FORMS = ("short", "long", "persona", "negated")
-FORM_TURNS = ("short", "persona", "long", "short", "negated", "persona")
+FORM_TURNS = ("short", "persona", "negated", "short", "long", "negated")
 """From these the form of a training row is drawn with equal chances; in evaluation all forms are equally frequent."""
 SPLITS = ("train", "evaluation")
 
@@ -131,9 +131,7 @@ def shared() -> Shared:
     names = table["names"]
     return Shared(
         prefixes=tuple(tuple(table["styles"][style]["prefixes"]) for style in STYLES),
-        closers={
-            split: tuple(tuple(table["styles"][style]["closers"][split]) for style in STYLES) for split in SPLITS
-        },
+        closers={split: tuple(tuple(table["styles"][style]["closers"][split]) for style in STYLES) for split in SPLITS},
         passing={split: tuple(table["passing"][split]) for split in SPLITS},
         templates={split: {form: tuple(table["instructions"][split][form]) for form in FORMS} for split in SPLITS},
         broad=tuple(table["instructions"]["broad"]),
