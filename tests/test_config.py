@@ -114,7 +114,7 @@ def test_the_id_chain_changes_from_the_changed_stage_on() -> None:
     assert changed("train.epochs=2") == {"train_id", "eval_id", "arm_id"}
     assert changed("model.pooling=cls") == {"train_id", "eval_id", "untouched_id", "arm_id"}
     assert changed("evaluation.depth=10") == {"eval_id", "untouched_id", "arm_id"}
-    assert changed("source.documents=5000") == everything | {"untouched_id"}
+    assert changed("source.documents=4000") == everything | {"untouched_id"}
 
 
 def test_a_recipe_that_was_recorded_before_a_key_existed_is_read_at_its_no_op() -> None:
@@ -170,7 +170,7 @@ def test_test_beds_of_their_own_are_in_the_ids_by_what_they_hold_and_not_by_wher
     assert {name for name in here if here[name] != other[name]} == {"eval_id", "untouched_id", "arm_id"}
     assert here["mix_id"] == ids(run_config())["mix_id"] and here["arm_id"] != ids(run_config())["arm_id"]
     # An untouched model from a hub does not know the training source; the vocabulary of a drawn one is from there.
-    more = "source.documents=5000"
+    more = "source.documents=4000"
     assert here["untouched_id"] == with_beds("/here", "e1", more)["untouched_id"]
     tiny = [with_beds("/here", "e1", "model=tiny", *overrides)["untouched_id"] for overrides in ((), (more,))]
     assert tiny[0] != tiny[1]
@@ -238,7 +238,7 @@ def test_what_trains_nothing_has_an_id_of_its_ranker_and_test_beds_alone() -> No
     assert moved("source.skew=0.5", "source.shortcut=0", "source.rows=all") == set()  # of training rows alone
     assert moved("model.pooling=cls") == {"untouched"}
     assert moved("evaluation.batch_size=3") == {"untouched"}
-    assert moved("evaluation.depth=10") == moved("source.documents=5000") == rankers
+    assert moved("evaluation.depth=10") == moved("source.documents=4000") == rankers
     assert before["untouched"] == ids(run_config("+experiment=dual_view"))["untouched_id"]
     assert ids(run_config("ranker=bm25"))["untouched_id"] == before["untouched"]
 

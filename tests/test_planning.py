@@ -159,7 +159,7 @@ def test_declared_cells_have_resolved_labels_and_what_tells_them_apart() -> None
     points = list(of_study("why", declared, [Given("seed", ("1",), False), *given]))
     planned = dict(zip(points, plan(points, as_run, ids), strict=True))
     found = declared_cells(of_declaration("why", declared, given), planned, as_run, identify_and_tell)
-    labels = ["512_0.1_1.0", "512_0.2_1.0", "512_0.0_0.0", "512_0.0_1.0"]
+    labels = ["2560_0.1_1.0", "2560_0.2_1.0", "2560_0.0_0.0", "2560_0.0_1.0"]
     assert [(cell.label, cell.seed) for cell in found] == [(label, seed) for seed in (0, 1) for label in labels]
     assert identified == []  # the planned recipes are known, whatever the seed
     assert declared_cells(of_declaration("why", declared, given), {}, as_run, identify_and_tell) == found

@@ -116,7 +116,7 @@ def test_golden_bytes() -> None:
     assert (small.revision, documents.hexdigest()[:16], written.hexdigest()[:16], posed.hexdigest()[:16]) == GOLDEN
 
 
-GOLDEN = ("1-e9e686f65ac9", "1026fedb2cb2fa6f", "984de982cb545cd8", "1bfe7d639cce3e9e")
+GOLDEN = ("2-66599c5618db", "8fb867a65dd8315d", "fe666694e215dbe1", "bc683862586455a5")
 
 
 @pytest.mark.parametrize("documents", [600, 601, 1234, 5000, 7500])
