@@ -134,7 +134,7 @@ def test_no_damage_gives_other_numbers_or_a_traceback(own_tiny_runs: Path) -> No
     before = {name: said(command) for name, command in commands.items()}
     assert {kind for kind, _ in before.values()} == {"ok"}, before
     files = list(pairs(own_tiny_runs))
-    assert len(files) == 3 + 7 + 8
+    assert len(files) == 3 + 7 + 9
     turns = itertools.cycle(commands)  # two for each damage: every command meets every file
     refused: dict[str, set[str]] = {}
     for path, other in files:

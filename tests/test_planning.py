@@ -363,7 +363,7 @@ def declared_in(name: str) -> Study:
 def test_every_shipped_study_composes_and_names_its_arms(name: str) -> None:
     text = (ROOT / "sweeps" / f"{name}.yaml").read_text(encoding="utf-8")
     assert text.startswith("# @package _global_\n# "), "a comment says what the study asks and where it comes from"
-    assert "arXiv" in text or name == "smoke"
+    assert "arXiv" in text or name in ("smoke", "noise_floor")
     place = [Given("source.path", ("DIR",), False)] if name == "movies" else []
     declared = declared_in(name)
     points = list(of_study(name, dataclasses.replace(declared, seeds=declared.seeds[:1]), place))

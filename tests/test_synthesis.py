@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import run_config
+from conftest import override, run_config
 from synthesis_rows import row, rows_file
 
 from ablate import synthesize
@@ -179,7 +179,8 @@ def test_the_prompts_are_filled_from_rows() -> None:
 
 def test_the_writer_errs_as_often_as_it_says(careless: Path) -> None:
     items, gold = lines(careless / "items.jsonl"), lines(careless / "gold.jsonl")
-    assert [item["id"] for item in items] == [judgment["item_id"] for judgment in gold] and len(items) == 400
+    assert [item["id"] for item in items] == [judgment["item_id"] for judgment in gold]
+    assert 390 <= len(items) <= 400  # of 400 rows; what leaks or quotes again and again is left out
     writer = Writer(read_character(prompt_file("simulated"), "writers", "careless"))
     classes = Counter(writer.class_of(f"r{number}", "time", 0) for number in range(20_000))
     expected = {"back": 0.15, "both": 0.05, "neither": 0.1, "off_topic": 0.03, "leak": 0.02, "quoted": 0.02}
@@ -294,8 +295,8 @@ def test_every_step_gives_rows_that_a_source_reads(tmp_path: Path) -> None:
 def test_synthesized_rows_are_trained_on_like_any_other(tmp_path: Path) -> None:
     out = simulate(tmp_path, "reverse", "careful", "out", "--replace", "--limit", "60")
     config = run_config(
-        "source=synthesized", f"source.path={out / 'rows.jsonl'}", "source.rows=complete", "+evaluation_source=world",
-        "evaluation.sets=[test]", "+experiment=dual_view", "model=tiny",
+        "source=synthesized", override("source.path", out / "rows.jsonl"), "source.rows=complete",
+        "+evaluation_source=world", "evaluation.sets=[test]", "+experiment=dual_view", "model=tiny",
     )  # fmt: skip
     source = open_published(format="synthesized", path=str(out / "rows.jsonl"))
     required = ("instruction", "reversed_instruction", "instruction_negatives", "positives")
@@ -306,7 +307,7 @@ def test_synthesized_rows_are_trained_on_like_any_other(tmp_path: Path) -> None:
 def test_what_a_row_has_is_left_alone_and_earlier_provenance_stays(tmp_path: Path) -> None:
     content = [row(0, paraphrase="There already"), row(1, instruction="", instruction_negatives=[])]
     (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(given)}\n" for given in content))
-    given = ("source=synthesized", f"source.path={tmp_path / 'rows.jsonl'}")
+    given = ("source=synthesized", override("source.path", tmp_path / "rows.jsonl"))
     out = simulate(tmp_path, "paraphrase", "usual", "out", *given)
     kept = lines(out / "rows.jsonl")
     assert [given["paraphrase"] for given in kept] == ["There already", ""]
@@ -355,8 +356,8 @@ def test_a_local_model_is_asked_greedily_and_what_it_says_is_kept(chat: bool, tm
     prompt = tmp_path / "prompt.yaml"
     prompt.write_text("system: say it\nuser: '{{ query }} {{ instruction }}'\nparameters: {max_tokens: 5}\n")
     rows_file(tmp_path, 2)
-    given = ["paraphrase", "source=synthesized", f"source.path={tmp_path / 'rows.jsonl'}", "--engine", "transformers",
-             "--model", str(folder), "--prompt", str(prompt), "--results", str(tmp_path)]  # fmt: skip
+    given = ["paraphrase", "source=synthesized", override("source.path", tmp_path / "rows.jsonl"), "--engine",
+             "transformers", "--model", str(folder), "--prompt", str(prompt), "--results", str(tmp_path)]  # fmt: skip
     assert synthesize.main([*given, "--out", str(tmp_path / "a")]) == 0
     assert synthesize.main([*given, "--out", str(tmp_path / "b")]) == 0
     first, second = (lines(tmp_path / name / "answers.jsonl") for name in "ab")

@@ -43,7 +43,14 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def words(folder: Path, server: LanguageServer, *more: str) -> list[str]:
-    given = ["source=synthesized", f"source.path={folder / 'rows.jsonl'}", "--model", "m", "--results", str(folder)]
+    given = [
+        "source=synthesized",
+        override("source.path", folder / "rows.jsonl"),
+        "--model",
+        "m",
+        "--results",
+        str(folder),
+    ]
     return ["paraphrase", *given, "--endpoint", server.address, "--out", str(folder / "out"), *more]
 
 

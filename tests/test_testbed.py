@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from conftest import override
 
 from ablate.data.beir import BeirFolder
 from ablate.data.beir_written import reversals_of, write_beir
@@ -94,7 +95,7 @@ def test_what_a_folder_cannot_say_is_refused(tmp_path: Path, change: dict[str, o
 
 def test_the_command_says_how_to_read_it_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "world test"
-    words = ["dev", "--to", str(target), "source.documents=600", f"runtime.results={tmp_path / 'r'}"]
+    words = ["dev", "--to", str(target), "source.documents=600", override("runtime.results", tmp_path / "r")]
     assert main(words) == 0
     shown = capsys.readouterr().out
     assert "evaluation.source.reversals=[[usual,unusual]]" in shown and "evaluation.source.train_split=dev" in shown

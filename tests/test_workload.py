@@ -31,10 +31,10 @@ def prepared(built: Mix, template: TextTemplate, train: TrainConfig) -> Prepared
     return PreparedTraining(built.groups, built.passages, model=model, train=train, seed=0, template=lambda: template)
 
 
-def mix(factors: Factors) -> Mix:
+def mix(factors: Factors, num_queries: int = 8) -> Mix:
     base = run_config().recipe
     budget = Budget(unit="groups", limit=8, fill="fewer_queries", negatives_per_group=1)
-    return build_mix(HandMadeSource(), dataclasses.replace(base, factors=factors, budget=budget), 0)
+    return build_mix(HandMadeSource(num_queries), dataclasses.replace(base, factors=factors, budget=budget), 0)
 
 
 def test_totals_are_the_sums_over_groups(template: TextTemplate) -> None:
@@ -62,7 +62,7 @@ def test_plain_rows_have_no_instruction_tokens_and_share_no_passages(template: T
 
 
 def test_negatives_are_those_of_the_first_epoch_without_what_is_masked(template: TextTemplate) -> None:
-    built = mix(Factors(instructed=1.0, instruction_negatives=1, reversed_views=1.0))
+    built = mix(Factors(instructed=1.0, instruction_negatives=1, reversed_views=1.0), num_queries=2)
     train = dataclasses.replace(run_config().recipe.train, batch_size=8, epochs=3)
     # One batch of two queries with two rows each, all with their twins. The two passages of the other row of the same
     # query are masked: the group's own negative is left, and the four passages of the other query.
@@ -72,7 +72,7 @@ def test_negatives_are_those_of_the_first_epoch_without_what_is_masked(template:
 
 
 def test_passages_of_one_text_are_one_negative(template: TextTemplate) -> None:
-    built = mix(Factors())
+    built = mix(Factors(), num_queries=4)
     train = dataclasses.replace(run_config().recipe.train, batch_size=8, epochs=1)
     distinct = measure_workload(prepared(built, template, train)).first_epoch_negatives
     assert distinct == 8 * (1 + 3 * 2 * 2)  # own, and both passages of the six rows of three other queries

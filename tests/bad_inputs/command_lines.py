@@ -33,7 +33,7 @@ BAD_INPUTS = [
     _row("budget.limit is there already and is changed without +: budget.limit=3", "+budget.limit=3"),
     _row("unknown key hydra.sweeper.n_trials; known here: workers", "hydra.sweeper.n_trials=3"),
     # choices of groups
-    _row("there is no 'dual_vew' in experiment; there are: bm25, ", "+experiment=dual_vew"),
+    _row("there is no 'dual_vew' in experiment; there are: balanced_original, ", "+experiment=dual_vew"),
     _row("there is no 'laptop' in experiment, but +sweeps=laptop", "+experiment=laptop"),
     _row("no experiment is chosen so far, so it is added with +: +experiment=joint", "experiment=joint"),
     _row("there is one source already, which is changed without +: source=beir", "+source=beir"),
@@ -114,7 +114,7 @@ BAD_INPUTS = [
         "evaluation.sets=[nothing]",
         "source.documents=600",
     ),
-    _row("runtime.baseline='nope' is no arm in conf/experiment/; known: bm25, ", "runtime.baseline=nope"),
+    _row("runtime.baseline='nope' is no arm in conf/experiment/; known: balanced_original, ", "runtime.baseline=nope"),
     _row("factors.instructed", "factors.reversed_views=1"),
     _row("seed is not set (null)", "seed=null"),
     # references
