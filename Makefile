@@ -15,12 +15,13 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 run: $(READY)
 	$(BIN)/python -m ablate.run +experiment=dual_view $(ARGS)
 
-# Four arms, three seeds, two at a time; then what was equal, what it cost, and what the declared claims come to.
+# Four arms, three seeds, two at a time; then what was equal, what it cost, what the declared claims come to, and a page of it.
 study: $(READY)
 	$(BIN)/python -m ablate.run -m +sweeps=laptop hydra/launcher=joblib hydra.launcher.n_jobs=2 $(ARGS)
 	$(BIN)/python -m analysis.budgets laptop --baseline instruction_negatives
 	$(BIN)/python -m analysis.costs laptop
 	$(BIN)/python -m analysis.claims laptop
+	$(BIN)/python -m analysis.report laptop
 
 test: $(READY)
 	$(BIN)/ruff check .

@@ -31,7 +31,7 @@ from analysis.stats.dose import (
     without_label_error,
 )
 from analysis.stats.weights import parse_trend
-from analysis.study.doses import doses_of
+from analysis.study.doses import doses_of, reference_of_doses
 from analysis.study.evidence import Evidence
 from analysis.study.opened import OpenStudy
 
@@ -48,7 +48,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--doses", metavar="T", help='"dual_view=0, noisy=.1" (default: arms that differ in factors.label_noise alone)'
     )
-    made.add_argument("--reference", metavar="A", help="arm that gains are over (default: the study's baseline)")
+    made.add_argument(
+        "--reference",
+        metavar="A",
+        help="arm that gains are over (default: the study's baseline, or the arm without twins where that has a dose)",
+    )
     made.add_argument(
         "--equivalent",
         metavar="A",
@@ -84,7 +88,7 @@ def _run(args: argparse.Namespace) -> None:
     study = OpenStudy(Evidence(args.results, args.study))
     table = study.table
     doses = _doses(args.doses, table.arms) if args.doses else doses_of(study.evidence.runs)
-    reference = args.reference or study.evidence.baseline
+    reference = args.reference or reference_of_doses(study.evidence.runs, doses, study.evidence.baseline)
     for option, arm in (("--reference", reference), *(("--equivalent", arm) for arm in args.equivalent)):
         if arm not in table.arms:
             raise UserError(f"{option} {arm!r} is no arm of study {args.study!r}; arms are {', '.join(table.arms)}")

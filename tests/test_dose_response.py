@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic_study import NDCG, Arm, make_quick, make_study
+from synthetic_study import NDCG, Arm, claim, declare, make_quick, make_study, study_block
 
 from ablate.records import UserError
 from analysis.dose_response import main, read_signal
@@ -114,6 +114,9 @@ def test_the_command_finds_the_doses_in_the_recipes(
     assert main([*base, "--doses", "clean=0, half=.5"]) == 0
     assert main([*base, "--doses", "clean=0, half=1.5"]) == 2
     assert "a share of wrong labels lies between 0 and 1" in capsys.readouterr().err
+    declare(tmp_path / "r", study_block([claim("c", "less", contrast="half - clean")], arms=["clean", "half"]))
+    assert main([*base[:3], "--json", str(out)]) == 0  # the claims' baseline has a dose itself
+    assert json.loads(out.read_text())["places"][0]["reference"] == "base"
     assert main([*base[:3], "--reference", "clean"]) == 2
     assert "has a dose itself" in capsys.readouterr().err
 

@@ -40,6 +40,13 @@ STATED = ("--sd-seed", ".01", "--sd-query", ".1", "--sd-resid", ".1", "--seeds",
 LONG = (*SCORED, "--arm", "A", "--seed", "0", "--dataset", "D")
 
 
+REPORTED = (
+    *("arms", "budgets", "claims", "configuration_differs", "configuration_shared", "contrasts", "costs", "fairness"),
+    *("packages", "provenance", "runs", "units"),
+)
+"""Tables of the report of the study that `inputs` makes."""
+
+
 class Output(NamedTuple):
     """An option of a command that names a place."""
 
@@ -70,6 +77,17 @@ OUTPUTS = [
     Output("analysis.noise_floor", "--json", "x.json"),
     Output("analysis.explain", "--json", "x.json", (), (*STUDY, "--worst", "a", "b")),
     Output("analysis.dose_response", "--json", "x.json"),
+    Output(
+        "analysis.report",
+        "--out",
+        "out",
+        [
+            *(f"report.{kind}" for kind in ("html", "md", "tex")),
+            *(f"figures/{name}.svg" for name in ("forest_arms", "forest_claims", "units_1")),
+            *(f"tables/{name}.csv" for name in REPORTED),
+        ],
+        STUDY,
+    ),
     *(Output("analysis.leaks", f"--{name}", f"x.{name}") for name in ("json", "csv")),
     Output("analysis.collect", "--out", "x.parquet", (), STUDY),
     Output("analysis.significance", "--json", "x.json", (), ("--scores", "{dir}/s.csv", "--baseline", "a")),

@@ -17,6 +17,9 @@ LOCKS, VECTORS, CACHE, WANDB = "locks", "vectors", "cache", "wandb"
 STUDIES, CELLS, FAILURES, TUNING = "studies", "cells", "failures", "tuning"
 """Declarations by study, and in there their cells; failures by study; searches for hyper-parameters by study."""
 
+REPORTS = "reports"
+"""Reports by study: made from results, free to be deleted."""
+
 MANIFEST_FILE = "manifest.json"
 GROUPS_FILE, PASSAGES_FILE = "groups.jsonl.gz", "passages.jsonl.gz"
 """Of a mix."""
@@ -41,6 +44,8 @@ WRITTEN_INTO = (
     f"{STUDIES}/*/{CELLS}",
     f"{FAILURES}/*",
     f"{TUNING}/*",
+    f"{REPORTS}/*",
+    f"{REPORTS}/*/*",
 )
 """Folders of a store in which drafts may be left over."""
 

@@ -28,6 +28,7 @@ from ablate.store.drafts import draft_of, sweep
 from ablate.store.files import (
     CACHE,
     FOLDERS,
+    LEDGER_FILE,
     LOCKS,
     MANIFEST_FILE,
     TUNING,
@@ -130,6 +131,14 @@ class ResultStore:
                 if not is_known and not path.name.startswith("."):
                     raise UserError(f"{path} is not among the files that the manifest of {top} names; move it away")
         return folder
+
+    def ledger(self, manifest: Manifest) -> Path | None:
+        """Return the ledger of a complete training, None where it is gone.
+
+        No manifest vouches for it: whoever reads it compares it with the counts of the manifest.
+        """
+        path = self.folder(manifest.kind, manifest.id) / LEDGER_FILE
+        return path if path.is_file() else None
 
     def remedy(self, manifest: Manifest) -> str:
         """Return what to do about a damaged stage, as the end of a message."""

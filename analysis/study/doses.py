@@ -1,13 +1,31 @@
-"""Which arms of a study are doses of label noise, read from their recipes."""
+"""Which arms of a study are doses of label noise, and which one their gains are over, read from their recipes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ablate.recipe.values import plain
 from ablate.records import UserError
+from analysis.study.differences import between
 from analysis.study.runs import ArmRun, by_arm
+
+
+def reference_of_doses(runs: Sequence[ArmRun], doses: Mapping[str, float], baseline: str) -> str:
+    """Return the arm that gains are over: the baseline, or where that has a dose, the arm that differs in twins alone.
+
+    The baseline where there is no such arm: what is wrong with it is said by `analysis.stats.dose.check_doses`.
+    """
+    if baseline not in doses:
+        return baseline
+    arms = by_arm(runs)
+    dosed = arms[next(iter(doses))][0].recipe
+    apart = (
+        arm
+        for arm, arm_runs in arms.items()
+        if arm not in doses and between(dosed, arm_runs[0].recipe).switches == ("factors.reversed_views",)
+    )
+    return next(apart, baseline)
 
 
 def doses_of(runs: Sequence[ArmRun]) -> dict[str, float]:

@@ -108,7 +108,7 @@ def explain(evidence: Evidence, query_id: str, arms: Sequence[str], depth: int) 
         if arm not in known:
             raise UserError(f"--arm {arm!r} has no scores in study {evidence.study!r}; arms are {', '.join(known)}")
     chosen = {arm: runs for arm, runs in known.items() if arm in (arms or known)}
-    ranks = {arm: [_ranks(evidence, run, bed.name, queries) for run in runs] for arm, runs in chosen.items()}
+    ranks = {arm: [ranks_of(evidence, run, bed.name, queries) for run in runs] for arm, runs in chosen.items()}
     passages = {passage.doc_id: passage for passage in texts.documents} if has_texts(texts) else {}
     posed = []
     for query in sorted(queries, key=lambda query: CONDITIONS.index(query.condition)):
@@ -117,12 +117,12 @@ def explain(evidence: Evidence, query_id: str, arms: Sequence[str], depth: int) 
         by_run = {arm: [of_run[query.query_id] for of_run in runs] for arm, runs in ranks.items()}
         shown = [doc_id for doc_id, grade in grades.items() if grade > 0] + sorted(excluded)
         for runs in by_run.values():
-            mean = _mean_ranks(runs)
+            mean = mean_ranks(runs)
             shown += [doc_id for doc_id, rank in mean.items() if rank <= depth]
         documents = tuple(
             DocumentRanks(
                 doc_id,
-                _label(grades.get(doc_id, 0), doc_id in excluded, max(grades.values(), default=1)),
+                label_of(grades.get(doc_id, 0), doc_id in excluded, max(grades.values(), default=1)),
                 " ".join(f"{passages[doc_id].title} {passages[doc_id].text}".split()) if doc_id in passages else "",
                 {arm: tuple(run.get(doc_id, len(run) + 1) for run in runs) for arm, runs in by_run.items()},
             )
@@ -148,10 +148,13 @@ def _find(judged: Judged, query_id: str) -> tuple[str, list[EvaluationQuery]]:
     raise UserError(f"--query {query_id!r} is in none of {', '.join(judged.sets)}{meant}")
 
 
-def _ranks(
+def ranks_of(
     evidence: Evidence, run: ArmRun, dataset: str, queries: Sequence[EvaluationQuery]
 ) -> dict[str, dict[str, int]]:
-    """Return query id -> document id -> rank, from the stored rankings of a run."""
+    """Return query id -> document id -> rank, from the stored rankings of a run; `dataset` as it is recorded.
+
+    Raises UserError where a query has none.
+    """
     wanted = {query.query_id for query in queries}
     found = {
         ranking.query_id: {doc_id: place for place, doc_id in enumerate(ranking.doc_ids, start=1)}
@@ -165,12 +168,14 @@ def _ranks(
     return found
 
 
-def _mean_ranks(runs: Sequence[Mapping[str, int]]) -> dict[str, float]:
+def mean_ranks(runs: Sequence[Mapping[str, int]]) -> dict[str, float]:
+    """Return document id -> rank, mean over seeds; one more than the length of a list that does not have it."""
     documents = dict.fromkeys(doc_id for run in runs for doc_id in run)
     return {doc_id: fmean(run.get(doc_id, len(run) + 1) for run in runs) for doc_id in documents}
 
 
-def _label(grade: int, is_excluded: bool, most: int) -> str:
+def label_of(grade: int, is_excluded: bool, most: int) -> str:
+    """Return what a document is to a query whose highest grade is `most`: relevant, excluded, or nothing."""
     if grade > 0:
         return f"relevant ({grade})" if most > 1 else "relevant"
     return "excluded" if is_excluded else ""
@@ -202,7 +207,7 @@ def deciding(
     half = (limit + 1) // 2
     rows = dict.fromkeys([*order[:half].tolist(), *order[::-1][: limit - half].tolist()])
     bed = judged_sets(evidence).sets.get(cell.dataset)
-    queries = {} if bed is None else _texts_of_units(bed, cell)
+    queries = {} if bed is None else texts_of_units(bed, cell)
     return [
         Deciding(
             scores.units[row],
@@ -214,7 +219,7 @@ def deciding(
     ]
 
 
-def _texts_of_units(bed: EvaluationSet, cell: Cell) -> dict[str, tuple[str, str]]:
+def texts_of_units(bed: EvaluationSet, cell: Cell) -> dict[str, tuple[str, str]]:
     """Return unit -> query and instruction; a base query stands for its changed form."""
     texts: dict[str, tuple[str, str]] = {}
     for query in bed.queries:

@@ -67,7 +67,8 @@ def claims_table(judgement: Judgement) -> Table:
     )
     lines = tuple(_line(judged, _has_populations(judgement)) for judged in judgement.claims)
     reasons = [
-        f"{_name(judged)}: {judged.ruling.verdict}. {_sentence(judged.ruling.reason)}" for judged in judgement.claims
+        f"{claim_name(judged)}: {judged.ruling.verdict}. {sentence(judged.ruling.reason)}"
+        for judged in judgement.claims
     ]
     title = f"Claims of study {judgement.study} ({judgement.table.mark})"
     return Table(title, columns, lines, (*reasons, *_notes(judgement)))
@@ -83,7 +84,7 @@ def _line(judged: Judged, with_population: bool) -> tuple[str, ...]:
     expects = claim.expects + (f" (margin {claim.margin:g})" if claim.margin is not None else "")
     verdict = judged.ruling.verdict
     verdict += f" (would be {judged.would_be})" if judged.would_be != verdict else ""
-    head: tuple[str, ...] = (_name(judged), claim.contrast, str(row.cell) if row else place, expects)
+    head: tuple[str, ...] = (claim_name(judged), claim.contrast, str(row.cell) if row else place, expects)
     head += (" × ".join(claim.population) or QUERIES,) if with_population else ()
     if row is None:
         return (*head, *["–"] * 7, verdict)
@@ -103,11 +104,13 @@ def _line(judged: Judged, with_population: bool) -> tuple[str, ...]:
     )
 
 
-def _name(judged: Judged) -> str:
+def claim_name(judged: Judged) -> str:
+    """Return what a claim is called, with what must stand beside its name."""
     return judged.claim.name + (" (withdrawn)" if judged.withdrawn else "")
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """Return a reason as a sentence: a capital before it, a full stop behind it."""
     start = text[:1] if text.startswith("p-MRR") else text[:1].upper()
     return start + text[1:].rstrip(".") + "."
 
@@ -124,7 +127,9 @@ def _notes(judgement: Judgement) -> list[str]:
         "correction.",
         f"Declared {declared.declared_at or 'in a file, not yet run'} ({declared.digest}): {study.question}",
     ]
-    fresh = "; ".join(f"{_name(judged)}: {judged.fresh}" for judged in judgement.claims if judged.fresh is not None)
+    fresh = "; ".join(
+        f"{claim_name(judged)}: {judged.fresh}" for judged in judgement.claims if judged.fresh is not None
+    )
     notes += [f"New in this folder of results under the declaration: {fresh}."] if fresh else []
     if any(scores.clusters for scores in judgement.table.cells.values()) and not all(
         judged.claim.population for judged in judgement.claims
@@ -161,7 +166,7 @@ def _record(judgement: Judgement, judged: Judged) -> dict[str, Any]:
         "withdrawn": judged.withdrawn,
         "verdict": judged.ruling.verdict,
         "would_be": judged.would_be,
-        "reason": _sentence(judged.ruling.reason),
+        "reason": sentence(judged.ruling.reason),
         "p": judged.p,
         "p_holm": judged.p_holm,
         "family_size": judged.level.family,
