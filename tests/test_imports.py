@@ -365,6 +365,7 @@ RULES: dict[str, set[str]] = {
         "ablate.records",
         "ablate.store",
         "ablate.study.declaration",
+        "ablate.study.records",
         "ablate.tables",
         "scipy",
     },
@@ -401,6 +402,7 @@ RULES: dict[str, set[str]] = {
         "ablate.tables",
         "numpy",
         "pyarrow",
+        "rich",
     },
     "benchmarks": {
         "benchmarks",

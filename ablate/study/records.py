@@ -97,6 +97,10 @@ class StudyRecords:
         """Return where the failure of a run is described, whether it failed or not."""
         return self._failures / f"{file_name(scrub_text(label))}-s{seed}.txt"
 
+    def failures(self) -> list[Path]:
+        """Return the files of the runs that failed and did not succeed since."""
+        return sorted(self._failures.glob("*.txt"))
+
     def keep_failure(self, label: str, seed: int, text: str) -> Path:
         """Write what went wrong in a run and return the file; it stays until the run succeeds."""
         path = self.failure_file(label, seed)

@@ -31,6 +31,7 @@ BAD_INPUTS = [
             ("fairness", ()),
             ("leaks", ()),
             ("noise_floor", ()),
+            ("watch", ()),
             ("explain", ("--query", "q")),
             ("dose_response", ()),
             ("claims", ()),
@@ -107,6 +108,10 @@ BAD_INPUTS = [
         "explain: no judgments", "kept no judgments", "explain", "s", "--results", "{dir}/r", "--query", "q", made=True
     ),
     _call("paper: of a file", "which a file of scores does not hold", "significance", "--scores", "x.csv", "--paper"),
+    _call("watch: too often", "--every 0.1 is too often", "watch", "s", "--every", "0.1"),
+    _call(
+        "watch: no such study", "has neither runs nor a declaration", "watch", "t", "--results", "{dir}/r", made=True
+    ),
     _call("noise_floor: no level", "--alpha 1 is no level", "noise_floor", "s", "--alpha", "1"),
     _call("noise_floor: no runs", "--seeds 0 is no number of runs", "noise_floor", "s", "--seeds", "0"),
     _call(
