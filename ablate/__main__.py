@@ -7,13 +7,17 @@ from pathlib import Path
 
 
 def commands(package: Path) -> dict[str, str]:
-    """Return command -> what it does, in one line: of modules that can be run, the first line of their docstrings."""
+    """Return command -> what it does, in one line: of modules that can be run, the first line of their docstrings.
+
+    A room with a `__main__.py` is a command too.
+    """
     summaries = {}
-    for path in sorted(package.glob("*.py")):
+    for path in (*package.glob("*.py"), *package.glob("*/__main__.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        if path.stem != "__main__" and any(map(_is_entry, tree.body)):
-            summaries[f"{package.name}.{path.stem}"] = (ast.get_docstring(tree) or "").partition("\n")[0]
-    return summaries
+        if path != package / "__main__.py" and any(map(_is_entry, tree.body)):
+            name = path.parent.name if path.stem == "__main__" else path.stem
+            summaries[f"{package.name}.{name}"] = (ast.get_docstring(tree) or "").partition("\n")[0]
+    return dict(sorted(summaries.items()))
 
 
 def _is_entry(node: ast.stmt) -> bool:

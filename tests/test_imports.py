@@ -61,6 +61,8 @@ RULES: dict[str, set[str]] = {
         "ablate.store",
         "ablate.terminal",
     },
+    "ablate.study.__main__": {"ablate.cli", "ablate.project", "ablate.recipe", "ablate.records", "ablate.study"},
+    "ablate.reference": {"ablate.cli", "ablate.compose", "ablate.project", "ablate.recipe", "ablate.tables"},
     "ablate.tracking": {"ablate.tracking", "ablate.project", "ablate.records", "ablate.secrets", "wandb"},
     "ablate.retrieval": {
         "ablate.retrieval",

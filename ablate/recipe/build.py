@@ -122,7 +122,7 @@ def build(cls: type[T], values: Any, path: str = "") -> T:
         if field.name in values:
             arguments[field.name] = _build(hints[field.name], values[field.name], where)
         elif field.default is dataclasses.MISSING:
-            raise UserError(f"{where} is missing; give it a value ({_describe(hints[field.name])})")
+            raise UserError(f"{where} is missing; give it a value ({describe(hints[field.name])})")
     return cls(**arguments)
 
 
@@ -151,7 +151,7 @@ def meant(name: str, known: Iterable[str], where: str = "") -> str:
 
 
 def _build(hint: Any, value: Any, path: str) -> Any:
-    described, limits = _describe(hint), list[Range]()
+    described, limits = describe(hint), list[Range]()
     if typing.get_origin(hint) is Annotated:
         hint, *extras = typing.get_args(hint)
         limits = [extra for extra in extras if isinstance(extra, Range)]
@@ -184,7 +184,7 @@ def _build_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
     if value is None:
         if type(None) in options:
             return None
-        raise UserError(f"{path} is not set (null); allowed: {' or '.join(_describe(option) for option in options)}")
+        raise UserError(f"{path} is not set (null); allowed: {' or '.join(describe(option) for option in options)}")
     options = tuple(option for option in options if option is not type(None))
     if len(options) == 1:
         return _build(options[0], value, path)
@@ -199,7 +199,7 @@ def _build_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
 
 def _build_tuple(items: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
     if isinstance(value, str) or not isinstance(value, (list, tuple)):
-        raise UserError(f"{path}={_shown(value)} must be a list, like [{_describe(items[0])}, …]")
+        raise UserError(f"{path}={_shown(value)} must be a list, like [{describe(items[0])}, …]")
     if len(items) == 2 and items[1] is Ellipsis:
         return tuple(_build(items[0], item, f"{path}[{index}]") for index, item in enumerate(value))
     if len(value) != len(items):
@@ -254,15 +254,16 @@ WORDS: dict[Any, str] = {
 }
 
 
-def _describe(hint: Any) -> str:
+def describe(hint: Any) -> str:
+    """Return in words what a field of a type takes, with its limits or its choices."""
     if typing.get_origin(hint) is Annotated:
         base, *extras = typing.get_args(hint)
         limits = ", ".join(_span(extra) for extra in extras if isinstance(extra, Range))
-        return f"{_describe(base)}, {limits}" if limits else _describe(base)
+        return f"{describe(base)}, {limits}" if limits else describe(base)
     if isinstance(hint, NewType):
         return "text"
     if typing.get_origin(hint) is Literal:
         return ", ".join(str(option) for option in typing.get_args(hint))
     if typing.get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(_describe(option) for option in typing.get_args(hint))
+        return " or ".join(describe(option) for option in typing.get_args(hint))
     return WORDS.get(hint) or str(getattr(hint, "__name__", hint))
