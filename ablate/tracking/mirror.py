@@ -25,6 +25,7 @@ from typing import Any, Literal, final
 
 from ablate.secrets import scrub
 from ablate.tracking.ledger import merge_steps, parse_record, restore
+from ablate.tracking.names import NOTE_FILE, metric_name, run_name, sync_command, tag_names
 from ablate.tracking.wandb import SCRATCH, wandb_environment
 
 FINISH_TIMEOUT_S = 5.0
@@ -77,24 +78,42 @@ class _Follower:
 class _Mirror:
     """Hands records to one W&B run."""
 
-    def __init__(self, wandb_dir: Path, project: str, entity: str | None, online: bool, init_timeout_s: float) -> None:
-        self._wandb_dir, self._project, self._entity = wandb_dir, project, entity
+    def __init__(
+        self, ledger: Path, wandb_dir: Path, project: str, entity: str | None, online: bool, init_timeout_s: float
+    ) -> None:
+        self._ledger, self._wandb_dir, self._project, self._entity = ledger, wandb_dir, project, entity
         self._online, self._init_timeout_s = online, init_timeout_s
         self._run: Any = None
         self._step = 0
+        self._note: dict[str, Any] = {}
         self.state: dict[str, Any] = {"done": False}
 
     def begin(self, record: dict[str, Any], attempt: int) -> None:
         """Start the W&B run: online when asked and possible, else offline."""
+        offline = not self._online
         if self._online:
             try:
                 self._run = self._init(record, attempt, "online")
             except Exception as error:
                 self._trouble(f"no online run ({_one_line(error)}); logging offline")
                 self._tear_down()  # the service still holds the run's id
+                offline = True
         if self._run is None:
             self._run = self._init(record, attempt, "offline")
-        self.state["run_dir"] = str(Path(self._run.settings.sync_dir))
+        folder = Path(self._run.settings.sync_dir)
+        self.state |= {"run_dir": str(folder), "offline": offline}
+        self._note = {
+            "study": record["group"],
+            "arm": record["job_type"],
+            "name": record["name"],
+            "id": self._run.id,
+            "project": self._project,
+            "entity": self._entity,
+            "ledger": os.path.relpath(self._ledger.absolute(), folder),
+            "ended": False,
+            "sent": False,
+        }
+        self._write_note()
         self._save()
 
     def _init(self, record: dict[str, Any], attempt: int, mode: Literal["online", "offline"]) -> Any:
@@ -116,16 +135,15 @@ class _Mirror:
             x_save_requirements=False,
             x_transaction_log_flush_interval=1,
         )
-        run_id = record["run_id"] if attempt <= 1 else f"{record['run_id']}-{attempt}"
         return wandb.init(
             project=self._project,
             entity=self._entity,
             group=record["group"][:128],
             job_type=record["job_type"],
-            tags=[tag[:64] for tag in record["tags"] if tag],
+            tags=tag_names(record["job_type"], record["tags"]),
             name=record["name"],
-            id="".join("-" if sign in "/\\#?%: " else sign for sign in run_id)[:128],
-            config=record["recipe"],
+            id=run_name(record["run_id"], attempt),
+            config={**record["recipe"], "study": record["group"], "arm": record["job_type"]},
             dir=str(self._wandb_dir),
             mode=mode,
             settings=settings,
@@ -141,7 +159,7 @@ class _Mirror:
     def metrics(self, step: int, values: dict[str, float]) -> None:
         """Hand on the values of a step."""
         self._step = max(self._step, step)
-        self._run.log(values, step=step)
+        self._run.log({metric_name(name): value for name, value in values.items()}, step=step)
 
     def apply(self, record: dict[str, Any]) -> None:
         """Hand on one record."""
@@ -151,7 +169,8 @@ class _Mirror:
             case "metrics":
                 self.metrics(record["step"], restore(record["values"]))
             case "summary":
-                self._run.summary.update(restore(record["values"]))
+                values = restore(record["values"])
+                self._run.summary.update({metric_name(name): value for name, value in values.items()})
             case "table":
                 table = wandb.Table(columns=record["columns"], data=record["rows"])
                 self._run.log({record["name"]: table}, step=self._step)
@@ -176,11 +195,21 @@ class _Mirror:
     def close(self) -> None:
         """Note the end."""
         self.state["done"] = True
+        if self._note and not self.state.get("broken"):
+            self._note |= {"ended": True, "sent": not self.state["offline"] and "reason" not in self.state}
+            self._write_note()
         self._save()
 
     def _trouble(self, reason: str) -> None:
         self.state.setdefault("reason", scrub(reason)[:300])
         self._save()
+
+    def _write_note(self) -> None:
+        """Say beside the run whose it is and whether all of it is there, for whoever sends it later."""
+        with contextlib.suppress(OSError):  # W&B's own files are whole without it
+            place = Path(self.state["run_dir"]) / NOTE_FILE
+            place.with_suffix(".new").write_text(json.dumps(scrub(self._note)), "utf-8")
+            os.replace(place.with_suffix(".new"), place)
 
     def _save(self) -> None:
         place = Path(tempfile.gettempdir()) / "state.json"
@@ -210,6 +239,9 @@ def _mirror(follower: _Follower, mirror: _Mirror, attempt: int) -> None:
                 for step, values in kept.items():
                     if not first or step != record["step"]:
                         mirror.metrics(step, values)
+                for earlier in follower.earlier:
+                    if earlier["kind"] == "summary":
+                        mirror.apply(earlier)
             if record["kind"] == "finish":
                 status = record["status"]
             else:
@@ -242,14 +274,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if attempt is None:
         counter = _Follower(given.ledger, None, None)
         attempt = sum(record["kind"] == "start" for record in [*counter.records(), *counter.earlier])
-    mirror = _Mirror(given.wandb_dir.absolute(), given.project, given.entity, given.online, given.init_timeout)
+    mirror = _Mirror(
+        given.ledger, given.wandb_dir.absolute(), given.project, given.entity, given.online, given.init_timeout
+    )
     try:
         _mirror(_Follower(given.ledger, attempt, given.parent), mirror, attempt)
     except Exception as error:
         mirror.fail(error)
     mirror.close()
     if replay:
-        print("W&B:", mirror.state.get("reason") or f"written to {mirror.state.get('run_dir')}")
+        said = mirror.state.get("reason") or f"written to {mirror.state.get('run_dir')}"
+        if mirror.state.get("offline") and "reason" not in mirror.state:
+            said += f"; send it with: {sync_command(mirror.state['run_dir'])}"
+        print("W&B:", said)
     elif os.getppid() != given.parent:  # nobody is left to do it
         if tempfile.gettempdir().rpartition(os.sep)[2].startswith(SCRATCH):
             shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)

@@ -23,6 +23,7 @@ from typing import Any, final
 from ablate.project import ROOT
 from ablate.secrets import scrub
 from ablate.tracking.ledger import Ledger, Status
+from ablate.tracking.names import sync_command
 
 PATIENCE_S = 9.0
 """Longest time in seconds that a run waits for W&B, in total."""
@@ -153,7 +154,9 @@ class WandbMirror:
             state = json.loads((self._scratch / "state.json").read_text("utf-8"))
         except (OSError, ValueError):
             state = {}
-        if late:
+        if ended and not late and state.get("done") and state.get("offline") and not state.get("reason"):
+            print(f"W&B: offline; send it with: {sync_command(state['run_dir'])}", flush=True)
+        elif late:
             reason = state.get("reason") or f"it did not keep up within {self._patience_s:g} s"
             self._warn(state | {"reason": reason, "broken": True})
         elif state.get("reason") or (ended and not state.get("done")):
@@ -166,7 +169,7 @@ class WandbMirror:
         self._warned = True
         folder = state.get("run_dir")
         if folder and not state.get("broken"):
-            remedy = f"send it later with: {shlex.join(['wandb', 'sync', str(folder)])}"
+            remedy = f"send it later with: {sync_command(folder)}"
         else:
             words = [str(self._ledger_path), str(self._wandb_dir), self._project, *(["--online"] * self._online)]
             remedy = f"put them into W&B later with: python -m ablate.tracking.mirror {shlex.join(words)}"

@@ -1,0 +1,191 @@
+"""W&B runs that were not sent: found by study, sent by the client's own `wandb sync`, compared with their ledgers.
+
+The exit code of `wandb sync` says nothing: it is 0 for a key that the server refuses too. So a run counts as sent when
+the client left its mark beside it, and as arrived when the server gives back what the ledger holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ablate.records import UserError
+from ablate.secrets import scrub_text
+from ablate.tracking.ledger import ledger_steps, read_ledger, restore
+from ablate.tracking.names import NOTE_FILE, metric_name, tag_names
+from ablate.tracking.wandb import wandb_environment
+
+
+@dataclass(frozen=True)
+class UnsentRun:
+    """A W&B run on the disk that no server had in full when it ended."""
+
+    folder: Path
+    study: str
+    arm: str
+    name: str
+    id: str
+    project: str
+    entity: str | None
+    ledger: Path
+    ended: bool
+    """Whether everything that the ledger holds is in it; else it is running, or its mirror was ended early."""
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether the client marked it as sent."""
+        return any(self.folder.glob("*.wandb.synced"))
+
+    @property
+    def replay(self) -> str:
+        """The command that puts its ledger into W&B's files once more."""
+        words = [str(self.ledger), str(self.folder.parent.parent), self.project]
+        words += ["--entity", self.entity] if self.entity else []
+        return f"python -m ablate.tracking.mirror {shlex.join(words)}"
+
+
+class Outcome(NamedTuple):
+    """How the sending of a run ended."""
+
+    ok: bool
+    words: str
+
+
+def unsent_runs(wandb_dir: Path) -> list[UnsentRun]:
+    """Return the runs of every study that no server had in full when they ended, by study and name.
+
+    Of several copies under one id the newest whole one counts. Folders without a note were made by an earlier version
+    and are left out. Raises UserError for a note that cannot be read.
+    """
+    copies: dict[tuple[str, str, str | None], list[UnsentRun]] = {}
+    for note in sorted(
+        wandb_dir.glob(f"wandb/*run-*/{NOTE_FILE}"), key=lambda place: place.parent.name.split("run-")[1]
+    ):
+        try:
+            values = json.loads(note.read_text("utf-8"))
+            sent = values.pop("sent")
+            ledger = Path(os.path.normpath(note.parent / values.pop("ledger")))
+            run = UnsentRun(folder=note.parent, ledger=ledger, **values)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{note}: not a note on a run of W&B ({error}); delete it, and send the folder by hand"
+            ) from None
+        if not sent:
+            copies.setdefault((run.id, run.project, run.entity), []).append(run)
+    chosen = [max(runs, key=lambda run: run.ended) for runs in (list(reversed(runs)) for runs in copies.values())]
+    return sorted(chosen, key=lambda run: (run.study, run.name, run.id))
+
+
+class Server:
+    """The W&B server that the environment names, with the key that the environment or the home directory holds.
+
+    Raises UserError when it does not answer or refuses the key. W&B's variables of this process are set to those of
+    `wandb_environment`, so that nothing is written outside of `wandb_dir`.
+    """
+
+    def __init__(self, wandb_dir: Path) -> None:
+        environment = wandb_environment(wandb_dir.absolute())
+        os.environ.clear()
+        os.environ.update(environment)
+        import wandb
+
+        self._wandb_dir = wandb_dir.absolute()
+        self.url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+        with self._asking("nothing was sent"):
+            self._api = wandb.Api(timeout=20)
+            self.entity = self._api.default_entity
+        if not self.entity:
+            raise UserError(f"W&B at {self.url} knows nobody under this key; nothing was sent; check WANDB_API_KEY")
+
+    @contextlib.contextmanager
+    def _asking(self, so: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            reason = scrub_text(" ".join(str(error).split()))[:200] or type(error).__name__
+            raise UserError(
+                f"W&B at {self.url} does not answer as it should ({reason}); {so}; check the network, WANDB_BASE_URL "
+                "and WANDB_API_KEY (or `wandb login`), then issue the same command again"
+            ) from None
+
+    def send(self, run: UnsentRun, *, again: bool, timeout_s: float) -> Outcome:
+        """Send a run unless it was sent already, and compare what arrived with its ledger; never raises UserError."""
+        if not run.ended:
+            words = f"not whole: still running, or its mirror was ended early; when nothing runs: {run.replay}"
+            return Outcome(False, words)
+        before = run.is_sent and not again
+        if not before and (trouble := self._upload(run, again, timeout_s)):
+            return Outcome(False, trouble)
+        try:
+            differences, compared = self._differences(run)
+        except UserError as error:
+            return Outcome(False, f"sent, but what arrived is not known: {error}")
+        if differences:
+            return Outcome(False, f"arrived otherwise: {'; '.join(differences[:3])}; send it once more with --again")
+        return Outcome(True, f"{'sent before' if before else 'sent'}; {compared} values arrived as the ledger has them")
+
+    def _upload(self, run: UnsentRun, again: bool, timeout_s: float) -> str:
+        """Return what went wrong; empty where the client says that the run was sent."""
+        command = [sys.executable, "-m", "wandb", "sync", *(["--include-synced"] * again), "--include-online"]
+        for mark in run.folder.glob("*.wandb.synced") if again else ():
+            mark.unlink()
+        environment = wandb_environment(self._wandb_dir) | {"WANDB_SILENT": "false"}
+        process = subprocess.Popen(
+            [*command, str(run.folder)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            said, _ = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            return f"no end of `wandb sync` within {timeout_s:g} s (--timeout); issue the same command again"
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # its service stays when it is killed alone
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if run.is_sent:
+            return ""
+        lines = [line.removeprefix("wandb:").strip() for line in said.splitlines()]
+        telling = [line for line in lines if line and not line.startswith(("Syncing", str(run.folder)))]
+        return f"`wandb sync` did not send it ({scrub_text(' '.join(telling))[:200] or 'it says nothing'})"
+
+    def _differences(self, run: UnsentRun) -> tuple[list[str], int]:
+        """Return in what the run on the server differs from its ledger, and how many values were compared."""
+        records = read_ledger(run.ledger)
+        start = [record for record in records if record["kind"] == "start"][-1]
+        expected: dict[str, Any] = {}
+        for record in records:
+            if record["kind"] == "summary":
+                expected |= {metric_name(name): value for name, value in restore(record["values"]).items()}
+        if steps := ledger_steps(run.ledger):
+            expected["_step"] = max(steps)
+        with self._asking("it may have arrived"):
+            arrived = self._api.run(f"{run.entity or self.entity}/{run.project}/{run.id}")
+            theirs = {"group": arrived.group, "job type": arrived.job_type, "tags": sorted(arrived.tags)}
+            summary = dict(arrived.summary)
+        ours = {"group": run.study[:128], "job type": run.arm, "tags": sorted(tag_names(run.arm, start["tags"]))}
+        wrong = [f"{name} {theirs[name]!r} for {ours[name]!r}" for name in ours if theirs[name] != ours[name]]
+        numbers = {name: value for name, value in expected.items() if _is_finite(value)}
+        for name, value in numbers.items():
+            there = summary.get(name)
+            if not _is_finite(there) or not math.isclose(there, value, rel_tol=1e-9):
+                wrong.append(f"{name} is {there!r} for {value!r}")
+        return wrong, len(ours) + len(numbers)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
