@@ -385,9 +385,12 @@ RULES: dict[str, set[str]] = {
         "ablate.terminal",
         "ablate.tracking.ledger",
         "jinja2",
+        "ablate.tracking.names",
+        "ablate.secrets",
         "markupsafe",
         "numpy",
         "vl_convert",
+        "wandb_workspaces",
     },
     "analysis": {
         "analysis.audit",
@@ -402,6 +405,7 @@ RULES: dict[str, set[str]] = {
         "ablate.records",
         "ablate.store",
         "ablate.tables",
+        "ablate.tracking.sync",
         "numpy",
         "pyarrow",
         "rich",
@@ -455,6 +459,7 @@ ONLY_IN_FUNCTIONS = {
     "openai",
     "httpx2",
     "vl_convert",
+    "wandb_workspaces",
 }
 
 
@@ -611,6 +616,8 @@ def test_no_room_leads_back_to_itself() -> None:
         "analysis.report",
         "analysis.score",
         "analysis.import_run",
+        "analysis.wandb_report",
+        "analysis.wandb_sync",
     ],
 )
 def test_light_modules_load_nothing_heavy(module: str) -> None:

@@ -17,8 +17,8 @@ LOCKS, VECTORS, CACHE, WANDB = "locks", "vectors", "cache", "wandb"
 STUDIES, CELLS, FAILURES, TUNING = "studies", "cells", "failures", "tuning"
 """Declarations by study, and in there their cells; failures by study; searches for hyper-parameters by study."""
 
-REPORTS = "reports"
-"""Reports by study: made from results, free to be deleted."""
+REPORTS, WANDB_REPORT_FILE = "reports", "wandb_report.json"
+"""Reports by study, and in there what a report in W&B says: made from results, free to be deleted."""
 
 MANIFEST_FILE = "manifest.json"
 GROUPS_FILE, PASSAGES_FILE = "groups.jsonl.gz", "passages.jsonl.gz"

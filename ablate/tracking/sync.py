@@ -101,16 +101,19 @@ class Server:
 
         self._wandb_dir = wandb_dir.absolute()
         self.url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
-        with self._asking("nothing was sent"):
+        with self.asking("nothing was sent"):
             self._api = wandb.Api(timeout=20)
             self.entity = self._api.default_entity
         if not self.entity:
             raise UserError(f"W&B at {self.url} knows nobody under this key; nothing was sent; check WANDB_API_KEY")
 
     @contextlib.contextmanager
-    def _asking(self, so: str) -> Iterator[None]:
+    def asking(self, so: str) -> Iterator[None]:
+        """Turn whatever the client raises into a UserError that says so, with what follows from it (`so`)."""
         try:
             yield
+        except UserError:
+            raise
         except Exception as error:
             reason = scrub_text(" ".join(str(error).split()))[:200] or type(error).__name__
             raise UserError(
@@ -173,7 +176,7 @@ class Server:
                 expected |= {metric_name(name): value for name, value in restore(record["values"]).items()}
         if steps := ledger_steps(run.ledger):
             expected["_step"] = max(steps)
-        with self._asking("it may have arrived"):
+        with self.asking("it may have arrived"):
             arrived = self._api.run(f"{run.entity or self.entity}/{run.project}/{run.id}")
             theirs = {"group": arrived.group, "job type": arrived.job_type, "tags": sorted(arrived.tags)}
             summary = dict(arrived.summary)

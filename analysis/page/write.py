@@ -81,7 +81,17 @@ def markdown(report: Report) -> str:
     lines = [f"# {say(report.question or f'Study {report.study}')}", "", f"Study {say(report.study)}.", ""]
     lines += [f"**{say(report.headline)}**", "", *(f"- {say(c.name)}: {say(c.found)}" for c in report.failing), ""]
     lines += [f"- {say(name)}: {say(value)}" for name, value in report.facts]
-    lines += ["", "## Verdicts", "", *(f"{say(remark)}\n" for remark in report.remarks)]
+    lines += ["", *verdict_lines(report)]
+    lines += _command(report.verdict_command)
+    for section in report.sections:
+        lines += ["", f"## {section.title}", "", *_markdown_parts(section), *_command(section.command)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def verdict_lines(report: Report) -> list[str]:
+    """Return the lines of Markdown on the declared claims, under a heading."""
+    say = escape_markdown
+    lines = ["## Verdicts", "", *(f"{say(remark)}\n" for remark in report.remarks)]
     for claim in report.verdicts:
         beside = f" (it would be {claim.would_be})" if claim.would_be else ""
         estimate = f"{claim.estimate} ({claim.evidence}). " if claim.estimate else ""
@@ -92,11 +102,7 @@ def markdown(report: Report) -> str:
         ]
         lines += [f"Also changed: {say(claim.also_changed)}.", ""] if claim.also_changed else []
         lines += [say(f"{estimate}{claim.population} {claim.reason}"), ""]
-    lines += [f"{say(note)}\n" for note in report.verdict_notes]
-    lines += _command(report.verdict_command)
-    for section in report.sections:
-        lines += ["", f"## {section.title}", "", *_markdown_parts(section), *_command(section.command)]
-    return "\n".join(lines).rstrip() + "\n"
+    return [*lines, *(f"{say(note)}\n" for note in report.verdict_notes)]
 
 
 def _command(words: str) -> list[str]:
