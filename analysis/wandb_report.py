@@ -17,7 +17,7 @@ from typing import Any
 
 from ablate.cli.command import add_study, command, finish, output_file, write_text
 from ablate.records import UserError
-from ablate.store.files import REPORTS, WANDB, WANDB_REPORT_FILE, file_name
+from ablate.store.files import REPORTS, WANDB_REPORT_FILE, file_name
 from ablate.tracking.sync import Server
 from analysis.page.gather import gather
 from analysis.page.source import Source
@@ -49,9 +49,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> None:
-    check_installed()
     evidence = Evidence(args.results, args.study, baseline=args.baseline)
     evidence.check_names()
+    check_installed()
     place = args.out or Path(args.results) / REPORTS / file_name(args.study) / WANDB_REPORT_FILE
     study = OpenStudy(evidence)
     report = gather(study, args.results, args.baseline)
@@ -67,7 +67,7 @@ def _run(args: argparse.Namespace) -> None:
         words += ["--out", str(args.out)] if args.out else []
         print(f"{args.study}: not in W&B yet; with its runs there (analysis.wandb_sync): {shlex.join(words)}")
         return
-    server = Server(Path(args.results) / WANDB)
+    server = Server(evidence.store.unsent)
     entity = args.entity or server.entity
     os.environ["WANDB_SILENT"] = "true"
     with server.asking("the report was not saved; are its runs there (analysis.wandb_sync)?"):

@@ -9,11 +9,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from ablate.cli.command import add_study, command, finish
 from ablate.records import UserError
-from ablate.store.files import WANDB
+from ablate.store.results import ResultStore
 from ablate.tracking.sync import Server, UnsentRun, unsent_runs
 
 
@@ -46,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _runs(results: str, study: str) -> list[UnsentRun]:
     """Return the unsent runs of a study; raises UserError where there is none."""
-    folder = Path(results) / WANDB
+    folder = ResultStore(results).unsent
     runs = unsent_runs(folder)
     own = [run for run in runs if run.study == study]
     if not own:
@@ -66,7 +65,7 @@ def _run(args: argparse.Namespace) -> int:
             state = "sent" if run.is_sent else "not sent" if run.ended else "not whole"
             print(f"{run.name:<{width}}  {state:<9}  {run.folder}")
         return 0
-    server = Server(Path(args.results) / WANDB)
+    server = Server(ResultStore(args.results).unsent)
     failed = 0
     for run in runs:
         ok, words = server.send(run, again=args.again, timeout_s=args.timeout)

@@ -88,6 +88,7 @@ OUTPUTS = [
         ],
         STUDY,
     ),
+    Output("analysis.wandb_report", "--out", "x.json"),
     *(Output("analysis.leaks", f"--{name}", f"x.{name}") for name in ("json", "csv")),
     Output("analysis.collect", "--out", "x.parquet", (), STUDY),
     Output("analysis.significance", "--json", "x.json", (), ("--scores", "{dir}/s.csv", "--baseline", "a")),

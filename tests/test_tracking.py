@@ -378,10 +378,14 @@ def test_offline_content_stays_in_its_folder_and_two_runs_do_not_mix(
         if name == "one":
             tracker.artifact(model, "arm", "model")
         tracker.finish("finished" if name == "one" else "failed")
-    assert capsys.readouterr().err == "" and dict(os.environ) == before
+    said = capsys.readouterr()
+    lines = [
+        f"W&B: offline; send it with: wandb sync {offline_file(tmp_path / name).parent}" for name in ("one", "two")
+    ]
+    assert said.err == "" and said.out.splitlines() == lines and dict(os.environ) == before
     one, two = read_wandb(offline_file(tmp_path / "one")), read_wandb(offline_file(tmp_path / "two"))
     assert one["run"].run_group == "study" and one["run"].job_type == "train" and one["run"].display_name == "one"
-    assert one["run"].run_id == "id-one" and list(one["run"].tags) == ["factor=1", ("long" * 30)[:64]]
+    assert one["run"].run_id == "id-one" and list(one["run"].tags) == ["arm=train", "factor=1", ("long" * 30)[:64]]
     assert one["config"]["train"] == {"lr": 0.5} and one["config"]["api_key"].startswith("[removed")
     history = {step: {k: v for k, v in row.items() if k[0] != "_"} for step, row in one["history"].items()}
     assert history[1] == {"loss_one": 1.0} and history[2] == {"loss_one": 2.0} and sorted(history) == [1, 2, 300]

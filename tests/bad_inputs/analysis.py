@@ -20,8 +20,31 @@ def _call(name: str, words: str, module: str, *arguments: str, made: bool = Fals
     return BadInput(name, command, (words,), _study) if made else BadInput(name, command, (words,))
 
 
+def _damaged_note(folder: Path) -> None:
+    """Leave a W&B run whose note is no note."""
+    place = folder / "r/wandb/wandb/offline-run-20260101_000000-a/ablate.json"
+    place.parent.mkdir(parents=True)
+    place.write_text("[]")
+
+
 NOWHERE = "the folder of results (runtime.results, --results) is ''"
+SYNC = ("analysis.wandb_sync", "s", "--results", "{dir}/r")
 BAD_INPUTS = [
+    BadInput(
+        "sync: no run of W&B", SYNC, ("no offline W&B run of a study 's' under {dir}/r/wandb; studies there: none",)
+    ),
+    BadInput("sync: a damaged note", SYNC, ("ablate.json: not a note on a run of W&B (",), _damaged_note),
+    _call(
+        "sync: no time", "'0' is no time; it must be a number of seconds above 0", "wandb_sync", "s", "--timeout", "0"
+    ),
+    _call("W&B report: unknown study", "studies there: s", "wandb_report", "x", "--results", "{dir}/r", made=True),
+    _call(
+        "W&B report: unknown arm",
+        "baseline",
+        "wandb_report",
+        *("s", "--results", "{dir}/r", "--baseline", "z"),
+        made=True,
+    ),
     *(
         _call(f"{module}: no folder of results", NOWHERE, module, "s", "--results", "", *more)
         for module, more in (
@@ -36,6 +59,8 @@ BAD_INPUTS = [
             ("dose_response", ()),
             ("claims", ()),
             ("report", ()),
+            ("wandb_report", ()),
+            ("wandb_sync", ()),
             ("breakdown", ()),
             ("significance", ("--baseline", "a")),
         )
