@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from ablate.data.batches import plan_epoch
 from analysis.noise_floor import main
 from analysis.stats.noise import split_alarms, spread
 from analysis.study.evidence import Evidence
+from analysis.study.noise_floor import noise_of
 from analysis.study.replicates import AXES, along, replicates
 
 TWO_THREADS = {"device": "cpu", "device_name": "cpu", "threads": 2}
@@ -28,22 +30,44 @@ def rates(**more: object) -> dict[str, object]:
     return {"learning_rate": 0.1, "precision": "fp32", **more}
 
 
+def drawn(names: str, means: Sequence[float]) -> list[tuple[str, float]]:
+    """Return a group: a letter for what each run drew, and its mean."""
+    return list(zip(names, means, strict=True))
+
+
 def test_spread_is_the_pooled_standard_deviation() -> None:
-    pooled = spread([("a", [0.1, 0.3]), ("b", [0.5, 0.5, 0.8]), ("c", [0.9])])
+    pooled = spread([drawn("ab", [0.1, 0.3]), drawn("cde", [0.5, 0.5, 0.8]), drawn("f", [0.9])])
     assert pooled is not None
     assert pooled.df == 3 and pooled.num_runs == 5
     assert pooled.sd == pytest.approx(math.sqrt((0.02 + 0.06) / 3))
     assert pooled.largest == pytest.approx(0.3)
-    assert spread([("a", [0.1]), ("b", [])]) is None
+    assert spread([drawn("a", [0.1]), []]) is None
 
 
 def test_groups_of_the_same_draws_give_no_further_degrees_of_freedom() -> None:
-    apart = spread([("a", [0.1, 0.3, 0.2]), ("b", [0.1, 0.3, 0.2])])
-    shared = spread([("a", [0.1, 0.3, 0.2]), ("a", [0.1, 0.3, 0.2])])
+    apart = spread([drawn("abc", [0.1, 0.3, 0.2]), drawn("def", [0.1, 0.3, 0.2])])
+    shared = spread([drawn("abc", [0.1, 0.3, 0.2]), drawn("abc", [0.1, 0.3, 0.2])])
     assert apart is not None and shared is not None
     assert (apart.df, shared.df) == (4, 2)
     assert apart.sd == shared.sd
     assert shared.floor(5, 0.05) > apart.floor(5, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("second", "third", "df"), [("ab", "abcde", 4), ("cde", "fg", 5), ("def", "cd", 5), ("de", "fg", 4)]
+)
+def test_draws_that_groups_share_in_part_count_once(second: str, third: str, df: int) -> None:
+    groups = [drawn(names, [0.1 * place for place in range(len(names))]) for names in ("abc", second, third)]
+    for ordered in (groups, groups[::-1]):
+        pooled = spread(ordered)
+        assert pooled is not None and pooled.df == df
+
+
+def test_the_floor_of_one_axis_has_its_degrees_of_freedom(tmp_path: Path) -> None:
+    make_study(tmp_path / "r", {"a": Arm(seeds=(0, 1, 2)), "b": Arm({"instructed": 1.0}, seeds=(3, 4, 5, 6))})
+    (place,) = noise_of([Evidence(tmp_path / "r", "s")], 0.05).places
+    assert place.together is not None
+    assert place.together.df == place.by_axis["seed"].df == 5
 
 
 @pytest.mark.parametrize("num_seeds", [1, 5])
@@ -51,7 +75,7 @@ def test_two_arms_that_are_one_exceed_the_floor_in_alpha_of_cases(num_seeds: int
     draws = np.random.Generator(np.random.PCG64(3))
     exceeded = 0
     for _ in range(2000):
-        pooled = spread([("a", draws.normal(0, 0.01, 5).tolist())])
+        pooled = spread([drawn("abcde", draws.normal(0, 0.01, 5).tolist())])
         assert pooled is not None
         difference = draws.normal(0, 0.01, num_seeds).mean() - draws.normal(0, 0.01, num_seeds).mean()
         exceeded += abs(difference) > pooled.floor(num_seeds, 0.1)

@@ -5,18 +5,18 @@ that thing. With n means y in each of k groups,
 
     sd² = sum over groups of sum (y - mean of the group)² / sum of (n - 1)
 
-Groups that share their draws (the same seeds in another arm) say the same thing again: their degrees of freedom count
-once, df = sum over kinds of draws of the largest n - 1. The mean difference of two arms of S runs each is within
-t(df, 1 - alpha/2) × sd × sqrt(2 / S) of zero for a share 1 - alpha of such pairs, where the two are one (Bland and
-Altman 1996, BMJ 312, 1654, repeatability coefficient, with the quantile of Student's t for an estimated sd). Queries
-are the same in both and take no part.
+Groups that share draws (the same seeds in another arm) say the same thing again, so a draw counts once: df is the
+number of draws less that of the sets of groups without a draw in common. The mean
+difference of two arms of S runs each is within t(df, 1 - alpha/2) × sd × sqrt(2 / S) of zero for a share 1 - alpha of
+such pairs, where the two are one (Bland and Altman 1996, BMJ 312, 1654, repeatability coefficient, with the quantile of
+Student's t for an estimated sd). Queries are the same in both and take no part.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Sequence, Set
 from typing import NamedTuple
 
 import numpy as np
@@ -40,18 +40,22 @@ class Spread(NamedTuple):
         return float(stdtrit(self.df, 1 - alpha / 2)) * self.sd * math.sqrt(2 / num_seeds)
 
 
-def spread(groups: Sequence[tuple[Hashable, Sequence[float]]]) -> Spread | None:
-    """Return the spread of means inside groups, None where no group has two; a group is what it drew, and its means."""
-    kept = [(drawn, np.asarray(group, dtype=np.float64)) for drawn, group in groups if len(group) > 1]
+def spread(groups: Sequence[Sequence[tuple[Hashable, float]]]) -> Spread | None:
+    """Return the spread of means inside groups, None where no group has two; a group is (what was drawn, mean)s."""
+    kept = [group for group in groups if len(group) > 1]
     if not kept:
         return None
-    own: dict[Hashable, int] = {}
-    for drawn, group in kept:
-        own[drawn] = max(own.get(drawn, 0), len(group) - 1)
-    within = sum(float(np.sum((group - group.mean()) ** 2)) for _, group in kept)
-    variance = within / sum(len(group) - 1 for _, group in kept)
-    largest = max(float(np.ptp(group)) for _, group in kept)
-    return Spread(sum(len(group) for _, group in kept), sum(own.values()), math.sqrt(variance), largest)
+    apart: list[Set[Hashable]] = []
+    for group in kept:
+        drawn: Set[Hashable] = {draw for draw, _ in group}
+        shared = [draws for draws in apart if draws & drawn]
+        apart = [draws for draws in apart if not draws & drawn] + [drawn.union(*shared)]
+    means = [np.array([mean for _, mean in group], dtype=np.float64) for group in kept]
+    within = sum(float(np.sum((group - group.mean()) ** 2)) for group in means)
+    variance = within / sum(len(group) - 1 for group in means)
+    largest = max(float(np.ptp(group)) for group in means)
+    df = sum(len(draws) - 1 for draws in apart)
+    return Spread(sum(map(len, means)), df, math.sqrt(variance), largest)
 
 
 class Alarms(NamedTuple):

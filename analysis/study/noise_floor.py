@@ -18,6 +18,8 @@ from analysis.study.evidence import Evidence
 from analysis.study.replicates import AXES, Replicate, along, replicates
 from analysis.study.scores import in_words, means
 
+_ROUNDING = 1e-9
+"""By how much rounding may put degrees of freedom below a whole number."""
 ADDED = ("seed", "precision", "threads", "device", "machine")
 """Axes whose variances add up; `order` is in the seed's, and `nothing` must be zero."""
 
@@ -38,7 +40,7 @@ class PlaceNoise(NamedTuple):
             return None
         variance = sum(part.sd**2 for part in parts)
         spent = sum(part.sd**4 / part.df for part in parts)
-        df = max(1, math.floor(variance**2 / spent)) if spent > 0 else sum(part.df for part in parts)
+        df = max(1, math.floor(variance**2 / spent + _ROUNDING)) if spent > 0 else sum(part.df for part in parts)
         return Spread(
             sum(part.num_runs for part in parts), df, math.sqrt(variance), max(part.largest for part in parts)
         )
@@ -96,10 +98,7 @@ def _place(
     by_axis = {}
     for axis, members in groups.items():
         values = [
-            (
-                tuple((run.run.seed, run.on[axis]) for run in group),
-                [mean for run in group if (mean := mean_of(run)) is not None],
-            )
+            [((run.run.seed, run.on[axis]), mean) for run in group if (mean := mean_of(run)) is not None]
             for group in members
         ]
         axis_spread = spread(values)
