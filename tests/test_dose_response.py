@@ -90,6 +90,13 @@ def _study(folder: Path) -> None:
     make_study(folder / "r", made)
 
 
+def test_the_reference_is_worth_the_noise_that_takes_the_gain_away() -> None:
+    blocks = arms(0.02, 0.15)
+    line = dose_line(blocks, DOSES, "base")
+    worth = equivalent_noise(blocks, DOSES, "base", "base")
+    assert worth.share == pytest.approx((1 + line.constant.estimate / line.polarity.estimate) / 2)
+
+
 def test_the_command_finds_the_doses_in_the_recipes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -160,13 +160,13 @@ def equivalent_noise(
     options: Options | None = None,
     groupings: Groupings | None = None,
 ) -> EquivalentNoise:
-    """Return delta with c + E (1 - 2 delta) = gain of the arm, and its interval by Fieller (1954).
+    """Return delta with c + E (1 - 2 delta) = gain of the arm (0 of the reference), and its interval by Fieller (1954).
 
     The limits are the delta at which the crossed test of "arm - reference - c - E (1 - 2 delta)" is at its level; where
     E is not shown to differ from 0, one or both of them do not exist.
     """
     line = _weights(doses, reference)
-    off = _plus({arm: 1.0, reference: -1.0}, line.constant, -1.0)
+    off = _plus(_plus({arm: 1.0}, {reference: 1.0}, -1.0), line.constant, -1.0)
 
     def test(delta: float) -> Estimate:
         return over_new(arms, _plus(off, line.polarity, -(1 - 2 * delta)), options, groupings or {})
