@@ -137,12 +137,12 @@ def _run(args: argparse.Namespace) -> None:
 
     baseline = args.baseline[0] if args.baseline else None
     study = OpenStudy(Evidence(args.results, args.study, baseline=baseline))
-    if args.paper:
-        _paper(args, study, plan, baseline)
     study_contrasts = study.ask(args.baseline, args.contrast, args.trend, plan)
     family = declared_family(study, study_contrasts.plan)
     asked = _asked(args, study_contrasts.table, study_contrasts.contrasts)
     asked, table = study_contrasts.testable(asked if args.clusters else [family.as_declared(item) for item in asked])
+    if args.paper:
+        _paper(args, study, plan, baseline)
     plan = dataclasses.replace(study_contrasts.plan, declared=family)
     report(args, table, asked, plan, [study.fairness], {"fairness": study.fairness_record})
 

@@ -6,10 +6,11 @@ import csv
 from pathlib import Path
 
 import pytest
-from synthetic_study import CHANGED, NDCG, PMRR, Arm, make_quick, make_study
+from synthetic_study import CHANGED, NDCG, PMRR, Arm, claim, declare, make_quick, make_study, study_block
 
 from analysis.significance import main
 from analysis.stats.contrast_rows import Plan
+from analysis.stats.crossed import Options
 from analysis.stats.matrix import Cell
 from analysis.study.evidence import Evidence
 from analysis.study.opened import OpenStudy
@@ -74,6 +75,28 @@ def test_methods_say_seeds_checks_claims_and_software(results: Path) -> None:
     assert "at 1234567890ab, torch 1" in methods
 
 
+def test_one_seed_is_never_shown_to_differ_from_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_quick(monkeypatch)
+    make_study(tmp_path / "r", {"base": Arm(seeds=(0,)), "b": Arm({"instructed": 1.0}, {NDCG: 0.05}, seeds=(0,))})
+    study = OpenStudy(Evidence(tmp_path / "r", "s"))
+    assert paper(study, Plan(), "base", study.table).cells["base", Cell(*NDCG)].is_tied
+    fixed = paper(study, Plan(Options(estimand="these_checkpoints")), "base", study.table)
+    assert not fixed.cells["base", Cell(*NDCG)].is_tied
+    assert "paired t over queries" in fixed.methods and "both random" not in fixed.methods
+    assert "clark1973" not in fixed.references
+
+
+def test_a_claim_that_was_declared_late_is_not_said_to_be_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_quick(monkeypatch)
+    make_study(tmp_path / "r", {"a": Arm(), "b": Arm({"instructed": 1.0}, {NDCG: 0.05})})
+    declare(tmp_path / "r", study_block([claim("late", "greater")]), at="2027-01-01T00:00:00+00:00")
+    study = OpenStudy(Evidence(tmp_path / "r", "s"))
+    methods = paper(study, Plan(), "a", study.table).methods
+    assert "1 claims are declared: 1 EXPLORATORY" in methods and "before the runs" not in methods
+
+
 def test_the_command_writes_what_is_pasted(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     base = ["s", "--results", str(results), "--baseline", "base"]
@@ -85,6 +108,8 @@ def test_the_command_writes_what_is_pasted(results: Path, tmp_path: Path, capsys
     with open(out / "paper.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 4 * 3 - 1 and {row["arm"] for row in rows} == set(ARMS)
+    assert main(["s", "--results", str(results), "--paper", "--out", str(tmp_path / "none")]) == 2
+    assert not capsys.readouterr().out and not (tmp_path / "none" / "paper.md").exists()  # nothing is declared
     assert main(["--scores", "none.csv", "--paper"]) == 2
     assert "--paper tells of arms, seeds and software" in capsys.readouterr().err
     assert main(["s", "--results", str(results), "--baseline", "nope", "--paper"]) == 2
