@@ -179,6 +179,13 @@ def recipe_of(arm: str, seed: int, **scoring: int) -> dict[str, Any]:
     return {"stage": "evaluation", "train": arm, "seed": seed, "evaluation": {"depth": 4}, **scoring}
 
 
+def test_older_scores_of_plain_queries_alone_lack_nothing(tmp_path: Path) -> None:
+    now = rank_and_score(Random(0), [toy()], depth=4)
+    plain = dataclasses.replace(now, scores=tuple(score for score in now.scores if score.condition == "plain"))
+    record(ResultStore(tmp_path), "old", plain, recipe_of("old", 0))
+    assert Evidence(tmp_path, "s").before_gain == () and not Evidence(tmp_path, "s").remarks
+
+
 def test_an_older_evaluation_is_read_and_said_to_lack_the_gain(tmp_path: Path) -> None:
     store = ResultStore(tmp_path)
     now = rank_and_score(Random(0), [toy()], depth=4)

@@ -207,7 +207,16 @@ class Evidence:
         """The runs that were scored before there was an instruction gain; none where nothing is scored yet."""
         if not self.store.arms("evaluation", self.study):
             return ()
-        return tuple(run for run in self.runs if scoring_of(run.evaluation.recipe) < SCORING)
+        older = (run for run in self.runs if scoring_of(run.evaluation.recipe) < SCORING)
+        return tuple(run for run in older if self._is_instructed(run))
+
+    def _is_instructed(self, run: ArmRun) -> bool:
+        """Return whether a run was measured under instructions; one whose scores cannot be read may have been."""
+        try:
+            conditions = self._scored(run.evaluation).units["condition"].unique().to_pylist()
+        except UserError:
+            return True
+        return any(condition != "plain" for condition in conditions)
 
     def scores(self, evaluation: Manifest) -> Scores:
         """Return the scores of a run; raises UserError, each time, for a file that is damaged or no file of scores.

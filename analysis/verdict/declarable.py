@@ -176,7 +176,13 @@ def _check_claim(claim: Claim, arms: Sequence[str], cells: Collection[Cell] | No
         raise UserError(f"{where}: {error}") from None
     if not all(math.isfinite(weight) for weight in weights.values()):
         raise UserError(f"{where}: contrast {claim.contrast!r} has a weight that is no finite number")
-    if claim.margin is not None and not claim.contrast.lstrip().startswith("trend"):
+    is_trend = claim.contrast.lstrip().startswith("trend")
+    if claim.measure == P_MRR and claim.expects == "less" and not is_trend:
+        raise UserError(
+            f"{where} expects less {P_MRR}, so the other arm has more, which is held against {GUARD} and collapse only "
+            f"where it is written so: turn the contrast {claim.contrast!r} round and expect greater"
+        )
+    if claim.margin is not None and not is_trend:
         _check_margin(claim.margin, claim.measure, sum(weight for weight in weights.values() if weight > 0), where)
     return weights
 

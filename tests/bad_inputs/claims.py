@@ -39,6 +39,14 @@ def _text(value: str | float) -> str:
 
 
 BAD_INPUTS = [
+    _claim(
+        "p-MRR that is less",
+        "turn the contrast 'dual_view - untouched' round and expect greater",
+        condition="changed",
+        direction="usual",
+        measure="p-MRR",
+        expects="less",
+    ),
     _claim("a lax level", "'c' has alpha=0.1; a claim is tested at 0.05 or below", alpha=0.1),
     _claim("a level of no test", "study.claims[0].alpha=0.5 is out of range", alpha=0.5),
     _study(
