@@ -68,7 +68,7 @@ def _run(args: argparse.Namespace) -> None:
         print(f"{args.study}: not in W&B yet; with its runs there (analysis.wandb_sync): {shlex.join(words)}")
         return
     server = Server(evidence.store.unsent)
-    entity = args.entity or server.entity
+    entity = str(args.entity or server.entity)
     os.environ["WANDB_SILENT"] = "true"
     with server.asking("the report was not saved; are its runs there (analysis.wandb_sync)?"):
         described = describe(report, panels, entity, args.project, linked=True)

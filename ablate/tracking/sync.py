@@ -185,7 +185,7 @@ class Server:
         numbers = {name: value for name, value in expected.items() if _is_finite(value)}
         for name, value in numbers.items():
             there = summary.get(name)
-            if not _is_finite(there) or not math.isclose(there, value, rel_tol=1e-9):
+            if not _is_finite(there) or not math.isclose(float(there), value, rel_tol=1e-9):  # type: ignore[arg-type]
                 wrong.append(f"{name} is {there!r} for {value!r}")
         return wrong, len(ours) + len(numbers)
 

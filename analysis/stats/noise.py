@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Sequence, Set
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,9 +45,9 @@ def spread(groups: Sequence[Sequence[tuple[Hashable, float]]]) -> Spread | None:
     kept = [group for group in groups if len(group) > 1]
     if not kept:
         return None
-    apart: list[Set[Hashable]] = []
+    apart: list[set[Hashable]] = []
     for group in kept:
-        drawn: Set[Hashable] = {draw for draw, _ in group}
+        drawn: set[Hashable] = {draw for draw, _ in group}
         shared = [draws for draws in apart if draws & drawn]
         apart = [draws for draws in apart if not draws & drawn] + [drawn.union(*shared)]
     means = [np.array([mean for _, mean in group], dtype=np.float64) for group in kept]
