@@ -72,13 +72,15 @@ SECTIONS = (
 HEAD = """\
 # Configuration: every key
 
-Written by `python -m ablate.reference --to docs/configuration.md` from the types that check a command line; changes belong into
-their docstrings.
+Written by `python -m ablate.reference --to docs/configuration.md` from the types that check a command line; changes
+belong into their docstrings.
 
-A key is given as `KEY=VALUE` behind `python -m ablate.run`, or in a file of `conf/` or `sweeps/`. A file of a group is chosen by the
-group's name: `model=tiny`, `source=beir`, `+miner=bm25`. Defaults are those of `conf/` with the words that a section names; *needed*
-means that there is none. What is under `runtime` decides no number and stands in no id, everything else does (the exceptions are
-said). The block `study` has a reference of its own, `docs/claims.md`; spaces and settings of tuning are in `docs/tuning.md`.
+A key is given as `KEY=VALUE` behind `python -m ablate.run`, or in a file of `conf/` or `sweeps/`. A file of a group is
+chosen by the group's name: `model=tiny`, `source=beir`, `+miner=bm25`. Defaults are those of `conf/` with the words that
+a section names; *needed* means that there is none. What is under `runtime` decides no number and stands in no id,
+everything else does, but for `model.name`, a label. A place (`path`, `repo`) stands in ids by the revision of its
+content. The block `study` has a reference of its own, `docs/claims.md`; spaces and settings of tuning are in
+`docs/tuning.md`.
 """
 
 
@@ -155,7 +157,9 @@ def takes(hint: Any) -> str:
     if origin is Annotated and typing.get_origin(arguments[0]) is tuple:
         return takes(arguments[0])
     if origin is tuple:
-        return f"list of {takes(arguments[0])}" if arguments[-1] is Ellipsis else f"[{', '.join(map(takes, arguments))}]"
+        return (
+            f"list of {takes(arguments[0])}" if arguments[-1] is Ellipsis else f"[{', '.join(map(takes, arguments))}]"
+        )
     return "group of keys" if dataclasses.is_dataclass(hint) else describe(hint)
 
 

@@ -3,7 +3,7 @@
     python -m ablate.study init does_reversal_help
     python -m ablate.study init does_reversal_help --arms instructions dual_view --dataset museum/test
 
-`docs/claims.md` is the reference of its fields, `docs/tutorial.md` goes from there to a verdict.
+`docs/claims.md` is the reference of its fields.
 """
 
 from __future__ import annotations
