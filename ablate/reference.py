@@ -76,8 +76,8 @@ Written by `python -m ablate.reference --to docs/configuration.md` from the type
 belong into their docstrings.
 
 A key is given as `KEY=VALUE` behind `python -m ablate.run`, or in a file of `conf/` or `sweeps/`. A file of a group is
-chosen by the group's name: `model=tiny`, `source=beir`, `+miner=bm25`. Defaults are those of `conf/` with the words that
-a section names; *needed* means that there is none. What is under `runtime` decides no number and stands in no id,
+chosen by the group's name: `model=tiny`, `source=beir`, `+miner=bm25`. Defaults are those of `conf/` with the words
+that a section names; *needed* means that there is none. What is under `runtime` decides no number and stands in no id,
 everything else does, but for `model.name`, a label. A place (`path`, `repo`) stands in ids by the revision of its
 content. The block `study` has a reference of its own, `docs/claims.md`; spaces and settings of tuning are in
 `docs/tuning.md`.
