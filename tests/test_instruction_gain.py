@@ -96,6 +96,7 @@ def wavy(mean: float, by_seed: float = 0.0, num_seeds: int = 5) -> np.ndarray:
         (wavy(0.5)[:1], wavy(-0.2)[:1], False, "collapse"),  # one run: an interval over its queries
         (wavy(0.5)[:1], wavy(-0.02)[:1], True, "not decided"),
         (wavy(0.5)[:1, :1], wavy(-0.2)[:1, :1], False, "not decided"),  # one query has no interval
+        (wavy(0.001), wavy(-0.2), False, None),  # a p-MRR that may be 0 claims no following
         (wavy(0.5), wavy(0.2), False, None),
         (wavy(-0.5), wavy(-0.2), False, None),
         (wavy(0.5), None, False, None),

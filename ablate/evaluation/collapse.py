@@ -35,14 +35,17 @@ def mean_of(values: Collection[float]) -> Mean:
 def called(p_mrr: Mean, gain: Mean | None) -> Called:
     """Return what p-MRR and instruction gain of one ranker under one instruction are called together.
 
-    `collapse`: the interval of p-MRR lies wholly above zero and that of the gain wholly below; `not decided`: the two
-    means lie so and an interval does not. Without a gain nothing is called anything.
+    `collapse`: the interval of p-MRR lies wholly above zero and that of the gain wholly below; `not decided`: p-MRR
+    does, and of the gain the mean alone, or an interval is missing. A p-MRR that may be 0 shows no following that could be a
+    collapse, and without a gain nothing is called anything.
     """
     if gain is None or not p_mrr.value > 0 > gain.value:
         return ""
+    if p_mrr.interval is not None and p_mrr.interval[0] <= 0:
+        return ""
     if p_mrr.interval is None or gain.interval is None:
         return "not decided"
-    return "collapse" if p_mrr.interval[0] > 0 > gain.interval[1] else "not decided"
+    return "collapse" if gain.interval[1] < 0 else "not decided"
 
 
 def in_words(p_mrr: Mean, gain: Mean, over: str) -> str:
@@ -53,7 +56,7 @@ def in_words(p_mrr: Mean, gain: Mean, over: str) -> str:
     )
     if called(p_mrr, gain) == "collapse":
         return f"{numbers}: the ranking that ignores the instruction serves it better, so it is not followed"
-    return f"{numbers}: whether this is a collapse is left open, because one of them may be 0"
+    return f"{numbers}: whether this is a collapse is left open, because the gain may be 0"
 
 
 def _shown(mean: Mean, scale: float, digits: str) -> str:
