@@ -36,8 +36,8 @@ def called(p_mrr: Mean, gain: Mean | None) -> Called:
     """Return what p-MRR and instruction gain of one ranker under one instruction are called together.
 
     `collapse`: the interval of p-MRR lies wholly above zero and that of the gain wholly below; `not decided`: p-MRR
-    does, and of the gain the mean alone, or an interval is missing. A p-MRR that may be 0 shows no following that could be a
-    collapse, and without a gain nothing is called anything.
+    does, and of the gain the mean alone, or an interval is missing. A p-MRR that may be 0 shows no following that
+    could be a collapse, and without a gain nothing is called anything.
     """
     if gain is None or not p_mrr.value > 0 > gain.value:
         return ""
