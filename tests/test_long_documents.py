@@ -295,9 +295,9 @@ def test_shards_of_a_run_go_when_its_scores_are_there_unless_they_are_kept(
     from ablate.engine import stages
     from ablate.engine.prepare import prepare
 
-    monkeypatch.setattr(encoder_module, "SORTED_AT_ONCE", 128)
+    monkeypatch.setattr(encoder_module, "SORTED_AT_ONCE", 32)
     small = ("model=tiny", "source.documents=600", "evaluation.sets=[test]", "tracker=none", "runtime.threads=1")
-    kept = ("runtime.shard_size=128", "runtime.keep_embeddings=true")
+    kept = ("runtime.shard_size=32", "runtime.keep_embeddings=true")
     found = []
     for name, *overrides in (("whole",), ("shards", kept[0]), ("kept", *kept)):
         run = prepare(run_config(*small, override("runtime.results", tmp_path / name), *overrides))

@@ -113,6 +113,7 @@ OUTPUTS = [
     ),
     Output("analysis.annotate", "--to-csv", "x.csv", (), ("{dir}/sample/audit",)),
     Output("ablate.export", "--to", "out"),
+    Output("ablate.reference", "--to", "x.md", (), ()),
     Output(
         "ablate.synthesize",
         "--out",

@@ -449,7 +449,7 @@ def test_winners_are_read_back_by_hydra_with_their_types(tmp_path: Path) -> None
     assert found.train.learning_rate == arm.study.trials[0].params["train.learning_rate"]
     assert isinstance(found.train.learning_rate, float) and found.train.in_batch_negatives is False
     assert (found.train.schedule, found.train.epochs, found.model.name) == ("cosine", 3, "tiny")
-    assert found.factors.reversed_views == 1.0 and found.train.batch_size == 16
+    assert found.factors.reversed_views == 1.0 and found.train.batch_size == 8
 
 
 # --- through Hydra, in processes
