@@ -13,7 +13,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 .PHONY: run test test-extras test-odd study
 
 run: $(READY)
-	$(BIN)/python -m ablate.run +experiment=dual_view $(ARGS)
+	$(BIN)/python -m ablate.run +experiment=dual_view budget.limit=1536 train.batch_size=4 $(ARGS)
 
 # Four arms, three seeds, two at a time; then what was equal, what it cost, what the declared claims come to, and a page of it.
 study: $(READY)
