@@ -93,12 +93,13 @@ def describe(report: Report, panels: Panels, entity: str, project: str, *, linke
     """
     check_installed()
     import wandb_workspaces.reports.v2 as wr
+    from wandb_workspaces import expr
 
     where = {"entity": entity, "project": project} if linked else {}
-    runs = wr.Runset(name=report.study, filters=[wr.Metric("Group") == report.study], **where)
+    runs = wr.Runset(name=report.study, filters=[expr.Metric("Group") == report.study], **where)
     grouped = wr.Runset(
         name=f"{report.study} by arm",
-        filters=[wr.Metric("Group") == report.study, wr.Metric("State") == "finished"],
+        filters=[expr.Metric("Group") == report.study, expr.Metric("State") == "finished"],
         groupby=["config.arm"],
         **where,
     )
