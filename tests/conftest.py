@@ -143,6 +143,7 @@ class HandMadeSource:
                 values |= self.changes
                 both = (*values["positives"], *values["instruction_negatives"])
                 known = {
+                    "broad": f"any q{query}",
                     "restyled": tuple(f"{doc_id}*" for doc_id in both),
                 }
                 yield SourceRow(**{**known, **values})

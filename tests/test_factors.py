@@ -38,6 +38,7 @@ ON: dict[str, object] = {
     "label_noise": 0.5,
     "plain_twins": 0.5,
     "twins": "add",
+    "broad": 0.5,
 }
 """A level of each factor at which it does something, to half of the rows where it has shares."""
 BASE: dict[str, object] = {"instructed": 1.0, "instruction_negatives": 1, "reversed_views": 1.0}
@@ -51,6 +52,7 @@ EMPTY = {
     "paraphrase": "",
     "instruction_negatives": (),
     "asks_usual": None,
+    "broad": "",
     "restyled": (),
 }
 """Row fields that a source may leave empty -> what they are then."""

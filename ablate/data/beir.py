@@ -129,6 +129,8 @@ class BeirFolder:
             for query, other in ((first, second), (second, first))
         }
         ones, others = sides[first.variant], sides[second.variant]
+        broad = self._by_base[base_id].get(BROAD)
+        takes_both = broad is not None and {*ones, *others} <= set(self._relevant(broad.query_id))
         num_rows = min(len(ones), len(others)) or max(len(ones), len(others))
         for number in range(num_rows):
             row_id = f"{base_id}:{first.variant}:{number}"
@@ -148,6 +150,7 @@ class BeirFolder:
                 instruction_negatives=tuple((opposite[number:] + opposite[:number])[:MAX_INSTRUCTION_NEGATIVES]),
                 answers=answers,
                 asks_usual=own is first,
+                broad=broad.instruction if broad is not None and takes_both else "",
             )
 
     def _single_row(self, query: Query, answers: tuple[str, ...]) -> Iterator[SourceRow]:

@@ -48,15 +48,17 @@ def composition(drafts: Sequence[Draft], passages: Mapping[str, Passage], style_
 def has_right_label(draft: Draft) -> bool | None:
     """Return whether the positive of a group is what its row says it is; None where the row does not decide it.
 
-    Right are a plain group and the row's instruction (or its paraphrase) with a positive of the row, and the reversed
-    instruction with the row's first instruction negative, in whatever style of writing. Of other instructions (generic,
-    swapped) nothing is known.
+    Right are a plain group and the row's instruction (or its paraphrase) with a positive of the row, the reversed
+    instruction with the row's first instruction negative, and the broad one with either, in whatever style of writing.
+    Of other instructions (generic, swapped) nothing is known.
     """
     row, group = draft.row, draft.group
     if not group.instruction or group.instruction in (row.instruction, row.paraphrase):
         return group.positives[0] in row.in_any_style(row.positives)
     if group.instruction == row.reversed_instruction:
         return group.positives[0] in row.in_any_style(row.instruction_negatives[:1])
+    if group.instruction == row.broad:
+        return group.positives[0] in row.in_any_style(row.of_both_sides)
     return None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
+from ablate.recipe.rules import rules_used
 from ablate.recipe.schema import BeirSource, MtebSource, PublishedSource, RulesSource, Source, WorldSource
 from ablate.records import EvaluationSet, Passage, SourceRow, UserError
 
@@ -100,13 +101,16 @@ def open_source(source: Source, sets: tuple[str, ...]) -> RowSource:
 
         return RuleSource(
             path=source.path,
-            rules=source.rules,
+            rules=rules_used(source.rules, source.only),
             train_split=source.train_split,
             evaluation_splits=sets,
             skew=source.skew,
             seed=source.seed,
             minimum=source.minimum,
             own_document=source.own_document,
+            queries=source.queries,
+            minimum_share=source.minimum_share,
+            margin=source.margin,
         )
     if isinstance(source, PublishedSource):
         from ablate.data.published import open_published

@@ -83,6 +83,11 @@ class Factors:
     they displace base queries. On: not counted, so they come on top (add: what unmatched volume buys), or in the place
     of their originals, one group a row by a keyed draw (instead: groups with the balance of twins, and no twins)."""
 
+    broad: Share = 0.0
+    """Share of instructed base rows that, with their twins, are posed under the broad instruction, which every answer
+    of the query satisfies: hard negatives take the place of instruction negatives. Off: none. On: rows that teach what
+    an instruction means that narrows nothing; as many in each arm, whatever its twins."""
+
 
 class Draft(NamedTuple):
     """A training group in the making, beside the source row that it comes from."""
@@ -345,6 +350,16 @@ def with_twins_placed(drafts: Iterable[Draft], factors: Factors, seed: int) -> I
         yield choose(list(views), seed, "twins", row_id)._replace(is_twin=False)
 
 
+def with_broad(drafts: Iterable[Draft], factors: Factors, seed: int) -> Iterator[Draft]:
+    """Pose a share of the instructed rows, and their twins, under the broad instruction."""
+    for draft in drafts:
+        row, group = draft.row, draft.group
+        if group.view != "plain" and uniform(seed, "broad", row.row_id) < factors.broad:
+            hard = row.hard_negatives[: len(group.negatives)]
+            group = replace(group, instruction=row.broad, instruction_negatives=(), hard_negatives=hard)
+        yield draft._replace(group=group)
+
+
 NEGATIVES = ("instruction", "instruction_negatives")
 
 STAGES: tuple[StageSpec, ...] = (
@@ -383,6 +398,11 @@ STAGES: tuple[StageSpec, ...] = (
     ),
     StageSpec("plain_twins", with_plain_twins, Demands(needs=(("instructed",),))),
     StageSpec("twins", with_twins_placed, modifies=("reversed_views", "plain_twins"), uncounted_at=("add",)),
+    StageSpec(
+        "broad",
+        with_broad,
+        Demands(needs=(("instructed",),), excludes={"instruction_text": "the texts of instructions"}, reads=("broad",)),
+    ),
 )
 """Factors in the order in which they are applied."""
 

@@ -19,6 +19,7 @@ import string
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from ablate.recipe.grammar import choices_of, clauses, parts_of, share_words
 from ablate.records import UserError
 
 Measure = Literal["value", "length", "items", "first_letter", "decade", "present"]
@@ -100,7 +101,11 @@ _MEASURES_OF: dict[type, tuple[str, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Wording:
-    """An instruction and its complement in the same words; `{value}`, or `{low}` and `{high}`, stand for the bound."""
+    """An instruction and its complement in the same words; `{value}`, or `{low}` and `{high}`, stand for the bound.
+
+    `[Only|Just]` stands for either (`ablate.recipe.grammar`). Both sides have the same brackets with as many options,
+    and one choice is made for both.
+    """
 
     satisfying: str
     violating: str
@@ -132,6 +137,15 @@ def bounds(constraint: Constraint) -> dict[str, float | str | None]:
     if isinstance(constraint, Between):
         return {"low": constraint.low, "high": constraint.high}
     return {"value": constraint.value}
+
+
+def rules_used(rules: tuple[Rule, ...], only: tuple[str, ...] | None) -> tuple[Rule, ...]:
+    """Return the rules of these names, None for all; raises UserError for a name that no rule has."""
+    names = [rule.name for rule in rules]
+    for name in only or ():
+        if name not in names:
+            raise UserError(f"source.only has {name!r}, which no rule is called; rules: {', '.join(names) or 'none'}")
+    return rules if only is None else tuple(rule for rule in rules if rule.name in only)
 
 
 def check_rules(rules: tuple[Rule, ...], path: str = "source.rules") -> None:
@@ -190,19 +204,72 @@ def _check_rule(rule: Rule, path: str) -> None:
                 _check_template(getattr(wording, side), tuple(limits), chosen, f"{where}.{side}")
             if wording.satisfying == wording.violating:
                 raise UserError(f"{where}: satisfying and violating are the same text; they must be complements")
+            sizes = [[len(part) for part in choices_of(text, where)] for text in (wording.satisfying, wording.violating)]
+            if sizes[0] != sizes[1]:
+                raise UserError(
+                    f"{where}: satisfying has brackets of {_counts(sizes[0])} options and violating of "
+                    f"{_counts(sizes[1])}; both sides must have the same, because one choice is made for both"
+                )
+    _check_held_out(rule, path)
+
+
+def _counts(sizes: list[int]) -> str:
+    return ", ".join(map(str, sizes)) or "no"
+
+
+def _check_held_out(rule: Rule, path: str) -> None:
+    """Raise UserError for a held-out wording with a clause that training has, or that the opposite side has.
+
+    A clause that stands on both sides (`leave out films from {value} on` beside `films from {value} on`) makes the
+    words of a held-out instruction point the wrong way. Only clauses in brackets can be told from the rest of a text.
+    """
+    for number, wording in enumerate(rule.evaluation_wordings or ()):
+        sides = {"satisfying": wording.satisfying, "violating": wording.violating}
+        for side, other in (("satisfying", "violating"), ("violating", "satisfying")):
+            where = f"{path}.evaluation_wordings[{number}].{side}"
+            own = clauses(sides[side], sides[other])
+            seen = [
+                clause
+                for trained in rule.wordings
+                for pair in ((trained.satisfying, trained.violating), (trained.violating, trained.satisfying))
+                for clause in clauses(*pair)
+            ]
+            opposite = [
+                clause
+                for held_out in rule.evaluation_wordings or ()
+                for clause in clauses(getattr(held_out, other), getattr(held_out, side))
+            ]
+            for clause in own:
+                for shared, of in ((seen, "training has it"), (opposite, "the opposite side has it")):
+                    twins = [known for known in shared if share_words(clause, known)]
+                    if twins:
+                        raise UserError(
+                            f"{where}: the clause {clause!r} is not held out, {of} (as {twins[0]!r}); write another one"
+                        )
 
 
 def _check_template(text: str, allowed: tuple[str, ...], needed: tuple[str, ...], where: str) -> None:
     if not text.strip():
         raise UserError(f"{where} is blank; write an instruction")
-    try:
-        parts = [part for part in string.Formatter().parse(text) if part[1] is not None]
-    except ValueError as error:
-        raise UserError(f"{where}={text!r} has a broken brace ({error}); double a brace that is meant as one") from None
-    for _, name, spec, conversion in parts:
-        if name not in allowed or spec or conversion:
+    check_texts(text, allowed, needed, where, "which is chosen for each query")
+
+
+def check_texts(text: str, allowed: tuple[str, ...], needed: tuple[str, ...], where: str, why: str) -> None:
+    """Raise UserError unless every text that a text stands for names what is needed, and only what is allowed."""
+    named = [[_names(option, text, where) for option in part] for part in parts_of(text, where)]
+    for name in dict.fromkeys(name for part in named for names in part for name in names):
+        if name not in allowed:
             known = " and ".join(f"{{{placeholder}}}" for placeholder in allowed) or "none"
             raise UserError(f"{where}={text!r} has {{{name}}}, which is not known here; allowed in braces: {known}")
     for name in needed:
-        if name not in [part[1] for part in parts]:
-            raise UserError(f"{where}={text!r} does not name {{{name}}}, which is chosen for each query; write it in")
+        if not any(all(name in names for names in part) for part in named):
+            raise UserError(f"{where}={text!r} does not name {{{name}}}, {why}; write it in")
+
+
+def _names(option: str, text: str, where: str) -> list[str]:
+    """Return the names in braces of one option of a text; a format or a conversion is part of the name."""
+    try:
+        parts = [part for part in string.Formatter().parse(option) if part[1] is not None]
+    except ValueError as error:
+        raise UserError(f"{where}={text!r} has a broken brace ({error}); double a brace that is meant as one") from None
+    return [f"{name}{f'!{conversion}' if conversion else ''}{f':{spec}' if spec else ''}" for _, name, spec, conversion in parts]

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, NewType, TypeVar
 
 from ablate.recipe.factors import Factors, Range, Share
 from ablate.recipe.rules import Rule
+from ablate.recipe.topics import WrittenQueries
 
 T = TypeVar("T")
 
@@ -84,6 +85,15 @@ class RulesSource:
     rows: Literal["complete", "all"]
     own_document: Literal["keep", "drop"] | None = None
     """As in a BEIR folder."""
+    queries: WrittenQueries | None = None
+    """How plain queries are written from metadata; null: those of the folder."""
+    only: tuple[str, ...] | None = None
+    """Names of the rules that are used; null: all of them."""
+    minimum_share: Annotated[float, Range(0.0, 0.5)] = 0.0
+    """Share of a query's documents that each side of a rule needs, beside `minimum`."""
+    margin: Annotated[float, Range(0.0, 0.9)] = 0.0
+    """Share of each side of a query, of the values nearest to a numeric bound, that training pairs are not taken from;
+    evaluation keeps all."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate import reading
+from ablate.recipe.grammar import Pick, spelled
 from ablate.recipe.rules import AtLeast, Between, Constraint, Contains, Equals, Present, Rule, StartsWith, bounds
 from ablate.records import Passage, UserError
 
@@ -35,7 +36,7 @@ def read_values(
     """
     checks = [_Check(rule, f"source.rules[{index}] ({rule.name})", corpus) for index, rule in enumerate(rules)]
     values: list[dict[str, Value]] = [{} for _ in rules]
-    for doc_id, metadata in _read_metadata(corpus):
+    for doc_id, metadata in read_metadata(corpus):
         for rule, check, rule_values in zip(rules, checks, values, strict=True):
             raw = field_of(rule.field, documents[doc_id], metadata)
             if check.add(doc_id, raw, metadata) and doc_id in wanted:
@@ -45,7 +46,7 @@ def read_values(
     return values
 
 
-def _read_metadata(corpus: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def read_metadata(corpus: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield document ids and metadata of a corpus file that has been checked line by line before."""
     for number, line in reading.lines(corpus):
         where = reading.at(corpus, number)
@@ -163,6 +164,17 @@ class _Check:
 # --- bounds -----------------------------------------------------------------------------------------------------------
 
 
+def distance(constraint: Constraint, value: Any) -> float | None:
+    """Return how far a measured number is from the nearest bound, None where a constraint has no distance."""
+    if isinstance(constraint, AtLeast):
+        assert constraint.value is not None
+        return abs(float(value) - constraint.value)
+    if isinstance(constraint, Between):
+        assert constraint.low is not None and constraint.high is not None
+        return min(abs(float(value) - constraint.low), abs(float(value) - constraint.high))
+    return None
+
+
 def settle(constraint: Constraint, values: Sequence[Any], minimum: int) -> Constraint | None:
     """Return the constraint with every bound chosen for the measured values of a query's relevant documents.
 
@@ -234,6 +246,6 @@ def satisfied(constraint: Constraint, value: Any) -> bool:
     return re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", value.casefold()) is not None
 
 
-def worded(template: str, constraint: Constraint) -> str:
-    """Return an instruction from its template and a constraint whose bounds are chosen."""
-    return template.format(**{name: shown(value) for name, value in bounds(constraint).items() if value is not None})
+def worded(template: str, constraint: Constraint, pick: Pick) -> str:
+    """Return an instruction from its template, a constraint whose bounds are chosen, and a choice from its brackets."""
+    return spelled(template, pick).format(**{name: shown(value) for name, value in bounds(constraint).items() if value is not None})
