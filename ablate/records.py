@@ -164,6 +164,9 @@ class EvaluationSet:
     """query_id -> the only documents that are ranked for it (reranking benchmarks); None: all documents."""
     own_documents: dict[str, str] = field(default_factory=dict)
     """query_id -> the document that is the query itself and is left out of its ranking; it need not be in the set."""
+    plain_of: dict[str, str] = field(default_factory=dict)
+    """base_id -> the plain query that it narrows, where that is none of the same base query: several instructions that
+    are base queries of their own narrow one."""
     measures: tuple[str, ...] = ()
     """Measures per query that this set asks for, such as `nDCG@5`; the usual ones need not be named."""
     provenance: dict[str, str] = field(default_factory=dict)

@@ -111,6 +111,7 @@ def open_source(source: Source, sets: tuple[str, ...]) -> RowSource:
             queries=source.queries,
             minimum_share=source.minimum_share,
             margin=source.margin,
+            num_wordings=source.num_wordings,
         )
     if isinstance(source, PublishedSource):
         from ablate.data.published import open_published

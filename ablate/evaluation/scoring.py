@@ -250,6 +250,7 @@ def _score_gains(
     plain: dict[str, list[str]] = {}
     for query in conditions["plain"]:
         plain.setdefault(query.base_id, []).append(query.query_id)
+    plain |= {base_id: [query_id] for base_id, query_id in bed.plain_of.items() if base_id not in plain}
     if judged and not plain:
         log.warnings.append(
             f"{bed.name}: no {measures.INSTRUCTION_GAIN}: the set poses no query without its instruction, so it is not "

@@ -154,6 +154,7 @@ def _as_plain(bed: EvaluationSet) -> dict[str, Any]:
     only_some_have = {
         "candidates": bed.candidates,
         "own_documents": bed.own_documents,
+        "plain_of": bed.plain_of,
         "measures": bed.measures,
         "provenance": bed.provenance,
     }
@@ -180,6 +181,7 @@ def _from_plain(name: str, values: dict[str, Any]) -> EvaluationSet:
         pairs=None if pairs is None else {(a, b): tuple((x, y) for x, y in doc_pairs) for a, b, doc_pairs in pairs},
         candidates=None if "candidates" not in values else {q: tuple(ids) for q, ids in values["candidates"].items()},
         own_documents=_own_documents(values),
+        plain_of=values.get("plain_of", {}),
         measures=tuple(values.get("measures", ())),
         provenance=values.get("provenance", {}),
     )

@@ -94,6 +94,9 @@ class RulesSource:
     margin: Annotated[float, Range(0.0, 0.9)] = 0.0
     """Share of each side of a query, of the values nearest to a numeric bound, that training pairs are not taken from;
     evaluation keeps all."""
+    num_wordings: Count | None = None
+    """Wordings of a rule that training rows have, at most, drawn from all that its brackets stand for; null: all.
+    Evaluation sets are the same whatever it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +126,7 @@ class PublishedSource:
 
 Source = WorldSource | BeirSource | RulesSource | PublishedSource
 
-OF_ROWS = ("skew", "shortcut", "rows")
+OF_ROWS = ("skew", "shortcut", "rows", "margin", "num_wordings")
 """Keys of a source that decide its training rows and nothing else: documents and evaluation sets are the same."""
 
 

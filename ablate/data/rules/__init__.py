@@ -32,10 +32,12 @@ __all__ = ["Case", "RuleSource"]
 
 SEEN = "_seen"
 """Ends the name of a set that is posed in the wordings of training, beside the one in wordings that are held out."""
+LONGEST_SEARCH = 64
+"""Draws for another wording before there is taken to be none."""
 MAX_INSTRUCTION_NEGATIVES = 4
 """The partner and up to three more documents of the other side."""
 
-_VERSION = 1
+_VERSION = 2
 """Raised whenever the same folder and rules would give other rows or labels."""
 
 
@@ -81,11 +83,13 @@ class RuleSource:
         queries: WrittenQueries | None = None,
         minimum_share: float = 0.0,
         margin: float = 0.0,
+        num_wordings: int | None = None,
     ) -> None:
         """Read the folder; `minimum` documents on each side, and that share of them, make a query usable under a rule.
 
         `queries`: how plain queries are written, None for those of the folder. `margin`: the share of each side nearest
-        to a numeric bound that training pairs leave out.
+        to a numeric bound that training pairs leave out. `num_wordings`: as many wordings of a rule as training rows
+        have at most, drawn from all that its brackets stand for; None for all.
         """
         self._rules = tuple(rules)
         check_rules(self._rules)
@@ -104,7 +108,7 @@ class RuleSource:
         asked = read_plain(self._folder, own_document) if queries is None else write_plain(self._folder, queries, seed)
         self._asked, self._documents, self._grades, self._own = asked, asked.documents, asked.grades, asked.own
         self._rows_per_query = None if queries is None else queries.rows_per_query
-        self._minimum_share, self._margin = minimum_share, margin
+        self._minimum_share, self._margin, self._num_wordings = minimum_share, margin, num_wordings
         self._train_split, self._skew, self._seed, self._minimum = train_split, skew, seed, minimum
         self.revision: str = hashlib.sha256(f"rules {_VERSION}\0{asked.revision}".encode()).hexdigest()
         """SHA-256 over the revision of the folder and the version of this module; rules are in the recipe."""
@@ -177,20 +181,18 @@ class RuleSource:
         answers = self._relevant(case.query, self._train_split)
         if case.query.query_id in self._own:
             answers += (self._own[case.query.query_id],)
-        wordings = case.rule.wordings
         for number in range(min(len(yes), len(no))):
             row_id = f"{case.base_id}:{number}"
             usual = uniform(self._seed, "rules skew", row_id) < self._skew
             own, opposite = (yes, no) if usual else (no, yes)
-            wording = choose(wordings, self._seed, "rules wording", row_id)
-            pick = self._pick("rules alternative", row_id)
+            wording, pick = self._training_wording(case.rule, row_id)
             yield SourceRow(
                 row_id=row_id,
                 query_id=case.query.query_id,
                 query=case.query.text,
                 instruction=case.word(wording, usual, pick),
                 reversed_instruction=case.word(wording, not usual, pick),
-                paraphrase=self._paraphrase(case, row_id, wording, usual),
+                paraphrase=self._paraphrase(case, row_id, usual),
                 positives=(own[number],),
                 hard_negatives=(),
                 instruction_negatives=tuple((opposite[number:] + opposite[:number])[:MAX_INSTRUCTION_NEGATIVES]),
@@ -203,14 +205,26 @@ class RuleSource:
         """Return a choice of options that this purpose alone decides."""
         return lambda place, num: key(self._seed, *purpose, place) % num
 
-    def _paraphrase(self, case: Case, row_id: str, wording: Wording, usual: bool) -> str:
+    def _training_wording(self, rule: Rule, row_id: str) -> tuple[Wording, Pick]:
+        """Return the wording of a row: one of all, or of the few that training has."""
+        drawn_by = row_id
+        if self._num_wordings is not None:
+            drawn_by = f"{rule.name}~{key(self._seed, 'rules few wordings', row_id) % self._num_wordings}"
+        return choose(rule.wordings, self._seed, "rules wording", drawn_by), self._pick("rules alternative", drawn_by)
+
+    def _paraphrase(self, case: Case, row_id: str, usual: bool) -> str:
         """Return the instruction of a row in another wording, or in another choice from the same one; or nothing."""
-        others = [other for other in case.rule.wordings if other is not wording]
-        if others:
-            other = choose(others, self._seed, "rules paraphrase", row_id)
+        wording, pick = self._training_wording(case.rule, row_id)
+        instruction = case.word(wording, usual, pick)
+        if self._num_wordings is not None:
+            others = (self._training_wording(case.rule, f"{row_id}~{attempt}") for attempt in range(LONGEST_SEARCH))
+            texts = (case.word(other, usual, its_pick) for other, its_pick in others)
+            return next((text for text in texts if text != instruction), "")
+        different = [other for other in case.rule.wordings if other is not wording]
+        if different:
+            other = choose(different, self._seed, "rules paraphrase", row_id)
             return case.word(other, usual, self._pick("rules paraphrase", row_id))
-        instruction = case.word(wording, usual, self._pick("rules alternative", row_id))
-        for attempt in range(num_choices(wording.satisfying)):
+        for attempt in range(LONGEST_SEARCH if num_choices(wording.satisfying) > 1 else 0):
             text = case.word(wording, usual, self._pick("rules paraphrase", row_id, attempt))
             if text != instruction:
                 return text
@@ -285,6 +299,7 @@ class RuleSource:
             opposites=tuple(opposites),
             own_documents={posed: self._own[plain] for posed, plain in plain_ids.items() if plain in self._own},
             remarks=self._asked.remarks,
+            plain_of=asked_by,
             clusters=clusters,
         )
 
