@@ -87,7 +87,7 @@ class SourceRow:
     """Whether `instruction` asks for the usual side of its constraint, the one that `source.skew` is the share of; None
     where the source has no such side."""
     broad: str = ""
-    """The instruction before it is narrowed, under which every answer of the query is right; empty when there is none."""
+    """The instruction before it is narrowed, which every answer satisfies; empty when there is none."""
     restyled: tuple[str, ...] = ()
     """The contents of `of_both_sides` in another style, one passage each; empty where the source has none."""
 

@@ -21,7 +21,7 @@ from typing import Annotated, Any, NamedTuple, Union
 from ablate.cli.command import command, finish, output_file, write_text
 from ablate.cli.overrides import written
 from ablate.compose import load, values_of
-from ablate.recipe import factors, rules, schema
+from ablate.recipe import factors, rules, schema, topics
 from ablate.recipe.build import describe
 from ablate.recipe.values import type_hints
 
@@ -38,6 +38,9 @@ SECTIONS = (
     Section("source", schema.WorldSource),
     Section("source", schema.BeirSource, ("source=beir",)),
     Section("source", schema.RulesSource, ("source=movies_rules",)),
+    Section("source.queries", topics.WrittenQueries, ("source=films_written",)),
+    Section("source.queries.topics[]", topics.Topic, ("source=films_written",)),
+    Section("source.queries.topics[].parts[]", topics.Part, ("source=films_written",)),
     Section("source.rules[]", rules.Rule, ("source=movies_rules",)),
     Section("source.rules[].wordings[]", rules.Wording, ("source=movies_rules",)),
     *(

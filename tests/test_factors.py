@@ -251,6 +251,7 @@ def test_a_row_is_touched_where_its_own_draw_lies_below_the_share(name: str) -> 
         "reversed_views": lambda group: group.view == "reversed",
         "label_noise": lambda group: group.view == "reversed" and group.positives[0].endswith("+"),
         "plain_twins": lambda group: group.view == "plain",
+        "broad": lambda group: group.instruction.startswith("any"),
     }
     found = groups(5, **{**with_needs(name), name: 0.4})
     below = {row.row_id for row in HandMadeSource().rows() if uniform(5, name, row.row_id) < 0.4}
@@ -462,3 +463,13 @@ def _twins(found: list[TrainingGroup]) -> list[tuple[TrainingGroup, TrainingGrou
     pairs = list(zip(found[::2], found[1::2], strict=True))
     assert pairs and all(a.group_id.split("/")[0] == b.group_id.split("/")[0] for a, b in pairs)
     return pairs
+
+
+def test_a_broad_row_and_its_twin_ask_for_every_answer_against_hard_negatives() -> None:
+    for draft in drafts(**BASE, broad=1.0):
+        row, group = draft.row, draft.group
+        assert group.instruction == row.broad and not group.instruction_negatives
+        assert group.positives[0] in row.of_both_sides and group.negatives == row.hard_negatives[:2]
+    shares = [groups(5, **{**BASE, "reversed_views": share}, broad=0.4) for share in (0.0, 1.0)]
+    found = [{group.group_id.split("/")[0] for group in mix if group.instruction.startswith("any")} for mix in shares]
+    assert found[0] == found[1], "a row is broad in one arm as in the other"

@@ -177,9 +177,12 @@ def test_the_most_common_value_that_leaves_both_sides() -> None:
 
 
 def test_words() -> None:
-    assert worded("{value} or more", AtLeast(kind="at_least", value=2000.0)) == "2000 or more"
-    assert worded("{low} to {high}", Between(kind="between", low=0.5, high=2)) == "0.5 to 2"
-    assert worded("has {{it}}", Present(kind="present")) == "has {it}"
+    def first(place: int, num: int) -> int:
+        return 0
+
+    assert worded("{value} [or more|up]", AtLeast(kind="at_least", value=2000.0), first) == "2000 or more"
+    assert worded("{low} to {high}", Between(kind="between", low=0.5, high=2), first) == "0.5 to 2"
+    assert worded("has {{it}}", Present(kind="present"), first) == "has {it}"
 
 
 def test_rows(tmp_path: Path) -> None:

@@ -192,6 +192,7 @@ def test_what_is_pinned_is_an_arm(table: dict[str, str]) -> None:
     [
         ("source=beir", "source.path=somewhere"),
         ("source=movies_rules", "source.path=somewhere"),
+        ("source=films_written", "source.path=somewhere"),
         ("source=promptriever", "source.path=somewhere", "+evaluation_source=world"),
         (
             "source=tevatron",
@@ -239,6 +240,7 @@ def test_every_yaml_of_a_group_is_covered_above() -> None:
     others = {
         "source=beir",
         "source=movies_rules",
+        "source=films_written",
         "miner=bm25",
         "miner=dense",
         "miner=none",

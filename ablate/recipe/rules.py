@@ -204,7 +204,9 @@ def _check_rule(rule: Rule, path: str) -> None:
                 _check_template(getattr(wording, side), tuple(limits), chosen, f"{where}.{side}")
             if wording.satisfying == wording.violating:
                 raise UserError(f"{where}: satisfying and violating are the same text; they must be complements")
-            sizes = [[len(part) for part in choices_of(text, where)] for text in (wording.satisfying, wording.violating)]
+            sizes = [
+                [len(part) for part in choices_of(text, where)] for text in (wording.satisfying, wording.violating)
+            ]
             if sizes[0] != sizes[1]:
                 raise UserError(
                     f"{where}: satisfying has brackets of {_counts(sizes[0])} options and violating of "
@@ -272,4 +274,7 @@ def _names(option: str, text: str, where: str) -> list[str]:
         parts = [part for part in string.Formatter().parse(option) if part[1] is not None]
     except ValueError as error:
         raise UserError(f"{where}={text!r} has a broken brace ({error}); double a brace that is meant as one") from None
-    return [f"{name}{f'!{conversion}' if conversion else ''}{f':{spec}' if spec else ''}" for _, name, spec, conversion in parts]
+    return [
+        f"{name}{f'!{conversion}' if conversion else ''}{f':{spec}' if spec else ''}"
+        for _, name, spec, conversion in parts
+    ]

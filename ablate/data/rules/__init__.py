@@ -175,9 +175,7 @@ class RuleSource:
                 yield from itertools.islice(rows, self._rows_per_query)
 
     def _case_rows(self, case: Case) -> Iterator[SourceRow]:
-        yes, no = (
-            self._shuffled(case, self._apart(case, side)) for side in (case.satisfying, case.violating)
-        )
+        yes, no = (self._shuffled(case, self._apart(case, side)) for side in (case.satisfying, case.violating))
         answers = self._relevant(case.query, self._train_split)
         if case.query.query_id in self._own:
             answers += (self._own[case.query.query_id],)

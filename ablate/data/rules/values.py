@@ -248,4 +248,6 @@ def satisfied(constraint: Constraint, value: Any) -> bool:
 
 def worded(template: str, constraint: Constraint, pick: Pick) -> str:
     """Return an instruction from its template, a constraint whose bounds are chosen, and a choice from its brackets."""
-    return spelled(template, pick).format(**{name: shown(value) for name, value in bounds(constraint).items() if value is not None})
+    return spelled(template, pick).format(
+        **{name: shown(value) for name, value in bounds(constraint).items() if value is not None}
+    )
