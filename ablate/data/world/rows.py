@@ -8,7 +8,7 @@ from ablate.data.world.documents import Draws, levels_of, said_attributes, train
 from ablate.data.world.instructions import Demand, Wording, other_wording, write_instruction
 from ablate.data.world.plan import Topic, near_topic
 from ablate.data.world.tables import FORM_TURNS, Constraint
-from ablate.randomness import key, uniform
+from ablate.randomness import choose, key, uniform
 from ablate.records import SourceRow
 
 ROWS_PER_QUERY = (2, 3, 4, 4)
@@ -16,6 +16,15 @@ ROWS_PER_QUERY = (2, 3, 4, 4)
 COMBINED = 6
 """One row in this many combines two demands."""
 LEAST_VIOLATING = 3
+BROAD = (
+    "The {label} plays no part, each {n} is right.",
+    "No {n} is ruled out, be the {label} what it will.",
+    "Whichever {n} it is, I want it: the {label} does not matter.",
+    "Give me each {n} there is, I have no wish as to the {label}.",
+    "Take the {label} as it comes, no {n} is out of place.",
+    "There is nothing to keep to here, the {label} least of all: show every {n}.",
+)
+"""Broad instructions of training rows; the tables have those of evaluation, and share no wording with them."""
 NUM_INSTRUCTION_NEGATIVES = 4
 NUM_HARD_NEGATIVES = 8
 """Of them one of each content of the sibling topic, the others of any topic of the domain."""
@@ -96,6 +105,7 @@ def _row(
         ),
         answers=answers,
         asks_usual=usual,
+        broad=choose(BROAD, seed, "broad", row_id).format(n=noun, label=constraint.label),
         restyled=tuple(
             training_id(topic, i, 1 - style) for i, style in zip((positive, *negatives), styles, strict=True)
         ),
