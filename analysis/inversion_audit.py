@@ -1,10 +1,13 @@
-"""Are synthesized labels true? Swap accuracy with its interval, by kind of constraint, and what raters agree on.
+"""Are inverted labels true? Swap accuracy with its interval, by kind of constraint, and what raters agree on.
 
+    python -m analysis.inversion_audit label_noise/label_noise_0.2:0 --json audit.json     # the twins of a finished mix
+    python -m analysis.inversion_audit MIX --items-to items.jsonl --judgments humans.jsonl judge.jsonl
     python -m analysis.inversion_audit --items items.jsonl --judgments humans.jsonl judge.jsonl --json audit.json
 
 An item is a query with two passages, an instruction under which a is relevant and b is not, and the complement under
 which it should be the other way round. A judgment answers the four questions, by rule (`gold`), by a language model
-(`judge`) or by a person (`human`). Judges alone are never reported as accuracy.
+(`judge`) or by a person (`human`). Judges alone are never reported as accuracy. Of a mix whose source has exact labels
+(the generated world, rules) every pair is put to the tables of the source: a census, without a sampling interval.
 """
 
 from __future__ import annotations
@@ -16,10 +19,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ablate.cli.command import command, finish, output_file, write_text
+from ablate.records import UserError
 from ablate.tables import Column, Table, number, probability, to_markdown
 from analysis.audit.agreement import NAMES
-from analysis.audit.assess import FAILURE_MODES, ONE_SIDED, PRIMARY, Audit, Verdict, assess
-from analysis.audit.items import CLASSES, KINDS, UNJUDGEABLE, read_items, read_judgments
+from analysis.audit.assess import FAILURE_MODES, ONE_SIDED, PRIMARY, Audit, Verdict, assess, check_threshold
+from analysis.audit.items import CLASSES, KINDS, UNJUDGEABLE, Item, judgment_line, read_items, read_judgments
+from analysis.audit.sample_folder import item_line
+from analysis.audit.twins import Truths, Twins, find_mix, read_twins
 from analysis.audit.two_phase import MIN_LABELS, Estimate
 
 
@@ -28,12 +34,24 @@ def parser() -> argparse.ArgumentParser:
     made = command(
         "analysis.inversion_audit",
         "Estimate how many inverted labels are right, from gold by rule, judges that saw all items and a human sample.",
-        "--items items.jsonl --judgments humans.jsonl judge.jsonl --threshold .9",
+        "label_noise/label_noise_0.2:0 --threshold .9",
     )
+    made.add_argument(
+        "mix",
+        nargs="?",
+        metavar="MIX",
+        help="a finished mix, of whose reversed twins the items are made: its folder, its id or the beginning of one, "
+        "or study/arm:seed; instead of --items",
+    )
+    made.add_argument("--results", default="results", help="folder of results that MIX is in (default: results)")
+    made.add_argument(
+        "--source", metavar="DIR", help="folder of the source of MIX (default: where a training on it found it)"
+    )
+    made.add_argument("--items-to", type=output_file, metavar="F", help="write the items of MIX to this file")
+    made.add_argument("--gold-to", type=output_file, metavar="F", help="write the census of MIX, as judgments, to F")
     made.add_argument(
         "--items",
         metavar="F",
-        required=True,
         help="JSON lines: id, query_id, query, passage_a, passage_b, instruction, complement, constraint_type"
         "[, stratum, known_bad]",
     )
@@ -41,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
         "--judgments",
         metavar="F",
         nargs="+",
-        required=True,
+        default=[],
         help="JSON lines: item_id, rater, kind (gold, judge, human), a_under_instruction, b_under_instruction, "
         "a_under_complement, b_under_complement (true, false or null: cannot be judged)",
     )
@@ -51,23 +69,67 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> None:
-    items = read_items(args.items)
-    audit = assess(items, read_judgments(args.judgments, items), threshold=args.threshold)
-    print("\n".join(to_markdown(table) for table in tables(audit)), end="")
+    check_threshold(args.threshold)
+    if (args.mix is None) == (args.items is None):
+        raise UserError("give either MIX, a finished mix, or --items F with --judgments F; --help shows both")
+    if args.mix is None:
+        for option in ("source", "items_to", "gold_to"):
+            if getattr(args, option) is not None:
+                raise UserError(f"--{option.replace('_', '-')} is about a mix; name one (MIX) instead of --items")
+        if not args.judgments:
+            raise UserError("--items needs --judgments F: without an answer nothing is known of an item")
+        items: Sequence[Item] = read_items(args.items)
+        twins = None
+    else:
+        store, manifest = find_mix(args.results, args.mix)
+        twins = read_twins(store, manifest, Truths(store), args.source)
+        items = twins.items
+    judgments = read_judgments(args.judgments, items) if args.judgments else []
+    if twins is not None:
+        _write_mix(twins, args)
+        if not (twins.gold or judgments):
+            if args.items_to is None:
+                raise UserError(f"mix {twins.mix_id} has no census: {twins.no_gold}; --items-to F writes its items")
+            return
+        judgments = [*twins.gold, *judgments]
+    audit = assess(items, judgments, threshold=args.threshold)
+    remarks = () if twins is None else twins.remarks
+    print("\n".join(to_markdown(table) for table in tables(audit, remarks)), end="")
     if args.json:
-        values = json.dumps(record(audit), indent=1, ensure_ascii=False, allow_nan=False)
-        write_text(args.json, values + "\n")
+        values = {**record(audit), **({} if twins is None else {"mix": _mix_record(twins)})}
+        write_text(args.json, json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def tables(audit: Audit) -> list[Table]:
-    """Return the audit as tables: verdicts first."""
-    audit_tables = [_verdicts(audit), _shares(audit)]
+def _write_mix(twins: Twins, args: argparse.Namespace) -> None:
+    if args.gold_to is not None and not twins.gold:
+        raise UserError(f"--gold-to: mix {twins.mix_id} has no census: {twins.no_gold}")
+    if args.items_to is not None:
+        write_text(args.items_to, "".join(map(item_line, twins.items)))
+    if args.gold_to is not None:
+        write_text(args.gold_to, "".join(map(judgment_line, twins.gold)))
+
+
+def _mix_record(twins: Twins) -> dict[str, Any]:
+    return {
+        "id": twins.mix_id,
+        "labels": list(twins.labels),
+        "seed": twins.seed,
+        "originals_right": twins.originals_right,
+        "same_label_in_both_views": twins.num_unswapped,
+        "reversed_without_original": twins.num_alone,
+        "no_census": twins.no_gold or None,
+    }
+
+
+def tables(audit: Audit, remarks: Sequence[str] = ()) -> list[Table]:
+    """Return the audit as tables: verdicts first, with `remarks` on the mix that it is of."""
+    audit_tables = [_verdicts(audit, remarks), _shares(audit)]
     if audit.confusion:
         audit_tables.append(_confusion(audit))
     return [*audit_tables, *([_agreement(audit)] if audit.agreement else [])]
 
 
-def _verdicts(audit: Audit) -> Table:
+def _verdicts(audit: Audit, remarks: Sequence[str]) -> Table:
     columns = ("items", "labels", "swap accuracy", "95 % interval", "p", "p (Holm)", "verdict", "labels needed")
     heads = (Column("constraint"), *(Column(name, "r") for name in columns))
     rows = [("all", *_verdict_cells(audit.overall, audit.num_items))]
@@ -75,9 +137,11 @@ def _verdicts(audit: Audit) -> Table:
     judged = ", ".join(f"{audit.num_judged[kind]} by {kind} ({len(audit.raters[kind])} raters)" for kind in KINDS)
     notes = [
         f"{audit.num_items} items judged: {judged}. ABOVE and BELOW: the share differs from {audit.threshold:g} at the "
-        f"5 % level (kinds of constraint: after Holm); labels needed: further human labels with which the same share "
-        f"would be decided (–: not even all of them). A kind with fewer than {MIN_LABELS} labels has no estimate.",
+        f"5 % level (kinds of constraint: after Holm), or lies on that side where all items were read; labels needed: "
+        f"further human labels with which the same share would be decided (–: not even all of them). A kind with fewer "
+        f"than {MIN_LABELS} labels has no estimate.",
         *audit.notes,
+        *remarks,
     ]
     if audit.rater_error is not None:
         error = audit.rater_error
@@ -85,7 +149,7 @@ def _verdicts(audit: Audit) -> Table:
             f"Known-bad items: {error.waved_through:g} of {error.shown} were called right "
             f"(95 % interval {error.low:.3f} to {error.high:.3f}); intervals and verdicts have this error in them."
         )
-    elif audit.num_known_bad == 0:
+    elif audit.num_known_bad == 0 and audit.num_judged["human"]:
         notes.append("No known-bad item was among the items: raters who wave through would not be noticed.")
     return Table("Are the inverted labels right?", heads, tuple(rows), tuple(notes))
 
@@ -99,17 +163,20 @@ def _verdict_cells(verdict: Verdict | None, size: int) -> tuple[str, ...]:
         f"{size:,}",
         f"{estimate.num_labels:,}",
         number(estimate.share, 3),
-        f"{verdict.low:.3f} to {verdict.high:.3f}",
-        probability(verdict.p),
-        probability(verdict.p_holm),
+        _interval(estimate, verdict.low, verdict.high),
+        *("–" if estimate.is_census else probability(p) for p in (verdict.p, verdict.p_holm)),
         verdict.call,
         needed,
     )
 
 
+def _interval(estimate: Estimate, low: float, high: float) -> str:
+    return "all read" if estimate.is_census else f"{low:.3f} to {high:.3f}"
+
+
 def _shares(audit: Audit) -> Table:
     rows = [
-        (name, *(("–", "–") if e is None else (number(e.share, 3), f"{e.low:.3f} to {e.high:.3f}")))
+        (name, *(("–", "–") if e is None else (number(e.share, 3), _interval(e, e.low, e.high))))
         for name, e in audit.shares.items()
     ]
     signal = "not known" if audit.polarity_signal is None else f"{audit.polarity_signal:.3f}"
@@ -210,8 +277,13 @@ def record(audit: Audit) -> dict[str, Any]:
 
 def _share(estimate: Estimate | None) -> Mapping[str, Any]:
     if estimate is None:
-        return {"estimate": None, "ci": None, "n": 0}
-    return {"estimate": estimate.share, "ci": [estimate.low, estimate.high], "n": estimate.num_labels}
+        return {"estimate": None, "ci": None, "n": 0, "census": False}
+    return {
+        "estimate": estimate.share,
+        "ci": [estimate.low, estimate.high],
+        "n": estimate.num_labels,
+        "census": estimate.is_census,
+    }
 
 
 def _with_verdict(verdict: Verdict | None, size: int) -> Mapping[str, Any]:

@@ -325,6 +325,15 @@ RULES: dict[str, set[str]] = {
         "numpy",
         "scipy",
     },
+    "analysis.audit.twins": {
+        "analysis.audit",
+        "ablate.data.mix",
+        "ablate.data.sources",
+        "ablate.data.truth",
+        "ablate.recipe",
+        "ablate.records",
+        "ablate.store",
+    },
     "analysis.study": {
         "analysis.study",
         "analysis.stats",

@@ -129,8 +129,7 @@ def assess(items: Sequence[Item], judgments: Sequence[Judgment], *, threshold: f
     adjudicated one where there is one, else the mean of the raters. The human sample is taken as random within
     stratum x verdict. Agreement is that of the raters alone. Raises UserError for a threshold that is no share.
     """
-    if not 0 < threshold < 1:
-        raise UserError(f"the threshold is {threshold}; allowed: above 0 and below 1, such as 0.9")
+    check_threshold(threshold)
     bad = {item.id for item in items if item.known_bad}
     audited = [item for item in items if not item.known_bad]
     by_raters = [judgment for judgment in judgments if not judgment.is_adjudicated]
@@ -168,6 +167,12 @@ def assess(items: Sequence[Item], judgments: Sequence[Judgment], *, threshold: f
         rater_error=rater_error,
         notes=evidence.notes(),
     )
+
+
+def check_threshold(threshold: float) -> None:
+    """Raise UserError for a threshold that is no share between 0 and 1."""
+    if not 0 < threshold < 1:
+        raise UserError(f"the threshold is {threshold}; allowed: above 0 and below 1, such as 0.9")
 
 
 Said = Mapping[tuple[Kind, str], Sequence[Judgment]]
@@ -279,7 +284,7 @@ def _labels_needed(estimate: Estimate, above_at: float, below_at: float, factor:
     """Return how many further labels would decide if share and knowledge per label stay as they are, or None."""
     sampled = estimate.num_labels - round(estimate.known_share * estimate.num_items)
     left = estimate.num_items - estimate.num_labels
-    if estimate.known_share == 1 or sampled <= 0:
+    if estimate.is_census or sampled <= 0:
         return None
 
     def decided(more: int) -> bool:

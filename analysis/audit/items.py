@@ -7,6 +7,7 @@ complement, a is not relevant and b is.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -139,6 +140,11 @@ def read_judgments(paths: Sequence[str | Path], items: Sequence[Item]) -> list[J
                     f"{where}: the {judgment.kind} {judgment.rater!r} judged item {judgment.item_id!r} before; keep one"
                 )
     return list(judgments.values())
+
+
+def judgment_line(judgment: Judgment) -> str:
+    """Return a judgment as a line of a file of judgments."""
+    return json.dumps(dataclasses.asdict(judgment), ensure_ascii=False) + "\n"
 
 
 def _lines(

@@ -59,9 +59,14 @@ class Estimate:
     known_mean: float
     """Share of right ones among those."""
 
+    @property
+    def is_census(self) -> bool:
+        """Return whether every item was looked at: then the ends are the share, and nothing was sampled."""
+        return self.known_share == 1
+
     def tails(self, threshold: float) -> tuple[float, float]:
         """Return (p of "the truth is not above", p of "the truth is not below") a threshold, each one-sided."""
-        if self.known_share == 1:
+        if self.is_census:
             return float(self.share <= threshold), float(self.share >= threshold)
         rest, known = 1 - self.known_share, self.known_share * self.known_mean
         inside = (threshold - known) / rest

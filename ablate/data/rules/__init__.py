@@ -308,6 +308,15 @@ class RuleSource:
         self._check_split(split, "split")
         return self._cases[split]
 
+    @property
+    def train_cases(self) -> tuple[Case, ...]:
+        """Every query of the train split under every rule that can be used on it."""
+        return self._cases[self._train_split]
+
+    def value_of(self, rule: Rule, doc_id: str) -> Value | None:
+        """Return what a rule measures of a document that is relevant somewhere; None where the field is missing."""
+        return self._values[self._rules.index(rule)].get(doc_id)
+
     def _find_cases(self, split: str) -> Iterator[Case]:
         left_out = self.left_out.setdefault(split, {rule.name: 0 for rule in self._rules})
         for query in self._asked.queries[split]:

@@ -102,14 +102,25 @@ class World:
             raise UserError(f"world has no evaluation set {name!r}; choose from {', '.join(EVALUATION_NAMES)}")
         return make_evaluation_set(self._seed, name, self._plan.evaluation(name))
 
-    def _text(self, topic: Topic, number: int, style: int) -> str:
+    def training_topics(self) -> Iterable[Topic]:
+        """Return all topics that training passages are about, each followed by its sibling."""
+        return self._train_topics.values()
+
+    def content(self, doc_id: str) -> tuple[Topic, tuple[int, ...]]:
+        """Return the topic of a training passage and the level of each attribute; UserError for an id that is none."""
+        topic, number, _ = self._parse(doc_id)
+        return topic, self._levels_at(topic, number)
+
+    def _levels_at(self, topic: Topic, number: int) -> tuple[int, ...]:
         levels = self._levels.get(topic.slug)
         if levels is None:
             if len(self._levels) >= _KEPT_TOPICS:
                 self._levels.clear()
             levels = self._levels[topic.slug] = levels_of(self._seed, topic)
-        draws = document_draws(self._seed, topic, number)
-        return write(topic, tuple(dealt[number] for dealt in levels), style, draws)
+        return tuple(dealt[number] for dealt in levels)
+
+    def _text(self, topic: Topic, number: int, style: int) -> str:
+        return write(topic, self._levels_at(topic, number), style, document_draws(self._seed, topic, number))
 
     def _parse(self, doc_id: str) -> tuple[Topic, int, int]:
         stem, _, style = doc_id.rpartition(".")

@@ -7,7 +7,6 @@ kill cut off was never told to be saved: it is left out.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fcntl
 import json
 import os
@@ -18,7 +17,7 @@ from types import MappingProxyType
 from ablate.randomness import key
 from ablate.records import UserError
 from ablate.store.files import write_atomically
-from analysis.audit.items import read_judgments
+from analysis.audit.items import judgment_line, read_judgments
 from analysis.audit.sample_folder import SampleFolder
 from analysis.audit.sampling import Answer, answers_of, judgment_of
 
@@ -80,8 +79,7 @@ class AnswerFile:
         self._answers = answers
 
     def _line(self, sheet: str, answers: Sequence[Answer]) -> str:
-        judgment = judgment_of(answers, self.sample.sheets[sheet], self.sample.seed, self.rater)
-        return json.dumps(dataclasses.asdict(judgment), ensure_ascii=False) + "\n"
+        return judgment_line(judgment_of(answers, self.sample.sheets[sheet], self.sample.seed, self.rater))
 
 
 @contextlib.contextmanager
