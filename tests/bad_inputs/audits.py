@@ -49,6 +49,21 @@ def _sample(name: str, words: str, *more: str) -> BadInput:
     return BadInput(name, ("analysis.sample_for_audit", *more), (words,), _files(items, []))
 
 
+def _mix(name: str, words: str, *arguments: str, arm: str = "", changed: bool = False) -> BadInput:
+    """A command on MIX; `arm`: whose mix lies in the folder of results; `changed`: with a file that was changed."""
+
+    def make(folder: Path) -> None:
+        _files([ITEM], [JUDGMENT])(folder)
+        if arm:
+            from mixes import make_mix
+
+            mix = make_mix(folder, arm, limit=16)
+            if changed:
+                (folder / "mixes" / mix.id / "groups.jsonl.gz").write_bytes(b"x")
+
+    return BadInput(name, ("analysis.inversion_audit", *arguments, "--results", "{dir}"), (words,), make)
+
+
 def _drawn(folder: Path) -> None:
     """Draw two of four items into `audit`."""
     from analysis.sample_for_audit import main
@@ -133,6 +148,50 @@ BAD_INPUTS = [
         "--threshold",
         "90",
     ),
+    _mix("an audit of nothing", "give either MIX, a finished mix, or --items F with --judgments F"),
+    _mix(
+        "an audit of two things",
+        "give either MIX, a finished mix, or",
+        "twins/dual_view",
+        "--items",
+        "{dir}/items.jsonl",
+    ),
+    _mix("items without an answer", "--items needs --judgments F", "--items", "{dir}/items.jsonl"),
+    _mix(
+        "items of items",
+        "--items-to is about a mix; name one (MIX) instead of --items",
+        "--items",
+        "{dir}/items.jsonl",
+        "--judgments",
+        "{dir}/said.jsonl",
+        "--items-to",
+        "{dir}/x.jsonl",
+    ),
+    _mix("a mix that is not there", "no mix 'nope' under", "nope"),
+    _mix("a mix of no name", "no mix '' under", ""),
+    _mix(
+        "a mix that has no twins",
+        "has no pair of an original and its reversed twin: it has none",
+        "twins/query_only",
+        arm="query_only",
+    ),
+    _mix(
+        "a mix of twins without originals",
+        "reversed groups stand without their originals; name the mix of an arm with factors.reversed_views",
+        "twins/balanced_original:0",
+        arm="balanced_original",
+    ),
+    _mix("a mix that was changed", "groups.jsonl.gz", "twins/dual_view", arm="dual_view", changed=True),
+    _mix("a threshold of a mix that is no share", "the threshold is 1.0; allowed", "nope", "--threshold", "1"),
+    _mix(
+        "answers about other items than those of a mix",
+        "said.jsonl, line 1: item_id 'i1' is none of the",
+        "twins/dual_view",
+        "--judgments",
+        "{dir}/said.jsonl",
+        arm="dual_view",
+    ),
+    _mix("items into a folder", "is a folder; name a file", "nope", "--items-to", "{dir}"),
     _sample("a sample from nothing", "the following arguments are required: --items", "--to", "{dir}/audit"),
     _sample(
         "a sample larger than what is there",
