@@ -22,7 +22,7 @@ from ablate.cli.command import command, finish, output_file, write_text
 from ablate.records import UserError
 from ablate.tables import Column, Table, number, probability, to_markdown
 from analysis.audit.agreement import NAMES
-from analysis.audit.assess import FAILURE_MODES, ONE_SIDED, PRIMARY, Audit, Verdict, assess, check_threshold
+from analysis.audit.assess import FAILURE_MODES, ONE_SIDED, PRIMARY, THRESHOLD, Audit, Verdict, assess, check_threshold
 from analysis.audit.items import CLASSES, KINDS, UNJUDGEABLE, Item, judgment_line, read_items, read_judgments
 from analysis.audit.sample_folder import item_line
 from analysis.audit.twins import Truths, Twins, find_mix, read_twins
@@ -63,7 +63,9 @@ def parser() -> argparse.ArgumentParser:
         help="JSON lines: item_id, rater, kind (gold, judge, human), a_under_instruction, b_under_instruction, "
         "a_under_complement, b_under_complement (true, false or null: cannot be judged)",
     )
-    made.add_argument("--threshold", type=float, default=0.9, help="share that accuracy is held against (default .9)")
+    made.add_argument(
+        "--threshold", type=float, default=THRESHOLD, help="share that accuracy is held against (default .9)"
+    )
     made.add_argument("--json", type=output_file, metavar="OUT", help="write everything to this file")
     return made
 

@@ -16,6 +16,7 @@ from ablate.cli.command import add_study, command, finish, output_folder
 from ablate.records import UserError
 from ablate.store.files import FOLDERS, REPORTS, file_name
 from analysis.page.gather import gather
+from analysis.page.labels import read_audit
 from analysis.page.record import Report
 from analysis.page.write import Written, write
 from analysis.study.evidence import Evidence
@@ -33,6 +34,13 @@ def parser() -> argparse.ArgumentParser:
     add_study(made)
     made.add_argument("--baseline", metavar="A", help="arm that others are compared with (default: the claims')")
     made.add_argument(
+        "--audit",
+        metavar="F",
+        action="append",
+        default=[],
+        help="JSON of analysis.inversion_audit, for labels that have no census (repeatable)",
+    )
+    made.add_argument(
         "--out", type=output_folder, metavar="DIR", help=f"folder to write into (default: RESULTS/{REPORTS}/STUDY)"
     )
     return made
@@ -41,9 +49,10 @@ def parser() -> argparse.ArgumentParser:
 def _run(args: argparse.Namespace) -> None:
     evidence = Evidence(args.results, args.study, baseline=args.baseline)
     evidence.check_names()
+    audits = tuple(read_audit(Path(place)) for place in args.audit)
     folder = args.out or _default_folder(args.results, args.study)
     _check_outside(folder, Path(args.results))
-    report = gather(OpenStudy(evidence), args.results, args.baseline)
+    report = gather(OpenStudy(evidence), args.results, args.baseline, audits)
     print(_said(report, write(report, folder)))
 
 

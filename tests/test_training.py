@@ -66,6 +66,7 @@ RUNTIME = Runtime(
     threads=None,
     label="",
     baseline=None,
+    objection=None,
     study="",
     until="scores",
     plan_only=False,

@@ -392,6 +392,8 @@ class Runtime:
     """Name of the arm, from the experiment file."""
     baseline: str | None
     """Arm whose recipe is shown beside this one at the start of a run."""
+    objection: str | None
+    """The objection to a result that this arm answers, in a few words, from the experiment file: a report names it."""
     study: str
     until: Literal["mix", "dev", "scores"]
     """Last stage that is made; `mix` builds and counts the data only, `dev` trains and measures on the dev set."""

@@ -44,6 +44,9 @@ MEASURES: Mapping[str, Measure] = {
 }
 """What is estimated: name -> does it hold by this judgment? What cannot be judged is not right."""
 
+THRESHOLD = 0.90
+"""Share that accuracy is held against where no other is named: well below it, a gain may be one of diversity alone."""
+
 PRIMARY = "swap accuracy"
 ONE_SIDED = ("a is rejected under the complement", "b is accepted under the complement")
 FAILURE_MODES = tuple(MEASURES)[-5:]
@@ -122,7 +125,7 @@ class Audit:
     notes: Sequence[str]
 
 
-def assess(items: Sequence[Item], judgments: Sequence[Judgment], *, threshold: float = 0.90) -> Audit:
+def assess(items: Sequence[Item], judgments: Sequence[Judgment], *, threshold: float = THRESHOLD) -> Audit:
     """Return the audit of items by their judgments.
 
     An item with gold is known. Every other item has the judges' mean verdict, and a part of them a human one: the

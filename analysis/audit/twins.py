@@ -238,3 +238,11 @@ def _original_is_right(pair: Pair, truth: Truth) -> bool:
         truth.is_relevant(query, instruction, positive) is True
         and truth.is_relevant(query, instruction, negative) is False
     )
+
+
+def has_twins(mix: Manifest) -> bool:
+    """Return whether a mix has reversed groups, by its card, or by its factors where that does not say."""
+    views = mix.counts.get("views")
+    if isinstance(views, dict):
+        return bool(views.get("reversed"))
+    return bool((mix.recipe.get("factors") or {}).get("reversed_views"))

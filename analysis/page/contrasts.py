@@ -38,9 +38,9 @@ def contrasts(source: Source) -> Section:
     """Return the forest plots, the table of every contrast, and nDCG beside those of p-MRR."""
     parts: list[Part] = []
     if source.judged:
-        panels = _panels([(judged.row.cell, _claim_row(source, judged)) for judged in source.judged if judged.row])
+        panels = panels_of([(judged.row.cell, claim_row(source, judged)) for judged in source.judged if judged.row])
         parts.append(
-            _forest(
+            forest_figure(
                 "forest_claims",
                 panels,
                 "The declared claims",
@@ -54,14 +54,14 @@ def contrasts(source: Source) -> Section:
     drawn = source.places or source.main_places[:3]
     rows = [row for row in tested.rows if row.cell in {target.cell for target in drawn}]
     if rows:
-        panels = _panels([(row.cell, _arm_row(source, row)) for row in rows], f" from {source.baseline}")
+        panels = panels_of([(row.cell, _arm_row(source, row)) for row in rows], f" from {source.baseline}")
         title = f"Every arm against {source.baseline}"
         level = percent(1 - tested.plan.options.alpha)
         caption = (
             f"Every arm minus {source.baseline}, where the claims are looked at: estimate, {level} interval, every "
             f"seed as a dot, Holm’s p."
         )
-        parts.append(_forest("forest_arms", panels, title, caption))
+        parts.append(forest_figure("forest_arms", panels, title, caption))
     if tested.rows:
         parts.append(_grid(source))
         beside = beside_table(tested.rows)
@@ -70,11 +70,12 @@ def contrasts(source: Source) -> Section:
     return Section("contrasts", "Contrasts", tuple(parts), source.significance)
 
 
-def _forest(key: str, panels: Sequence[Panel], title: str, caption: str) -> Figure:
+def forest_figure(key: str, panels: Sequence[Panel], title: str, caption: str) -> Figure:
+    """Return a forest plot for wide and for narrow screens."""
     return Figure(key, caption, forest(panels, title), forest(panels, title, narrow=True))
 
 
-def _panels(rows: Sequence[tuple[Cell, ForestRow]], reference: str = "") -> list[Panel]:
+def panels_of(rows: Sequence[tuple[Cell, ForestRow]], reference: str = "") -> list[Panel]:
     """Return rows by place, each with an axis of its own; slopes apart, because their unit is another one.
 
     `reference`: what differences are from, as the end of the name of an axis.
@@ -93,7 +94,8 @@ def _panels(rows: Sequence[tuple[Cell, ForestRow]], reference: str = "") -> list
     ]
 
 
-def _claim_row(source: Source, judged: Judged) -> ForestRow:
+def claim_row(source: Source, judged: Judged) -> ForestRow:
+    """Return a claim with something to test as a row of a forest plot."""
     row, verdict = judged.row, judged.ruling.verdict
     assert row is not None
     ends = claim_interval(judged.claim, row)[0] if judged.tested else None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ablate.study.declaration import QUERIES
 from ablate.tables import probability
-from analysis.page import contrasts, setup, units
+from analysis.page import contrasts, referee, setup, units
 from analysis.page.contrasts import tone_of
+from analysis.page.labels import AuditRecord
 from analysis.page.record import Report, Verdict, interval, signed
 from analysis.page.source import Source, seeds_of
 from analysis.stats.contrast_rows import plural
@@ -17,6 +18,7 @@ from analysis.verdict.judge import Judged, Judgement
 from analysis.verdict.rule import claim_interval
 
 SECTIONS = (
+    referee.referee,
     contrasts.contrasts,
     contrasts.collapse,
     contrasts.dose,
@@ -33,13 +35,13 @@ SECTIONS = (
 """What makes the sections, in the order of the page; None where a study has nothing to say there."""
 
 
-def gather(study: OpenStudy, results: str, baseline: str | None = None) -> Report:
+def gather(study: OpenStudy, results: str, baseline: str | None = None, audits: tuple[AuditRecord, ...] = ()) -> Report:
     """Return the report of a study; `results` is its folder as commands name it, `baseline` an arm with scores.
 
     Without one the baseline is that of the budgets, of most claims, or the first arm. Raises UserError for an unknown
     study, and for results that cannot be read or tested.
     """
-    source = Source(study, results, baseline)
+    source = Source(study, results, baseline, audits)
     judgement = source.judgement
     made = [section(source) for section in SECTIONS]
     evidence = study.evidence
@@ -55,7 +57,11 @@ def gather(study: OpenStudy, results: str, baseline: str | None = None) -> Repor
         verdict_notes=() if judgement is None else claims_table(judgement).notes[len(judgement.claims) :],
         verdict_command=source.command("claims") if judgement is not None else "",
         sections=tuple(section for section in made if section is not None),
-        made_by=source.command("report", *(("--baseline", baseline) if baseline else ())),
+        made_by=source.command(
+            "report",
+            *(("--baseline", baseline) if baseline else ()),
+            *(word for audit in audits for word in ("--audit", audit.place)),
+        ),
         claims_csv="" if judgement is None else claims_csv(judgement),
     )
 

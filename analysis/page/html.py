@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from ablate.terminal import visible
 from analysis.page.drawing import minus, styles
-from analysis.page.record import Figure, Grid, Report, signed
+from analysis.page.record import Answer, Figure, Grid, Report, signed
 
 _HERE = Path(__file__).parent
 _LONG = 28
@@ -54,6 +54,7 @@ def html(report: Report) -> str:
     environment.tests |= {
         "grid": lambda part: isinstance(part, Grid),
         "figure": lambda part: isinstance(part, Figure),
+        "answer": lambda part: isinstance(part, Answer),
     }
     script = (_HERE / "page.js").read_text(encoding="utf-8")
     return environment.get_template("page.html.j2").render(

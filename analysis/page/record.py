@@ -139,7 +139,19 @@ class Units:
     """Shows a unit named UNIT with all of its documents."""
 
 
-Part = str | Grid | Figure | Units
+@dataclass(frozen=True)
+class Answer:
+    """A question of a reader, answered in a few words, with the section that has all of it."""
+
+    question: str
+    says: str
+    see: str = ""
+    """Key of that section; empty where this is all."""
+    title: str = ""
+    """Of that section."""
+
+
+Part = str | Grid | Figure | Units | Answer
 """What a section is made of; a text is a paragraph."""
 
 

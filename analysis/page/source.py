@@ -13,6 +13,7 @@ from statistics import fmean
 from ablate.evaluation.measures import P_MRR, SATISFYING_OVER_VIOLATING
 from ablate.records import UserError
 from ablate.tables import Table
+from analysis.page.labels import AuditRecord
 from analysis.page.record import Field, Grid
 from analysis.stats.contrast_rows import Asked, ContrastRow, Plan, Target, contrast_rows, targets
 from analysis.stats.matrix import Cell, ScoreTable
@@ -46,6 +47,8 @@ class Source:
     """Folder of results, as it stands in a command."""
     asked_baseline: str | None = None
     """Arm that a person names as the baseline, of those with scores."""
+    audits: tuple[AuditRecord, ...] = ()
+    """What audits of labels found, as a person names their files."""
 
     @cached_property
     def judgement(self) -> Judgement | None:

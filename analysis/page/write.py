@@ -11,7 +11,7 @@ from ablate.store.drafts import draft_of
 from ablate.store.files import write_atomically
 from ablate.tables import escape_latex, escape_markdown, to_csv, to_latex, to_markdown
 from analysis.page.html import html
-from analysis.page.record import Field, Figure, Grid, Report, Section, Units, signed
+from analysis.page.record import Answer, Field, Figure, Grid, Report, Section, Units, signed
 
 PAGE, MARKDOWN, LATEX = "report.html", "report.md", "report.tex"
 TABLES, FIGURES = "tables", "figures"
@@ -124,6 +124,9 @@ def _markdown_parts(section: Section) -> list[str]:
                 escape_markdown(part.caption),
                 "",
             ]
+        elif isinstance(part, Answer):
+            see = f" All of it: {part.title}." if part.see else ""
+            lines += [f"### {escape_markdown(part.question)}", "", escape_markdown(f"{part.says}{see}"), ""]
         else:
             lines += [to_markdown(units_grid(part).table())]
     return lines

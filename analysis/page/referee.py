@@ -1,0 +1,309 @@
+"""The section for a reader who doubts: are the labels right, what else could explain the gains, what was held equal.
+
+Every question is answered in a few words with a figure at most, and says which section or command has all of it. What
+a study cannot answer is said with the command that would.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from ablate.data.composition import in_words, shown
+from ablate.tables import number
+from analysis.page.contrasts import claim_row, dose, forest_figure, panels_of
+from analysis.page.forest import ForestRow, Panel
+from analysis.page.labels import ArmLabels, arm_labels
+from analysis.page.record import Answer, Field, Figure, Grid, Part, Section, Tone, count
+from analysis.page.source import Source
+from analysis.study.composition import arm_composition
+from analysis.study.fairness import Check, headline
+from analysis.study.objections import Objector, answered, objectors
+from analysis.study.runs import by_arm
+from analysis.study.totals import unmatched
+from analysis.verdict.judge import Judged
+
+CHANCE = 0.5
+SHORT_CUTS = ("label_from_passage", "label_from_side", "label_from_length")
+"""Values of the composition that tell how well a label is told without reading the instruction."""
+_TONES: dict[str, Tone] = {"ABOVE": "good", "BELOW": "bad"}
+
+
+def referee(source: Source) -> Section:
+    """Return what stands against the labels and for another explanation, in one place."""
+    parts: list[Part] = []
+    for answer in ANSWERS:
+        parts += answer(source)
+    title = "Are the labels right, and could it be something else?"
+    return Section("referee", title, tuple(parts), source.command("fairness"), "Objections")
+
+
+def _labels(source: Source) -> list[Part]:
+    """Are the labels of the twins right?"""
+    evidence = source.study.evidence
+    arms = arm_labels(evidence, source.audits)
+    question = "Are the labels of the reversed twins right?"
+    if not arms:
+        return [Answer(question, "No arm of this study has reversed twins, so there is no inversion to be wrong.")]
+    known = [arm for arm in arms if arm.estimate is not None]
+    unknown = [arm for arm in arms if arm.estimate is None]
+    intended = [arm for arm in known if not arm.decided_by]
+    said = []
+    if known:
+        calls = Counter(arm.verdict for arm in intended)
+        listed = ", ".join(f"{num} {call}" for call, num in calls.items()) or "none"
+        said.append(
+            f"Swap accuracy is the share of pairs in which the complement excludes the one passage and admits the "
+            f"other. Arms whose labels should all be right: {listed} the threshold of {known[0].threshold:g}."
+        )
+    if any(arm.evidence == "census" for arm in known):
+        said.append(
+            "In a census every pair was put to the tables of its source, not to the labels of its rows: nothing was "
+            "sampled, so there is no interval."
+        )
+    if unknown:
+        audit = "python -m analysis.inversion_audit MIX --judgments F --json F.json"
+        said.append(
+            f"Not known: {'; '.join(f'{arm.arm} ({arm.evidence})' for arm in unknown)}. Judgments would tell: {audit}, "
+            f"and then this report with --audit F.json."
+        )
+    parts: list[Part] = [Answer(question, " ".join(said))]
+    if known:
+        rows = tuple(map(_label_row, known))
+        axis = "swap accuracy above the threshold"
+        panel = Panel("Swap accuracy, less the threshold", f"threshold {known[0].threshold:g}", axis, rows)
+        caption = (
+            "Swap accuracy of each arm with twins, less its threshold: the verdict beside it; dots are the mixes of "
+            "single seeds, a line is the interval of a sample."
+        )
+        parts.append(forest_figure("referee_labels", [panel], "Are the labels right?", caption))
+        parts.append(_label_grid(arms))
+    return parts
+
+
+def _label_row(arm: ArmLabels) -> ForestRow:
+    assert arm.estimate is not None
+    ends = None if arm.ends is None else (arm.ends[0] - arm.threshold, arm.ends[1] - arm.threshold)
+    seeds = tuple(share - arm.threshold for share in arm.by_seed.values())
+    beside = arm.decided_by or arm.evidence
+    tone = "none" if arm.decided_by else _TONES.get(arm.verdict, "open")
+    return ForestRow(
+        arm.arm, beside, arm.estimate - arm.threshold, ends, seeds, None, f"{arm.verdict} ({arm.estimate:.3f})", tone
+    )
+
+
+def _label_grid(arms: Sequence[ArmLabels]) -> Grid:
+    fields = (
+        Field("arm", "arm"),
+        Field("pairs", "pairs", count, True),
+        Field("swap_accuracy", "swap accuracy", _share, True),
+        Field("", "95 % interval", str, True),
+        Field("ci_low", ""),
+        Field("ci_high", ""),
+        Field("verdict", "verdict"),
+        Field("originals_right", "originals right", _share, True),
+        Field("decided_by", "labels decided by"),
+        Field("evidence", "evidence"),
+    )
+    rows = tuple(
+        (
+            arm.arm,
+            arm.num_pairs,
+            arm.estimate,
+            "all read" if arm.ends is None and arm.estimate is not None else _ends(arm.ends),
+            *(arm.ends or (None, None)),
+            arm.verdict or None,
+            arm.originals_right,
+            arm.decided_by or None,
+            arm.evidence,
+        )
+        for arm in arms
+    )
+    notes = ("Over the mixes of all seeds. Originals: labels beside the twins, by the same tables.",)
+    return Grid("referee_labels", "Labels of the arms with twins", fields, rows, notes)
+
+
+def _share(value: float) -> str:
+    return number(value, 3)
+
+
+def _ends(ends: tuple[float, float] | None) -> str | None:
+    return None if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"
+
+
+def _rivals(source: Source) -> list[Part]:
+    """Could something else than the reversal explain the gains?"""
+    question = "Could something else explain it?"
+    evidence = source.study.evidence
+    answers = answered(evidence)
+    rows = [(judged, _objection(judged, answers)) for judged in source.judged]
+    asked = [(judged, objection) for judged, objection in rows if objection]
+    named = {arm for judged, _ in asked if judged.row for arm, weight in judged.row.weights.items() if weight}
+    said = []
+    if asked:
+        calls = Counter(judged.ruling.verdict for judged, _ in asked)
+        verdicts = ", ".join(f"{num} {call}" for call, num in calls.items())
+        claims = "claim is" if len(asked) == 1 else "claims are"
+        said.append(f"{len(asked)} declared {claims} on an arm that was made to answer an objection: {verdicts}.")
+    else:
+        said.append("No declared claim is on an arm that was made to answer an objection.")
+    for arm in answers:
+        if arm not in named:
+            against = source.baseline if arm != source.baseline else "ARM"
+            command = source.command("significance", "--contrast", f"{against} - {arm}")
+            said.append(f"{arm} ({answers[arm].objection}) is in no claim; {command} tests it, as exploratory.")
+    said.append(_untested(source, answers))
+    parts: list[Part] = [Answer(question, " ".join(filter(None, said)), "contrasts", "Contrasts")]
+    if asked:
+        panels = panels_of(
+            [
+                (judged.row.cell, claim_row(source, judged)._replace(label=f"{objection}?"))
+                for judged, objection in asked
+                if judged.row is not None
+            ]
+        )
+        caption = (
+            "The claims on arms that answer an objection, by the objection: estimate, interval, every seed as a dot, "
+            "the verdict of the claim. Which way a claim expects its contrast stands under Verdicts."
+        )
+        parts.append(forest_figure("referee_rivals", panels, "Could something else explain it?", caption))
+    return parts
+
+
+def _objection(judged: Judged, answers: dict[str, Objector]) -> str:
+    """Return the objections that the arms of a claim answer; empty for none."""
+    arms = judged.row.weights if judged.row is not None else {}
+    said = (answers[arm].objection for arm, weight in arms.items() if weight and arm in answers)
+    return ", ".join(dict.fromkeys(said))
+
+
+def _untested(source: Source, answers: dict[str, Objector]) -> str:
+    """Return the objections that no arm of the study answers, with the command that trains such arms."""
+    there = {objector.objection for objector in answers.values()}
+    missing: dict[str, list[str]] = {}
+    for objector in objectors():
+        if objector.objection not in there:
+            missing.setdefault(objector.objection, []).append(objector.experiment)
+    if not missing:
+        return ""
+    listed = ", ".join(f"{objection} ({' or '.join(arms)})" for objection, arms in missing.items())
+    seeds = sorted({run.seed for run in source.study.evidence.runs if run.train is not None})
+    experiments = ",".join(arms[0] for arms in missing.values())
+    words = ["python", "-m", "ablate.run", "-m", f"+experiment={experiments}", f"seed={','.join(map(str, seeds))}"]
+    command = shlex.join([*words, f"runtime.study={source.study.evidence.study}"])
+    return f"Not asked here: {listed}. {command}, with the other keys of this study, would."
+
+
+def _doses(source: Source) -> list[Part]:
+    """Does the gain fall with the share of wrong labels?"""
+    question = "Does the gain fall as labels become wrong?"
+    section = dose(source)
+    if section is None:
+        command = "python -m ablate.run -m +sweeps=label_noise"
+        return [
+            Answer(
+                question,
+                f"Not known: the arms of this study are no doses of label noise, of two seeds or more each; {command} "
+                f"runs a study of them.",
+            )
+        ]
+    figure = next(part for part in section.parts if isinstance(part, Figure))
+    says = "A gain that right labels buy falls on a line as a known share of them is made wrong."
+    return [
+        Answer(question, says, section.key, section.title),
+        dataclasses.replace(figure, key="referee_dose"),
+    ]
+
+
+def _short_cuts(source: Source) -> list[Part]:
+    """Was the answer given away, by a leak or by a short cut?"""
+    question = "Was the answer given away?"
+    leak = _check(source, "no leak from training to evaluation")
+    said = [f"Leaks: {'none found' if leak.ok else 'FAILED'}: {leak.found}; {source.command('leaks')} compares texts."]
+    arms = {arm: arm_composition(runs) for arm, runs in by_arm(source.study.evidence.runs).items()}
+    known = {arm: values for arm, values in arms.items() if any(values.get(name) is not None for name in SHORT_CUTS)}
+    if not known:
+        said.append(
+            "How well a label is told without its instruction was not recorded; the command that made a mix records "
+            "it, once its folder is deleted."
+        )
+        return [Answer(question, " ".join(said), "fairness", "Fairness")]
+    said.append(
+        "Short cuts: how well a label is told without its instruction, by the passage, its side of the constraint or "
+        f"its length alone (.5 is chance). Most in {_most(known)}."
+    )
+    panels = [
+        Panel(
+            in_words(name),
+            "less chance, .5",
+            "balanced accuracy above chance",
+            tuple(
+                _short_cut_row(arm, value) for arm, values in known.items() if (value := values.get(name)) is not None
+            ),
+        )
+        for name in SHORT_CUTS
+    ]
+    caption = (
+        "How far above chance the label of a passage is told by part of what the encoder is given, by arm, mean over "
+        "seeds: what a model could learn without reading instructions."
+    )
+    drawn = forest_figure("referee_short_cuts", [panel for panel in panels if panel.rows], "Short cuts", caption)
+    return [Answer(question, " ".join(said), "fairness", "Fairness"), drawn]
+
+
+def _short_cut_row(arm: str, value: float) -> ForestRow:
+    return ForestRow(arm, "", value - CHANCE, None, (), None, f"{value:.2f}", "none")
+
+
+def _most(arms: dict[str, dict[str, float | None]]) -> str:
+    told = [
+        (value, arm, name)
+        for arm, values in arms.items()
+        for name in SHORT_CUTS
+        if (value := values.get(name)) is not None
+    ]
+    value, arm, name = max(told)
+    return f"{arm}: {in_words(name)} {shown(name, value)}"
+
+
+def _held_equal(source: Source) -> list[Part]:
+    """What was held equal?"""
+    checks = source.study.checks
+    failing = [check.name for check in checks if not check.ok]
+    said = [
+        f"{headline(checks).removeprefix('fairness: ').capitalize()}{': ' + ', '.join(failing) if failing else ''}."
+    ]
+    totals = source.study.evidence.totals
+    if totals:
+        names = [arm.arm for arm in totals]
+        reference = source.baseline if source.baseline in names else names[0]
+        unequal = unmatched(totals, reference)
+        equal = len(names) - 1 - len(unequal)
+        said.append(
+            f"Budgets: {equal} {'arm is' if equal == 1 else 'arms are'} equal to {reference}"
+            + (f", unmatched: {'; '.join(f'{arm} ({why})' for arm, why in unequal.items())}." if unequal else ".")
+        )
+    changes = {} if source.judgement is None else source.judgement.also_changed
+    more = sum(bool(text) for text in changes.values())
+    if changes:
+        said.append(
+            f"{more} of {len(changes)} claimed contrasts change more than their switch, which their verdicts say."
+        )
+    return [
+        Answer(
+            "What was held equal?",
+            " ".join(said),
+            "budgets" if totals else "fairness",
+            "Budgets" if totals else "Fairness",
+        )
+    ]
+
+
+def _check(source: Source, name: str) -> Check:
+    return next(check for check in source.study.checks if check.name == name)
+
+
+ANSWERS: tuple[Callable[[Source], list[Part]], ...] = (_labels, _rivals, _doses, _short_cuts, _held_equal)
+"""What answers the questions of the section, in their order."""
