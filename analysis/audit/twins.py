@@ -33,6 +33,10 @@ ALL = "all"
 """Type of constraint where the source does not tell any."""
 
 
+class NoPairs(UserError):
+    """A mix without an original beside its reversed twin."""
+
+
 class Pair(NamedTuple):
     """A row in both of its views, as they were trained on."""
 
@@ -172,13 +176,13 @@ def pairs_of(groups: Sequence[TrainingGroup]) -> tuple[list[Pair], int]:
 def read_twins(store: ResultStore, manifest: Manifest, truths: Truths, path: str | None = None) -> Twins:
     """Return the twins of a finished mix; `path`: where the folder of its source lies, if no training says so.
 
-    Raises UserError for a mix without a pair, and for damaged files.
+    Raises NoPairs for a mix without a pair, and UserError for damaged files.
     """
     mix = read_mix(store.whole(manifest), manifest.counts)
     pairs, num_alone = pairs_of(mix.groups)
     if not pairs:
         why = f"its {num_alone} reversed groups stand without their originals" if num_alone else "it has none"
-        raise UserError(
+        raise NoPairs(
             f"mix {manifest.id} ({', '.join(manifest.labels)}) has no pair of an original and its reversed twin: "
             f"{why}; name the mix of an arm with factors.reversed_views, such as dual_view"
         )

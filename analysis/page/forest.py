@@ -17,13 +17,15 @@ class ForestRow(NamedTuple):
     """Written small under the label."""
     estimate: float
     ends: tuple[float, float] | None
-    """None where there is no interval: one seed of a trained arm."""
+    """None where there is no interval; `without_ends` says why."""
     seeds: tuple[float, ...]
     """The difference of every seed that all arms have."""
     margin: float | None
     verdict: str
     tone: str
     """A verdict's tone, or `none`."""
+    without_ends: str = "one seed: no interval"
+    """What stands in the place of an interval that there is not."""
 
 
 class Panel(NamedTuple):
@@ -112,7 +114,7 @@ def _row(drawing: Drawing, row: ForestRow, scale: Scale, top: float, narrow: boo
         drawing.line((scale(low), middle), (scale(high), middle), "whisker")
     drawing.diamond(scale(row.estimate), middle, 6, f"tone-{row.tone}")
     estimate = minus(f"{row.estimate:+.4f}")
-    ends = minus(f"[{row.ends[0]:.4f}, {row.ends[1]:.4f}]") if row.ends else "one seed: no interval"
+    ends = minus(f"[{row.ends[0]:.4f}, {row.ends[1]:.4f}]") if row.ends else row.without_ends
     if narrow:
         drawing.text(0, top + 55, f"{estimate}  {ends}", "soft", size=12)
     else:

@@ -11,7 +11,7 @@ from ablate.records import UserError
 from ablate.store.integrity import read_json
 from ablate.store.manifest import Manifest
 from analysis.audit.assess import THRESHOLD, assess
-from analysis.audit.twins import Truths, Twins, has_twins, read_twins
+from analysis.audit.twins import NoPairs, Truths, Twins, has_twins, read_twins
 from analysis.study.composition import DECLARED_BY
 from analysis.study.evidence import Evidence
 from analysis.study.runs import by_arm
@@ -104,8 +104,10 @@ def _census(evidence: Evidence, arm: str, mixes: Sequence[Manifest], truths: Tru
         for mix in mixes:
             read.append(read_twins(evidence.store, mix, truths))
         why = next((twins.no_gold for twins in read if twins.no_gold), "")
+    except NoPairs:
+        why = "reversed groups without their originals, so no pair to judge"
     except UserError as error:
-        why = str(error).partition("; ")[0]
+        why = str(error)
     if why:
         return ArmLabels(arm, why, {}, None, None, None, THRESHOLD, "", None, decided)
     by_seed = {twins.seed: _share(twins) for twins in read}

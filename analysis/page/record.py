@@ -149,6 +149,8 @@ class Answer:
     """Key of that section; empty where this is all."""
     title: str = ""
     """Of that section."""
+    commands: tuple[tuple[str, str], ...] = ()
+    """What further commands give, and the commands."""
 
 
 Part = str | Grid | Figure | Units | Answer

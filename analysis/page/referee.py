@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from ablate.data.composition import in_words, shown
+from ablate.data.composition import in_words
 from ablate.tables import number
 from analysis.page.contrasts import claim_row, dose, forest_figure, panels_of
 from analysis.page.forest import ForestRow, Panel
@@ -63,20 +63,21 @@ def _labels(source: Source) -> list[Part]:
             "In a census every pair was put to the tables of its source, not to the labels of its rows: nothing was "
             "sampled, so there is no interval."
         )
+    commands = []
     if unknown:
-        audit = "python -m analysis.inversion_audit MIX --judgments F --json F.json"
-        said.append(
-            f"Not known: {'; '.join(f'{arm.arm} ({arm.evidence})' for arm in unknown)}. Judgments would tell: {audit}, "
-            f"and then this report with --audit F.json."
-        )
-    parts: list[Part] = [Answer(question, " ".join(said))]
+        said.append(f"Not known: {'; '.join(f'{arm.arm} ({arm.evidence})' for arm in unknown)}.")
+        audit = "python -m analysis.inversion_audit MIX --judgments F --json audit.json"
+        commands = [
+            ("Judgments of its pairs", audit),
+            ("Their audit in this report", source.command("report", "--audit", "audit.json")),
+        ]
+    parts: list[Part] = [Answer(question, " ".join(said), commands=tuple(commands))]
     if known:
         rows = tuple(map(_label_row, known))
-        axis = "swap accuracy above the threshold"
-        panel = Panel("Swap accuracy, less the threshold", f"threshold {known[0].threshold:g}", axis, rows)
+        panel = Panel("Swap accuracy less the threshold", "the twins of all seeds", "above the threshold", rows)
         caption = (
-            "Swap accuracy of each arm with twins, less its threshold: the verdict beside it; dots are the mixes of "
-            "single seeds, a line is the interval of a sample."
+            "Swap accuracy of each arm with twins, less its threshold, beside it the verdict; dots are the mixes of "
+            "single seeds. Blue: a factor decides whether the labels of this arm are right."
         )
         parts.append(forest_figure("referee_labels", [panel], "Are the labels right?", caption))
         parts.append(_label_grid(arms))
@@ -89,9 +90,8 @@ def _label_row(arm: ArmLabels) -> ForestRow:
     seeds = tuple(share - arm.threshold for share in arm.by_seed.values())
     beside = arm.decided_by or arm.evidence
     tone = "none" if arm.decided_by else _TONES.get(arm.verdict, "open")
-    return ForestRow(
-        arm.arm, beside, arm.estimate - arm.threshold, ends, seeds, None, f"{arm.verdict} ({arm.estimate:.3f})", tone
-    )
+    verdict = f"{arm.verdict} ({arm.estimate:.3f})"
+    return ForestRow(arm.arm, beside, arm.estimate - arm.threshold, ends, seeds, None, verdict, tone, "all pairs read")
 
 
 def _label_grid(arms: Sequence[ArmLabels]) -> Grid:
@@ -119,7 +119,7 @@ def _label_grid(arms: Sequence[ArmLabels]) -> Grid:
             arm.decided_by or None,
             arm.evidence,
         )
-        for arm in arms
+        for arm in sorted(arms, key=lambda arm: arm.estimate is None)
     )
     notes = ("Over the mixes of all seeds. Originals: labels beside the twins, by the same tables.",)
     return Grid("referee_labels", "Labels of the arms with twins", fields, rows, notes)
@@ -141,7 +141,7 @@ def _rivals(source: Source) -> list[Part]:
     rows = [(judged, _objection(judged, answers)) for judged in source.judged]
     asked = [(judged, objection) for judged, objection in rows if objection]
     named = {arm for judged, _ in asked if judged.row for arm, weight in judged.row.weights.items() if weight}
-    said = []
+    said, commands = list[str](), list[tuple[str, str]]()
     if asked:
         calls = Counter(judged.ruling.verdict for judged, _ in asked)
         verdicts = ", ".join(f"{num} {call}" for call, num in calls.items())
@@ -152,10 +152,16 @@ def _rivals(source: Source) -> list[Part]:
     for arm in answers:
         if arm not in named:
             against = source.baseline if arm != source.baseline else "ARM"
-            command = source.command("significance", "--contrast", f"{against} - {arm}")
-            said.append(f"{arm} ({answers[arm].objection}) is in no claim; {command} tests it, as exploratory.")
-    said.append(_untested(source, answers))
-    parts: list[Part] = [Answer(question, " ".join(filter(None, said)), "contrasts", "Contrasts")]
+            said.append(f"{arm} ({answers[arm].objection}) is in no claim.")
+            tested = source.command("significance", "--contrast", f"{against} - {arm}")
+            commands.append((f"A test of {arm}, exploratory", tested))
+    missing = _unasked(answers)
+    if missing:
+        listed = ", ".join(f"{objection} ({' or '.join(arms)})" for objection, arms in missing.items())
+        said.append(f"Not asked here: {listed}.")
+        experiments = [arms[0] for arms in missing.values()]
+        commands.append(("Their arms, with the other keys of this study", _training(source, experiments)))
+    parts: list[Part] = [Answer(question, " ".join(said), "contrasts", "Contrasts", tuple(commands))]
     if asked:
         panels = panels_of(
             [
@@ -179,21 +185,22 @@ def _objection(judged: Judged, answers: dict[str, Objector]) -> str:
     return ", ".join(dict.fromkeys(said))
 
 
-def _untested(source: Source, answers: dict[str, Objector]) -> str:
-    """Return the objections that no arm of the study answers, with the command that trains such arms."""
+def _unasked(answers: dict[str, Objector]) -> dict[str, list[str]]:
+    """Return the objections that no arm of the study answers -> the shipped arms that would."""
     there = {objector.objection for objector in answers.values()}
     missing: dict[str, list[str]] = {}
     for objector in objectors():
         if objector.objection not in there:
             missing.setdefault(objector.objection, []).append(objector.experiment)
-    if not missing:
-        return ""
-    listed = ", ".join(f"{objection} ({' or '.join(arms)})" for objection, arms in missing.items())
-    seeds = sorted({run.seed for run in source.study.evidence.runs if run.train is not None})
-    experiments = ",".join(arms[0] for arms in missing.values())
-    words = ["python", "-m", "ablate.run", "-m", f"+experiment={experiments}", f"seed={','.join(map(str, seeds))}"]
-    command = shlex.join([*words, f"runtime.study={source.study.evidence.study}"])
-    return f"Not asked here: {listed}. {command}, with the other keys of this study, would."
+    return missing
+
+
+def _training(source: Source, experiments: Sequence[str]) -> str:
+    """Return the command that trains further arms under the name and with the seeds of a study."""
+    evidence = source.study.evidence
+    seeds = sorted({run.seed for run in evidence.runs if run.train is not None})
+    crossed = [f"+experiment={','.join(experiments)}", *([f"seed={','.join(map(str, seeds))}"] if seeds else [])]
+    return shlex.join(["python", "-m", "ablate.run", "-m", *crossed, f"runtime.study={evidence.study}"])
 
 
 def _doses(source: Source) -> list[Part]:
@@ -201,14 +208,8 @@ def _doses(source: Source) -> list[Part]:
     question = "Does the gain fall as labels become wrong?"
     section = dose(source)
     if section is None:
-        command = "python -m ablate.run -m +sweeps=label_noise"
-        return [
-            Answer(
-                question,
-                f"Not known: the arms of this study are no doses of label noise, of two seeds or more each; {command} "
-                f"runs a study of them.",
-            )
-        ]
+        says = "Not known: no arms of this study are doses of label noise, with two seeds or more each."
+        return [Answer(question, says, commands=(("A study of doses", "python -m ablate.run -m +sweeps=label_noise"),))]
     figure = next(part for part in section.parts if isinstance(part, Figure))
     says = "A gain that right labels buy falls on a line as a known share of them is made wrong."
     return [
@@ -221,51 +222,37 @@ def _short_cuts(source: Source) -> list[Part]:
     """Was the answer given away, by a leak or by a short cut?"""
     question = "Was the answer given away?"
     leak = _check(source, "no leak from training to evaluation")
-    said = [f"Leaks: {'none found' if leak.ok else 'FAILED'}: {leak.found}; {source.command('leaks')} compares texts."]
-    arms = {arm: arm_composition(runs) for arm, runs in by_arm(source.study.evidence.runs).items()}
-    known = {arm: values for arm, values in arms.items() if any(values.get(name) is not None for name in SHORT_CUTS)}
-    if not known:
+    said = [f"Leaks: {'none found' if leak.ok else 'FAILED'}: {leak.found}."]
+    commands = (("The same by the texts of documents", source.command("leaks")),)
+    told = {arm: _told(arm_composition(runs)) for arm, runs in by_arm(source.study.evidence.runs).items()}
+    rows = tuple(
+        ForestRow(arm, in_words(name), value - CHANCE, None, (), None, f"{value:.2f}", "none", "")
+        for arm, (name, value) in told.items()
+        if name
+    )
+    if not rows:
         said.append(
-            "How well a label is told without its instruction was not recorded; the command that made a mix records "
-            "it, once its folder is deleted."
+            "How well a label is told without its instruction is not recorded: an earlier version made the mixes."
         )
-        return [Answer(question, " ".join(said), "fairness", "Fairness")]
+        return [Answer(question, " ".join(said), "fairness", "Fairness", commands)]
     said.append(
-        "Short cuts: how well a label is told without its instruction, by the passage, its side of the constraint or "
-        f"its length alone (.5 is chance). Most in {_most(known)}."
+        "Short cuts: how well a label is told without reading its instruction, by the passage, its side of the "
+        "constraint or its length alone (.5 is chance)."
     )
-    panels = [
-        Panel(
-            in_words(name),
-            "less chance, .5",
-            "balanced accuracy above chance",
-            tuple(
-                _short_cut_row(arm, value) for arm, values in known.items() if (value := values.get(name)) is not None
-            ),
-        )
-        for name in SHORT_CUTS
-    ]
+    panel = Panel("The best short cut, less chance", "what was trained on", "balanced accuracy above chance", rows)
     caption = (
-        "How far above chance the label of a passage is told by part of what the encoder is given, by arm, mean over "
-        "seeds: what a model could learn without reading instructions."
+        "Balanced accuracy above chance of the part of an input that tells labels best, by arm, mean over seeds: what "
+        "a model could learn without reading instructions. All parts: python -m analysis.budgets."
     )
-    drawn = forest_figure("referee_short_cuts", [panel for panel in panels if panel.rows], "Short cuts", caption)
-    return [Answer(question, " ".join(said), "fairness", "Fairness"), drawn]
+    drawn = forest_figure("referee_short_cuts", [panel], "Short cuts", caption)
+    return [Answer(question, " ".join(said), "fairness", "Fairness", commands), drawn]
 
 
-def _short_cut_row(arm: str, value: float) -> ForestRow:
-    return ForestRow(arm, "", value - CHANCE, None, (), None, f"{value:.2f}", "none")
-
-
-def _most(arms: dict[str, dict[str, float | None]]) -> str:
-    told = [
-        (value, arm, name)
-        for arm, values in arms.items()
-        for name in SHORT_CUTS
-        if (value := values.get(name)) is not None
-    ]
-    value, arm, name = max(told)
-    return f"{arm}: {in_words(name)} {shown(name, value)}"
+def _told(values: Mapping[str, float | None]) -> tuple[str, float]:
+    """Return the short cut that tells labels best, with its accuracy; an empty name where none is recorded."""
+    known = [(value, name) for name in SHORT_CUTS if (value := values.get(name)) is not None]
+    value, name = max(known, default=(0.0, ""))
+    return name, value
 
 
 def _held_equal(source: Source) -> list[Part]:

@@ -106,8 +106,12 @@ def verdict_lines(report: Report) -> list[str]:
 
 
 def _command(words: str) -> list[str]:
+    return [f"Printed by {_code(words)}", ""] if words else []
+
+
+def _code(words: str) -> str:
     fence = "`" * (2 if "`" in words else 1)
-    return [f"Printed by {fence}{words}{fence}", ""] if words else []
+    return f"{fence}{words}{fence}"
 
 
 def _markdown_parts(section: Section) -> list[str]:
@@ -127,6 +131,8 @@ def _markdown_parts(section: Section) -> list[str]:
         elif isinstance(part, Answer):
             see = f" All of it: {part.title}." if part.see else ""
             lines += [f"### {escape_markdown(part.question)}", "", escape_markdown(f"{part.says}{see}"), ""]
+            for gives, words in part.commands:
+                lines += [f"{escape_markdown(gives)}: {_code(words)}", ""]
         else:
             lines += [to_markdown(units_grid(part).table())]
     return lines
