@@ -16,6 +16,8 @@ from analysis.study.composition import DECLARED_BY
 from analysis.study.evidence import Evidence
 from analysis.study.runs import by_arm
 
+NO_PAIRS = "reversed groups without their originals, so no pair to judge"
+
 
 @dataclass(frozen=True)
 class AuditRecord:
@@ -105,7 +107,7 @@ def _census(evidence: Evidence, arm: str, mixes: Sequence[Manifest], truths: Tru
             read.append(read_twins(evidence.store, mix, truths))
         why = next((twins.no_gold for twins in read if twins.no_gold), "")
     except NoPairs:
-        why = "reversed groups without their originals, so no pair to judge"
+        why = NO_PAIRS
     except UserError as error:
         why = str(error)
     if why:

@@ -15,7 +15,7 @@ from ablate.data.composition import in_words
 from ablate.tables import number
 from analysis.page.contrasts import claim_row, dose, forest_figure, panels_of
 from analysis.page.forest import ForestRow, Panel
-from analysis.page.labels import ArmLabels, arm_labels
+from analysis.page.labels import NO_PAIRS, ArmLabels, arm_labels
 from analysis.page.record import Answer, Field, Figure, Grid, Part, Section, Tone, count
 from analysis.page.source import Source
 from analysis.study.composition import arm_composition
@@ -63,12 +63,15 @@ def _labels(source: Source) -> list[Part]:
             "In a census every pair was put to the tables of its source, not to the labels of its rows: nothing was "
             "sampled, so there is no interval."
         )
-    commands = []
+    commands = list[tuple[str, str]]()
     if unknown:
         said.append(f"Not known: {'; '.join(f'{arm.arm} ({arm.evidence})' for arm in unknown)}.")
-        audit = "python -m analysis.inversion_audit MIX --judgments F --json audit.json"
+    if any(arm.evidence != NO_PAIRS for arm in unknown):
         commands = [
-            ("Judgments of its pairs", audit),
+            (
+                "Judgments of the pairs of a mix",
+                "python -m analysis.inversion_audit MIX --judgments F --json audit.json",
+            ),
             ("Their audit in this report", source.command("report", "--audit", "audit.json")),
         ]
     parts: list[Part] = [Answer(question, " ".join(said), commands=tuple(commands))]
