@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from conftest import ROOT
 from mixes import make_mix
 from synthetic_study import NDCG, Arm, claim, declare, make_quick, make_study, study_block
@@ -147,9 +146,3 @@ def test_an_arm_is_known_by_what_it_was_declared_as(tmp_path: Path) -> None:
     }
     (noise,) = (known for known in objectors() if known.experiment == "label_noise")
     assert noise.is_called("label_noise_0.35") and not noise.is_called("label_noise") and not noise.is_called("x_0.35")
-
-
-def test_an_objection_is_part_of_no_recipe() -> None:
-    for path in (ROOT / "conf" / "experiment").glob("*.yaml"):
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        assert "objection" not in values and "objection" not in values.get("factors", {})

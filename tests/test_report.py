@@ -123,6 +123,7 @@ def test_failing_checks_stand_above_verdicts_and_verdicts_above_all_else(results
     page = Page(text)
     assert all(check.name in page.text and check.found in page.text for check in report.failing)
     assert [section.key for section in report.sections] == [
+        "referee",
         "contrasts",
         "collapse",
         "queries",

@@ -189,6 +189,17 @@ BAD_INPUTS = [
         "{dir}/r",
         made=True,
     ),
+    _call(
+        "report: no such audit",
+        "--audit {dir}/none.json: there is no such file; give the file that python -m analysis.inversion_audit --json",
+        "report",
+        "s",
+        "--audit",
+        "{dir}/none.json",
+        "--results",
+        "{dir}/r",
+        made=True,
+    ),
     _call("report: no such study", "no evaluation of a study 't'", "report", "t", "--results", "{dir}/r", made=True),
     _call(
         "report: an unknown baseline",
