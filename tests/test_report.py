@@ -411,6 +411,7 @@ def test_doses_of_label_noise_have_their_line(tmp_path: Path) -> None:
     by_name = {row[1][:1]: row[2] for row in grid.rows}
     assert by_name["c"] == pytest.approx(0.02, abs=0.004) and by_name["E"] == pytest.approx(0.06, abs=0.004)
     assert "--reference base" in section.command
+    assert "referee_dose" in {figure.key for figure in report.figures}, "the referee's section has the first line too"
 
 
 def test_configurations_are_what_differs_and_what_is_shared(results: Path) -> None:
