@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 
-from ablate.recipe.grammar import clause_taken, clauses, num_choices, parts_of, share_words, spelled
+from ablate.recipe.grammar import clause_taken, clauses, num_choices, parts_of, picks, share_words, spelled
 from ablate.records import UserError
 
 
 def every(text: str) -> list[str]:
-    sizes = [len(part) for part in parts_of(text, "text") if len(part) > 1]
-    return [
-        spelled(text, lambda place, num, taken=taken: taken[place])  # type: ignore[misc]
-        for taken in itertools.product(*map(range, sizes))
-    ]
+    return [spelled(text, pick) for pick in picks(text)]
 
 
 @pytest.mark.parametrize(

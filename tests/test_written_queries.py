@@ -14,6 +14,7 @@ from conftest import ROOT, data_folder, override
 from ablate.compose import load, strict
 from ablate.data.rules import RuleSource
 from ablate.data.rules.plain import values_of, write_plain
+from ablate.data.rules.truth import RuleTruth
 from ablate.data.rules.values import satisfied
 from ablate.data.sources import open_source
 from ablate.evaluation.scoring import score_set
@@ -362,3 +363,19 @@ def test_the_shipped_source_writes_two_thousand_training_queries_about_real_film
             assert {years[doc_id] >= case.constraint.value for doc_id in case.satisfying} == {True}  # type: ignore
             assert not any(satisfied(case.constraint, years[doc_id]) for doc_id in case.violating)
     assert len(films.evaluation_set("test").opposites) > 300
+
+
+def test_the_truth_of_a_row_is_read_back_from_its_words_alone(corpus: Path) -> None:
+    source = opened(corpus, YEAR, GENRE)
+    truth = RuleTruth(source)
+    for row in source.rows():
+        positive, partner = row.positives[0], row.instruction_negatives[0]
+        for instruction, right, wrong in (
+            (row.instruction, positive, partner),
+            (row.paraphrase or row.instruction, positive, partner),
+            (row.reversed_instruction, partner, positive),
+        ):
+            assert truth.is_relevant(row.query, instruction, right) is True
+            assert truth.is_relevant(row.query, instruction, wrong) is False
+        kind = truth.constraint_type(row.query, row.instruction, row.reversed_instruction, positive)
+        assert kind == row.row_id.split(":")[1]

@@ -6,9 +6,11 @@ brackets, and one choice is made for both. `[[` and `]]` are brackets that are m
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from ablate.records import UserError
 
@@ -60,6 +62,16 @@ def parts_of(text: str, where: str) -> tuple[tuple[str, ...], ...]:
 def num_choices(text: str) -> int:
     """Return how many texts a text stands for."""
     return math.prod(len(part) for part in parts_of(text, "text"))
+
+
+def picks(text: str) -> Iterator[Pick]:
+    """Yield every choice from the brackets of a text, in a fixed order."""
+    for options in itertools.product(*(range(len(part)) for part in choices_of(text, "text"))):
+        yield partial(_picked, options)
+
+
+def _picked(options: tuple[int, ...], place: int, num: int) -> int:
+    return options[place]
 
 
 def spelled(text: str, pick: Pick) -> str:

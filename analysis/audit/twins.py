@@ -158,7 +158,10 @@ def find_mix(results: str, text: str) -> tuple[ResultStore, Manifest]:
 
 
 def pairs_of(groups: Sequence[TrainingGroup]) -> tuple[list[Pair], int]:
-    """Return the rows of a mix that are there in both views, and how many reversed groups stand alone."""
+    """Return the rows of a mix that are there in both views, and how many reversed groups stand alone.
+
+    A row under a broad instruction has no instruction negatives and claims no reversal: it is neither.
+    """
     views: dict[str, dict[str, TrainingGroup]] = {}
     for group in groups:
         row, _, view = group.group_id.rpartition("/")
@@ -170,7 +173,8 @@ def pairs_of(groups: Sequence[TrainingGroup]) -> tuple[list[Pair], int]:
         and known["original"].instruction_negatives
         and known["reversed"].instruction_negatives
     ]
-    return both, sum(group.view == "reversed" for group in groups) - len(both)
+    num_reversed = sum(group.view == "reversed" and bool(group.instruction_negatives) for group in groups)
+    return both, num_reversed - len(both)
 
 
 def read_twins(store: ResultStore, manifest: Manifest, truths: Truths, path: str | None = None) -> Twins:

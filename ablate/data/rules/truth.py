@@ -5,6 +5,7 @@ from __future__ import annotations
 from ablate.data.rules import Case, RuleSource
 from ablate.data.rules.values import satisfied
 from ablate.data.truth import UNKNOWN
+from ablate.recipe.grammar import picks
 
 
 class RuleTruth:
@@ -12,17 +13,26 @@ class RuleTruth:
 
     def __init__(self, source: RuleSource) -> None:
         self._source = source
-        self._asked: dict[tuple[str, str], list[tuple[Case, bool]]] = {}
-        """(query, instruction) -> the rules that word it so, each with the side that is asked for."""
+        self._cases: dict[str, list[Case]] = {}
         for case in source.train_cases:
-            for wording in case.rule.wordings:
-                for satisfying in (True, False):
-                    said = (case.query.text, case.word(wording, satisfying))
-                    self._asked.setdefault(said, []).append((case, satisfying))
+            self._cases.setdefault(case.query.text, []).append(case)
+        self._worded: dict[str, dict[str, list[tuple[Case, bool]]]] = {}
+
+    def _asked(self, query: str, instruction: str) -> list[tuple[Case, bool]]:
+        """Return the rules that word an instruction of a query so, each with the side that is asked for."""
+        if query not in self._worded:
+            self._worded[query] = {}
+            for case in self._cases.get(query, ()):
+                for wording in case.rule.wordings:
+                    for pick in picks(wording.satisfying):
+                        for satisfying in (True, False):
+                            said = self._worded[query].setdefault(case.word(wording, satisfying, pick), [])
+                            said.append((case, satisfying))
+        return self._worded[query].get(instruction, [])
 
     def is_relevant(self, query: str, instruction: str, doc_id: str) -> bool | None:
         """Return whether a document is relevant to the query and on the side that is asked for; None: not known."""
-        answers = {self._answer(case, side, doc_id) for case, side in self._asked.get((query, instruction), ())}
+        answers = {self._answer(case, side, doc_id) for case, side in self._asked(query, instruction)}
         return answers.pop() if len(answers) == 1 else None
 
     def _answer(self, case: Case, satisfying: bool, doc_id: str) -> bool | None:
@@ -35,7 +45,7 @@ class RuleTruth:
     def constraint_type(self, query: str, instruction: str, complement: str, doc_id: str) -> str:
         """Return the name of the rule whose two sides these are."""
         sides = [
-            {(case.rule.name, side == flip) for case, side in self._asked.get((query, text), ())}
+            {(case.rule.name, side == flip) for case, side in self._asked(query, text)}
             for text, flip in ((instruction, True), (complement, False))
         ]
         names = {name for name, _ in sides[0] & sides[1]}
