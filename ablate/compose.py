@@ -22,7 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from ablate.cli.explain import in_words
-from ablate.project import CONF
+from ablate.project import CONF, files_of
 from ablate.recipe.build import build_run
 from ablate.recipe.schema import Recipe, RunConfig
 from ablate.records import UserError
@@ -98,7 +98,7 @@ def baseline(composed: DictConfig) -> Recipe | None:
     except UserError as error:
         if not isinstance(error.__cause__, MissingConfigException):
             raise
-        known = ", ".join(sorted(path.stem for path in (CONF / "experiment").glob("*.yaml")))
+        known = ", ".join(files_of("experiment"))
         raise UserError(f"runtime.baseline={name!r} is no arm in conf/experiment/; known: {known}") from error
 
 

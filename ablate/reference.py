@@ -21,6 +21,8 @@ from typing import Annotated, Any, NamedTuple, Union
 from ablate.cli.command import command, finish, output_file, write_text
 from ablate.cli.overrides import written
 from ablate.compose import load, values_of
+from ablate.plugins import plugin_names, plugin_of, source_type
+from ablate.project import files_of
 from ablate.recipe import factors, rules, schema, topics
 from ablate.recipe.build import describe
 from ablate.recipe.values import type_hints
@@ -89,8 +91,19 @@ content. The block `study` has a reference of its own, `docs/claims.md`; spaces 
 
 def reference() -> str:
     """Return the reference as Markdown."""
-    parts = [HEAD, _top(), *map(_section, SECTIONS)]
+    parts = [HEAD, _top(), *map(_section, (*SECTIONS, *_of_plugins()))]
     return "\n".join(parts)
+
+
+def _of_plugins() -> Iterator[Section]:
+    """Yield the sections of the sources of other distributions, each with the file of `conf/source/` that has it."""
+    brought = plugin_names("ablate.sources")
+    words = [f"source={name}" for name in files_of("source")] if brought else []
+    kinds = {values_of(load([word]), resolved=False)["source"].get("kind"): word for word in reversed(words)}
+    for name in brought:
+        plugin = plugin_of("ablate.sources", name)
+        assert plugin is not None
+        yield Section("source", source_type(plugin), (kinds[name],) if name in kinds else ())
 
 
 def _top() -> str:
@@ -108,6 +121,8 @@ def _top() -> str:
 def _section(section: Section) -> str:
     chosen = f" ({', '.join(f'`{word}`' for word in section.chosen)})" if section.chosen else ""
     values = _at(values_of(load(section.chosen), resolved=False), section.path)
+    if section.path == "source" and values["kind"] not in typing.get_args(type_hints(section.kind)["kind"]):
+        values = {}  # of a plugin without a file: what stands there are the keys of another source
     meanings, hints = docstrings(section.kind), type_hints(section.kind)
     rows = []
     for field in dataclasses.fields(section.kind):
@@ -163,7 +178,7 @@ def takes(hint: Any) -> str:
         return (
             f"list of {takes(arguments[0])}" if arguments[-1] is Ellipsis else f"[{', '.join(map(takes, arguments))}]"
         )
-    return "group of keys" if dataclasses.is_dataclass(hint) else describe(hint)
+    return "group of keys" if dataclasses.is_dataclass(hint) or hint is schema.PluginSource else describe(hint)
 
 
 def docstrings(kind: type) -> dict[str, str]:

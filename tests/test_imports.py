@@ -24,11 +24,12 @@ RULES: dict[str, set[str]] = {
     "ablate.records": set(),
     "ablate.randomness": {"numpy"},
     "ablate.project": set(),
+    "ablate.plugins": {"ablate.records"},
     "ablate.reading": {"ablate.records"},
     "ablate.secrets": set(),
     "ablate.terminal": {"ablate.secrets"},
     "ablate.tables": {"ablate.records", "ablate.terminal"},
-    "ablate.recipe": {"ablate.recipe", "ablate.records", "ablate.randomness"},
+    "ablate.recipe": {"ablate.recipe", "ablate.plugins", "ablate.records", "ablate.randomness"},
     "ablate.cli": {
         "ablate.cli",
         "ablate.project",
@@ -43,6 +44,7 @@ RULES: dict[str, set[str]] = {
     },
     "ablate.store": {
         "ablate.store",
+        "ablate.plugins",
         "ablate.project",
         "ablate.recipe",
         "ablate.records",
@@ -62,7 +64,14 @@ RULES: dict[str, set[str]] = {
         "ablate.terminal",
     },
     "ablate.study.__main__": {"ablate.cli", "ablate.project", "ablate.recipe", "ablate.records", "ablate.study"},
-    "ablate.reference": {"ablate.cli", "ablate.compose", "ablate.project", "ablate.recipe", "ablate.tables"},
+    "ablate.reference": {
+        "ablate.cli",
+        "ablate.compose",
+        "ablate.plugins",
+        "ablate.project",
+        "ablate.recipe",
+        "ablate.tables",
+    },
     "ablate.tracking": {"ablate.tracking", "ablate.project", "ablate.records", "ablate.secrets", "wandb"},
     "ablate.retrieval": {
         "ablate.retrieval",
@@ -76,6 +85,7 @@ RULES: dict[str, set[str]] = {
     },
     "ablate.data": {
         "ablate.data",
+        "ablate.plugins",
         "ablate.recipe",
         "ablate.records",
         "ablate.randomness",

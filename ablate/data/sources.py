@@ -129,15 +129,18 @@ def open_source(source: Source, sets: tuple[str, ...]) -> RowSource:
             other_queries=source.other_queries,
             passage_ids=source.passage_ids,
         )
-    assert isinstance(source, BeirSource)
-    from ablate.data.beir import BeirFolder
+    if isinstance(source, BeirSource):
+        from ablate.data.beir import BeirFolder
 
-    return BeirFolder(
-        path=source.path,
-        train_split=source.train_split,
-        evaluation_splits=sets,
-        skew=source.skew,
-        seed=source.seed,
-        reversals=source.reversals,
-        own_document=source.own_document,
-    )
+        return BeirFolder(
+            path=source.path,
+            train_split=source.train_split,
+            evaluation_splits=sets,
+            skew=source.skew,
+            seed=source.seed,
+            reversals=source.reversals,
+            own_document=source.own_document,
+        )
+    from ablate.data.brought import BroughtSource
+
+    return BroughtSource(source, sets)

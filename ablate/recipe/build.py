@@ -11,8 +11,9 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NewType, Union
 
+from ablate.plugins import plugin_names, plugin_of, source_type
 from ablate.recipe.factors import Range, active, check_coherent, check_room
-from ablate.recipe.schema import LARGEST, IvfIndex, Location, Recipe, RunConfig, Runtime, T
+from ablate.recipe.schema import LARGEST, IvfIndex, Location, PluginSource, Recipe, RunConfig, Runtime, T
 from ablate.recipe.values import type_hints
 from ablate.records import UserError, check_name
 
@@ -188,12 +189,17 @@ def _build_union(options: tuple[Any, ...], value: Any, path: str) -> Any:
     options = tuple(option for option in options if option is not type(None))
     if len(options) == 1:
         return _build(options[0], value, path)
-    kinds = {typing.get_args(type_hints(option)["kind"])[0]: option for option in options}
+    kinds = {typing.get_args(type_hints(option)["kind"])[0]: option for option in options if option is not PluginSource}
     kind = value.get("kind") if isinstance(value, Mapping) else None
+    plugin = plugin_of("ablate.sources", kind) if isinstance(kind, str) and PluginSource in options else None
+    if plugin is not None and kind in kinds:
+        raise UserError(f"{path}.kind={kind}: that is a shipped one, and {plugin.title} has its name; uninstall it")
+    if plugin is not None:
+        return build(source_type(plugin), value, path)
     if not isinstance(kind, str) or kind not in kinds:
-        raise UserError(
-            f"{path}.kind={_shown(kind)} is not known; allowed: {', '.join(kinds)}{meant(str(kind), list(kinds))}"
-        )
+        known = [*kinds, *(plugin_names("ablate.sources") if PluginSource in options else ())]
+        near = meant(str(kind), known)
+        raise UserError(f"{path}.kind={_shown(kind)} is not known; allowed: {', '.join(known)}{near}")
     return build(kinds[kind], value, path)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NewType, TypeVar
+from typing import Annotated, Any, Literal, NewType, Protocol, TypeVar
 
 from ablate.recipe.factors import Factors, Range, Share
 from ablate.recipe.rules import Rule
@@ -124,7 +124,25 @@ class PublishedSource:
     rows: Literal["complete", "all"]
 
 
-Source = WorldSource | BeirSource | RulesSource | PublishedSource
+class PluginSource(Protocol):
+    """Keys of a source that another distribution brings: a frozen dataclass of its own, found by its `kind`.
+
+    `ablate.plugins` says where it is looked for, `docs/extending.md` what it must have.
+    """
+
+    @property
+    def kind(self) -> str:
+        """Name of its entry point."""
+
+    @property
+    def rows(self) -> Literal["complete", "all"]:
+        """Which base rows take part."""
+
+    def open(self, sets: tuple[str, ...]) -> object:
+        """Return a `RowSource` (`ablate.data.sources`) that has these evaluation sets."""
+
+
+Source = WorldSource | BeirSource | RulesSource | PublishedSource | PluginSource
 
 OF_ROWS = ("skew", "shortcut", "rows", "margin", "num_wordings")
 """Keys of a source that decide its training rows and nothing else: documents and evaluation sets are the same."""

@@ -83,6 +83,7 @@ def model_card(
         recipe=recipe,
         weights={k: v for k, v in manifest.content_sha256.items() if k.endswith(".safetensors")},
         commit=manifest.git.get("commit"),
+        installed=manifest.git.get("release"),
         uncommitted=manifest.git.get("changed", manifest.git.get("dirty")),  # older manifests know of the whole tree
         cost={key: round(value, 1) for key, value in manifest.cost.items()},
     )

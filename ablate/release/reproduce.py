@@ -1,4 +1,4 @@
-"""What the shipped configuration says of a recipe: its baseline arm, and the command line that gives it again."""
+"""What the files of configuration say of a recipe: its baseline arm, and the command line that gives it again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.cli.overrides import quoted, shell_word
-from ablate.project import CONF
+from ablate.project import files_of
 from ablate.recipe.build import build, build_run
 from ablate.recipe.factors import Factors
 from ablate.recipe.schema import Recipe
@@ -16,32 +16,47 @@ from ablate.records import UserError
 
 
 def baseline_of(arm: str) -> tuple[str, Factors] | None:
-    """Return name and factors of the arm that a shipped arm is to be compared with, or None for any other name."""
+    """Return name and factors of the arm that an arm of a file is to be compared with, or None for any other name.
+
+    Raises UserError when an own file names a baseline that cannot be composed.
+    """
+    from ablate.compose import load, values_of
+
     path = experiment_of(arm)
-    name = None if path is None else _experiment(path)["runtime"]["baseline"]
+    name = None if path is None else _runtime(path).get("baseline")
     if name is None:
         return None
-    return name, build(Factors, _experiment(CONF / "experiment" / f"{name}.yaml").get("factors", {}), "factors")
+    return name, build(Factors, values_of(load([f"+experiment={name}"]), resolved=False)["factors"], "factors")
 
 
 def experiment_of(arm: str) -> Path | None:
     """Return the file of `conf/experiment/` whose label is this name, or has it with a level filled in."""
-    for path in sorted((CONF / "experiment").glob("*.yaml")):
-        label, dollar, _ = _experiment(path)["runtime"]["label"].partition("${")
-        if arm == label or (dollar and arm.startswith(label)):
+    for path in files_of("experiment").values():
+        label, dollar, _ = str(_runtime(path).get("label", "")).partition("${")
+        if label and (arm == label or (dollar and arm.startswith(label))):
             return path
     return None
 
 
-def _experiment(path: Path) -> dict[str, Any]:
+def _runtime(path: Path) -> dict[str, Any]:
+    """Return the block `runtime` of an arm's file."""
+    runtime = _values(path).get("runtime")
+    return runtime if isinstance(runtime, dict) else {}
+
+
+def _values(path: Path) -> dict[str, Any]:
+    """Return what a file of configuration holds; nothing for an own one that is no YAML, as it is not what is asked."""
     import yaml
 
-    experiment: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return experiment
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def command_of(recipe: Recipe, seed: int, arm: str) -> str | None:
-    """Return a command whose recipe is exactly this one, or None when no shipped arm and groups lead to it.
+    """Return a command whose recipe is exactly this one, or None when no arm and groups in files lead to it.
 
     Composed again from that command, it is compared with the recipe. Local paths are shown as `PATH`: they are the
     reader's own.
@@ -51,7 +66,7 @@ def command_of(recipe: Recipe, seed: int, arm: str) -> str | None:
     experiment = experiment_of(arm)
     chosen = [f"+experiment={experiment.stem}"] if experiment else []
     name = recipe.model.name
-    chosen.append(f"model={name if (CONF / 'model' / f'{name}.yaml').is_file() else 'local'}")
+    chosen.append(f"model={name if name in files_of('model') else 'local'}")
     chosen.append(f"source={_choice('source', plain(recipe.source))}")
     if recipe.miner is not None:
         chosen.append(f"+miner={_choice('miner', plain(recipe.miner))}")
@@ -84,12 +99,10 @@ _DEFAULTS = ("source=world", "model=minilm")
 
 def _choice(group: str, values: Any) -> str | None:
     """Return the file of a group that shares most values with these, among those of the same kind and format."""
-    import yaml
-
     best: tuple[int, str] | None = None
-    for path in sorted((CONF / group).glob("*.yaml")):
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        config = (config or {}).get("source", config or {})
+    for path in files_of(group).values():
+        config = _values(path)
+        config = config["source"] if isinstance(config.get("source"), dict) else config
         if config.get("kind") != values.get("kind") or config.get("format") != values.get("format"):
             continue
         shared = sum(values.get(name) == value for name, value in config.items())

@@ -219,6 +219,7 @@ _WITHIN: dict[str, tuple[Callable[[Any], bool], str]] = {
     "git.code": _TEXT,
     "git.dirty": (lambda value: isinstance(value, bool), "true or false"),
     "git.changed": (is_texts, "a list of texts"),
+    "git.release": _TEXT,
     "hardware.settings": _OBJECT,
 }
 """Key below a field of a manifest -> what it must be where it is there and not null."""

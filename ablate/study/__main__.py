@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ablate.cli.command import command, finish, output_folder, write_text
-from ablate.project import CONF, ROOT
+from ablate.project import files_of
 from ablate.recipe.build import meant
 from ablate.records import UserError
 from ablate.study.declaration import MACRO
@@ -34,7 +34,7 @@ def _init(options: argparse.Namespace) -> None:
     if taken is not None:
         raise UserError(f"{taken} is there already and is not overwritten; choose another name, or remove it")
     baseline, arm = options.arms
-    arms = sorted(place.stem for place in (CONF / "experiment").glob("*.yaml"))
+    arms = list(files_of("experiment"))
     for label in (baseline, arm):
         if label not in arms:
             raise UserError(f"--arms: {label!r} is no arm of conf/experiment/: {', '.join(arms)}{meant(label, arms)}")
@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     )
     init.add_argument("--dataset", metavar="D", default="world/test", help="of the claims (default: world/test)")
     init.add_argument(
-        "--to", type=output_folder, metavar="DIR", default=ROOT / "sweeps", help="folder (default: sweeps/)"
+        "--to", type=output_folder, metavar="DIR", default=Path.cwd() / "sweeps", help="folder (default: sweeps/)"
     )
     return made
 

@@ -13,7 +13,7 @@ import yaml
 from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
-from ablate.project import CONF
+from ablate.project import files_of
 from ablate.reading import check_file, faults
 from ablate.records import UserError
 
@@ -55,7 +55,7 @@ def _template(text: str) -> Template:
 
 def prompt_file(step: str) -> Path:
     """Return the file of the prompt that a step has by default."""
-    return CONF / "synthesis" / f"{step}.yaml"
+    return files_of("synthesis")[step]
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -280,7 +280,8 @@ def _counted(texts: Iterable[str]) -> Sequence[str]:
 
 def _commit(stage: Manifest) -> str:
     dirty = ", with uncommitted changes" if stage.git.get("dirty") else ""
-    return f"{stage.git.get('commit') or 'not known'}{dirty}"
+    release = stage.git.get("release")
+    return f"{stage.git.get('commit') or (f'release {release}' if release else 'not known')}{dirty}"
 
 
 def _machine(stage: Manifest) -> str:

@@ -254,7 +254,7 @@ def _code(evidence: Evidence) -> tuple[bool, str]:
             states.setdefault(content.get(commit, commit), []).append(stage)
         else:
             unknown.append(stage)
-    commits = grouped((str(stage.git.get("commit") or "none")[:10], stage) for stage in stages)
+    commits = grouped((_named(stage.git), stage) for stage in stages)
     shown = ", ".join(f"{commit} ({len(members)} stages)" for commit, members in commits.items())
     changed = some(dict.fromkeys(path for stage in stages for path in stage.git.get("changed") or ()))
     ok = len(states) <= 1 and not unknown
@@ -269,6 +269,11 @@ def _code(evidence: Evidence) -> tuple[bool, str]:
     elif not ok:
         parts.append("commit what has changed and run again what was made by other code")
     return ok, "; ".join(parts)
+
+
+def _named(git: Mapping[str, Any]) -> str:
+    """Return the commit of a stage's code, or the release that was installed."""
+    return str(git.get("commit") or git.get("release") or "none")[:10]
 
 
 def _packages(evidence: Evidence) -> tuple[bool, str]:

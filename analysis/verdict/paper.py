@@ -276,7 +276,8 @@ def _methods(study: OpenStudy, columns: Sequence[Cell], rows: Sequence[ContrastR
         sentences.append(population(rows[0], plan).rstrip(".") + f" ({rows[0].label}, {rows[0].cell})")
     versions = evidence.runs[0].evaluation.packages
     named = ", ".join(f"{name} {versions[name]}" for name in ("python", "torch", "transformers") if name in versions)
-    commits = dict.fromkeys(str(stage.git.get("commit"))[:12] for stage in evidence.stages if stage.git.get("commit"))
+    code = [stage.git.get("commit") or stage.git.get("release") for stage in evidence.stages]
+    commits = dict.fromkeys(str(name)[:12] for name in code if name)
     sentences.append(f"Software: ablate{f' at {chr(44).join(commits)}' if commits else ''}, {named}")
     return ". ".join(sentences) + "."
 
