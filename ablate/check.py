@@ -29,6 +29,8 @@ from ablate.data import checking
 from ablate.data.checking import Finding
 from ablate.data.mix import fields_required, order_of
 from ablate.data.sources import RowSource, open_sets, open_source
+from ablate.evaluation.measures import revisions_of, with_measures
+from ablate.evaluation.summary import QUERY_MEASURES
 from ablate.recipe.identity import Identity, Revisions, identify
 from ablate.recipe.schema import ModelConfig, Recipe, RunConfig
 from ablate.recipe.values import plain
@@ -111,7 +113,8 @@ def check_data(config: RunConfig, sets: Sequence[str] | None, num_sampled: int) 
     rows = checking.read_rows(checking.iterate(source.rows(), "rows"), num_sampled)
     report.findings += rows.findings
     _count_rows(report, recipe, source, rows)
-    read = [beds.evaluation_set(name) for name in names]
+    revisions_of(recipe.evaluation.measures, QUERY_MEASURES)  # refuses what is none
+    read = [with_measures(beds.evaluation_set(name), recipe.evaluation.measures) for name in names]
     shared = _shared_passages(source, rows, read)
     report.findings += [Finding("warning", remark) for remark in dict.fromkeys(r for bed in read for r in bed.remarks)]
     texts = _texts(source, rows.first)

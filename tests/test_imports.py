@@ -117,6 +117,7 @@ RULES: dict[str, set[str]] = {
     },
     "ablate.evaluation": {
         "ablate.evaluation",
+        "ablate.plugins",
         "ablate.retrieval",
         "ablate.recipe",
         "ablate.records",
@@ -235,6 +236,7 @@ RULES: dict[str, set[str]] = {
         "ablate.cli",
         "ablate.compose",
         "ablate.data",
+        "ablate.evaluation",
         "ablate.model",
         "ablate.recipe",
         "ablate.records",
@@ -576,7 +578,7 @@ def test_the_check_can_fail() -> None:
     assert violations(for_types, "ablate.recipe.schema") == []
 
 
-GROUND = ("project", "records", "randomness", "reading", "secrets", "terminal", "tables")
+GROUND = ("project", "plugins", "records", "randomness", "reading", "secrets", "terminal", "tables")
 
 
 def room_of(module: str) -> str:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ablate.data.mix import Mix, TokensOf
 from ablate.data.sources import RowSource, SetSource, open_sets, open_source
+from ablate.evaluation.measures import revisions_of, with_measures
 from ablate.evaluation.rankers import plain_ranker
+from ablate.evaluation.summary import QUERY_MEASURES
 from ablate.recipe.identity import Identity, Revisions, identify
 from ablate.recipe.schema import MtebSource, Recipe, RunConfig
 from ablate.recipe.values import digest, plain
@@ -99,7 +101,7 @@ class Run:
             if self._is_trained_on(name):
                 remark = f"these are the queries that were trained on (source.train_split={name}): memory, not skill"
                 bed = dataclasses.replace(bed, remarks=(remark, *bed.remarks))
-            self.sets[name] = bed
+            self.sets[name] = with_measures(bed, self.config.recipe.evaluation.measures)
         return self.sets[name]
 
     def _is_trained_on(self, name: str) -> bool:
@@ -176,7 +178,10 @@ def prepare(config: RunConfig, *, declared: str = "", opened: dict[Any, Any] | N
             )
     backbone = open_once(resolve_backbone, config.recipe.model)
     revisions = Revisions(
-        source.revision, backbone.revision, evaluation="" if elsewhere is None else test_beds.revision
+        source.revision,
+        backbone.revision,
+        evaluation="" if elsewhere is None else test_beds.revision,
+        measures=revisions_of(config.recipe.evaluation.measures, QUERY_MEASURES),
     )
     if config.recipe.miner is not None:
         source = _mined(source, config, backbone)

@@ -15,7 +15,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean, stdev
 from typing import NamedTuple
 
@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 import pytrec_eval
 
-from ablate.records import UserError
+from ablate.plugins import Plugin, measure_function, plugin_names, plugin_of, told
+from ablate.records import EvaluationSet, UserError
 from ablate.retrieval.rankings import Ranking
 
 Qrels = Mapping[str, Mapping[str, int]]
@@ -73,12 +74,46 @@ class Measure(NamedTuple):
 
 def parse(name: str) -> Measure:
     """Return the parts of a measure's name; raises UserError with the known names for any other."""
+    ours = _ours(name)
+    if ours is not None:
+        return ours
+    if plugin_of("ablate.measures", name) is not None:
+        return Measure(name, None)
+    known = ", ".join((*KNOWN_MEASURES, *plugin_names("ablate.measures")))
+    raise UserError(f"measure {name!r} is not known; known are {known} (k = 1, 2, …)")
+
+
+def _ours(name: str) -> Measure | None:
     match = re.fullmatch(r"(nDCG|RR|AP|recall|Robustness)@([1-9][0-9]*)", name)
     if match:
         return Measure(match[1], int(match[2]))
-    if name in _WITHOUT_CUTOFF:
-        return Measure(name, None)
-    raise UserError(f"measure {name!r} is not known; known are {', '.join(KNOWN_MEASURES)} (k = 1, 2, …)")
+    return Measure(name, None) if name in _WITHOUT_CUTOFF else None
+
+
+def revisions_of(names: Sequence[str], usual: Sequence[str]) -> dict[str, str]:
+    """Return name -> what ids hold of the measures per query that a recipe adds to the `usual` ones.
+
+    That is distribution and version of a measure that a plugin brings, and nothing for ours. Raises UserError for what
+    is no measure per query, is there anyway or twice, or is brought under a name of ours.
+    """
+    revisions: dict[str, str] = {}
+    for name in names:
+        plugin, family = plugin_of("ablate.measures", name), parse(name).family
+        if plugin is not None and _ours(name) is not None:
+            raise UserError(f"evaluation.measures: {plugin.title} has the name of a measure of ablate; uninstall it")
+        if plugin is None and family not in _QUERY_FAMILIES:
+            raise UserError(f"evaluation.measures: {name!r} has no value per query, or needs no naming; leave it out")
+        if name in usual or name in revisions:
+            raise UserError(f"evaluation.measures: {name!r} is there already; leave it out")
+        revisions[name] = "" if plugin is None else plugin.revision
+        if plugin is not None:
+            measure_function(plugin)
+    return revisions
+
+
+def with_measures(bed: EvaluationSet, names: Sequence[str]) -> EvaluationSet:
+    """Return a set that asks for these measures beside its own."""
+    return replace(bed, measures=tuple(dict.fromkeys((*bed.measures, *names)))) if names else bed
 
 
 def range_of(name: str) -> tuple[float, float]:
@@ -106,8 +141,14 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
 
 
 def mean_name(name: str) -> str:
-    """Return what the mean of a measure is called: the mean of RR@10 is MRR@10, that of AP@1000 is MAP@1000."""
-    family, cutoff = parse(name)
+    """Return what the mean of a measure is called: the mean of RR@10 is MRR@10, that of AP@1000 is MAP@1000.
+
+    A measure that is not known here, as that of a plugin which is not installed, keeps its name.
+    """
+    try:
+        family, cutoff = parse(name)
+    except UserError:
+        return name
     return f"M{family}@{cutoff}" if family in ("RR", "AP") else name
 
 
@@ -159,13 +200,15 @@ def _is_absent(ranking: Ranking | None) -> bool:
 
 
 def query_measures(names: Sequence[str], qrels: Qrels, rankings: Rankings) -> dict[str, MeasureResult]:
-    """Return nDCG@k, RR@k, AP@k and recall@k for every judged query.
+    """Return nDCG@k, RR@k, AP@k, recall@k and what plugins bring, for every judged query.
 
     nDCG has linear gain and the ideal of all judged documents; AP divides by all judged relevant documents; RR is 0
     beyond k. trec_eval computes them from score = -rank, so that our ranking decides, not its own tie rule. A query
     without any judgment line is not judged. Raises UserError for a measure that is not one of these.
     """
-    parsed = {name: parse(name) for name in names}
+    plugins = {name: plugin_of("ablate.measures", name) for name in names if _ours(name) is None}
+    brought = {name: plugin for name, plugin in plugins.items() if plugin is not None}
+    parsed = {name: parse(name) for name in names if name not in brought}
     for name, (family, _) in parsed.items():
         if family not in _QUERY_FAMILIES:
             raise UserError(f"measure {name!r} has no value per query; per query are nDCG@k, RR@k, AP@k, recall@k")
@@ -195,7 +238,22 @@ def query_measures(names: Sequence[str], qrels: Qrels, rankings: Rankings) -> di
             # 1 / rank is below 1 / k beyond the cut-off; the rank itself avoids comparing rounded reciprocals
             values = {q: value if value and round(1 / value) <= measure.cutoff else 0.0 for q, value in values.items()}
         results[name] = MeasureResult(name, values, listed, absent=absent)
+    for name, plugin in brought.items():
+        values = _brought(plugin, {q: grades for q, grades in judged.items() if q not in silent}, rankings)
+        results[name] = MeasureResult(name, {q: values.get(q, 0.0) for q in judged}, listed, absent=absent)
     return results
+
+
+def _brought(plugin: Plugin, qrels: Qrels, rankings: Rankings) -> dict[str, float]:
+    """Return query_id -> value of a measure that a plugin brings; raises UserError for what is not from 0 to 1."""
+    function, values = measure_function(plugin), dict[str, float]()
+    for query_id, grades in qrels.items():
+        with told(plugin, f"for query {query_id!r}"):
+            value = function(dict(grades), rankings[query_id].doc_ids)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+            raise UserError(f"{plugin.title} gave {value!r} for query {query_id!r}; a measure is a number from 0 to 1")
+        values[query_id] = float(value)
+    return values
 
 
 def _engine_name(measure: Measure) -> str:

@@ -265,7 +265,8 @@ def agreements(bed: EvaluationSet, evaluation: Evaluation) -> list[Agreement]:
         qrels = {query_id: bed.qrels[query_id] for query_id in run if query_id in bed.qrels}
         if dataset != bed.name or not qrels:
             continue
-        names = {name: measures.parse(name) for c, name in values if c == condition and name not in _OURS}
+        named = {name: measures.parse(name) for c, name in values if c == condition and name not in _OURS}
+        names = {name: measure for name, measure in named.items() if measure.cutoff is not None}  # the others: plugins'
         cutoffs = sorted({10, *(measure.cutoff or 10 for measure in names.values())})
         result = theirs.calculate_retrieval_scores({q: run[q] for q in qrels}, qrels, cutoffs)
         per_query = result.all_scores

@@ -43,6 +43,8 @@ class Revisions:
     """Of the source of the evaluation sets; empty when it is the one that is trained on."""
     ranker: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Parameters of a ranker that is no model."""
+    measures: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Measures that the recipe adds -> distribution and version of what brings them; empty for ours."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ def identify(recipe: Recipe, seed: int, revisions: Revisions) -> Identity:
     evaluation = _without_defaults(recipe.evaluation)
     if recipe.evaluation.source is not None:
         evaluation["source"] = _by_revision(recipe.evaluation.source, revisions.evaluation)
+    if recipe.evaluation.measures:
+        evaluation["measures"] = {name: revisions.measures.get(name, "") for name in recipe.evaluation.measures}
     mix = mix_of(recipe, source, model, seed, revisions)
     trained_by = _without_defaults(recipe.train)
     train = {"stage": "train", "mix": digest(mix), "model": model, "train": trained_by, "seed": seed}

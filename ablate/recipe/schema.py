@@ -359,6 +359,8 @@ class EvaluationConfig:
     1905.09217). null: a document is one passage, cut to the model's length."""
     stride: Count | None = None
     """Tokens from the start of one passage of a document to that of the next; window - stride of them overlap."""
+    measures: tuple[str, ...] = ()
+    """Measures per query beside the usual ones: `nDCG@5`, `recall@20`, or what another distribution brings."""
     index: Index = ExactIndex(kind="exact")
     """How the nearest documents are found; all but `exact` may miss some, and the recall is recorded."""
 
