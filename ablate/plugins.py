@@ -83,12 +83,17 @@ def told(plugin: Plugin, doing: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        at = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if len(frames) > 1 else ""
+        package = plugin.place.partition(":")[0].partition(".")[0]
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if package in _parts(frame.filename)]
+        at = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(
             f"{plugin.title} failed {doing}: {reason}{at}; mend or uninstall {plugin.distribution}"
         ) from error
+
+
+def _parts(file: str) -> tuple[str, ...]:
+    return (*Path(file).parent.parts, Path(file).stem)
 
 
 def load(plugin: Plugin) -> Any:

@@ -86,19 +86,12 @@ class Notes:
 def first(grades, doc_ids):
     """Whether the first document is relevant."""
     return float(grades.get(doc_ids[0], 0) > 0)
-
-
-def broken(grades, doc_ids):
-    return 2.5
 '''
 ENTRIES = """\
 [ablate.sources]
 notes = lab_notes:NotesSource
-other = lab_notes:Notes
-gone = lab_notes:Gone
 [ablate.measures]
 success@1 = lab_notes:first
-broken = lab_notes:broken
 """
 
 
@@ -199,7 +192,7 @@ def test_own_arms_and_studies(python: Path, lab: Path) -> None:
     """An own arm is listed, checked, run in an own study and analysed; an own file that hides a shipped one is told."""
     (lab / "conf" / "model").mkdir()
     tiny = (ROOT / "conf" / "model" / "tiny.yaml").read_text()
-    (lab / "conf" / "model" / "tiny.yaml").write_text(tiny.replace("hidden: 64", "hidden: 32"))
+    (lab / "conf" / "model" / "tiny.yaml").write_text(tiny.replace("hidden: 32", "hidden: 16"))
     assert tiny != (lab / "conf" / "model" / "tiny.yaml").read_text()
     (lab / "conf" / "config.yaml").write_text("another: program\n")
     said = called("help", python, "-m", "ablate.run", "--help", cwd=lab)
@@ -213,13 +206,10 @@ def test_own_arms_and_studies(python: Path, lab: Path) -> None:
     said = called("study", python, "-m", "ablate.run", "-m", *words, cwd=lab)
     assert said.count("note: conf/model/tiny.yaml of this folder is read, not the shipped file of that name") == 1
     assert said.count("note: conf/config.yaml of this folder is not read") == 1
-    (_, trained) = manifests(lab / "results", "runs")
-    assert trained["recipe"]["model"]["tiny"]["hidden"] == 32
+    for trained in manifests(lab / "results", "runs"):
+        assert trained["recipe"]["model"]["tiny"]["hidden"] == 16 and trained["git"]["release"] == "0.1.0"
     said = called("claims", python, "-m", "analysis.claims", "own_question", cwd=lab)
     assert "half_reversed - instruction_negatives" in said
-    assert "release 0.1.0" in called("fairness", python, "-m", "analysis.fairness", "own_question", cwd=lab)
-    said = called("arm", python, "-m", "ablate.run", "+experiment=half_reverse", *TINY, cwd=lab, fails=True)
-    assert "did you mean half_reversed?" in said
 
 
 def test_own_source_and_measure(python: Path, lab: Path) -> None:
@@ -239,16 +229,3 @@ def test_own_source_and_measure(python: Path, lab: Path) -> None:
     measured = [manifest["recipe"]["evaluation"]["measures"] for manifest in scores]
     assert measured == [{"success@1": "lab-notes 0.3", "recall@2": ""}] * 2
     assert {manifest["packages"]["lab-notes"] for manifest in scores} == {"0.3"}
-    reference = called("reference", python, "-m", "ablate.reference", cwd=lab)
-    assert "Notes of the lab." in reference and "A file of names, one a line." in reference
-    for wrong, told in (
-        ("source.kind=noted", "did you mean notes?"),
-        ("source.kind=other", "lab_notes:Notes is no frozen dataclass"),
-        ("source.kind=gone", "has no attribute 'Gone'"),
-        ("source.path=nowhere", "source 'notes' of lab-notes 0.3 failed in open(): FileNotFoundError"),
-        ("evaluation.measures=[broken]", "measure 'broken' of lab-notes 0.3 gave 2.5 for query 'ants'"),
-        ("evaluation.measures=[nDCG@10]", "is there already"),
-        ("evaluation.measures=[success@2]", "did you mean"),
-    ):
-        said = called(wrong, *run, wrong, cwd=lab, fails=True).strip().splitlines()[-1]
-        assert said.startswith("error: ") and told in said, said
