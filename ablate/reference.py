@@ -121,7 +121,11 @@ def _top() -> str:
 def _section(section: Section) -> str:
     chosen = f" ({', '.join(f'`{word}`' for word in section.chosen)})" if section.chosen else ""
     values = _at(values_of(load(section.chosen), resolved=False), section.path)
-    if section.path == "source" and values["kind"] not in typing.get_args(type_hints(section.kind)["kind"]):
+    if (
+        values is not None
+        and section.path == "source"
+        and values["kind"] not in typing.get_args(type_hints(section.kind)["kind"])
+    ):
         values = {}  # of a plugin without a file: what stands there are the keys of another source
     meanings, hints = docstrings(section.kind), type_hints(section.kind)
     rows = []
