@@ -26,6 +26,7 @@ from ablate.cli.explain import check_command_line, in_words
 from ablate.cli.overrides import quoted
 from ablate.compose import cell_of, load, strict, study_of, take_apart
 from ablate.data import checking
+from ablate.data.audited import read_audit
 from ablate.data.checking import Finding
 from ablate.data.mix import fields_required, order_of
 from ablate.data.sources import RowSource, open_sets, open_source
@@ -137,14 +138,19 @@ def _count_rows(report: Report, recipe: Recipe, source: RowSource, rows: checkin
         f"rows: {rows.num_rows:,} of {len(rows.query_ids):,} queries ({rows.unique_queries:,} different texts); "
         f"{checking.lacking_words(rows.lacking) or 'every field is filled'}"
     )
-    order = order_of(source, recipe, 0)
+    order = order_of(source, recipe, 0, read_audit(recipe.audit))
     limit = "no limit" if recipe.budget.limit is None else f"{recipe.budget.limit:,} {recipe.budget.unit}"
     taken = len({checking.normal(row.query) for row in order.rows})
     report.counts.append(
-        f"budget: {limit}; eligible with source.rows={recipe.source.rows}: {order.num_eligible:,} rows; the budget "
+        f"budget: {limit}; eligible with source.rows={recipe.source.rows}"
+        f"{f' and audit.take={recipe.audit.take}{order.audit_words()}' if order.audit else ''}: "
+        f"{order.num_eligible:,} rows; the budget "
         f"takes at most {len(order.rows):,} of them, of {taken:,} unique queries"
     )
-    if not order.num_eligible:
+    if not order.num_eligible and order.audit:
+        words = f"training: audit.take={recipe.audit.take} takes no row{order.audit_words()}: the mix would be empty"
+        report.findings.append(Finding("FAILED", words))
+    elif not order.num_eligible:
         why = checking.lacking_words(order.lacking) or "there is no row"
         words = f"training: no row has all of {', '.join(fields_required(recipe))} ({why}): the mix would be empty"
         remedy = "; source.rows=all takes rows that lack some" if order.num_rows else ""

@@ -137,7 +137,7 @@ def license_in(card: Path) -> str | None:
 def _without_places(value: Any) -> Any:
     """Return plain values with every local path replaced by null: it means nothing elsewhere. Hub ids stay."""
     if isinstance(value, dict):
-        local = {"path"} if value.get("hub_revision") is None else set()
+        local = {"judgments", *(("path",) if value.get("hub_revision") is None else ())}
         return {name: None if name in local else _without_places(item) for name, item in value.items()}
     return [_without_places(item) for item in value] if isinstance(value, list) else value
 

@@ -58,6 +58,7 @@ SECTIONS = (
     ),
     Section("source", schema.PublishedSource, ("source=promptriever",)),
     Section("miner", schema.Miner, ("+miner=bm25",)),
+    Section("audit", schema.Audit),
     Section("factors", factors.Factors),
     Section("budget", schema.Budget),
     Section("model", schema.ModelConfig),

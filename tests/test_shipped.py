@@ -12,9 +12,11 @@ from collections.abc import Mapping
 import pytest
 from conftest import ROOT, run_config
 
+from ablate.data.audited import Audited
 from ablate.data.mix import build_mix, content_digest
 from ablate.data.sources import RowSource, open_source
 from ablate.evaluation.rankers import plain_ranker
+from ablate.randomness import uniform
 from ablate.recipe.factors import FACTOR_NAMES, active
 from ablate.recipe.identity import Revisions, identify
 from ablate.recipe.values import diff
@@ -22,8 +24,11 @@ from ablate.recipe.values import diff
 ARMS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
-REVISIONS = Revisions(source="s", model="m")
+REVISIONS = Revisions(source="s", model="m", audit="a")
 GOLDEN: dict[str, str] = {
+    "audited_clean": "23664a51e146f478",
+    "audited_flagged": "34a2de71e17ec40d",
+    "audited_matched": "8f5c9a6c4e84965d",
     "balanced_original": "f0812d145b47299d",
     "balanced_side": "7387534081ec542d",
     "balanced_style": "149bc86007cce0bc",
@@ -65,6 +70,9 @@ GOLDEN_SCORES: dict[str, str] = {
 """eval_id of each shipped arm that trains nothing, seed 0."""
 
 GOLDEN_MIXES: dict[str, str] = {
+    "audited_clean": "ab4d48b420685579",
+    "audited_flagged": "d836e18a71842571",
+    "audited_matched": "22f7aabbd9de075e",
     "balanced_original": "b68274d48d5f6e5f",
     "balanced_side": "12537e7d96bd8a55",
     "balanced_style": "28c5d99ecbfe240f",
@@ -169,11 +177,20 @@ def small_world() -> RowSource:
     return open_source(run_config("source.documents=600").recipe.source, ("test",))
 
 
+@functools.cache
+def small_audit() -> Audited:
+    """Four of five rows judged, three of four of these right, by keyed draws."""
+    draws = {
+        row.row_id: (uniform(0, "judged", row.row_id), uniform(0, "right", row.row_id)) for row in small_world().rows()
+    }
+    return Audited({row_id: right < 0.75 for row_id, (judged, right) in draws.items() if judged < 0.8}, "a")
+
+
 @pytest.mark.parametrize("arm", ARMS)
 def test_golden_mixes(arm: str) -> None:
     recipe = run_config(f"+experiment={arm}", "source.documents=600", "budget.limit=48").recipe
     if recipe.ranker == "trained":
-        built = build_mix(small_world(), recipe, 0)
+        built = build_mix(small_world(), recipe, 0, audited=small_audit())
         passages = json.dumps(list(built.passages.values()))
         found = hashlib.sha256(f"{content_digest(built.groups)} {passages}".encode()).hexdigest()[:16]
         assert found == golden(arm, GOLDEN_MIXES, "GOLDEN_MIXES", found)

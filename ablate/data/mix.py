@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ablate.data.audited import Audited
 from ablate.data.checking import ignored_files, lacking_words
 from ablate.data.composition import composition
 from ablate.data.predictable import predictability
@@ -54,6 +55,9 @@ class Mix:
     card: dict[str, Any]
 
 
+RIGHT, FLAGGED, NOT_JUDGED = "right", "flagged", "not judged"
+"""What an audit says of a row."""
+
 TokensOf = Callable[[Sequence[TrainingGroup], Mapping[str, Passage]], list[int]]
 """Counts the tokens of groups by the tokenizer and template of a model."""
 
@@ -61,13 +65,24 @@ TOKEN_TOLERANCE = 0.005
 """How far a budget in tokens may be missed, as a share: groups are whole."""
 
 
-def build_mix(source: RowSource, recipe: Recipe, seed: int, tokens_of: TokensOf | None = None) -> Mix:
-    """Build the mix of a recipe for a seed; a budget in tokens needs `tokens_of`.
+def build_mix(
+    source: RowSource,
+    recipe: Recipe,
+    seed: int,
+    tokens_of: TokensOf | None = None,
+    audited: Audited | None = None,
+) -> Mix:
+    """Build the mix of a recipe for a seed; a budget in tokens needs `tokens_of`, rows chosen by an audit `audited`.
 
     Raises UserError when rows lack what a factor needs or the budget is larger than the source.
     """
     budget, factors = recipe.budget, recipe.factors
-    order = order_of(source, recipe, seed)
+    order = order_of(source, recipe, seed, audited)
+    if order.audit and order.num_eligible == 0:
+        raise UserError(
+            f"the mix is empty: audit.take={recipe.audit.take} takes none of the {order.audit.total()} rows that could "
+            f"take part{order.audit_words()}; the item_id of a judgment must be the row_id of a row"
+        )
     if order.num_eligible == 0:
         raise UserError(
             f"the mix is empty: none of the {order.num_rows} rows of the source has all of "
@@ -86,6 +101,8 @@ def build_mix(source: RowSource, recipe: Recipe, seed: int, tokens_of: TokensOf 
     counts = card(groups, passages, order, [source.generated(doc_id) for doc_id in passages])
     counts["composition"] = composition(drafts, passages, source.style_of)
     counts["predictability"] = predictability(drafts, passages, seed)
+    if order.audit:
+        counts["audit"] = dict(order.audit)
     if budget.unit == "tokens" and tokens_of is not None:
         counts["tokens"] = sum(tokens_of(groups, passages))
     return Mix(groups, passages, counts)
@@ -107,7 +124,8 @@ class RowOrder:
     """The eligible rows of a source, in an order that the seed alone fixes: query by query, in rounds.
 
     First comes one row of every query, then a second one of every query that has one, and so on; the queries have the
-    same order in each round. Only the first `most` rows, of the first `most_queries` queries, are held.
+    same order in each round. Only the first `most` rows, of the first `most_queries` queries, are held. Rows are chosen
+    by `audited` as `take` says; memory and order are those of the rows that are left.
     """
 
     def __init__(
@@ -117,20 +135,26 @@ class RowOrder:
         seed: int,
         most: int | None,
         most_queries: int | None = None,
+        audited: Audited | None = None,
+        take: str = "all",
     ) -> None:
         self.num_rows = 0
         self.lacking: Counter[str] = Counter()
         """How many rows were left out because a field is empty."""
+        self.audit: Counter[str] = Counter()
+        """What was judged of the rows that have every field; empty where rows are not chosen by it."""
         required = tuple(required)
         query_keys, row_keys, at = array("Q"), array("Q"), array("Q")  # 24 bytes a row
         for index, row in enumerate(source.rows()):
             self.num_rows += 1
             missing = [name for name in required if not getattr(row, name)]
             self.lacking.update(missing)
-            if not missing:
+            if not missing and self._takes(row, audited, take):
                 query_keys.append(key(seed, "query order", row.query_id))
                 row_keys.append(key(seed, "row order", row.row_id))
                 at.append(index)
+        if take == "matched":
+            most = self.audit[RIGHT] if most is None else min(most, self.audit[RIGHT])
         self.num_eligible = len(at)
         ranked = _in_rounds(np.frombuffer(query_keys, np.uint64), np.frombuffer(row_keys, np.uint64), most_queries)
         wanted = {at[position]: rank for rank, position in enumerate(ranked[:most])}
@@ -141,6 +165,21 @@ class RowOrder:
                 key=lambda item: item[0],
             )
         ]
+
+    def _takes(self, row: SourceRow, audited: Audited | None, take: str) -> bool:
+        """Return whether a row takes part by what was judged of it, and count that."""
+        if take == "all":
+            return True
+        assert audited is not None, "rows that are chosen by an audit need its verdicts"
+        is_right = audited.is_right.get(row.row_id)
+        self.audit[NOT_JUDGED if is_right is None else RIGHT if is_right else FLAGGED] += 1
+        return is_right is not None and (take == "matched" or is_right == (take == "clean"))
+
+    def audit_words(self) -> str:
+        """Return what was judged of the rows as the end of a sentence; empty where rows are not chosen by it."""
+        if not self.audit:
+            return ""
+        return f" ({', '.join(f'{self.audit[name]} {name}' for name in (RIGHT, FLAGGED, NOT_JUDGED))})"
 
 
 def _in_rounds(
@@ -159,11 +198,11 @@ def _in_rounds(
     return by_query[np.argsort(rounds, kind="stable")]
 
 
-def order_of(source: RowSource, recipe: Recipe, seed: int) -> RowOrder:
-    """Return the rows of a source that a recipe may take, in their order for a seed."""
+def order_of(source: RowSource, recipe: Recipe, seed: int, audited: Audited | None = None) -> RowOrder:
+    """Return the rows of a source that a recipe may take, in their order for a seed; `audited`: its `audit`, read."""
     budget = recipe.budget
     most_queries = budget.limit if budget.unit == "queries" else None
-    return RowOrder(source, fields_required(recipe), seed, most_rows(budget), most_queries)
+    return RowOrder(source, fields_required(recipe), seed, most_rows(budget), most_queries, audited, recipe.audit.take)
 
 
 def fields_required(recipe: Recipe) -> tuple[str, ...]:
@@ -252,7 +291,7 @@ def _too_small(budget: Budget, order: RowOrder, used: int) -> UserError:
     remedy = "" if budget.unit == "queries" else ", or set budget.fill=repeat"
     return UserError(
         f"budget.limit={budget.limit} {budget.unit} is more than the source gives to this arm ({used}, from "
-        f"{order.num_eligible} rows); lower budget.limit, enlarge the source{remedy}"
+        f"{order.num_eligible} rows{order.audit_words()}); lower budget.limit, enlarge the source{remedy}"
     )
 
 

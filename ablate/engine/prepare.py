@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ablate.data.audited import Audited, read_audit
 from ablate.data.mix import Mix, TokensOf
 from ablate.data.sources import RowSource, SetSource, open_sets, open_source
 from ablate.evaluation.measures import revisions_of, with_measures
@@ -48,6 +49,8 @@ class Run:
     sets: dict[str, EvaluationSet] = field(default_factory=dict)
     declared: str = ""
     """Digest of the declaration of the study that this run is made for."""
+    audited: Audited | None = None
+    """What was judged of the rows; None where no file of judgments is named."""
     findings: tuple[str, ...] = ()
     """What `look_at_data` found: it stands with the scores."""
 
@@ -177,9 +180,11 @@ def prepare(config: RunConfig, *, declared: str = "", opened: dict[Any, Any] | N
                 f"(keys evaluation.sets and runtime.dev_set; sets of another source: +evaluation_source=NAME)"
             )
     backbone = open_once(resolve_backbone, config.recipe.model)
+    audited: Audited | None = open_once(read_audit, config.recipe.audit)
     revisions = Revisions(
         source.revision,
         backbone.revision,
+        audit="" if audited is None else audited.revision,
         evaluation="" if elsewhere is None else test_beds.revision,
         measures=revisions_of(config.recipe.evaluation.measures, QUERY_MEASURES),
     )
@@ -190,7 +195,7 @@ def prepare(config: RunConfig, *, declared: str = "", opened: dict[Any, Any] | N
         ranker = plain_ranker(config.recipe.ranker, config.seed)
         revisions = dataclasses.replace(revisions, ranker=ranker.parameters)
     identity = identify(config.recipe, config.seed, revisions)
-    run = Run(config, source, test_beds, backbone, identity, revisions, store, declared=declared)
+    run = Run(config, source, test_beds, backbone, identity, revisions, store, declared=declared, audited=audited)
     if not (config.runtime.plan_only or run.is_complete):
         store.open()
     fetched = isinstance(elsewhere, MtebSource) and config.runtime.until != "mix"

@@ -62,7 +62,7 @@ def make_mix(run: Run) -> tuple[Mix, Manifest]:
     started, meter = now(), Meter()
     with store.making("mix", identity.mix) as folder:
         if folder is not None:
-            mix = build_mix(run.source, run.config.recipe, run.config.seed, run.tokens_of())
+            mix = build_mix(run.source, run.config.recipe, run.config.seed, run.tokens_of(), run.audited)
             manifest = store.complete(
                 "mix",
                 identity.mix,

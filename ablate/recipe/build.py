@@ -83,6 +83,11 @@ def _check_together(run: RunConfig) -> None:
             f"ranker={recipe.ranker!r} trains nothing, so factors.{next(iter(switched_on))} would mean nothing; leave "
             f"the factors off (+experiment=query_only does), or set ranker=trained"
         )
+    if recipe.ranker != "trained" and recipe.audit.take != "all":
+        raise UserError(
+            f"ranker={recipe.ranker!r} trains nothing, so audit.take={recipe.audit.take} would mean nothing; leave it "
+            f"at all, or set ranker=trained"
+        )
     if runtime.until == "dev" and runtime.dev_set is None:
         raise UserError("runtime.until=dev measures on the dev set, and runtime.dev_set is null; name one")
     if run.runtime.dev_set in run.recipe.evaluation.sets:

@@ -39,6 +39,8 @@ class Revisions:
     model: str
     miner: str = ""
     """Of the miner with what it ranks by; empty without one."""
+    audit: str = ""
+    """Of the judgments that rows are chosen by; empty without some."""
     evaluation: str = ""
     """Of the source of the evaluation sets; empty when it is the one that is trained on."""
     ranker: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -102,7 +104,7 @@ def identify(recipe: Recipe, seed: int, revisions: Revisions) -> Identity:
     if recipe.ranker == "trained":
         scores = {"stage": "evaluation", "train": digest(train), "evaluation": evaluation, "scoring": SCORING}
         parts = {"source": source, "miner": plain(recipe.miner)}
-        parts |= {name: mix[name] for name in ("version", "factors", "budget")}
+        parts |= {name: mix[name] for name in ("version", "factors", "budget", "audit") if name in mix}
         arm = {"stage": "arm", **parts, "model": model, "train": trained_by, "evaluation": evaluation}
     else:
         scores = untouched if recipe.ranker == "untouched" else ranker_of(recipe.ranker, evaluation, source, revisions)
@@ -124,6 +126,8 @@ def mix_of(
         "budget": plain(recipe.budget),
         "seed": seed,
     }
+    if recipe.audit.take != "all":
+        mix["audit"] = _by_revision(recipe.audit, revisions.audit)
     if recipe.miner is not None:
         mix["miner"] = {**plain(recipe.miner), "revision": revisions.miner}
     if recipe.budget.unit == "tokens":  # counted by the model's tokenizer and template

@@ -178,6 +178,20 @@ class Miner:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Audit:
+    """Which rows take part by what was judged of their pairs (`ablate.data.audited`); left out of ids at `all`."""
+
+    take: Literal["all", "clean", "matched", "flagged"] = "all"
+    """all: every row, whatever was judged. Else only rows that were judged take part. clean: those whose pair is right.
+    matched: at most as many rows as clean has, the first ones of the seed's order whatever was judged of them: the
+    control of equal size. flagged: those whose pair is not right. Under a budget all of them have the same number of
+    groups, or are refused; queries are not matched, and the card counts them."""
+    judgments: Location | None = None
+    """File of judgments whose items are rows (docs/audit.md); ids hold the digest of its content where rows are chosen
+    by it. null: none."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Budget:
     """What is held equal across arms."""
 
@@ -384,6 +398,7 @@ class Recipe:
     evaluation: EvaluationConfig
     ranker: RankerName = "trained"
     """All but `trained` are baselines without a mix or a training: only what they rank by and the test beds decide."""
+    audit: Audit = Audit()
 
 
 @dataclass(frozen=True, kw_only=True)

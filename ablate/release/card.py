@@ -65,7 +65,11 @@ def model_card(
     """Return README.md of an exported run: `card.md.j2`, where all that comes from data is escaped."""
     manifest, counts, factors = run.manifest, run.mix.counts, run.recipe.factors
     # of places on this machine only the revision is told
-    recipe = {k: v for k, v in flatten(recipe_values(run.recipe)).items() if not k.endswith(".path") or v is None}
+    recipe = {
+        k: v
+        for k, v in flatten(recipe_values(run.recipe)).items()
+        if not k.endswith((".path", ".judgments")) or v is None
+    }
     return _template().render(
         run=run,
         origin=origin,

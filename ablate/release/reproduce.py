@@ -85,7 +85,12 @@ def command_of(recipe: Recipe, seed: int, arm: str) -> str | None:
             return None
     except UserError:
         return None
-    places = {"source.path", "evaluation.source.path", *(["model.path"] if recipe.model.hub_revision is None else [])}
+    places = {
+        "source.path",
+        "evaluation.source.path",
+        "audit.judgments",
+        *(["model.path"] if recipe.model.hub_revision is None else []),
+    }
     shown = [
         f"{key}=PATH" if key in places and value is not None else shell_word(key, value)
         for key, value in changed.items()
