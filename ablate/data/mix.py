@@ -176,10 +176,10 @@ class RowOrder:
         return is_right is not None and (take == "matched" or is_right == (take == "clean"))
 
     def audit_words(self) -> str:
-        """Return what was judged of the rows as the end of a sentence; empty where rows are not chosen by it."""
+        """Return what was judged of the rows, to follow a number; empty where rows are not chosen by it."""
         if not self.audit:
             return ""
-        return f" ({', '.join(f'{self.audit[name]} {name}' for name in (RIGHT, FLAGGED, NOT_JUDGED))})"
+        return f", judged: {', '.join(f'{self.audit[name]} {name}' for name in (RIGHT, FLAGGED, NOT_JUDGED))}"
 
 
 def _in_rounds(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from bad_inputs import BadInput
+import json
+
+from bad_inputs import BadInput, written
+from bad_inputs.audits import JUDGMENT
 
 
 def _run(name: str, words: str, *overrides: str) -> BadInput:
@@ -32,6 +35,35 @@ BAD_INPUTS = [
         "train.most_negatives=2 is less than budget.negatives_per_group=3, which a row always keeps; raise it to 3",
         "train.most_negatives=2",
         "budget.negatives_per_group=3",
+    ),
+    _run(
+        "rows chosen by judgments that are not named",
+        "audit.take=clean chooses rows by their judgments, and audit.judgments is null; name the file",
+        "+experiment=audited_clean",
+    ),
+    _run("judgments that are not there", "/nowhere.jsonl: no such file", "audit.judgments=/nowhere.jsonl"),
+    _run("a way to take rows that is none", "audit.take='good' is not known; allowed: all, clean", "audit.take=good"),
+    _run(
+        "rows chosen for an arm that trains nothing",
+        "ranker='bm25' trains nothing, so audit.take=clean would mean nothing",
+        "+experiment=bm25",
+        "audit.take=clean",
+    ),
+    *(
+        BadInput(
+            f"a judgment that is none: {words}",
+            ("ablate.run", "tracker=none", "runtime.results={dir}/results", "audit.judgments={dir}/said.jsonl"),
+            ("said.jsonl", words),
+            written("said.jsonl", "".join(f"{json.dumps(said)}\n" for said in judgments)),
+        )
+        for words, judgments in (
+            ("holds no judgment; name a file", []),
+            ("line 1: kind is missing; a judgment has item_id, rater, kind", [{"item_id": "r", "rater": "m"}]),
+            ("line 1: item_id='' and rater='ann' must be texts", [{**JUDGMENT, "item_id": ""}]),
+            ("line 1: kind='llm' is not known; allowed: judge, human, gold", [{**JUDGMENT, "kind": "llm"}]),
+            ("a_under_complement='no' is no answer; allowed: true", [{**JUDGMENT, "a_under_complement": "no"}]),
+            ("line 2: 'ann' judged item 'i1' before; keep one", [JUDGMENT, JUDGMENT]),
+        )
     ),
     _run("a folder that is not there", "/nowhere", "source=beir", "source.path=/nowhere"),
 ]
