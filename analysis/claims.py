@@ -6,6 +6,7 @@ python -m analysis.claims STUDY [--declared sweeps/NAME.yaml] [--results results
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from analysis.study.evidence import Evidence
 from analysis.study.opened import OpenStudy
 from analysis.verdict.claims_tables import claims_csv, judgement_record, verdict_tables
 from analysis.verdict.judge import judge
+from analysis.verdict.wrong_labels import wrong_labels, wrong_labels_table
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,16 +39,20 @@ def parser() -> argparse.ArgumentParser:
 def _run(args: argparse.Namespace) -> None:
     declared = read_declaration(args.declared) if args.declared else None
     judgement = judge(OpenStudy(Evidence(args.results, args.study, declared=declared)))
-    shown = "\n".join(to_markdown(table) for table in verdict_tables(judgement))
+    labels = wrong_labels(judgement)
+    tables = [*verdict_tables(judgement), *([wrong_labels_table(labels)] if labels else [])]
+    shown = "\n".join(to_markdown(table) for table in tables)
     print(shown, end="")
     if args.json:
-        write_text(
-            args.json, json.dumps(judgement_record(judgement), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        )
+        record = {
+            **judgement_record(judgement),
+            "wrong_labels": [dataclasses.asdict(of_claim) for of_claim in labels],
+        }
+        write_text(args.json, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     if args.markdown:
         write_text(args.markdown, shown)
     if args.latex:
-        write_text(args.latex, "\n".join(to_latex(table) for table in verdict_tables(judgement)))
+        write_text(args.latex, "\n".join(to_latex(table) for table in tables))
     if args.csv:
         write_text(args.csv, claims_csv(judgement))
 

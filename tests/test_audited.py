@@ -165,5 +165,5 @@ def test_from_a_simulated_writer_and_judge_to_the_mixes_of_the_arms(tmp_path: Pa
         assert len(rows) == 48
         shares[arm] = sum(truth[row] for row in rows) / len(rows)
         queries[arm] = mix.card["unique_queries"]
-    assert shares["audited_clean"] > 0.9 > shares["audited_matched"] > 0.5 > shares["audited_flagged"]
+    assert shares["audited_clean"] > 0.85 > 0.75 > shares["audited_matched"] > 0.5 > shares["audited_flagged"]
     assert set(queries.values()) == {48}
