@@ -122,9 +122,7 @@ def test_errors_by_chance_make_no_difference_untrue_and_an_equivalence_at_the_sh
     row = judgement.claims[0].row
     assert row is not None and judgement.claims[0].ruling.verdict == "SUPPORTED"
     share = labels_of(judgement).untrue
-    by_hand = (
-        1 - max(map(abs, row.tost_ci)) / 0.06
-    ) / 2  # the far end of the interval, over 1 - 2 delta, is the margin
+    by_hand = (1 - max(map(abs, row.tost_ci)) / 0.06) / 2  # where the far end over 1 - 2 delta is the margin
     assert share is not None and by_hand <= share <= by_hand + 1 / 400
 
 

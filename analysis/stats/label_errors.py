@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from ablate.evaluation.measures import ONE_SIDED_RATE, PAIRWISE_ACCURACY, SATISFYING_OVER_VIOLATING
 from ablate.randomness import stream
@@ -34,6 +35,8 @@ from analysis.stats.contrast_rows import Target
 from analysis.stats.crossed import Values, unit_differences
 from analysis.stats.matrix import ScoreTable
 
+Codes = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 Sets = Mapping[str, Sequence[Values]]
 """arm -> its matrices (S, Q), one for each data set."""
 
@@ -73,7 +76,7 @@ def corrected(scored: Sets, other: Sets, share: float) -> Sets:
     }
 
 
-def exchanged_at(scored: Sets, other: Sets, chosen: Sequence[np.ndarray]) -> Sets:
+def exchanged_at(scored: Sets, other: Sets, chosen: Sequence[Mask]) -> Sets:
     """Return the scores with the labels of chosen units exchanged; `chosen`: a mask (Q,) for each data set."""
     return {
         arm: [np.where(mask, x, y) for y, x, mask in zip(scored[arm], other[arm], chosen, strict=True)]
@@ -81,14 +84,18 @@ def exchanged_at(scored: Sets, other: Sets, chosen: Sequence[np.ndarray]) -> Set
     }
 
 
-def by_chance(scored: Sets, share: float) -> list[list[np.ndarray]]:
-    """Return `DRAWS` choices of exactly a share of the units (rounded), the same order of them at every share."""
+def orders_by_chance(scored: Sets) -> list[list[Codes]]:
+    """Return `DRAWS` times a place in a random order for each unit: (Q,) for each data set."""
     sizes = [values.shape[1] for values in next(iter(scored.values()))]
-    draws = []
-    for draw in range(DRAWS):
-        places = [stream(draw, "wrong labels", number).permutation(size) for number, size in enumerate(sizes)]
-        draws.append([place < round(share * size) for place, size in zip(places, sizes, strict=True)])
-    return draws
+    return [
+        [stream(draw, "wrong labels", number).permutation(size) for number, size in enumerate(sizes)]
+        for draw in range(DRAWS)
+    ]
+
+
+def first_share(order: Sequence[Codes], share: float) -> list[Mask]:
+    """Return the masks of exactly a share of the units (rounded) of each data set, the first of an order."""
+    return [places < round(share * len(places)) for places in order]
 
 
 def most_telling(scored: Sets, other: Sets, weights: Mapping[str, float], *, rises: bool) -> list[tuple[int, int]]:
@@ -101,4 +108,4 @@ def most_telling(scored: Sets, other: Sets, weights: Mapping[str, float], *, ris
     for number, (after_Q, before_Q) in enumerate(pairs):
         steps_Q = (after_Q - before_Q) / len(before_Q) * (1 if rises else -1)
         moved += [(float(step), number, unit) for unit, step in enumerate(steps_Q) if step > 0]
-    return [(number, unit) for _, number, unit in sorted(moved, key=lambda one: (-one[0], *one[1:]))]
+    return [(number, unit) for _, number, unit in sorted(moved, key=lambda step: (-step[0], *step[1:]))]

@@ -83,20 +83,37 @@ def claim_interval(claim: Claim, row: ContrastRow) -> tuple[tuple[float, float],
 
 def rule(claim: Claim, row: ContrastRow, p_holm: float, level: Level) -> Ruling:
     """Return what the test says of a claim: SUPPORTED, REFUTED, UNDECIDED or COLLAPSED."""
-    if row.result.degenerate and (row.result.estimate != 0 or claim.margin is None):
+    if _without_error(claim, row):
         amount = "agree exactly" if row.result.estimate == 0 else "differ by one constant amount"
         return Ruling(UNDECIDED, f"all seeds and {plural(row.unit)} {amount}, so no error could be estimated")
     against = _refutation(claim, row, p_holm, level)
     if against:
         return Ruling(REFUTED, against + _exactly(row))
-    in_favour = p_holm < level.alpha and (
-        claim.expects in ("equivalent", "not_worse") or (row.result.estimate > 0) == (claim.expects == "greater")
-    )
-    if not in_favour:
+    if not _in_favour(claim, row, p_holm, level):
         return Ruling(UNDECIDED, _undecided(claim, row, p_holm, level))
     if claim.measure == "p-MRR" and claim.expects == "greater":
         return _guarded(row, p_holm, level)
     return Ruling(SUPPORTED, _supported(claim, row, p_holm, level))
+
+
+def outcome(claim: Claim, row: ContrastRow, p_holm: float, level: Level) -> str:
+    """Return what `rule` says without its reason, before what stands beside a p-MRR: SUPPORTED, REFUTED, UNDECIDED."""
+    if _without_error(claim, row):
+        return UNDECIDED
+    if _refutation(claim, row, p_holm, level):
+        return REFUTED
+    return SUPPORTED if _in_favour(claim, row, p_holm, level) else UNDECIDED
+
+
+def _without_error(claim: Claim, row: ContrastRow) -> bool:
+    """Return whether there is no error to test against; exact agreement is within any margin."""
+    return row.result.degenerate and (row.result.estimate != 0 or claim.margin is None)
+
+
+def _in_favour(claim: Claim, row: ContrastRow, p_holm: float, level: Level) -> bool:
+    """Return whether the test is significant on the side of the claim."""
+    is_margin = claim.expects in ("equivalent", "not_worse")
+    return p_holm < level.alpha and (is_margin or (row.result.estimate > 0) == (claim.expects == "greater"))
 
 
 def _refutation(claim: Claim, row: ContrastRow, p_holm: float, level: Level) -> str:

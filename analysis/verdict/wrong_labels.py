@@ -27,10 +27,18 @@ from analysis.stats.clusters import over_new
 from analysis.stats.contrast_rows import ContrastRow, tost_level
 from analysis.stats.corrections import holm
 from analysis.stats.crossed import Options
-from analysis.stats.label_errors import Sets, by_chance, corrected, exchanged, exchanged_at, most_telling
+from analysis.stats.label_errors import (
+    Sets,
+    corrected,
+    exchanged,
+    exchanged_at,
+    first_share,
+    most_telling,
+    orders_by_chance,
+)
 from analysis.verdict.claims_tables import claim_name
 from analysis.verdict.judge import Judged, Judgement, asked_by
-from analysis.verdict.rule import UNDECIDED, claim_p, rule
+from analysis.verdict.rule import UNDECIDED, claim_p, outcome
 
 STEPS = 200
 """Shares are looked at in steps of 1 / 400, from 0 to below one half."""
@@ -63,7 +71,7 @@ def _of_claim(judgement: Judgement, place: int) -> WrongLabels:
     judged = judgement.claims[place]
     if judged.row is None or judged.p is None or judged.p_holm is None:
         return WrongLabels(claim_name(judged), "it was not tested")
-    given = rule(judged.claim, judged.row, judged.p_holm, judged.level).verdict
+    given = outcome(judged.claim, judged.row, judged.p_holm, judged.level)
     if given == UNDECIDED:
         return WrongLabels(claim_name(judged), "the test decides nothing, so there is nothing to lose")
     if judged.row.result.degenerate:
@@ -82,11 +90,13 @@ def _of_claim(judgement: Judgement, place: int) -> WrongLabels:
         result = over_new(sets, judged.row.weights, options, groupings)  # type: ignore[union-attr]
         row = dataclasses.replace(judged.row, result=result, tost_ci=result.interval(tost_level(result)))
         p = claim_p(judged.claim, result)
-        return rule(judged.claim, row, holm([p, *others])[0], judged.level).verdict == given
+        return outcome(judged.claim, row, holm([p, *others])[0], judged.level) == given
+
+    orders = orders_by_chance(scored)
 
     def half_hold(share: float) -> bool:
-        draws = by_chance(scored, share)
-        return 2 * sum(holds(exchanged_at(scored, other, chosen)) for chosen in draws) > len(draws)
+        held = sum(holds(exchanged_at(scored, other, first_share(order, share))) for order in orders)
+        return 2 * held > len(orders)
 
     worst = _fewest(scored, other, judged.row, holds)
     return WrongLabels(
