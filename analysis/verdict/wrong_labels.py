@@ -69,28 +69,29 @@ def wrong_labels(judgement: Judgement) -> tuple[WrongLabels, ...]:
 
 def _of_claim(judgement: Judgement, place: int) -> WrongLabels:
     judged = judgement.claims[place]
-    if judged.row is None or judged.p is None or judged.p_holm is None:
+    row, level = judged.row, judged.level
+    if row is None or judged.p is None or judged.p_holm is None:
         return WrongLabels(claim_name(judged), "it was not tested")
-    given = outcome(judged.claim, judged.row, judged.p_holm, judged.level)
+    given = outcome(judged.claim, row, judged.p_holm, level)
     if given == UNDECIDED:
         return WrongLabels(claim_name(judged), "the test decides nothing, so there is nothing to lose")
-    if judged.row.result.degenerate:
+    if row.result.degenerate:
         return WrongLabels(claim_name(judged), "no error could be estimated")
     asked = asked_by(judged.claim, judgement.table)
-    arms = list(judged.row.weights)
+    arms = list(row.weights)
     try:
         other = exchanged(judgement.table, asked.target, arms)
     except UserError as error:
         return WrongLabels(claim_name(judged), str(error))
     scored: Sets = {arm: [part.values_SQ[arm] for part in asked.target.parts] for arm in arms}
-    options = Options(deterministic=judged.row.deterministic, alpha=judged.level.alpha)
+    options = Options(deterministic=row.deterministic, alpha=level.alpha)
     groupings, others = asked.groupings(), _other_p(judgement.claims, place)
 
     def holds(sets: Sets) -> bool:
-        result = over_new(sets, judged.row.weights, options, groupings)  # type: ignore[union-attr]
-        row = dataclasses.replace(judged.row, result=result, tost_ci=result.interval(tost_level(result)))
-        p = claim_p(judged.claim, result)
-        return outcome(judged.claim, row, holm([p, *others])[0], judged.level) == given
+        result = over_new(sets, row.weights, options, groupings)
+        again = dataclasses.replace(row, result=result, tost_ci=result.interval(tost_level(result)))
+        adjusted = holm([claim_p(judged.claim, result), *others])[0]
+        return outcome(judged.claim, again, adjusted, level) == given
 
     orders = orders_by_chance(scored)
 
@@ -98,14 +99,14 @@ def _of_claim(judgement: Judgement, place: int) -> WrongLabels:
         held = sum(holds(exchanged_at(scored, other, first_share(order, share))) for order in orders)
         return 2 * held > len(orders)
 
-    worst = _fewest(scored, other, judged.row, holds)
+    worst = _fewest(scored, other, row, holds)
     return WrongLabels(
         claim_name(judged),
         lost=_share(half_hold, STEPS // PLACES),
         untrue=_share(lambda share: holds(corrected(scored, other, share)), 1),
-        worst=None if worst is None else worst / judged.row.num_units,
+        worst=None if worst is None else worst / row.num_units,
         worst_units=worst,
-        num_units=judged.row.num_units,
+        num_units=row.num_units,
     )
 
 
@@ -142,7 +143,8 @@ def _first(is_so: Callable[[int], bool], most: int, stride: int) -> int | None:
 
     Looked for in strides, and then in the stride before: with a stride of 1 it is the first one.
     """
-    high = next((number for number in [*range(stride, most, stride), most] if number and is_so(number)), None)
+    tried = (number for number in (*range(stride, most, stride), most) if number and is_so(number))
+    high: int | None = next(tried, None)
     if high is None:
         return None
     low = (high - 1) // stride * stride
