@@ -38,8 +38,9 @@ def parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace) -> None:
     declared = read_declaration(args.declared) if args.declared else None
-    judgement = judge(OpenStudy(Evidence(args.results, args.study, declared=declared)))
-    labels = wrong_labels(judgement)
+    evidence = Evidence(args.results, args.study, declared=declared)
+    judgement = judge(OpenStudy(evidence))
+    labels = wrong_labels(judgement, evidence.not_ranked)
     tables = [*verdict_tables(judgement), *([wrong_labels_table(labels)] if labels else [])]
     shown = "\n".join(to_markdown(table) for table in tables)
     print(shown, end="")

@@ -637,7 +637,9 @@ def test_everything_is_shown_and_written(tmp_path: Path, capsys: pytest.CaptureF
     lines = list(csv.DictReader(files["csv"].read_text().splitlines()))
     assert float(lines[0]["estimate"]) == record["claims"][0]["row"]["estimate"] and lines[1]["verdict"] == "REFUTED"
     latex = files["latex"].read_text()
-    assert r"c\_1 & b - a & p-MRR on d/test (changed: after)" in latex and latex.count(r"\toprule") == 4
+    assert r"c\_1 & b - a & p-MRR on d/test (changed: after)" in latex and latex.count(r"\toprule") == 5
+    assert [of_claim["claim"] for of_claim in record["wrong_labels"]] == ["c_1", "d"]
+    assert "\nd: not said, what nDCG@10 would be under other labels does not follow from scores." in shown
 
 
 def test_what_else_a_claim_s_contrast_changes_is_said_and_written(

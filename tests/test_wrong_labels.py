@@ -55,7 +55,7 @@ def judged(decided: dict[str, Any], expects: Any = "greater", measure: str = SID
 
 
 def labels_of(judgement: Judgement) -> WrongLabels:
-    (labels,) = wrong_labels(judgement)
+    (labels,) = wrong_labels(judgement, {"d/test": 0})
     return labels
 
 
@@ -154,6 +154,11 @@ def test_the_worst_case_is_the_least_number_of_units_along_what_carries_most(exp
 
     assert holds(labels.worst_units - 1) and not holds(labels.worst_units)
     assert labels.lost is not None and labels.worst < labels.lost
+
+
+def test_pairs_without_a_ranked_document_are_no_basis() -> None:
+    (labels,) = wrong_labels(judged(decisions(0.08)), {"d/test": 3})
+    assert labels.lost is None and labels.why_not.startswith("3 pair decisions have neither document ranked")
 
 
 def test_of_a_macro_mean_a_unit_of_a_small_set_moves_more() -> None:

@@ -38,6 +38,8 @@ NO_POSITIVE = "judged query without a relevant document"
 SKIPPED = "skipped: without one of the rankings"
 NOTHING_CHANGED = "no changed document"
 NO_PAIR = "opposites without a document pair"
+NOT_RANKED = "decisions with neither document ranked"
+"""Of pairs, in the counts of an evaluation: wrong whichever of the two is right."""
 ALONE = "group of one judged query: left out"
 
 P_MRR = "p-MRR"

@@ -212,6 +212,17 @@ def read_evaluation(folder: Path, *, with_rankings: bool = False) -> Evaluation:
         return _evaluation_of(folder, notes, with_rankings)
 
 
+def read_counts(folder: Path) -> dict[str, dict[str, float]]:
+    """Return dataset, as it is recorded -> what was counted when it was scored.
+
+    `folder`: one whose files were checked, see `ResultStore.whole`. Raises UserError naming a file that is not ours.
+    """
+    path, remedy = folder / NOTES_FILE, f"delete {folder} and run again"
+    notes = read_json(path, remedy)
+    with reading(path, remedy):
+        return {dataset: dict(counts) for dataset, counts in notes["counts"].items()}
+
+
 def read_rankings(folder: Path, dataset: str, condition: str) -> list[Ranking]:
     """Return the stored rankings of one data set, as it is recorded, under one condition; empty where none were kept.
 

@@ -17,8 +17,8 @@ Gladen 1978, American Journal of Epidemiology 107, 71-76; Bross 1954, Biometrics
 are those of a fragility index (Walsh et al. 2014, Journal of Clinical Epidemiology 67, 622-628): the units that carry
 most of the difference, exchanged one after the other.
 
-Decisions between two documents of which none was ranked are wrong before and after the exchange, so where there are
-such X is too high; the notes of an evaluation count them.
+Decisions between two documents of which none was ranked are wrong before and after the exchange, so X does not hold where
+there are some; the notes of an evaluation count them.
 """
 
 from __future__ import annotations

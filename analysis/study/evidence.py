@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ablate.evaluation.measures import INSTRUCTION_GAIN
-from ablate.evaluation.storage import UnitClusters, read_clusters
+from ablate.evaluation.measures import INSTRUCTION_GAIN, NOT_RANKED
+from ablate.evaluation.storage import UnitClusters, read_clusters, read_counts
 from ablate.recipe.identity import SCORING, scoring_of
 from ablate.records import UserError
-from ablate.store.files import CLUSTERS_FILE
+from ablate.store.files import CLUSTERS_FILE, NOTES_FILE
 from ablate.store.manifest import Kind, Manifest
 from ablate.store.results import ResultStore
 from ablate.study.declaration import DeclaredCell
@@ -264,6 +264,20 @@ class Evidence:
                     )
                 where.setdefault(dataset, evaluation.id)
         return merged
+
+    @cached_property
+    def not_ranked(self) -> dict[str, int]:
+        """Data set -> pair decisions with neither document ranked, of the evaluation of it that has most.
+
+        Raises UserError for a damaged file.
+        """
+        most: dict[str, int] = {}
+        for evaluation in self._evaluations.values():
+            names = evaluation.dataset_names(self.study)
+            for recorded, counts in read_counts(self.store.checked(evaluation, NOTES_FILE).parent).items():
+                dataset = names.get(recorded, recorded)
+                most[dataset] = max(most.get(dataset, 0), int(counts.get(NOT_RANKED, 0)))
+        return most
 
     def long_table(self) -> pa.Table:
         """Return all scores as one table with the columns of `scores.COLUMNS`, by arm and seed, and those of clusters.

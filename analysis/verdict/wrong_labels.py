@@ -16,7 +16,7 @@ Nothing is said of UNDECIDED, nor of a measure whose value under other labels do
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,12 +62,15 @@ class WrongLabels:
     num_units: int = 0
 
 
-def wrong_labels(judgement: Judgement) -> tuple[WrongLabels, ...]:
-    """Return for each claim of a study at which shares of wrong labels its verdict ends, in their order."""
-    return tuple(_of_claim(judgement, place) for place in range(len(judgement.claims)))
+def wrong_labels(judgement: Judgement, not_ranked: Mapping[str, int]) -> tuple[WrongLabels, ...]:
+    """Return for each claim of a study at which shares of wrong labels its verdict ends, in their order.
+
+    `not_ranked`: data set -> pair decisions with neither document ranked, whose score under other labels is not known.
+    """
+    return tuple(_of_claim(judgement, place, not_ranked) for place in range(len(judgement.claims)))
 
 
-def _of_claim(judgement: Judgement, place: int) -> WrongLabels:
+def _of_claim(judgement: Judgement, place: int, not_ranked: Mapping[str, int]) -> WrongLabels:
     judged = judgement.claims[place]
     row, level = judged.row, judged.level
     if row is None or judged.p is None or judged.p_holm is None:
@@ -83,6 +86,11 @@ def _of_claim(judgement: Judgement, place: int) -> WrongLabels:
         other = exchanged(judgement.table, asked.target, arms)
     except UserError as error:
         return WrongLabels(claim_name(judged), str(error))
+    unknown = sum(not_ranked.get(dataset, 0) for dataset in asked.target.datasets)
+    if unknown:
+        return WrongLabels(
+            claim_name(judged), f"{unknown:,} pair decisions have neither document ranked (evaluation.depth)"
+        )
     scored: Sets = {arm: [part.values_SQ[arm] for part in asked.target.parts] for arm in arms}
     options = Options(deterministic=row.deterministic, alpha=level.alpha)
     groupings, others = asked.groupings(), _other_p(judgement.claims, place)
