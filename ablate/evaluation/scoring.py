@@ -317,7 +317,7 @@ def _score_pairs(
     log.note(result.accuracy)
     if opposites:
         log.counts |= {"pairs": result.num_pairs, "decisions by a tie": result.num_tied}
-        log.counts[NOT_RANKED] = result.num_undecided
+        log.counts[measures.NOT_RANKED] = result.num_undecided
         if result.num_undecided:
             log.warnings.append(
                 f"{bed.name}: {result.num_undecided} of {2 * result.num_pairs} pair decisions have neither document in "

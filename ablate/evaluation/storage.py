@@ -213,14 +213,14 @@ def read_evaluation(folder: Path, *, with_rankings: bool = False) -> Evaluation:
 
 
 def read_counts(folder: Path) -> dict[str, dict[str, float]]:
-    """Return dataset, as it is recorded -> what was counted when it was scored.
+    """Return dataset, as it is recorded -> what was counted when it was scored; nothing where nothing was.
 
     `folder`: one whose files were checked, see `ResultStore.whole`. Raises UserError naming a file that is not ours.
     """
     path, remedy = folder / NOTES_FILE, f"delete {folder} and run again"
     notes = read_json(path, remedy)
     with reading(path, remedy):
-        return {dataset: dict(counts) for dataset, counts in notes["counts"].items()}
+        return {dataset: dict(counts) for dataset, counts in notes.get("counts", {}).items()}
 
 
 def read_rankings(folder: Path, dataset: str, condition: str) -> list[Ranking]:

@@ -17,8 +17,8 @@ Gladen 1978, American Journal of Epidemiology 107, 71-76; Bross 1954, Biometrics
 are those of a fragility index (Walsh et al. 2014, Journal of Clinical Epidemiology 67, 622-628): the units that carry
 most of the difference, exchanged one after the other.
 
-Decisions between two documents of which none was ranked are wrong before and after the exchange, so X does not hold where
-there are some; the notes of an evaluation count them.
+Decisions between two documents of which none was ranked are wrong before and after the exchange, so X does not hold
+where there are some; the notes of an evaluation count them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ablate.evaluation.measures import ONE_SIDED_RATE, PAIRWISE_ACCURACY, SATISFYING_OVER_VIOLATING
-from ablate.randomness import stream
 from ablate.records import UserError
 from analysis.stats.contrast_rows import Target
 from analysis.stats.crossed import Values, unit_differences
@@ -68,6 +67,14 @@ def exchanged(table: ScoreTable, target: Target, arms: Sequence[str]) -> Sets:
     }
 
 
+def masks_of(scored: Sets, units: Sequence[tuple[int, int]]) -> list[Mask]:
+    """Return the masks (Q,) of each data set in which these (data set, unit) are chosen."""
+    masks = [np.zeros(values.shape[1], dtype=bool) for values in next(iter(scored.values()))]
+    for number, unit in units:
+        masks[number][unit] = True
+    return masks
+
+
 def corrected(scored: Sets, other: Sets, share: float) -> Sets:
     """Return the scores that right labels would give in expectation if a share (below .5) of the labels is wrong."""
     return {
@@ -88,7 +95,7 @@ def orders_by_chance(scored: Sets) -> list[list[Codes]]:
     """Return `DRAWS` times a place in a random order for each unit: (Q,) for each data set."""
     sizes = [values.shape[1] for values in next(iter(scored.values()))]
     return [
-        [stream(draw, "wrong labels", number).permutation(size) for number, size in enumerate(sizes)]
+        [np.random.Generator(np.random.PCG64([draw, number])).permutation(size) for number, size in enumerate(sizes)]
         for draw in range(DRAWS)
     ]
 

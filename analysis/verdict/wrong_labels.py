@@ -19,8 +19,6 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from ablate.records import UserError
 from ablate.tables import Column, Table
 from analysis.stats.clusters import over_new
@@ -33,6 +31,7 @@ from analysis.stats.label_errors import (
     exchanged,
     exchanged_at,
     first_share,
+    masks_of,
     most_telling,
     orders_by_chance,
 )
@@ -136,10 +135,7 @@ def _fewest(scored: Sets, other: Sets, row: ContrastRow, holds: Callable[[Sets],
         order = most_telling(scored, other, row.weights, rises=rises)
 
         def fails(number: int, order: list[tuple[int, int]] = order) -> bool:
-            masks = [np.zeros(values.shape[1], dtype=bool) for values in next(iter(scored.values()))]
-            for dataset, unit in order[:number]:
-                masks[dataset][unit] = True
-            return not holds(exchanged_at(scored, other, masks))
+            return not holds(exchanged_at(scored, other, masks_of(scored, order[:number])))
 
         number = _first(fails, len(order), max(1, len(order) // MOST_PLACES))
         fewest += [] if number is None else [number]
