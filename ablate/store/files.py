@@ -16,6 +16,8 @@ LOCKS, VECTORS, CACHE, WANDB = "locks", "vectors", "cache", "wandb"
 """Locks by name; vectors of corpora kept between searches; caches of other packages; what W&B has not sent."""
 STUDIES, CELLS, FAILURES, TUNING = "studies", "cells", "failures", "tuning"
 """Declarations by study, and in there their cells; failures by study; searches for hyper-parameters by study."""
+SUBMISSIONS = "submissions"
+"""Which cells are queued as which job array of SLURM, while jobs of it may be in the queue."""
 
 REPORTS, WANDB_REPORT_FILE = "reports", "wandb_report.json"
 """Reports by study, and in there what a report in W&B says: made from results, free to be deleted."""
@@ -46,6 +48,7 @@ WRITTEN_INTO = (
     f"{TUNING}/*",
     f"{REPORTS}/*",
     f"{REPORTS}/*/*",
+    SUBMISSIONS,
 )
 """Folders of a store in which drafts may be left over."""
 

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,10 @@ MAX_STARTS = 2
 
 Launch = Callable[[Cell, int], Exception | None]
 """Runs a cell (with its number) and returns what it failed with; raises when its worker died."""
+
+LaunchAll = Callable[[Sequence[tuple[int, Cell]]], Iterable[tuple[int, Exception | None]]]
+"""Runs cells (with their numbers) and yields the number of each with what it failed with, as they come back; one that
+it does not yield is back at its end."""
 
 
 def refuse_several_processes() -> None:
@@ -94,12 +98,15 @@ class Board:
                     return number, cell
             return None
 
-    def finish(self, number: int, cell: Cell, error: Exception | None, seconds: float) -> None:
-        """Record how a cell ended, give it back and print a line over the whole study."""
+    def finish(self, number: int, cell: Cell, error: Exception | None, seconds: float | None) -> None:
+        """Record how a cell ended, give it back and print a line over the whole study.
+
+        `seconds` is what it took, or None when that is not known (it waited in a queue).
+        """
         with self._mutex:
             if error is None and is_done(self.store, cell):
                 self._done.add(number)
-                self._seconds.append(seconds)
+                self._seconds.extend([] if seconds is None else [seconds])
                 self._failure_file(cell).unlink(missing_ok=True)
             else:
                 self._fail(cell, error or RuntimeError("its worker came back without results"))
@@ -229,22 +236,29 @@ def run_in_lanes(board: Board, launch: Launch, lanes: int) -> None:
         raise
 
 
-def run_in_batches(board: Board, launch_all: Callable[[Sequence[tuple[int, Cell]]], None]) -> None:
+def run_in_batches(board: Board, launch_all: LaunchAll, largest: int | None = None) -> None:
     """Run all cells that are free as one batch (a job array), and again while there are cells that were never tried.
 
-    `launch_all` gets cells with their numbers; how each ended is read from the results.
+    A batch has at most `largest` cells. How each ended is read from the results as soon as it is back. What is wrong
+    with the batch itself, so that no job of it was queued, is a UserError of `launch_all` and is raised here.
     """
     while (first := board.claim()) is not None:
         batch = [first]
-        while (more := board.claim_now()) is not None:
+        while (largest is None or len(batch) < largest) and (more := board.claim_now()) is not None:
             batch.append(more)
-        started, error = time.monotonic(), None
+        left, error = dict(batch), None
         try:
-            launch_all(batch)
-        except Exception as caught:  # one job of the array was lost; the others have left their results
+            for number, error_of_cell in launch_all(batch):
+                cell = left.pop(number)
+                board.finish(number, cell, None if is_done(board.store, cell) else error_of_cell, None)
+        except UserError:
+            for cell in left.values():
+                board.release(cell)
+            raise
+        except Exception as caught:  # one job of the batch was lost; the others have left their results
             error = caught
-        for number, cell in batch:
-            board.finish(number, cell, None if is_done(board.store, cell) else error, time.monotonic() - started)
+        for number, cell in left.items():
+            board.finish(number, cell, None if is_done(board.store, cell) else error, None)
 
 
 def _run(board: Board, launch: Launch, number: int, cell: Cell) -> None:

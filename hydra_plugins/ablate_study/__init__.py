@@ -80,6 +80,7 @@ class StudySweeper(Sweeper):
         store = ResultStore(self.config.runtime.results)
         status.estimate(store, cells)
         launcher = OmegaConf.select(self.config, "hydra.runtime.choices.hydra/launcher") or "basic"
+        slurm: Any = self.launcher if hasattr(self.launcher, "launch_cells") else None
         workers = self._num_workers(launcher)
         notes, declared = [], []
         if study is not None:
@@ -96,6 +97,8 @@ class StudySweeper(Sweeper):
         for line in planning.incoherent_lines(cells):
             print(line, file=sys.stderr)
         sound = [cell for cell in cells if cell.config is not None]
+        if slurm is not None:
+            slurm.refuse_another_device(sound)
         if study is not None and sound:
             StudyRecords(store, sound[0].study).declare(study, declared)
             beyond = sorted({cell.seed for cell in sound if cell.seed not in study.seeds})
@@ -113,15 +116,21 @@ class StudySweeper(Sweeper):
             (job,) = self.launcher.launch([overrides(cell)], initial_job_idx=number)
             return job._return_value if job.status == JobStatus.FAILED else None
 
-        def launch_all(batch: list[tuple[int, planning.Cell]]) -> None:
-            self.launcher.launch([overrides(cell) for _, cell in batch], initial_job_idx=batch[0][0])
+        def launch_all(batch: list[tuple[int, planning.Cell]]) -> Any:
+            given = [overrides(cell) for _, cell in batch]
+            if slurm is None:
+                self.launcher.launch(given, initial_job_idx=batch[0][0])
+                return
+            names = [status.claim_name(cell) for _, cell in batch]
+            for place, error in slurm.launch_cells(names, given, batch[0][0], store):
+                yield batch[place][0], error
 
         if launcher in ONE_BY_ONE:
             running.run_one_by_one(board, launch)
         elif launcher in LANES:
             running.run_in_lanes(board, launch, workers)
         else:
-            running.run_in_batches(board, launch_all)
+            running.run_in_batches(board, launch_all, None if slurm is None else slurm.largest_batch())
         for failed, reason in board.failed.items():
             print(f"failed: {failed}: {reason}", file=sys.stderr)
         if wrong:
@@ -129,10 +138,10 @@ class StudySweeper(Sweeper):
         return len(board.failed) + num_wrong
 
     def _num_workers(self, launcher: str) -> int:
-        """Return how many cells run at the same time on this machine, or 1 when the launcher queues them elsewhere."""
+        """Return how many cells run at the same time: here, in a job array, or 1 where the launcher does not say it."""
         cores, settings = len(os.sched_getaffinity(0)), self.config.hydra.launcher
         if launcher not in LANES:
-            return 1
+            return int(settings.get("array_parallelism") or 1)
         if self.workers is not None:
             return max(1, self.workers)
         if launcher == "joblib":
