@@ -1,8 +1,8 @@
 """What SLURM's own commands say: which jobs are in the queue, what became of one, and how large an array may be.
 
-Only `squeue` and `scontrol` are asked, which every cluster has, and never accounting (`sacct`), which many have not. Which
-cells the jobs of an array are is written down before they are queued, under the name that they get, so that a command
-that is issued again finds the jobs of one that was killed.
+Only `squeue` and `scontrol` are asked, which every cluster has, and never accounting (`sacct`), which many have not.
+Which cells the jobs of an array are is written down before they are queued, under the name that they get, so that a
+command that is issued again finds the jobs of one that was killed.
 """
 
 from __future__ import annotations
@@ -63,7 +63,6 @@ class Queue:
                 self._due = time.monotonic() + self._look_s
             return self._jobs
 
-
     def look_again(self) -> None:
         """Let the next question be asked of SLURM itself: jobs were queued just now."""
         with self._mutex:
@@ -121,7 +120,8 @@ class Submissions:
     def living(self, jobs: dict[str, Queued]) -> dict[str, str]:
         """Return cell -> id of its job, for cells whose job is in the queue.
 
-        A job belongs to an array by its name, which ends in the mark. Raises UserError for a record that cannot be read.
+        A job belongs to an array by its name, which ends in the mark. Raises UserError for a record that cannot be
+        read.
         """
         cells: dict[str, str] = {}
         for job_id, job in jobs.items():

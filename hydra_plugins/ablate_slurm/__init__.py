@@ -6,6 +6,7 @@ is none. Here the queue is looked at (`ablate.study.slurm`). Hydra executes this
 `launchers` or without: nothing is imported from it but the class that Hydra's own SLURM launcher is.
 """
 
+import functools
 import os
 import sys
 import time
@@ -66,7 +67,9 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc,valid-type,unuse
         }
         if jobs:
             ids = ", ".join(job.job_id for job in list(jobs.values())[:5])
-            print(f"in SLURM's queue already: {len(jobs)} cells ({ids}{', …' if len(jobs) > 5 else ''})", file=sys.stderr)
+            print(
+                f"in SLURM's queue already: {len(jobs)} cells ({ids}{', …' if len(jobs) > 5 else ''})", file=sys.stderr
+            )
         marks = {in_queue[job.job_id].name.rpartition("-")[2] for job in jobs.values()}
         new = [place for place in range(len(cells)) if place not in jobs]
         if new:
@@ -104,10 +107,12 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc,valid-type,unuse
             recipe, device = cell.config.recipe, cell.config.runtime.device
             if recipe.ranker == "trained" and recipe.train.precision == "auto" and device == "auto":
                 if resolve_device("auto") != theirs:
+                    words = {
+                        "cuda": "no GPU and the jobs have one: add train.precision=bf16",
+                        "cpu": "a GPU and the jobs have none: add runtime.device=cpu",
+                    }[theirs]
                     raise UserError(
-                        f"train.precision=auto is fp32 on a CPU and bf16 on a GPU, and enters the ids: this machine has "
-                        + ("no GPU and the jobs have; add train.precision=bf16" if theirs == "cuda" else "")
-                        + ("a GPU and the jobs have none; add runtime.device=cpu" if theirs == "cpu" else "")
+                        f"train.precision=auto is fp32 on a CPU and bf16 on a GPU, in ids too; this machine has {words}"
                     )
 
     def largest_batch(self) -> int:
@@ -137,7 +142,9 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc,valid-type,unuse
         places = range(initial_job_idx, initial_job_idx + len(job_overrides))
         states = [Singleton.get_state() for _ in places]
         try:
-            executor = submitit.AutoExecutor(folder, cluster="slurm", slurm_max_num_timeout=self.params["max_num_timeout"])
+            executor = submitit.AutoExecutor(
+                folder, cluster="slurm", slurm_max_num_timeout=self.params["max_num_timeout"]
+            )
             executor.update_parameters(name=name, **given)
             jobs = executor.map_array(
                 self,
@@ -172,13 +179,13 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc,valid-type,unuse
                     unseen.pop(place, None)
                 elif time.monotonic() - unseen.setdefault(place, time.monotonic()) > GONE_AFTER_S:
                     del left[place]
-                    words = f"SLURM job {job.job_id} left no result: {fate(job.job_id)}; what it wrote: {job.paths.stderr}"
-                    yield place, RuntimeError(words)
-            ours = [] if queued is None else [queued[job.job_id] for job in left.values() if job.job_id in queued]
+                    how = f"SLURM job {job.job_id} left no result: {fate(job.job_id)}"
+                    yield place, RuntimeError(f"{how}; what it wrote: {job.paths.stderr}")
             if left:
-                remind(lambda ours=ours, queued=queued: "SLURM: " + (  # type: ignore[misc]
-                    "squeue does not answer; still waiting" if queued is None else in_words(ours)
-                ))
+                words = "squeue does not answer; still waiting"
+                if queued is not None:
+                    words = in_words(queued[job.job_id] for job in left.values() if job.job_id in queued)
+                remind(functools.partial(str, f"SLURM: {words}"))
                 time.sleep(1.0)
 
 
