@@ -29,8 +29,8 @@ from ablate.store.results import ResultStore
 from benchmarks.kills import all_steps, first_steps, scores
 
 STUDY = ("-m", "+sweeps=smoke", "runtime.threads=1", "runtime.checkpoint_every=64")
-SHORT, LONG = ("train.epochs=150", "seed=0"), ("train.epochs=600", "seed=0")
-"""Two cells of some 15 seconds of training each; of a minute and more."""
+SHORT, LONG = ("train.epochs=60", "seed=0"), ("train.epochs=600", "seed=0")
+"""Two cells of some seconds of training each; of a minute and more."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def scancel_all(command: Command, _: argparse.Namespace) -> int:
 def lost_node(command: Command, given: argparse.Namespace) -> int:
     """The node's daemon and its jobs die, the node is down for a while and comes back."""
     process = command.start()
-    command.until_trained(100)
+    command.until_trained(20)
     subprocess.run(shlex.split(given.stop_node), check=True)
     time.sleep(given.down_s)
     subprocess.run(shlex.split(given.start_node), check=True)
