@@ -301,6 +301,7 @@ RULES: dict[str, set[str]] = {
     "hydra_plugins": {
         "ablate.compose",
         "ablate.engine",
+        "ablate.model.device",
         "ablate.project",
         "ablate.recipe",
         "ablate.records",
@@ -310,8 +311,10 @@ RULES: dict[str, set[str]] = {
         "ablate.tuning",
         "analysis.verdict.declarable",
         "hydra",
+        "hydra_plugins.hydra_submitit_launcher",
         "joblib",
         "omegaconf",
+        "submitit",
     },
     "analysis.__main__": {"ablate.__main__"},
     "analysis.stats": {
