@@ -234,6 +234,7 @@ def test_ids_that_the_nodes_would_take_otherwise_are_refused(
 def test_the_queue_in_words_and_what_slurm_does_not_say(state: Path) -> None:
     jobs = [Queued("a", "RUNNING", "None"), Queued("b", "PENDING", "Resources"), Queued("c", "PENDING", "Resources")]
     assert in_words(jobs) == "2 pending (Resources), 1 running" and in_words([]) == "none in the queue"
+    assert in_words([Queued("a", "PENDING", "None")]) == "1 pending"
     assert fate("7_0") == "SLURM does not know any more how it ended" and largest_array() == 1001
     (state / "known").write_text("MaxArraySize            = 51\n")
     assert largest_array() == 51

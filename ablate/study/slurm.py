@@ -77,7 +77,8 @@ def _read(text: str) -> dict[str, Queued]:
 def in_words(jobs: Iterable[Queued]) -> str:
     """Return how jobs stand, in a line: `2 running, 3 pending (Resources)`."""
     counts = Counter(
-        job.state.lower() + (f" ({one_line(job.reason)})" if job.state == "PENDING" else "") for job in jobs
+        job.state.lower() + (f" ({one_line(job.reason)})" if job.state == "PENDING" and job.reason != "None" else "")
+        for job in jobs
     )
     return ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "none in the queue"
 
