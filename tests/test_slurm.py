@@ -236,6 +236,10 @@ def test_the_queue_in_words_and_what_slurm_does_not_say(state: Path) -> None:
     assert in_words(jobs) == "2 pending (Resources), 1 running" and in_words([]) == "none in the queue"
     assert in_words([Queued("a", "PENDING", "None")]) == "1 pending"
     assert fate("7_0") == "SLURM does not know any more how it ended" and largest_array() == 1001
+    (state / "known").write_text("JobId=8 JobState=CANCELLED Reason=BeginTime ExitCode=0:0\n")
+    assert fate("7_0") == "CANCELLED, exit code 0:0"
+    (state / "known").write_text("JobId=8 JobState=FAILED Reason=NonZeroExitCode ExitCode=3:0 NodeList=n1\n")
+    assert fate("7_0") == "FAILED, NonZeroExitCode, exit code 3:0, on n1"
     (state / "known").write_text("MaxArraySize            = 51\n")
     assert largest_array() == 51
 

@@ -90,7 +90,8 @@ def fate(job_id: str) -> str:
     state = fields.get("JobState")
     if state is None:
         return "SLURM does not know any more how it ended"
-    words = [state, *(fields[name] for name in ("Reason",) if fields.get(name, "None") != "None")]
+    reason = fields.get("Reason", "None")  # of one that was cancelled, why it waited before
+    words = [state] if reason == "None" or state == "CANCELLED" else [state, reason]
     words += [f"{name} {fields[key]}" for name, key in (("exit code", "ExitCode"), ("on", "NodeList")) if key in fields]
     return one_line(", ".join(words))
 
