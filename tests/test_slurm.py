@@ -131,14 +131,15 @@ def test_jobs_of_a_killed_command_are_waited_for_and_not_queued_again(
     state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mark = Submissions(ResultStore(tmp_path)).add(["x", "b"])
-    (state / "queue").write_text(
-        f"5_0|RUNNING|run-{mark}|None\n5_1|PENDING|run-{mark}|Resources\n6|RUNNING|other|None\n"
-    )
+    queue = f"5_0|RUNNING|run-{mark}|None\n5_1|PENDING|run-{mark}|Resources\n6|RUNNING|other|None\n"
+    for name in ("queue", "after"):
+        (state / name).write_text(queue)
     for job in ("5_1", "7"):
         leaves_result(tmp_path, job)
     assert launched(launcher_of(tmp_path), tmp_path, "a", "b") == {0: None, 1: None}
     (script,) = scripts(state)
     assert "--array" not in script
+    assert [path.stem for path in (tmp_path / "submissions").iterdir()] == [mark]  # 5_0 is queued still
     said = capsys.readouterr().err
     assert "in SLURM's queue already: 1 cells (5_1)" in said and "queued in SLURM: 1 cells as job 7" in said
 

@@ -97,8 +97,11 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc,valid-type,unuse
                 file=sys.stderr,
             )
             raise
-        for mark in marks:
-            submissions.remove(mark)
+        _queue().look_again()
+        left = _queue().jobs()
+        for mark in marks:  # a cell that another process works on may have a job of the same array
+            if left is not None and not any(job.name.endswith(f"-{mark}") for job in left.values()):
+                submissions.remove(mark)
 
     def refuse_another_device(self, cells: Sequence[Any]) -> None:
         """Raise UserError when the ids that were taken here are not those that the jobs will take on their nodes."""
