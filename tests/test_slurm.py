@@ -168,15 +168,16 @@ def test_a_refusal_is_one_line_in_the_words_of_sbatch(state: Path, tmp_path: Pat
         launched(launcher_of(tmp_path), tmp_path, "a")
 
 
-def test_a_batch_that_is_refused_ends_the_command_and_frees_its_cells(tmp_path: Path, board: Any) -> None:
+@pytest.mark.parametrize("end", [UserError("no such partition"), SystemExit(143), KeyboardInterrupt()])
+def test_a_batch_that_is_refused_or_left_alone_frees_its_cells(tmp_path: Path, board: Any, end: BaseException) -> None:
     from ablate.study.running import run_in_batches
 
     def refused(batch: Any) -> Iterator[Any]:
-        raise UserError("no such partition")
+        raise end
         yield
 
     here = board()
-    with pytest.raises(UserError, match="no such partition"):
+    with pytest.raises(type(end)):
         run_in_batches(here, refused)
     assert not here.failed and not list((tmp_path / "locks").glob("cell-*"))
 

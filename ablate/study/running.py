@@ -251,7 +251,7 @@ def run_in_batches(board: Board, launch_all: LaunchAll, largest: int | None = No
             for number, error_of_cell in launch_all(batch):
                 cell = left.pop(number)
                 board.finish(number, cell, None if is_done(board.store, cell) else error_of_cell, None)
-        except UserError:
+        except (UserError, SystemExit, KeyboardInterrupt):  # nothing was queued, or the jobs go on without this process
             for cell in left.values():
                 board.release(cell)
             raise
