@@ -260,8 +260,9 @@ def answers() -> str | None:
     """Return a partition of the SLURM that answers on this machine, or None."""
     if shutil.which("sbatch") is None or shutil.which("sinfo") is None:
         return None
-    done = subprocess.run(["sinfo", "-h", "-t", "idle", "-o", "%R"], capture_output=True, text=True, timeout=60)
-    return done.stdout.split()[0] if done.returncode == 0 and done.stdout.split() else None
+    done = subprocess.run(["sinfo", "-h", "-t", "idle", "-o", "%P"], capture_output=True, text=True, timeout=60)
+    names = done.stdout.split() if done.returncode == 0 else []
+    return max(names, key=lambda name: name.endswith("*"), default="").removesuffix("*") or None  # the default first
 
 
 def test_a_study_on_slurm_has_the_scores_of_one_process(tmp_path: Path) -> None:

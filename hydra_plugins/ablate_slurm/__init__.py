@@ -98,9 +98,12 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc,valid-type,unuse
             )
             raise
         _queue().look_again()
+        ended = {job.job_id for job in jobs.values()}  # the queue shows them for some seconds more
         left = _queue().jobs()
         for mark in marks:  # a cell that another process works on may have a job of the same array
-            if left is not None and not any(job.name.endswith(f"-{mark}") for job in left.values()):
+            if left is not None and not any(
+                job.name.endswith(f"-{mark}") and job_id not in ended for job_id, job in left.items()
+            ):
                 submissions.remove(mark)
 
     def refuse_another_device(self, cells: Sequence[Any]) -> None:
