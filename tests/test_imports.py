@@ -72,7 +72,14 @@ RULES: dict[str, set[str]] = {
         "ablate.recipe",
         "ablate.tables",
     },
-    "ablate.tracking": {"ablate.tracking", "ablate.project", "ablate.records", "ablate.secrets", "wandb"},
+    "ablate.tracking": {
+        "ablate.tracking",
+        "ablate.project",
+        "ablate.records",
+        "ablate.secrets",
+        "trackio",
+        "wandb",
+    },
     "ablate.retrieval": {
         "ablate.retrieval",
         "ablate.recipe",
@@ -475,6 +482,7 @@ RULES: dict[str, set[str]] = {
     },
 }
 ONLY_IN_FUNCTIONS = {
+    "trackio",
     "wandb",
     "optuna",
     "peft",

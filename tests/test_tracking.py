@@ -27,8 +27,9 @@ import pytest
 
 from ablate.records import UserError
 from ablate.secrets import scrub
-from ablate.tracking import Ledger, MirroredLedger, WandbMirror, ledger_steps, open_tracker, read_ledger
-from ablate.tracking.wandb import PATIENCE_S
+from ablate.tracking import Ledger, ledger_steps, open_tracker, read_ledger
+from ablate.tracking.process import PATIENCE_S, Mirror, MirroredLedger
+from ablate.tracking.wandb import wandb_service
 
 ROOT = Path(__file__).resolve().parents[1]
 START: dict[str, Any] = {"group": "study", "job_type": "train", "tags": ["a=1"], "name": "arm/s0", "run_id": "r1"}
@@ -257,7 +258,7 @@ def test_secrets_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_none_is_the_ledger_alone(tmp_path: Path) -> None:
     tracker = open_tracker(
-        "none", ledger_path=tmp_path / "l.jsonl", wandb_dir=tmp_path / "wandb", project="p", entity=None
+        "none", ledger_path=tmp_path / "l.jsonl", folder=tmp_path / "wandb", project="p", entity=None
     )
     tracker.start({}, **START)
     tracker.log(1, {"loss": 1.0})
@@ -365,9 +366,7 @@ def test_offline_content_stays_in_its_folder_and_two_runs_do_not_mix(
     before = dict(os.environ)
     for name in ("one", "two"):
         folder = tmp_path / name
-        tracker = open_tracker(
-            "wandb_offline", ledger_path=folder / "l.jsonl", wandb_dir=folder, project="p", entity=None
-        )
+        tracker = open_tracker("wandb_offline", ledger_path=folder / "l.jsonl", folder=folder, project="p", entity=None)
         start = START | {"name": name, "run_id": f"id/{name}", "tags": ["factor=1", "long" * 30]}
         tracker.start({"train": {"lr": 0.5}, "api_key": "hush", "note": DUMMY_KEY}, **start)
         for step in (1, 2, 300):
@@ -466,7 +465,7 @@ def test_online_without_a_working_server_becomes_offline(
     folder = tmp_path / "wandb"
     with SERVERS[kind]() as url:
         monkeypatch.setenv("WANDB_BASE_URL", url)
-        mirror = WandbMirror(wandb_dir=folder, project="p", entity=None, online=True, init_timeout_s=1.0)
+        mirror = Mirror(wandb_service(folder, "p", None, online=True, init_timeout_s=1.0))
         tracker = MirroredLedger(Ledger(tmp_path / "l.jsonl"), mirror)
         begun = time.monotonic()
         tracker.start({"lr": 0.5}, **START)
@@ -488,7 +487,7 @@ import sys, time
 from pathlib import Path
 from ablate.tracking import open_tracker
 folder, kind, behaviour = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-tracker = open_tracker(kind, ledger_path=folder / "l.jsonl", wandb_dir=folder / "wandb", project="p", entity=None)
+tracker = open_tracker(kind, ledger_path=folder / "l.jsonl", folder=folder / "wandb", project="p", entity=None)
 status = "failed"
 try:
     tracker.start({"lr": 0.5}, group="g", job_type="train", tags=["t"], name="n", run_id="r")
@@ -557,7 +556,7 @@ def test_kill_9_of_a_run_and_a_second_attempt(
     assert sorted(ledger_steps(tmp_path / "l.jsonl")) == list(range(20))
 
     tracker = open_tracker(
-        "wandb_offline", ledger_path=tmp_path / "l.jsonl", wandb_dir=tmp_path / "again", project="p", entity=None
+        "wandb_offline", ledger_path=tmp_path / "l.jsonl", folder=tmp_path / "again", project="p", entity=None
     )
     tracker.start({"lr": 0.5}, **START)
     tracker.log(10, {"loss": -1.0})
@@ -629,7 +628,7 @@ def test_an_online_run_reaches_its_server_without_a_word(
     with serving(AcceptsRuns) as url:
         monkeypatch.setenv("WANDB_BASE_URL", url)
         tracker = open_tracker(
-            "wandb", ledger_path=tmp_path / "l.jsonl", wandb_dir=tmp_path / "wandb", project="p", entity=None
+            "wandb", ledger_path=tmp_path / "l.jsonl", folder=tmp_path / "wandb", project="p", entity=None
         )
         tracker.start({"lr": 0.5}, **START)
         for step in range(20):
@@ -646,7 +645,7 @@ def test_a_server_that_goes_silent_after_the_start_does_not_hold_the_run(
     folder = tmp_path / "wandb"
     with serving(AcceptsRunsThenSilent) as url:
         monkeypatch.setenv("WANDB_BASE_URL", url)
-        tracker = open_tracker("wandb", ledger_path=tmp_path / "l.jsonl", wandb_dir=folder, project="p", entity=None)
+        tracker = open_tracker("wandb", ledger_path=tmp_path / "l.jsonl", folder=folder, project="p", entity=None)
         tracker.start({"lr": 0.5}, **START)
         for step in range(20):
             tracker.log(step, {"loss": float(step)})
@@ -664,9 +663,7 @@ def test_a_crash_of_the_service_is_one_line_and_the_remedy_is_the_ledger(
     clean: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "wandb"
-    tracker = open_tracker(
-        "wandb_offline", ledger_path=tmp_path / "l.jsonl", wandb_dir=folder, project="p", entity=None
-    )
+    tracker = open_tracker("wandb_offline", ledger_path=tmp_path / "l.jsonl", folder=folder, project="p", entity=None)
     tracker.start({"lr": 0.5}, **START)
     end = time.monotonic() + 15.0
     while not list(folder.glob("wandb/offline-run-*/run-*.wandb")) and time.monotonic() < end:
@@ -692,7 +689,7 @@ def test_a_mirror_that_cannot_work_is_one_line(
 ) -> None:
     (tmp_path / "file").write_text("")
     for name, folder, patience in (("a", tmp_path / "file" / "wandb", 9.0), ("b", tmp_path / "wandb", 0.0)):
-        mirror = WandbMirror(wandb_dir=folder, project="p", entity=None, online=False, patience_s=patience)
+        mirror = Mirror(wandb_service(folder, "p", None, online=False), patience_s=patience)
         tracker = MirroredLedger(Ledger(tmp_path / f"{name}.jsonl"), mirror)
         tracker.start({}, **START)
         tracker.log(1, {"loss": 1.0})
@@ -704,7 +701,7 @@ def test_a_mirror_that_cannot_work_is_one_line(
     assert_gone(tmp_path / "wandb", 2.0)
     command = shlex.split(line.partition("with: python ")[2])  # the remedy works, for a path with blanks too
     done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.startswith("W&B: written to ")
+    assert done.stdout.startswith("W&B: offline; send it with: wandb sync ")
     assert sorted(read_wandb(offline_file(tmp_path / "wandb"))["history"]) == [1]
     shutil.rmtree(clean / "tmp")
     (clean / "tmp").mkdir()

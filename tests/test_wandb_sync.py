@@ -22,7 +22,7 @@ from ablate.tracking.sync import unsent_runs
 def record_run(results: Path, arm: str, seed: int, study: str = "s") -> None:
     """Make an offline run as a training leaves it."""
     path = results / "runs" / f"{arm}{seed}" / "ledger.jsonl"
-    tracker = open_tracker("wandb_offline", ledger_path=path, wandb_dir=results / "wandb", project="p", entity=None)
+    tracker = open_tracker("wandb_offline", ledger_path=path, folder=results / "wandb", project="p", entity=None)
     names = {"group": study, "job_type": arm, "name": f"{arm}-s{seed}", "run_id": f"{arm}{seed}"}
     tracker.start({"seed": seed, "factors": {"instructed": 1.0}}, tags=["instructed=1.0"], **names)  # type: ignore[arg-type]
     for step in range(3):

@@ -22,6 +22,7 @@ from ablate.recipe.values import digest, plain
 from ablate.records import EvaluationSet, UserError
 from ablate.store.manifest import Manifest
 from ablate.store.results import ResultStore, stage_label
+from ablate.tracking import check_tracker
 
 if TYPE_CHECKING:  # torch and transformers are loaded by the first stage that has work to do
     from ablate.model.backbone import Backbone
@@ -197,6 +198,8 @@ def prepare(config: RunConfig, *, declared: str = "", opened: dict[Any, Any] | N
     identity = identify(config.recipe, config.seed, revisions)
     run = Run(config, source, test_beds, backbone, identity, revisions, store, declared=declared, audited=audited)
     if not (config.runtime.plan_only or run.is_complete):
+        tracker = config.runtime.tracker
+        check_tracker(tracker.kind, tracker.project, tracker.entity)
         store.open()
     fetched = isinstance(elsewhere, MtebSource) and config.runtime.until != "mix"
     if fetched and store.find("evaluation", identity.evaluation) is None:

@@ -34,7 +34,7 @@ class Recorder:
             self._tracker = open_tracker(
                 runtime.tracker.kind,
                 ledger_path=folder / LEDGER_FILE,
-                wandb_dir=self.run.store.unsent,
+                folder=self.run.store.trackio if runtime.tracker.kind == "trackio" else self.run.store.unsent,
                 project=runtime.tracker.project,
                 entity=runtime.tracker.entity,
             )

@@ -405,10 +405,13 @@ class Recipe:
 class TrackerConfig:
     """Where runs are logged beside the local ledger."""
 
-    kind: Literal["none", "wandb_offline", "wandb"]
+    kind: Literal["none", "wandb_offline", "wandb", "trackio"]
+    """`trackio` stays on this machine and needs no account."""
     project: str
     entity: str | None
+    """User or team of W&B; null: that of the key."""
     log_model: bool
+    """Whether the trained model is logged too, with its bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,9 @@ from ablate.store.drafts import draft_of
 
 FOLDERS: dict[str, str] = {"mix": "mixes", "train": "runs", "evaluation": "evals"}
 """Kind of a stage -> the folder of all stages of that kind."""
-LOCKS, VECTORS, CACHE, WANDB = "locks", "vectors", "cache", "wandb"
-"""Locks by name; vectors of corpora kept between searches; caches of other packages; what W&B has not sent."""
+LOCKS, VECTORS, CACHE, WANDB, TRACKIO = "locks", "vectors", "cache", "wandb", "trackio"
+"""Locks by name; vectors of corpora kept between searches; caches of other packages; what W&B has not sent; trackio's
+projects."""
 STUDIES, CELLS, FAILURES, TUNING = "studies", "cells", "failures", "tuning"
 """Declarations by study, and in there their cells; failures by study; searches for hyper-parameters by study."""
 SUBMISSIONS = "submissions"

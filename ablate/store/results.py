@@ -31,6 +31,7 @@ from ablate.store.files import (
     LEDGER_FILE,
     LOCKS,
     MANIFEST_FILE,
+    TRACKIO,
     TUNING,
     TUNING_FILE,
     VECTORS,
@@ -369,6 +370,11 @@ class ResultStore:
     def unsent(self) -> Path:
         """Where W&B keeps what it has not sent."""
         return self.root / WANDB
+
+    @property
+    def trackio(self) -> Path:
+        """Where trackio keeps its projects."""
+        return self.root / TRACKIO
 
     def tuning_records(self) -> list[Path]:
         """Return the records of all searches for hyper-parameters, by the names of their studies."""

@@ -1,7 +1,7 @@
-"""Tracking: the local ledger, which is the record of truth, and W&B as a mirror of it.
+"""Tracking: the local ledger, which is the record of truth, and a service that mirrors it: W&B or trackio.
 
-W&B runs in a process of its own that reads the ledger, so it cannot stop, slow or change a run: see
-`ablate.tracking.wandb`.
+A service runs in a process of its own that reads the ledger, so it cannot stop, slow or change a run: see
+`ablate.tracking.process`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from ablate.tracking.ledger import Ledger, Status, ledger_steps, read_ledger
-from ablate.tracking.wandb import MirroredLedger, WandbMirror
+from ablate.tracking.process import Mirror, MirroredLedger
+from ablate.tracking.trackio import check_trackio, trackio_service
+from ablate.tracking.wandb import wandb_service
 
-__all__ = ["Ledger", "MirroredLedger", "Status", "Tracker", "WandbMirror"]
-__all__ += ["ledger_steps", "open_tracker", "read_ledger"]
+__all__ = ["Kind", "Ledger", "Status", "Tracker"]
+__all__ += ["check_tracker", "ledger_steps", "open_tracker", "read_ledger"]
+
+Kind = Literal["none", "wandb_offline", "wandb", "trackio"]
 
 
 class Tracker(Protocol):
@@ -38,27 +42,27 @@ class Tracker(Protocol):
         """Report a table, such as the scores of each condition."""
 
     def artifact(self, path: Path, name: str, kind: str) -> None:
-        """Report a file or folder; W&B takes a copy, the ledger its place."""
+        """Report a file or folder; a service takes a copy, the ledger its place."""
 
     def finish(self, status: Status) -> None:
         """End the run as `finished`, `failed` or `interrupted`."""
 
 
-def open_tracker(
-    kind: Literal["none", "wandb_offline", "wandb"],
-    *,
-    ledger_path: Path,
-    wandb_dir: Path,
-    project: str,
-    entity: str | None,
-) -> Tracker:
-    """Open the ledger, and beside it W&B unless `kind` is `none`.
+def check_tracker(kind: Kind, project: str, entity: str | None) -> None:
+    """Raise UserError where a tracker could not be opened: without its package, or with names that it cannot take."""
+    if kind == "trackio":
+        check_trackio(project, entity)
 
-    Everything that W&B writes lies in `wandb_dir`. Raises UserError when the ledger is corrupt or cannot be written;
-    nothing that W&B does raises.
+
+def open_tracker(kind: Kind, *, ledger_path: Path, folder: Path, project: str, entity: str | None) -> Tracker:
+    """Open the ledger, and beside it the service that `kind` names.
+
+    Everything that the service writes lies in `folder`. Raises UserError when the ledger is corrupt or cannot be
+    written; nothing that the service does raises.
     """
     ledger = Ledger(ledger_path)
     if kind == "none":
         return ledger
-    mirror = WandbMirror(wandb_dir=wandb_dir, project=project, entity=entity, online=kind == "wandb")
-    return MirroredLedger(ledger, mirror)
+    if kind == "trackio":
+        return MirroredLedger(ledger, Mirror(trackio_service(folder, project)))
+    return MirroredLedger(ledger, Mirror(wandb_service(folder, project, entity, online=kind == "wandb")))

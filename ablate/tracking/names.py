@@ -1,4 +1,4 @@
-"""What runs and their values are called in W&B, so that its panels can address them."""
+"""What runs and their values are called with services, and the commands that hand them on."""
 
 from __future__ import annotations
 
@@ -34,3 +34,8 @@ def tag_names(arm: str, tags: Sequence[str]) -> list[str]:
 def sync_command(folder: object) -> str:
     """Return the line that sends the W&B run in a folder, as a shell reads it."""
     return shlex.join(["wandb", "sync", str(folder)])
+
+
+def replay_command(ledger: object, folder: object, project: str, *options: str) -> str:
+    """Return the line that puts a ledger into a service, as a shell reads it; `options` are those of its mirror."""
+    return f"python -m ablate.tracking.mirror {shlex.join([str(ledger), str(folder), project, *options])}"

@@ -1,188 +1,50 @@
-"""W&B as a mirror of the ledger, in a process of its own: the run's side.
+"""W&B as a mirror of the ledger: how its process is started, and how a run is written by it.
 
-The child process (`ablate.tracking.mirror`) follows the ledger file and hands each record to W&B. So no call of a run
-ever waits for W&B: only `finish` does, until the mirror has caught up, and no longer than `PATIENCE_S`; then the child
-is killed, and W&B's own service process ends with it. A run that is killed leaves a mirror that finishes what the
-ledger holds and ends. The first trouble is one line on stderr; every number is in the ledger.
+Online, a failed start (no key, no server, no answer) becomes an offline run that `wandb sync` can send later.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import shlex
-import shutil
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
-from ablate.project import ROOT
 from ablate.secrets import scrub
-from ablate.tracking.ledger import Ledger, Status
-from ablate.tracking.names import sync_command
+from ablate.tracking.follow import State, one_line
+from ablate.tracking.names import NOTE_FILE, metric_name, run_name, sync_command, tag_names
+from ablate.tracking.process import Service, begun_file, import_path
 
-PATIENCE_S = 9.0
-"""Longest time in seconds that a run waits for W&B, in total."""
 INIT_TIMEOUT_S = 4.0
 """Time that a server has to accept a run before the mirror goes on offline."""
-SCRATCH = "ablate-wandb-"
-"""How the names of the folders begin through which the two processes talk."""
+FINISH_TIMEOUT_S = 5.0
+"""Time that a server has to take the rest of the data at the end."""
 _KEPT = ("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_ENTITY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_INSECURE_DISABLE_SSL")
 """Variables of W&B that say who and where; the others would change what is logged."""
 
 
-@final
-class MirroredLedger:
-    """A tracker that writes the ledger and lets W&B follow it."""
-
-    def __init__(self, ledger: Ledger, mirror: WandbMirror) -> None:
-        self._ledger, self._mirror = ledger, mirror
-
-    def start(
-        self, recipe: Mapping[str, Any], *, group: str, job_type: str, tags: Sequence[str], name: str, run_id: str
-    ) -> None:
-        """Record the start of an attempt and start its mirror."""
-        self._ledger.start(recipe, group=group, job_type=job_type, tags=tags, name=name, run_id=run_id)
-        self._mirror.start(self._ledger.path, self._ledger.attempt)
-
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Record the values of one training step."""
-        self._ledger.log(step, values)
-        self._mirror.check()
-
-    def summary(self, values: Mapping[str, Any]) -> None:
-        """Record values of the run as a whole."""
-        self._ledger.summary(values)
-
-    def table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Record a table."""
-        self._ledger.table(name, columns, rows)
-
-    def artifact(self, path: Path, name: str, kind: str) -> None:
-        """Record a file or folder."""
-        self._ledger.artifact(path, name, kind)
-
-    def finish(self, status: Status) -> None:
-        """Record the end, and wait for the mirror; the second call does nothing."""
-        try:
-            self._ledger.finish(status)
-        except BaseException:
-            self._mirror.finish(patience_s=0.0)  # the end that it waits for will not come
-            raise
-        self._mirror.finish()
-
-
-@final
-class WandbMirror:
-    """The child process that puts a ledger into W&B, as seen from the run; none of its methods raises."""
-
-    def __init__(
-        self,
-        *,
-        wandb_dir: Path,
-        project: str,
-        entity: str | None,
-        online: bool,
-        patience_s: float = PATIENCE_S,
-        init_timeout_s: float = INIT_TIMEOUT_S,
-    ) -> None:
-        self._wandb_dir = Path(wandb_dir).absolute()
-        self._project, self._entity, self._online = project, entity, online
-        self._patience_s, self._init_timeout_s = patience_s, init_timeout_s
-        self._process: subprocess.Popen[bytes] | None = None
-        self._scratch = Path()
-        self._ledger_path = Path()
-        self._checked = 0.0
-        self._warned = False
-
-    def start(self, ledger_path: Path, attempt: int) -> None:
-        """Start the child; takes milliseconds."""
-        self._ledger_path = ledger_path
-        options = ["--attempt", str(attempt), "--parent", str(os.getpid())]
-        options += ["--init-timeout", str(self._init_timeout_s)]
-        options += ["--entity", self._entity] if self._entity else []
-        options += ["--online"] if self._online else []
-        command = [sys.executable, "-P", "-m", "ablate.tracking.mirror", *options, "--"]
-        command += [str(ledger_path), str(self._wandb_dir), self._project]
-        try:
-            self._wandb_dir.mkdir(parents=True, exist_ok=True)
-            self._scratch = Path(tempfile.mkdtemp(prefix=SCRATCH))
-            environment = wandb_environment(self._wandb_dir) | {"TMPDIR": str(self._scratch)}
-            with open(self._wandb_dir / "mirror.log", "ab") as log:
-                self._process = subprocess.Popen(
-                    command,
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
-        except OSError as error:
-            self._warn({"reason": f"its process cannot start ({error})"})
-
-    def check(self) -> None:
-        """Warn once when the mirror is in trouble; looks every other second."""
-        now = time.monotonic()
-        if self._process is None or now - self._checked < 2.0:
-            return
-        self._checked = now
-        self._report(ended=self._process.poll() is not None)
-
-    def finish(self, patience_s: float | None = None) -> None:
-        """Wait for the mirror to catch up, at most `patience_s` seconds, and end it."""
-        if self._process is None:
-            return
-        process, self._process = self._process, None
-        late = False
-        try:
-            process.wait(self._patience_s if patience_s is None else patience_s)
-        except subprocess.TimeoutExpired:
-            late = True
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-            self._report(ended=True, late=late)
-            shutil.rmtree(self._scratch, ignore_errors=True)
-
-    def _report(self, *, ended: bool, late: bool = False) -> None:
-        try:
-            state = json.loads((self._scratch / "state.json").read_text("utf-8"))
-        except (OSError, ValueError):
-            state = {}
-        if ended and not late and state.get("done") and state.get("offline") and not state.get("reason"):
-            print(f"W&B: offline; send it with: {sync_command(state['run_dir'])}", flush=True)
-        elif late:
-            reason = state.get("reason") or f"it did not keep up within {self._patience_s:g} s"
-            self._warn(state | {"reason": reason, "broken": True})
-        elif state.get("reason") or (ended and not state.get("done")):
-            lost = {} if state.get("done") or not ended else {"broken": True}
-            self._warn({"reason": f"its process ended, see {self._wandb_dir / 'mirror.log'}"} | state | lost)
-
-    def _warn(self, state: dict[str, Any]) -> None:
-        if self._warned:
-            return
-        self._warned = True
-        folder = state.get("run_dir")
-        if folder and not state.get("broken"):
-            remedy = f"send it later with: {sync_command(folder)}"
-        else:
-            words = [str(self._ledger_path), str(self._wandb_dir), self._project, *(["--online"] * self._online)]
-            remedy = f"put them into W&B later with: python -m ablate.tracking.mirror {shlex.join(words)}"
-        text = f"W&B: {state['reason']}; the run goes on, every number is in {self._ledger_path}; {remedy}"
-        print(scrub(" ".join(text.split())), file=sys.stderr, flush=True)
+def wandb_service(
+    folder: Path, project: str, entity: str | None, *, online: bool, init_timeout_s: float = INIT_TIMEOUT_S
+) -> Service:
+    """Return W&B as the service of a mirror."""
+    return Service(
+        title="W&B",
+        folder=Path(folder).absolute(),
+        project=project,
+        entity=entity,
+        options=("--online",) if online else (),
+        notes_begin=True,
+        environment=wandb_environment,
+        begin_options=("--init-timeout", str(init_timeout_s)),
+    )
 
 
 def wandb_environment(wandb_dir: Path) -> dict[str, str]:
     """Return the environment for W&B in a process of its own: all that it writes goes to `wandb_dir`."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_") or key in _KEPT}
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return kept | {
-        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONPATH": import_path(),
         "WANDB_DIR": str(wandb_dir),
         "WANDB_DATA_DIR": str(wandb_dir / "data"),
         "WANDB_CACHE_DIR": str(wandb_dir / "cache"),
@@ -190,3 +52,143 @@ def wandb_environment(wandb_dir: Path) -> dict[str, str]:
         "WANDB_ERROR_REPORTING": "false",
         "WANDB_SILENT": "true",
     }
+
+
+@final
+class WandbRun:
+    """Hands records to one W&B run."""
+
+    def __init__(
+        self,
+        ledger: Path,
+        folder: Path,
+        project: str,
+        state: State,
+        *,
+        entity: str | None,
+        online: bool,
+        init_timeout_s: float,
+    ) -> None:
+        self._ledger, self._wandb_dir, self._project, self._entity = ledger, folder, project, entity
+        self._online, self._init_timeout_s = online, init_timeout_s
+        self._run: Any = None
+        self._folder = Path()
+        self._offline = False
+        self._step = 0
+        self._note: dict[str, Any] = {}
+        self._state = state
+
+    def begin(self, record: dict[str, Any], attempt: int) -> None:
+        """Start the W&B run: online when asked and possible, else offline."""
+        self._offline = not self._online
+        if self._online:
+            try:
+                self._run = self._init(record, attempt, "online")
+            except Exception as error:
+                self._state.trouble(f"no online run ({one_line(error)}); logging offline")
+                self._tear_down()  # the service still holds the run's id
+                self._offline = True
+        if self._run is None:
+            self._run = self._init(record, attempt, "offline")
+        self._folder = Path(self._run.settings.sync_dir)
+        self._note = {
+            "study": record["group"],
+            "arm": record["job_type"],
+            "name": record["name"],
+            "id": self._run.id,
+            "project": self._project,
+            "entity": self._entity,
+            "ledger": os.path.relpath(self._ledger.absolute(), self._folder),
+            "ended": False,
+            "sent": False,
+        }
+        self._write_note()
+        send = sync_command(self._folder)
+        self._state.set(remedy=f"send it later with: {send}")
+        if self._offline:
+            self._state.set(next=f"offline; send it with: {send}")
+
+    def _init(self, record: dict[str, Any], attempt: int, mode: Literal["online", "offline"]) -> Any:
+        import wandb
+
+        settings = wandb.Settings(
+            console="off",
+            silent=True,
+            quiet=True,
+            init_timeout=self._init_timeout_s,
+            finish_timeout=FINISH_TIMEOUT_S,
+            finish_timeout_raises=True,
+            disable_git=True,
+            disable_code=True,
+            save_code=False,
+            x_disable_stats=True,
+            x_disable_meta=True,
+            x_disable_machine_info=True,
+            x_save_requirements=False,
+            x_transaction_log_flush_interval=1,
+        )
+        return wandb.init(
+            project=self._project,
+            entity=self._entity,
+            group=record["group"][:128],
+            job_type=record["job_type"],
+            tags=tag_names(record["job_type"], record["tags"]),
+            name=record["name"],
+            id=run_name(record["run_id"], attempt),
+            config={**record["recipe"], "study": record["group"], "arm": record["job_type"]},
+            dir=str(self._wandb_dir),
+            mode=mode,
+            settings=settings,
+        )
+
+    @staticmethod
+    def _tear_down() -> None:
+        import wandb
+
+        with contextlib.suppress(Exception):
+            wandb.teardown()
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        """Hand on the values of a step."""
+        self._step = max(self._step, step)
+        self._run.log({metric_name(name): value for name, value in values.items()}, step=step)
+
+    def summary(self, values: dict[str, Any]) -> None:
+        """Hand on values of the run as a whole."""
+        self._run.summary.update({metric_name(name): value for name, value in values.items()})
+
+    def table(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
+        """Hand on a table."""
+        import wandb
+
+        self._run.log({name: wandb.Table(columns=list(columns), data=rows)}, step=self._step)
+
+    def artifact(self, path: Path, name: str, kind: str) -> None:
+        """Hand on a file or folder with its bytes."""
+        import wandb
+
+        artifact = wandb.Artifact(name, type=kind)
+        artifact.add_dir(str(path)) if path.is_dir() else artifact.add_file(str(path))
+        self._run.log_artifact(artifact)
+
+    def end(self, status: str) -> None:
+        """Finish the W&B run; a server that does not take the rest in time is noted."""
+        try:
+            self._run.finish(exit_code=0 if status == "finished" else 1)
+        except TimeoutError:  # the data is complete on disk
+            self._state.trouble(f"the server did not take the data within {FINISH_TIMEOUT_S:g} s")
+
+    def close(self) -> None:
+        """Note the end."""
+        if self._note and self._state.is_whole:
+            self._note |= {"ended": True, "sent": not self._offline and not self._state.reason}
+            self._write_note()
+            with contextlib.suppress(OSError):
+                begun_file(self._wandb_dir, self._run.id).unlink(missing_ok=True)
+
+    def _write_note(self) -> None:
+        """Say beside the run whose it is and whether all of it is there, for whoever sends it later."""
+        with contextlib.suppress(OSError):  # W&B's own files are whole without it
+            place = self._folder / NOTE_FILE
+            place.with_suffix(".new").write_text(json.dumps(scrub(self._note)), "utf-8")
+            os.replace(place.with_suffix(".new"), place)

@@ -38,7 +38,7 @@ BAD_INPUTS = [
     _row("no experiment is chosen so far, so it is added with +: +experiment=joint", "experiment=joint"),
     _row("there is one source already, which is changed without +: source=beir", "+source=beir"),
     _row("experiment is given twice; leave one of them out", "+experiment=joint", "+experiment=dual_view"),
-    _row("there are: none, wandb, wandb_offline; did you mean wandb?", "tracker=wnadb"),
+    _row("there are: none, trackio, wandb, wandb_offline; did you mean wandb?", "tracker=wnadb"),
     _row(
         "model=mini: there is no 'mini' in model; there are: decoder, local, minilm, tiny; did you mean minilm?",
         "model=mini",

@@ -12,11 +12,28 @@ def _row(words: str, *overrides: str) -> BadInput:
 NAME = " is no name for W&B: up to 128 characters"
 
 BAD_INPUTS = [
-    _row("there are: none, wandb, wandb_offline; did you mean wandb?", "tracker=wanb"),
+    _row("there are: none, trackio, wandb, wandb_offline; did you mean wandb?", "tracker=wanb"),
     _row("tracker is a group, whose values are files", "tracker=1"),
     _row("there is one tracker already, which is changed without +: tracker=wandb", "+tracker=wandb"),
     _row(
-        "runtime.tracker.kind='online' is not known; allowed: none, wandb_offline, wandb", "runtime.tracker.kind=online"
+        "runtime.tracker.kind='online' is not known; allowed: none, wandb_offline, wandb, trackio",
+        "runtime.tracker.kind=online",
+    ),
+    _row(
+        "runtime.tracker.project='a.b' is no name for trackio: letters",
+        "tracker=trackio",
+        "runtime.tracker.project=a.b",
+    ),
+    _row(
+        "runtime.tracker.project='my_system' is a name that trackio keeps for files of its own",
+        "tracker=trackio",
+        "runtime.tracker.project=my_system",
+    ),
+    _row("is a name that trackio keeps", "tracker=trackio", "runtime.tracker.project=registry-a"),
+    _row(
+        "runtime.tracker.entity='me' is a user or team of W&B, and trackio has none; set it to null",
+        "tracker=trackio",
+        "runtime.tracker.entity=me",
     ),
     _row("runtime.tracker.kind=[] is not known", "runtime.tracker.kind=[]"),
     _row("runtime.tracker.project='a/b'" + NAME, "runtime.tracker.project=a/b"),
