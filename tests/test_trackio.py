@@ -78,7 +78,7 @@ def test_a_run_is_in_its_database_whole_and_twice_is_once(
 
     command = [sys.executable, "-m", "ablate.tracking.mirror", str(ledger), str(folder), "p", "--trackio"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
-    assert done.stdout.splitlines()[-1] == line
+    assert done.stdout.splitlines() == [line]
     assert rows_of(folder) == {"arm-s0": run | {"config": rows_of(folder)["arm-s0"]["config"]}}
 
 

@@ -6,10 +6,12 @@ and neither does a token of the Hugging Face Hub. It is read by `trackio show`.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
 import shlex
+import sys
 import warnings
 from pathlib import Path
 from typing import Any, TextIO, final
@@ -98,21 +100,17 @@ class TrackioRun:
         warnings.showwarning = self._warned
         run_id = run_name(record["run_id"], attempt)
         self._delete_copies(run_id)
-        self._run = trackio.init(
-            project=self._project,
-            name=run_name(record["name"], attempt),
-            group=record["group"],
-            config={
-                **record["recipe"],
-                "study": record["group"],
-                "arm": record["job_type"],
-                "tags": record["tags"],
-                "id": run_id,
-            },
-            embed=False,
-            auto_log_gpu=False,
-            auto_log_cpu=False,
-        )
+        names = {"study": record["group"], "arm": record["job_type"], "tags": record["tags"], "id": run_id}
+        with contextlib.redirect_stdout(sys.stderr):  # it is chatty
+            self._run = trackio.init(
+                project=self._project,
+                name=run_name(record["name"], attempt),
+                group=record["group"],
+                config={**record["recipe"], **names},
+                embed=False,
+                auto_log_gpu=False,
+                auto_log_cpu=False,
+            )
         self._state.set(next=f"look at it with: {show_command(self._folder, self._project)}")
 
     def _delete_copies(self, run_id: str) -> None:
@@ -132,7 +130,7 @@ class TrackioRun:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        print(warnings.formatwarning(message, category, filename, lineno, line))
+        print(warnings.formatwarning(message, category, filename, lineno, line), file=sys.stderr)
         if "trackio" in Path(filename).parts:
             self._state.fail(str(message))
 
@@ -159,9 +157,10 @@ class TrackioRun:
         """Finish the run; one that did not finish gets an alert that says so."""
         import trackio
 
-        if status != "finished":
-            self._run.alert(title=f"the run {status}", level=trackio.AlertLevel.ERROR)
-        self._run.finish()
+        with contextlib.redirect_stdout(sys.stderr):
+            if status != "finished":
+                self._run.alert(title=f"the run {status}", level=trackio.AlertLevel.ERROR)
+            trackio.finish()
 
     def close(self) -> None:
         """Nothing is left to note: trackio keeps each step as it comes."""
