@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     made = command(
         "analysis.wandb_sync",
         "Send the offline W&B runs of a study with the client's own `wandb sync`, and compare each on the server with "
-        "its ledger. What was sent before is compared only. Exit code 1 when a run failed.",
+        "its ledger. What was sent before is compared only; what is not whole is made anew from its ledger. Exit code 1 when a run failed.",
         "dual_view",
     )
     add_study(made)
@@ -63,7 +63,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.list:
         for run in runs:
             state = "sent" if run.is_sent else "not sent" if run.ended else "not whole"
-            print(f"{run.name:<{width}}  {state:<9}  {run.folder}")
+            print(f"{run.name:<{width}}  {state:<9}  {run.folder or run.ledger}")
         return 0
     server = Server(ResultStore(args.results).unsent)
     failed = 0

@@ -7,16 +7,19 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT
-from wandb_server import KEY, wandb_server
+from wandb_server import ENTITY, KEY, wandb_server
 
-from ablate.tracking import open_tracker
+from ablate.tracking import Ledger, open_tracker
 from ablate.tracking.names import metric_name, tag_names
+from ablate.tracking.process import Mirror, MirroredLedger
 from ablate.tracking.sync import unsent_runs
+from ablate.tracking.wandb import wandb_service
 
 
 def record_run(results: Path, arm: str, seed: int, study: str = "s") -> None:
@@ -120,12 +123,65 @@ def test_a_server_that_is_down_is_one_line(results: Path) -> None:
 
 def test_a_run_that_has_not_ended_is_told_with_its_remedy(results: Path) -> None:
     (run,) = unsent_runs(results / "wandb")
+    assert run.folder is not None
     note = run.folder / "ablate.json"
     note.write_text(json.dumps(json.loads(note.read_text()) | {"ended": False}))
+    run.ledger.write_text("".join(run.ledger.read_text().splitlines(keepends=True)[:-1]))  # killed before its end
     with wandb_server() as (server, url):
         done = sync(results, url)
         assert done.returncode == 1 and f"python -m ablate.tracking.mirror {run.ledger}" in done.stdout
         assert server.runs == {} and "not whole" in sync(results, url, "--list").stdout
+
+
+def late_run(results: Path, patience_s: float) -> None:
+    """Make a run whose mirror is killed at its time limit, as a busy machine does it."""
+    path = results / "runs" / "c0" / "ledger.jsonl"
+    mirror = Mirror(wandb_service(results / "wandb", "p", ENTITY, online=False), patience_s=patience_s)
+    tracker = MirroredLedger(Ledger(path), mirror)
+    tracker.start({"seed": 0}, group="s", job_type="c", tags=[], name="c-s0", run_id="c0")
+    tracker.log(7, {"loss": 0.125})
+    if patience_s:
+        end = time.monotonic() + 30
+        while not list((results / "wandb").glob("wandb/*run-*-c0/ablate.json")) and time.monotonic() < end:
+            time.sleep(0.02)
+    tracker.summary({"steps": 8})
+    tracker.artifact(results / "model.bin", "arm", "model")
+    tracker.finish("finished")
+
+
+@pytest.mark.parametrize("patience_s", [0.0, 0.01], ids=["before it began", "in the midst"])
+def test_what_a_killed_mirror_left_is_made_anew_from_the_ledger(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], patience_s: float
+) -> None:
+    (tmp_path / "model.bin").write_bytes(b"weights of the model")
+    late_run(tmp_path, patience_s)
+    assert "W&B: it did not keep up within" in capfd.readouterr().err
+    (run,) = unsent_runs(tmp_path / "wandb")
+    assert (run.name, run.ended, run.folder is None) == ("c-s0", False, patience_s == 0.0)
+    with wandb_server() as (server, url):
+        done = sync(tmp_path, url)
+        assert done.returncode == 0, (done, server.unknown)
+        assert "c-s0  done    made anew from its ledger; sent; 5 values arrived" in done.stdout
+        assert server.runs["c0"]["summary"]["steps"] == 8 and server.runs["c0"]["history"][0]["loss"] == 0.125
+        assert server.artifacts == {"arm": {"model.bin": b"weights of the model"}}
+        assert sync(tmp_path, url).stdout.startswith("c-s0  done    sent before;")
+    assert not list((tmp_path / "wandb" / "begun").iterdir())
+
+
+def test_an_attempt_that_a_later_one_supersedes_is_not_sent_as_half_a_run(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model.bin").write_bytes(b"x")
+    late_run(tmp_path, 0.0)
+    first, ledger = unsent_runs(tmp_path / "wandb")[0], tmp_path / "runs" / "c0" / "ledger.jsonl"
+    assert first.stands() == "over"
+    tracker = Ledger(ledger)
+    assert first.stands() == "over"  # opened, and nothing new begun
+    tracker.start({}, group="s", job_type="c", tags=[], name="c-s0", run_id="c0")
+    assert first.stands() == "superseded"
+    tracker.finish("finished")
+    ledger.unlink()
+    assert first.stands() == "lost"
 
 
 def test_names_are_flat_and_tags_are_what_the_server_takes() -> None:

@@ -26,6 +26,8 @@ class WandbServer:
         self.loses = ""
         """A key that is left out of every summary."""
         self.uploads = 0
+        self.artifacts: dict[str, dict[str, bytes]] = {}
+        """Name -> file -> its bytes."""
 
     def answer(self, body: dict[str, Any]) -> dict[str, Any]:
         """Return the data for a question of GraphQL."""

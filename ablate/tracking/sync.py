@@ -1,5 +1,8 @@
 """W&B runs that were not sent: found by study, sent by the client's own `wandb sync`, compared with their ledgers.
 
+A mirror that was ended early leaves half a run or none, and a note that it has begun; such a run is made anew from its
+ledger, which is the record.
+
 The exit code of `wandb sync` says nothing: it is 0 for a key that the server refuses too. So a run counts as sent when
 the client left its mark beside it, and as arrived when the server gives back what the ledger holds.
 """
@@ -14,15 +17,16 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ablate.records import UserError
 from ablate.secrets import scrub_text
 from ablate.tracking.ledger import ledger_steps, read_ledger, restore
-from ablate.tracking.names import NOTE_FILE, metric_name, tag_names
+from ablate.tracking.names import NOTE_FILE, metric_name, replay_command, run_name, tag_names
+from ablate.tracking.process import BEGUN
 from ablate.tracking.wandb import wandb_environment
 
 
@@ -30,7 +34,8 @@ from ablate.tracking.wandb import wandb_environment
 class UnsentRun:
     """A W&B run on the disk that no server had in full when it ended."""
 
-    folder: Path
+    folder: Path | None
+    """Where W&B keeps it; None where its mirror was ended before there was one."""
     study: str
     arm: str
     name: str
@@ -40,18 +45,35 @@ class UnsentRun:
     ledger: Path
     ended: bool
     """Whether everything that the ledger holds is in it; else it is running, or its mirror was ended early."""
+    wandb_dir: Path
 
     @property
     def is_sent(self) -> bool:
         """Whether the client marked it as sent."""
-        return any(self.folder.glob("*.wandb.synced"))
+        return self.folder is not None and any(self.folder.glob("*.wandb.synced"))
 
     @property
     def replay(self) -> str:
         """The command that puts its ledger into W&B's files once more."""
-        words = [str(self.ledger), str(self.folder.parent.parent), self.project]
-        words += ["--entity", self.entity] if self.entity else []
-        return f"python -m ablate.tracking.mirror {shlex.join(words)}"
+        options = ["--entity", self.entity] if self.entity else []
+        return replay_command(self.ledger, self.wandb_dir, self.project, *options)
+
+    def stands(self) -> Literal["over", "open", "superseded", "lost"]:
+        """Return how the attempt stands in the ledger.
+
+        `over`: it has its `finish`. `open`: it runs, or was killed. `superseded`: a later attempt has what it logged.
+        `lost`: the ledger is gone.
+        """
+        if not self.ledger.exists():
+            return "lost"
+        starts, finished = [], False
+        for record in read_ledger(self.ledger):
+            if record["kind"] == "start":
+                starts.append(run_name(record["run_id"], len(starts) + 1))
+            finished = record["kind"] == "finish" or (finished and record["kind"] != "start")
+        if starts[-1:] != [self.id]:
+            return "superseded"
+        return "over" if finished else "open"
 
 
 class Outcome(NamedTuple):
@@ -68,14 +90,15 @@ def unsent_runs(wandb_dir: Path) -> list[UnsentRun]:
     and are left out. Raises UserError for a note that cannot be read.
     """
     copies: dict[tuple[str, str, str | None], list[UnsentRun]] = {}
-    for note in sorted(
-        wandb_dir.glob(f"wandb/*run-*/{NOTE_FILE}"), key=lambda place: place.parent.name.split("run-")[1]
-    ):
+    begun = sorted((wandb_dir / BEGUN).glob("*.json"))
+    folders = sorted(wandb_dir.glob(f"wandb/*run-*/{NOTE_FILE}"), key=lambda note: note.parent.name.split("run-")[1])
+    for note in (*begun, *folders):
+        folder = note.parent if note.name == NOTE_FILE else None
         try:
-            values = json.loads(note.read_text("utf-8"))
+            values = {"ended": False, "sent": False} | json.loads(note.read_text("utf-8"))
             sent = values.pop("sent")
             ledger = Path(os.path.normpath(note.parent / values.pop("ledger")))
-            run = UnsentRun(folder=note.parent, ledger=ledger, **values)
+            run = UnsentRun(folder=folder, ledger=ledger, wandb_dir=wandb_dir, **values)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{note}: not a note on a run of W&B ({error}); delete it, and send the folder by hand"
@@ -122,10 +145,27 @@ class Server:
             ) from None
 
     def send(self, run: UnsentRun, *, again: bool, timeout_s: float) -> Outcome:
-        """Send a run unless it was sent already, and compare what arrived with its ledger; never raises UserError."""
+        """Send a run unless it was sent already, and compare what arrived with its ledger; never raises UserError.
+
+        One that is not whole is made anew from its ledger first, if that has its end.
+        """
         if not run.ended:
-            words = f"not whole: still running, or its mirror was ended early; when nothing runs: {run.replay}"
-            return Outcome(False, words)
+            try:
+                stands = run.stands()
+            except UserError as error:
+                return Outcome(False, f"not whole, and its ledger cannot be read: {error}")
+            if stands == "superseded":
+                return Outcome(True, "not whole, and not sent: a later attempt has what this one logged")
+            if stands == "lost":
+                return Outcome(False, f"not whole, and its ledger is gone ({run.ledger}): nothing can be sent")
+            if stands == "open":
+                words = f"not whole: still running, or killed; when nothing runs: {run.replay}, then this command again"
+                return Outcome(False, words)
+            made = self._made_anew(run, timeout_s)
+            if isinstance(made, str):
+                return Outcome(False, made)
+            ok, words = self.send(made, again=again, timeout_s=timeout_s)
+            return Outcome(ok, f"made anew from its ledger; {words}")
         before = run.is_sent and not again
         if not before and (trouble := self._upload(run, again, timeout_s)):
             return Outcome(False, trouble)
@@ -137,15 +177,19 @@ class Server:
             return Outcome(False, f"arrived otherwise: {'; '.join(differences[:3])}; send it once more with --again")
         return Outcome(True, f"{'sent before' if before else 'sent'}; {compared} values arrived as the ledger has them")
 
-    def _upload(self, run: UnsentRun, again: bool, timeout_s: float) -> str:
-        """Return what went wrong; empty where the client says that the run was sent."""
-        command = [sys.executable, "-m", "wandb", "sync", *(["--include-synced"] * again), "--include-online"]
-        for mark in run.folder.glob("*.wandb.synced") if again else ():
-            mark.unlink()
-        environment = wandb_environment(self._wandb_dir) | {"WANDB_SILENT": "false"}
+    def _made_anew(self, run: UnsentRun, timeout_s: float) -> UnsentRun | str:
+        """Return a whole copy of a run that is made from its ledger, or in words why there is none."""
+        said = self._call(shlex.split(run.replay)[1:], timeout_s)
+        if said is None:
+            return f"not whole, and not made anew within {timeout_s:g} s (--timeout); issue the same command again"
+        made = [other for other in unsent_runs(run.wandb_dir) if other.id == run.id and other.ended]
+        return made[0] if made else f"not whole, and not made anew ({_short(said)}); by hand: {run.replay}"
+
+    def _call(self, words: Sequence[str], timeout_s: float) -> str | None:
+        """Return what a Python command says, or None where it does not end in time; nothing of it stays alive."""
         process = subprocess.Popen(
-            [*command, str(run.folder)],
-            env=environment,
+            [sys.executable, *words],
+            env=wandb_environment(self._wandb_dir) | {"WANDB_SILENT": "false"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -153,18 +197,28 @@ class Server:
             start_new_session=True,
         )
         try:
-            said, _ = process.communicate(timeout=timeout_s)
+            return process.communicate(timeout=timeout_s)[0]
         except subprocess.TimeoutExpired:
-            return f"no end of `wandb sync` within {timeout_s:g} s (--timeout); issue the same command again"
+            return None
         finally:
             with contextlib.suppress(ProcessLookupError):  # its service stays when it is killed alone
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+    def _upload(self, run: UnsentRun, again: bool, timeout_s: float) -> str:
+        """Return what went wrong; empty where the client says that the run was sent."""
+        assert run.folder is not None
+        for mark in run.folder.glob("*.wandb.synced") if again else ():
+            mark.unlink()
+        command = ["-m", "wandb", "sync", *(["--include-synced"] * again), "--include-online", str(run.folder)]
+        said = self._call(command, timeout_s)
+        if said is None:
+            return f"no end of `wandb sync` within {timeout_s:g} s (--timeout); issue the same command again"
         if run.is_sent:
             return ""
         lines = [line.removeprefix("wandb:").strip() for line in said.splitlines()]
         telling = [line for line in lines if line and not line.startswith(("Syncing", str(run.folder)))]
-        return f"`wandb sync` did not send it ({scrub_text(' '.join(telling))[:200] or 'it says nothing'})"
+        return f"`wandb sync` did not send it ({_short(' '.join(telling))})"
 
     def _differences(self, run: UnsentRun) -> tuple[list[str], int]:
         """Return in what the run on the server differs from its ledger, and how many values were compared."""
@@ -192,3 +246,7 @@ class Server:
 
 def _is_finite(value: Any) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _short(said: str) -> str:
+    return scrub_text(" ".join(said.split()))[:200] or "it says nothing"
