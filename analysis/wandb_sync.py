@@ -31,7 +31,8 @@ def parser() -> argparse.ArgumentParser:
     made = command(
         "analysis.wandb_sync",
         "Send the offline W&B runs of a study with the client's own `wandb sync`, and compare each on the server with "
-        "its ledger. What was sent before is compared only; what is not whole is made anew from its ledger. Exit code 1 when a run failed.",
+        "its ledger. What was sent before is compared only; what is not whole is made anew from its ledger. Exit code "
+        "1 when a run failed.",
         "dual_view",
     )
     add_study(made)

@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT
 from wandb_server import ENTITY, KEY, wandb_server
 
-from ablate.tracking import Ledger, open_tracker
+from ablate.tracking import Ledger
 from ablate.tracking.names import metric_name, tag_names
 from ablate.tracking.process import Mirror, MirroredLedger
 from ablate.tracking.sync import unsent_runs
@@ -25,7 +25,8 @@ from ablate.tracking.wandb import wandb_service
 def record_run(results: Path, arm: str, seed: int, study: str = "s") -> None:
     """Make an offline run as a training leaves it."""
     path = results / "runs" / f"{arm}{seed}" / "ledger.jsonl"
-    tracker = open_tracker("wandb_offline", ledger_path=path, folder=results / "wandb", project="p", entity=None)
+    mirror = Mirror(wandb_service(results / "wandb", "p", None, online=False), patience_s=60.0)  # of a busy machine
+    tracker = MirroredLedger(Ledger(path), mirror)
     names = {"group": study, "job_type": arm, "name": f"{arm}-s{seed}", "run_id": f"{arm}{seed}"}
     tracker.start({"seed": seed, "factors": {"instructed": 1.0}}, tags=["instructed=1.0"], **names)  # type: ignore[arg-type]
     for step in range(3):

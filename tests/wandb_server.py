@@ -26,8 +26,10 @@ class WandbServer:
         self.loses = ""
         """A key that is left out of every summary."""
         self.uploads = 0
+        self.address = ""
+        self._staged: dict[str, tuple[str, dict[str, bytes]]] = {}
         self.artifacts: dict[str, dict[str, bytes]] = {}
-        """Name -> file -> its bytes."""
+        """Those that were committed: name -> file -> its bytes."""
 
     def answer(self, body: dict[str, Any]) -> dict[str, Any]:
         """Return the data for a question of GraphQL."""
@@ -43,6 +45,8 @@ class WandbServer:
             view |= {"displayName": given["displayName"], "description": "", "spec": given["spec"], "type": "runs"}
             project = {"id": "1", "name": given["projectName"], "entityName": given["entityName"]}
             return {"upsertView": {"view": view | {"project": project}, "inserted": True}}
+        if "CreateArtifact" in question or "CommitArtifact" in question:
+            return self._artifact(question, given)
         if "createRunFiles" in question:
             files = [{"name": name, "uploadUrl": "/upload"} for name in given["files"]]
             return {"createRunFiles": {"runID": "1", "uploadHeaders": [], "files": files}}
@@ -67,6 +71,32 @@ class WandbServer:
             return {"serverInfo": {"features": []}}
         self.unknown.append(question)
         return {}
+
+    def _artifact(self, question: str, given: dict[str, Any]) -> dict[str, Any]:
+        """Answer what a client asks to upload an artifact: its record, places for its files, its end."""
+        asked = given.get("input", given)
+        if "CreateArtifactFiles" in question:
+            nodes = []
+            for file in asked["artifactFiles"]:
+                node = {"storagePath": file["name"], "uploadHeaders": [], "uploadMultipartUrls": None}
+                place = f"{self.address}/artifact/{file['artifactID']}/{file['name']}"
+                nodes.append({"node": node | {"uploadUrl": place, "artifact": {"id": file["artifactID"]}}})
+            return {"createArtifactFiles": {"files": {"edges": nodes}}}
+        if "CreateArtifactManifest" in question:
+            file = {"id": "Rg==", "uploadUrl": f"{self.address}/manifest", "uploadHeaders": []}
+            return {"createArtifactManifest": {"artifactManifest": {"id": "TQ==", "file": file}}}
+        if "CreateArtifact" in question:
+            self._staged[key := f"artifact{len(self._staged)}"] = (asked["artifactCollectionName"], {})
+            record = {"id": key, "state": "PENDING", "artifactSequence": {"latestArtifact": None}}
+            return {"createArtifact": {"artifact": record}}
+        name, files = self._staged[asked["artifactID"]]
+        self.artifacts[name] = files
+        return {"commitArtifact": {"artifact": {"id": asked["artifactID"], "digest": "d"}}}
+
+    def take_file(self, path: str, data: bytes) -> None:
+        """Keep a file of an artifact, to be seen when the artifact is committed."""
+        _, _, key, name = path.split("/", 3)
+        self._staged[key][1][name] = data
 
     def _bucket(self, name: str) -> dict[str, Any]:
         run = self.runs[name]
@@ -119,6 +149,8 @@ def wandb_server() -> Iterator[tuple[WandbServer, str]]:
                 status, answer = 401, {"errors": [{"message": "user is not logged in"}]}
             elif self.path.startswith("/graphql"):
                 answer = {"data": kept.answer(json.loads(data))}
+            elif self.path.startswith("/artifact/"):
+                kept.take_file(self.path, data)
             elif self.path.endswith("/file_stream"):
                 kept.take(self.path, json.loads(data))
             body = json.dumps(answer).encode()
@@ -136,8 +168,9 @@ def wandb_server() -> Iterator[tuple[WandbServer, str]]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    kept.address = f"http://127.0.0.1:{server.server_port}"
     try:
-        yield kept, f"http://127.0.0.1:{server.server_port}"
+        yield kept, kept.address
     finally:
         server.shutdown()
         server.server_close()
