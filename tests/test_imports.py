@@ -75,6 +75,7 @@ RULES: dict[str, set[str]] = {
     "ablate.tracking": {
         "ablate.tracking",
         "ablate.project",
+        "ablate.reading",
         "ablate.records",
         "ablate.secrets",
         "trackio",
@@ -388,6 +389,7 @@ RULES: dict[str, set[str]] = {
         "ablate.records",
         "ablate.retrieval.rankings",
         "ablate.store",
+        "ablate.tracking.elsewhere",
         "numpy",
     },
     "analysis.verdict": {
@@ -439,6 +441,7 @@ RULES: dict[str, set[str]] = {
         "ablate.records",
         "ablate.store",
         "ablate.tables",
+        "ablate.tracking.elsewhere",
         "ablate.tracking.sync",
         "numpy",
         "pyarrow",

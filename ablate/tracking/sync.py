@@ -24,6 +24,7 @@ from typing import Any, Literal, NamedTuple
 
 from ablate.records import UserError
 from ablate.secrets import scrub_text
+from ablate.tracking.elsewhere import OtherRun, flat
 from ablate.tracking.ledger import ledger_steps, read_ledger, restore
 from ablate.tracking.names import NOTE_FILE, metric_name, replay_command, run_name, tag_names
 from ablate.tracking.process import BEGUN
@@ -116,7 +117,7 @@ class Server:
     `wandb_environment`, so that nothing is written outside of `wandb_dir`.
     """
 
-    def __init__(self, wandb_dir: Path) -> None:
+    def __init__(self, wandb_dir: Path, so: str = "nothing was sent") -> None:
         environment = wandb_environment(wandb_dir.absolute())
         os.environ.clear()
         os.environ.update(environment)
@@ -124,11 +125,11 @@ class Server:
 
         self._wandb_dir = wandb_dir.absolute()
         self.url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
-        with self.asking("nothing was sent"):
+        with self.asking(so):
             self._api = wandb.Api(timeout=20)
             self.entity = self._api.default_entity
         if not self.entity:
-            raise UserError(f"W&B at {self.url} knows nobody under this key; nothing was sent; check WANDB_API_KEY")
+            raise UserError(f"W&B at {self.url} knows nobody under this key; {so}; check WANDB_API_KEY")
 
     @contextlib.contextmanager
     def asking(self, so: str) -> Iterator[None]:
@@ -143,6 +144,22 @@ class Server:
                 f"W&B at {self.url} does not answer as it should ({reason}); {so}; check the network, WANDB_BASE_URL "
                 "and WANDB_API_KEY (or `wandb login`), then issue the same command again"
             ) from None
+
+    def runs(self, entity: str, project: str) -> list[OtherRun]:
+        """Return the runs of a project with their configuration and summary; tables stay on the server."""
+        with self.asking("nothing was read"):
+            return [
+                OtherRun(
+                    place=f"{entity}/{project}/{run.id}",
+                    id=run.id,
+                    name=run.name or "",
+                    group=run.group or "",
+                    config=flat({name: value for name, value in run.config.items() if name != "_wandb"}),
+                    summary=flat(json.loads(json.dumps(dict(run.summary), default=str))),
+                    ended=run.state == "finished",
+                )
+                for run in self._api.runs(f"{entity}/{project}", order="+created_at")
+            ]
 
     def send(self, run: UnsentRun, *, again: bool, timeout_s: float) -> Outcome:
         """Send a run unless it was sent already, and compare what arrived with its ledger; never raises UserError.
