@@ -1,7 +1,7 @@
 """Runs of W&B that were made elsewhere, as arms and seeds: from offline files, or from a project on the server.
 
     python -m analysis.import_wandb wandb --arm model.arm --seed seed --measure nDCG@10=eval.ndcg --baseline A
-    python -m analysis.import_wandb wandb --arm model.arm --seed seed --table scores --unit qid --measure nDCG@10=ndcg \\
+    python -m analysis.import_wandb wandb --arm model.arm --seed seed --measure nDCG@10=ndcg --table scores --unit qid
         --dataset scifact --condition plain --scores scores.csv
     python -m analysis.import_wandb --online ENTITY/PROJECT …          # needs WANDB_API_KEY or `wandb login`
 
@@ -36,14 +36,12 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     made = command(
         "analysis.import_wandb",
-        "Read runs of W&B that were made elsewhere as arms and seeds, and compare their values over seeds, or write the "
-        "scores of their queries for analysis.significance.",
+        "Read runs of W&B that were made elsewhere as arms and seeds, and compare their values over seeds, or write "
+        "the scores of their queries for analysis.significance.",
         "wandb --arm model.arm --seed seed --measure nDCG@10=eval.ndcg --baseline A",
     )
     made.add_argument("path", nargs="?", type=Path, help="a .wandb file, or a folder with offline-run-* below it")
-    made.add_argument(
-        "--online", metavar="ENTITY/PROJECT", help="instead: the finished runs of a project on the server"
-    )
+    made.add_argument("--online", metavar="ENTITY/PROJECT", help="instead: finished runs of a project on the server")
     made.add_argument("--arm", required=True, metavar="KEY", help="key of the configuration that names the arm")
     made.add_argument("--seed", required=True, metavar="KEY", help="key of the configuration that is the training seed")
     made.add_argument("--group", metavar="G", help="only runs of this group")

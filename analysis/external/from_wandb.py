@@ -51,14 +51,14 @@ def take(runs: Sequence[OtherRun], arm_key: str, seed_key: str, group: str | Non
         place = ArmSeed(str(run.config[arm_key]), str(run.config[seed_key]))
         if place in taken:
             raise UserError(
-                f"{taken[place]} and {run} are both arm {place.arm!r}, seed {place.seed}; choose runs of one --group, or "
-                "name the key of the configuration that tells them apart as --arm or --seed"
+                f"{taken[place]} and {run} are both arm {place.arm!r}, seed {place.seed}; choose runs of one --group, "
+                "or name the key of the configuration that tells them apart as --arm or --seed"
             )
         taken[place] = run
     if not taken:
         known = ", ".join(sorted({run.group for run in runs if run.group})) or "none"
         why = f"{left_out[0][0]}: {left_out[0][1]}" if left_out else f"no run has group {group!r}; groups are {known}"
-        raise UserError(f"none of {len(runs)} runs can be taken: {why}")
+        raise UserError(f"none of {len(runs)} runs can be taken: {why}" if runs else "the project has no run")
     return Taken(taken, tuple(left_out))
 
 

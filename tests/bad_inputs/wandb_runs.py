@@ -86,7 +86,9 @@ BAD_INPUTS = [
     _row("an unknown key of the arm", "its configuration has no 'model'", "--arm", "model", "--seed", "seed", *SUMMARY),
     _row("one arm and seed twice", "are both arm 'a', seed 0; choose runs of one --group", *KEYS, *SUMMARY, make=_two),
     _row("a group that is not there", "no run has group 'g'; groups are none", *KEYS, *SUMMARY, "--group", "g"),
-    _row("an unknown key of the summary", "its summary has no 'acc'; numbers there: loss", *KEYS, "--measure", "m=acc"),
+    _row(
+        "an unknown key of the summary", "its summary has no 'acc'; numbers there: 'loss'", *KEYS, "--measure", "m=acc"
+    ),
     _row(
         "a value that is no number",
         "loss is 'nan', which is no finite number",
@@ -98,8 +100,8 @@ BAD_INPUTS = [
     _row("a measure twice", "--measure l is there twice", *KEYS, *SUMMARY, *SUMMARY),
     _row("an unknown baseline", "--baseline 'b' is no arm here; arms are a", *KEYS, *SUMMARY, "--baseline", "b"),
     _row("half of a table", "--unit is missing; --table, --unit", *KEYS, *SUMMARY, "--table", "t"),
-    _row("a table that no run logged", "logged no table 'u'; its tables: t", *KEYS, *COLUMN, *SCORES, "--table", "u"),
-    _row("an unknown column", "t.json: no column 'w'; columns are q, v", *KEYS, "--measure", "m=w", *SCORES),
+    _row("a table that no run logged", "logged no table 'u'; its tables: 't'", *KEYS, *COLUMN, *SCORES, "--table", "u"),
+    _row("an unknown column", "t.json: no column 'w'; columns are 'q', 'v'", *KEYS, "--measure", "m=w", *SCORES),
     _row(
         "a table outside of the run",
         "names a table outside of its folder ('../../secret.json')",
