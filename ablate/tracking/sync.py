@@ -155,7 +155,7 @@ class Server:
                     name=run.name or "",
                     group=run.group or "",
                     config=flat({name: value for name, value in run.config.items() if name != "_wandb"}),
-                    summary=flat(json.loads(json.dumps(dict(run.summary), default=str))),
+                    summary=flat(run.summary_metrics),
                     ended=run.state == "finished",
                 )
                 for run in self._api.runs(f"{entity}/{project}", order="+created_at")

@@ -86,9 +86,7 @@ BAD_INPUTS = [
     _row("an unknown key of the arm", "its configuration has no 'model'", "--arm", "model", "--seed", "seed", *SUMMARY),
     _row("one arm and seed twice", "are both arm 'a', seed 0; choose runs of one --group", *KEYS, *SUMMARY, make=_two),
     _row("a group that is not there", "no run has group 'g'; groups are none", *KEYS, *SUMMARY, "--group", "g"),
-    _row(
-        "an unknown key of the summary", "its summary has no 'acc'; numbers there: 'loss'", *KEYS, "--measure", "m=acc"
-    ),
+    _row("an unknown key of the summary", "has no 'acc'; numbers there: 'loss'", *KEYS, "--measure", "m=acc"),
     _row(
         "a value that is no number",
         "loss is 'nan', which is no finite number",
