@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -43,12 +46,30 @@ def sync(results: Path, url: str, *words: str, key: str = KEY) -> subprocess.Com
     return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT, timeout=180)
 
 
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three offline runs, two of them of study `s`."""
+    folder = tmp_path_factory.mktemp("recorded")
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        for arm, seed, study in (("a", 0, "s"), ("b", 1, "s"), ("c", 0, "other")):
+            record_run(folder, arm, seed, study)
+    folders = sorted((folder / "wandb").glob("wandb/offline-run-*"), key=lambda place: place.name[-2:])
+    assert said.getvalue().splitlines() == [f"W&B: offline; send it with: wandb sync {place}" for place in folders]
+    return folder
+
+
 @pytest.fixture
-def results(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Path:
-    record_run(tmp_path, "a", 0)
-    (line,) = capfd.readouterr().out.splitlines()
-    (folder,) = (tmp_path / "wandb").glob("wandb/offline-run-*")
-    assert line == f"W&B: offline; send it with: wandb sync {folder}"
+def results(recorded: Path, tmp_path: Path) -> Path:
+    """One offline run of study `s`, as its training left it."""
+    for part in ("runs/a0", *(f"wandb/wandb/{place.name}" for place in recorded.glob("wandb/wandb/*-a0"))):
+        shutil.copytree(recorded / part, tmp_path / part)
+    return tmp_path
+
+
+@pytest.fixture
+def all_results(recorded: Path, tmp_path: Path) -> Path:
+    """All recorded runs; W&B keeps no absolute path in them."""
+    shutil.copytree(recorded, tmp_path, dirs_exist_ok=True, symlinks=True)
     return tmp_path
 
 
@@ -56,9 +77,8 @@ def secrets_in(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
 
 
-def test_a_study_arrives_once_and_is_compared(results: Path) -> None:
-    record_run(results, "b", 1)
-    record_run(results, "a", 0, study="other")
+def test_a_study_arrives_once_and_is_compared(all_results: Path) -> None:
+    results = all_results
     with wandb_server() as (server, url):
         done = sync(results, url)
         assert (done.returncode, done.stderr) == (0, ""), (done, server.unknown)
