@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import extra
 from synthetic_study import CHANGED, NDCG, PMRR, Arm, claim, declare, make_quick, make_study, study_block
+from wandb_server import ENTITY, KEY, wandb_server
 
 from analysis import wandb_report as command
 
@@ -53,3 +56,43 @@ def test_the_specification_holds_verdicts_and_panels(results: Path, capsys: pyte
     kinds = [panel["viewType"] for block in values["spec"]["blocks"] for panel in panels_in(block)]
     assert {"Run Comparer", "Scatter Plot", "Parallel Coordinates Plot", "Bar Chart"} <= set(kinds)
     assert "d/test/changed/after/p-MRR" in text and '"s"' in text
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Iterator[None]:
+    """Give back the environment, which the command sets for W&B's client in its own process."""
+    before = dict(os.environ)
+    os.environ["HOME"] = str(tmp_path)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.mark.extras
+def test_saving_sends_the_whole_specification_and_renews_the_same_report(
+    results: Path, environment: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extra("wandb_workspaces")
+    words = ["s", "--results", str(results), "--project", "p", "--online"]
+    place = results / "reports" / "s" / "wandb_report.json"
+    with wandb_server() as (server, url):
+        os.environ |= {"WANDB_BASE_URL": url, "WANDB_API_KEY": KEY}
+        assert command.main(words) == 0, (capsys.readouterr(), server.unknown)
+        said, written = capsys.readouterr().out, json.loads(place.read_text("utf-8"))
+        (sent,) = server.reports
+        assert (
+            said == f"s: {written['url']}\n"
+            and written["url"].startswith(url)
+            and written["id"] in said.replace("=", "")
+        )
+        assert (sent["entityName"], sent["projectName"]) == (ENTITY, "p") and sent["displayName"] == "Study s"
+        assert json.loads(sent["spec"]) == written["spec"] and "b is better." in sent["spec"]
+        assert KEY not in said + place.read_text("utf-8")
+        assert command.main(words) == 0
+        assert [report.get("id") for report in server.reports] == [None, written["id"]]
+        before = place.read_text("utf-8")
+        server.accepts = False
+        assert command.main(words) == 2
+        assert len(server.reports) == 2 and place.read_text("utf-8") == before
+        (line,) = capsys.readouterr().err.splitlines()[-1:]
+        assert line.startswith(f"error: W&B at {url} does not answer as it should (") and KEY not in line

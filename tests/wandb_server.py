@@ -64,6 +64,7 @@ class WandbServer:
                 "entityName": ENTITY,
                 "createdAt": "2026-01-01T00:00:00",
                 "isBenchmark": False,
+                "user": None,
             }
             page = {"endCursor": None, "hasNextPage": False}
             return {"models": {"edges": [{"node": node, "cursor": "1"}], "pageInfo": page}}
