@@ -84,7 +84,7 @@ def flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 
 
 def _offline_run(path: Path) -> OtherRun:
-    from wandb.proto import wandb_internal_pb2
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # made when it is loaded
 
     check_file(path)
     run = OtherRun(str(path))
@@ -93,7 +93,7 @@ def _offline_run(path: Path) -> OtherRun:
     logged: dict[str, Any] = {}
     with faults(f"{path}: no run file of W&B", "give the file that an offline run left"):
         for content in _records(path):
-            record = wandb_internal_pb2.Record.FromString(content)
+            record = Record.FromString(content)
             kind = record.WhichOneof("record_type")
             if kind == "run":
                 run.id, run.name, run.group = record.run.run_id, record.run.display_name, record.run.run_group

@@ -67,7 +67,8 @@ class UnsentRun:
         """
         if not self.ledger.exists():
             return "lost"
-        starts, finished = [], False
+        starts: list[str] = []
+        finished = False
         for record in read_ledger(self.ledger):
             if record["kind"] == "start":
                 starts.append(run_name(record["run_id"], len(starts) + 1))
