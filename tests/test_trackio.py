@@ -47,7 +47,7 @@ def record(folder: Path, steps: range = range(50), **names: Any) -> Path:
     for step in steps:
         tracker.log(step, {"loss": float(step)})
     tracker.log(steps[-1], {"bad": math.nan, "d.v1/plain/plain/nDCG@10": 0.25})
-    tracker.summary({"best": 0.75, "steps": 50})
+    tracker.summary({"best": 0.75, "steps": 50, "loss": 0.5})
     tracker.table("scores", ["condition", "value"], [["plain", 0.25]])
     tracker.finish("finished")
     return ledger
@@ -72,6 +72,7 @@ def test_a_run_is_in_its_database_whole_and_twice_is_once(
     assert run["config"]["_Group"] == "study" and run["config"]["_Username"] is None  # nobody was asked who this is
     assert {step: values["loss"] for step, values in run["steps"].items()} == {s: float(s) for s in range(50)}
     last = run["steps"][49]
+    assert last["run/loss"] == 0.5
     assert (last["d.v1/plain/plain/nDCG@10"], last["best"], last["steps"], last["bad"]) == (0.25, 0.75, 50, "NaN")
     assert last["scores"]["_value"] == [{"condition": "plain", "value": 0.25}]
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]

@@ -92,6 +92,7 @@ class TrackioRun:
         self._folder, self._project, self._state = folder, project, state
         self._run: Any = None
         self._step = 0
+        self._logged: set[str] = set()
 
     def begin(self, record: dict[str, Any], attempt: int) -> None:
         """Start the run; an earlier copy of the same attempt is replaced."""
@@ -137,11 +138,13 @@ class TrackioRun:
     def metrics(self, step: int, values: dict[str, float]) -> None:
         """Hand on the values of a step."""
         self._step = max(self._step, step)
+        self._logged.update(values)
         self._run.log(values, step=step)
 
     def summary(self, values: dict[str, Any]) -> None:
-        """Hand on values of the run as a whole, at its last step."""
-        self._run.log(values, step=self._step)
+        """Hand on values of the run as a whole, at its last step; a name that steps have too begins with `run/`."""
+        named = {f"run/{name}" if name in self._logged else name: value for name, value in values.items()}
+        self._run.log(named, step=self._step)
 
     def table(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
         """Hand on a table."""
