@@ -90,7 +90,7 @@ def vectors_of(run: FinishedRun, encoder: BiEncoder, corpus: Corpus) -> Any:
     import numpy as np
 
     path, of = run.store.vectors(run.manifest.id, corpus.digest), f"{run.manifest.id} {corpus.digest}"
-    shape = (len(corpus.documents), encoder.network.config.hidden_size)
+    shape = (len(corpus.documents), encoder.hidden_size)
     if path.is_file():
         try:
             with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:  # each member has a checksum

@@ -65,6 +65,10 @@ class TokenCache(Generic[K]):
         row = self._row[text]
         return self._ids_T[self._ends_N[row] : self._ends_N[row + 1]]
 
+    def distinct_ids(self) -> IntArray:
+        """Return the tokens that any text has, each once, in ascending order."""
+        return np.unique(self._ids_T)
+
     def lengths(self) -> dict[K, int]:
         """Return text -> its number of tokens."""
         return dict(zip(self._row, np.diff(self._ends_N).tolist(), strict=True))

@@ -18,7 +18,7 @@ from ablate.evaluation.rankers import plain_ranker
 from ablate.evaluation.summary import QUERY_MEASURES
 from ablate.recipe.identity import Identity, Revisions, identify
 from ablate.recipe.schema import MtebSource, Recipe, RunConfig
-from ablate.recipe.values import digest, plain
+from ablate.recipe.values import digest, without_defaults
 from ablate.records import EvaluationSet, UserError
 from ablate.store.manifest import Manifest
 from ablate.store.results import ResultStore, stage_label
@@ -26,6 +26,7 @@ from ablate.tracking import check_tracker
 
 if TYPE_CHECKING:  # torch and transformers are loaded by the first stage that has work to do
     from ablate.model.backbone import Backbone
+    from ablate.model.device import Precision
     from ablate.model.encoder import BiEncoder
     from ablate.model.prepared import PreparedTraining
     from ablate.model.text import TextTemplate
@@ -163,10 +164,9 @@ def prepare(config: RunConfig, *, declared: str = "", opened: dict[Any, Any] | N
     import torch
 
     from ablate.model.backbone import resolve_backbone
-    from ablate.model.device import resolve_device, resolve_precision
 
     torch.set_num_threads(config.runtime.threads or len(os.sched_getaffinity(0)))
-    precision = resolve_precision(config.recipe.train.precision, resolve_device(config.runtime.device))
+    precision = _precision(config)
     train = dataclasses.replace(config.recipe.train, precision=precision)
     config = dataclasses.replace(config, recipe=dataclasses.replace(config.recipe, train=train))
     elsewhere, sets = config.recipe.evaluation.source, config.recipe.evaluation.sets
@@ -208,6 +208,21 @@ def prepare(config: RunConfig, *, declared: str = "", opened: dict[Any, Any] | N
     return run
 
 
+def _precision(config: RunConfig) -> Precision:
+    """Return the precision that `auto` stands for; a static table is trained in fp32, and another one is refused."""
+    from ablate.model.device import resolve_device, resolve_precision
+
+    precision, device = config.recipe.train.precision, resolve_device(config.runtime.device)
+    if config.recipe.model.static is None:
+        return resolve_precision(precision, device)
+    if precision == "bf16":
+        raise UserError(
+            "train.precision=bf16 makes matrix products quicker, and a static table has none; with model.static set it "
+            "to fp32 or auto"
+        )
+    return "fp32"
+
+
 def _once(opened: dict[Any, Any], function: Callable[..., Any], *given: Any) -> Any:
     key = (function, *given)
     if key not in opened:
@@ -221,8 +236,11 @@ def _mined(source: RowSource, config: RunConfig, backbone: Backbone) -> RowSourc
 
     miner, model = config.recipe.miner, config.recipe.model
     assert miner is not None
-    if miner.kind == "dense" and model.tiny is not None:
-        raise UserError("miner.kind=dense needs a model with loaded weights; model=tiny has none: use miner.kind=bm25")
+    if miner.kind == "dense" and model.is_drawn:
+        raise UserError(
+            f"miner.kind=dense needs a model with loaded weights, and those of model.name={model.name!r} are drawn: "
+            f"use miner.kind=bm25"
+        )
 
     def encoder() -> BiEncoder:
         from ablate.model.device import resolve_device
@@ -238,5 +256,5 @@ def _mined(source: RowSource, config: RunConfig, backbone: Backbone) -> RowSourc
         skip=miner.skip,
         near_duplicate=miner.near_duplicate,
         encoder=encoder,
-        encoder_revision=f"{backbone.revision} {digest({**plain(model), 'path': None, 'name': None})}",
+        encoder_revision=f"{backbone.revision} {digest({**without_defaults(model), 'path': None, 'name': None})}",
     )

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ablate.model.device import own_generators
-from ablate.recipe.schema import ModelConfig, TinyModel
+from ablate.model.static import check_keys, find_table
+from ablate.recipe.schema import ModelConfig, StaticModel, TinyModel
 from ablate.recipe.values import digest
 from ablate.records import UserError
 
@@ -55,7 +56,7 @@ DROPOUTS = (
 class Backbone:
     """Where weights are, and what they are."""
 
-    kind: Literal["embedded", "directory", "hub", "tiny"]
+    kind: Literal["embedded", "directory", "hub", "tiny", "table"]
     place: str
     """Folder or hub id; empty for `tiny`, whose weights are drawn."""
     revision: str
@@ -66,8 +67,11 @@ def resolve_backbone(model: ModelConfig) -> Backbone:
     """Return the backbone of a model configuration; nothing is loaded or downloaded.
 
     Raises UserError for embedded weights that are missing or differ from the known digest, a directory without
-    config, tokenizer or safetensors weights, a hub id without commit, and a name that stands for nothing.
+    config, tokenizer or safetensors weights, a hub id without commit, and a name that stands for nothing; for a static
+    table also as `check_keys` and `find_table` do.
     """
+    if model.static is not None:
+        return _table(model, model.static)
     if model.tiny is not None:
         if model.path is not None:
             raise UserError(f"model.path={model.path!r} and model.tiny exclude each other; set one of them to null")
@@ -96,6 +100,20 @@ def resolve_backbone(model: ModelConfig) -> Backbone:
             f"commit of 40 hex digits, not {model.hub_revision!r}; a branch may change what the same name means"
         )
     return Backbone("hub", model.path, f"{model.path}@{model.hub_revision}")
+
+
+def _table(model: ModelConfig, static: StaticModel) -> Backbone:
+    """Return the place of a table of token vectors: a folder, or the package of the embedded weights."""
+    check_keys(model)
+    folder = Path(_embedded().place if model.path is None else model.path).expanduser()
+    if not folder.is_dir():
+        raise UserError(
+            f"model.path={model.path!r} is no directory here; a static table is read from one: download it first"
+        )
+    place = find_table(folder)
+    vectors = f"drawn:{static.drawn}" if static.drawn is not None else f"{place.name}:{file_digest(place.weights)}"
+    content = f"{file_digest(place.tokenizer)} {vectors}"  # of vectors that are drawn, the tokenizer alone counts
+    return Backbone("table", str(folder), f"sha256:{hashlib.sha256(content.encode()).hexdigest()}")
 
 
 def _embedded() -> Backbone:

@@ -1,4 +1,4 @@
-"""The bi-encoder: a backbone of transformers, pooling, and vectors for queries and passages.
+"""The bi-encoder: a backbone of transformers with pooling, or a table of token vectors, and vectors for texts.
 
 Shapes: N texts, L tokens of the longest text, H hidden size.
 """
@@ -9,6 +9,7 @@ import copy
 import os
 import re
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 
 from ablate.data.batches import IntArray, Query, Tokenised, sub_batches
 from ablate.model.backbone import (
@@ -28,6 +30,17 @@ from ablate.model.backbone import (
     quiet_transformers,
     resolve_backbone,
 )
+from ablate.model.static import (
+    SAVED_NAME,
+    TOKENIZER,
+    WEIGHTS,
+    StaticTable,
+    draw_table,
+    find_table,
+    flat,
+    open_tokenizer,
+    read_table,
+)
 from ablate.model.text import TextTemplate, tiny_tokenizer
 from ablate.recipe.schema import ModelConfig
 from ablate.records import Passage, UserError
@@ -37,27 +50,18 @@ SORTED_AT_ONCE = 16_384
 ADAPTER_FOLDER = "adapter"
 
 
-class BiEncoder(torch.nn.Module):
-    """One backbone that turns queries (with their instruction) and passages into vectors."""
+class BiEncoder(torch.nn.Module, ABC):
+    """What turns queries (with their instruction) and passages into vectors; one set of weights for both."""
 
-    def __init__(self, network: Any, tokenizer: Any, model: ModelConfig, batch_size: int = 32) -> None:
-        """Wrap a transformers model; `batch_size` is the number of texts per forward pass when encoding.
+    network: Any
+    tokenizer: Any
+    model: ModelConfig
+    batch_size: int
+    """Texts per forward pass when encoding."""
+    template: TextTemplate
 
-        Raises UserError as `check_fit` does.
-        """
-        super().__init__()
-        self.network = network
-        self.tokenizer = tokenizer
-        self.model = model
-        self.batch_size = batch_size
-        self.template = TextTemplate(model, tokenizer)
-        if "use_cache" in network.config.to_dict():
-            network.config.use_cache = False
-        check_fit(network, tokenizer, model)
-
-    @classmethod
+    @staticmethod
     def from_config(
-        cls,
         model: ModelConfig,
         *,
         seed: int,
@@ -68,10 +72,16 @@ class BiEncoder(torch.nn.Module):
         """Return the encoder before any training, in evaluation mode, in fp32, on the CPU.
 
         `tokenizer` is the model's own where it is open already; else `tokenizer_texts` is what a tiny model takes its
-        vocabulary from. The seed draws only what is not loaded: the weights of a tiny model, LoRA's adapters. Raises
-        UserError as `resolve_backbone` does.
+        vocabulary from. The seed draws only what is not loaded: the weights of a tiny model, the vectors of a drawn
+        table, LoRA's adapters. Raises UserError as `resolve_backbone` does.
         """
         backbone = resolve_backbone(model)
+        if model.static is not None:
+            place = find_table(Path(backbone.place))
+            tokenizer = tokenizer or open_tokenizer(place)
+            size = model.static.drawn
+            table_VH = read_table(place) if size is None else draw_table(len(tokenizer), size, seed)
+            return StaticEncoder(StaticTable(table_VH), tokenizer, model, batch_size).eval()
         if model.tiny is not None:
             if tokenizer is None:
                 if tokenizer_texts is None:
@@ -82,61 +92,43 @@ class BiEncoder(torch.nn.Module):
             network, tokenizer = load_pretrained(backbone, model, tokenizer)
         if model.lora is not None:
             network = add_lora(network, model, seed)
-        return cls(network, tokenizer, model, batch_size).eval()
+        return TransformerEncoder(network, tokenizer, model, batch_size).eval()
 
-    @classmethod
-    def load(cls, folder: Path, model: ModelConfig, *, batch_size: int = 32) -> BiEncoder:
+    @staticmethod
+    def load(folder: Path, model: ModelConfig, *, batch_size: int = 32) -> BiEncoder:
         """Return an encoder written by `save`, ready for encoding; a LoRA model comes back merged.
 
         Raises UserError when the folder does not hold one.
         """
         if not folder.is_dir():
             raise UserError(f"{folder} does not exist; it should hold a saved encoder")
+        if model.static is not None:
+            place = find_table(folder)
+            return StaticEncoder(StaticTable(read_table(place)), open_tokenizer(place), model, batch_size).eval()
         network, tokenizer = load_pretrained(Backbone("directory", str(folder), ""), model)
-        return cls(network, tokenizer, model, batch_size).eval()
-
-    def save(self, folder: Path) -> None:
-        """Write weights (safetensors), config and tokenizer, readable by transformers' AutoModel as they are.
-
-        With LoRA the folder holds the merged weights, and the adapter by itself in `adapter/`, readable by peft.
-        """
-        network = self.network
-        with quiet_transformers(), disk_errors(folder):
-            if self.model.lora is not None:
-                network.save_pretrained(str(folder / ADAPTER_FOLDER), safe_serialization=True)
-                network = copy.deepcopy(network).merge_and_unload()
-            network.save_pretrained(str(folder))
-            self.tokenizer.save_pretrained(str(folder))
+        return TransformerEncoder(network, tokenizer, model, batch_size).eval()
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Return the vectors (N, H) of texts (N, L); the mask is 1 on real tokens, padding may be on either side."""
-        return self._pooled(attention_mask, input_ids=input_ids)
+    @property
+    @abstractmethod
+    def hidden_size(self) -> int:
+        """Dimensions of a vector."""
 
-    def _pooled(self, mask_NL: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
-        hidden_NLH = self.network(attention_mask=mask_NL, **inputs).last_hidden_state
-        vectors_NH = pool(hidden_NLH, mask_NL, self.model.pooling)
-        return torch.nn.functional.normalize(vectors_NH, dim=-1) if self.model.normalise else vectors_NH
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write weights (safetensors) and tokenizer so that `load` and other programs read them."""
 
+    @abstractmethod
     def embed(self, texts: Sequence[IntArray], size: int) -> torch.Tensor:
-        """Return the vectors (N, H) of tokenised texts in their order, in one graph, `size` texts per forward pass.
+        """Return the vectors (N, H) of tokenised texts in their order, in one graph, `size` texts per forward pass."""
 
-        Words are looked up for all texts at once: the gradient of the table is as large as the table, and so it is
-        made once and not once per forward pass.
-        """
-        parts = list(sub_batches(texts, size, self.template.pad_id))
-        ids = _to(torch.cat([part.ids_NL.flatten() for part in parts]), self.device)
-        words = self.network.get_input_embeddings()(ids).split([part.ids_NL.numel() for part in parts])
-        vectors = [
-            self._pooled(_to(part.mask_NL, self.device), inputs_embeds=own.view(*part.mask_NL.shape, -1))
-            for part, own in zip(parts, words, strict=True)
-        ]
-        back = torch.from_numpy(np.argsort(np.concatenate([part.rows for part in parts])))
-        return torch.cat(vectors).index_select(0, _to(back, self.device))
+    @abstractmethod
+    def _passes(self, texts: Sequence[IntArray]) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
+        """Yield the vectors of tokenised texts, `batch_size` at a time, with the places of these texts."""
 
     @property
     def block_size(self) -> int:
@@ -185,21 +177,130 @@ class BiEncoder(torch.nn.Module):
         was_training = self.training
         self.eval()
         try:
-            parts, num_cut = [np.empty((0, self.network.config.hidden_size), np.float32)], 0
+            parts, num_cut = [np.empty((0, self.hidden_size), np.float32)], 0
             with progress_line(len(texts), progress) as advance:
                 for start in range(0, len(texts), SORTED_AT_ONCE):
                     block = texts[start : start + SORTED_AT_ONCE]
                     tokens = tokenise(block)
                     num_cut += tokens.num_truncated
-                    vectors = np.empty((len(tokens.ids), self.network.config.hidden_size), np.float32)
-                    for ids_NL, mask_NL, rows in sub_batches(tokens.ids, self.batch_size, self.template.pad_id):
-                        output = self(_to(ids_NL, self.device), _to(mask_NL, self.device))
+                    vectors = np.empty((len(tokens.ids), self.hidden_size), np.float32)
+                    for rows, output in self._passes(tokens.ids):
                         vectors[rows] = output.float().cpu().numpy()
                         advance(len(rows) * len(block) / len(tokens.ids))
                     parts.append(vectors)
             return np.concatenate(parts), num_cut
         finally:
             self.train(was_training)
+
+
+class TransformerEncoder(BiEncoder):
+    """A backbone of transformers, and pooling."""
+
+    def __init__(self, network: Any, tokenizer: Any, model: ModelConfig, batch_size: int = 32) -> None:
+        """Wrap a transformers model; `batch_size` is the number of texts per forward pass when encoding.
+
+        Raises UserError as `check_fit` does.
+        """
+        super().__init__()
+        self.network = network
+        self.tokenizer = tokenizer
+        self.model = model
+        self.batch_size = batch_size
+        self.template = TextTemplate(model, tokenizer)
+        if "use_cache" in network.config.to_dict():
+            network.config.use_cache = False
+        check_fit(network, tokenizer, model)
+
+    @property
+    def hidden_size(self) -> int:
+        """Dimensions of a vector."""
+        return int(self.network.config.hidden_size)
+
+    def save(self, folder: Path) -> None:
+        """Write weights (safetensors), config and tokenizer, readable by transformers' AutoModel as they are.
+
+        With LoRA the folder holds the merged weights, and the adapter by itself in `adapter/`, readable by peft.
+        """
+        network = self.network
+        with quiet_transformers(), disk_errors(folder):
+            if self.model.lora is not None:
+                network.save_pretrained(str(folder / ADAPTER_FOLDER), safe_serialization=True)
+                network = copy.deepcopy(network).merge_and_unload()
+            network.save_pretrained(str(folder))
+            self.tokenizer.save_pretrained(str(folder))
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Return the vectors (N, H) of texts (N, L); the mask is 1 on real tokens, padding may be on either side."""
+        return self._pooled(attention_mask, input_ids=input_ids)
+
+    def _pooled(self, mask_NL: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
+        hidden_NLH = self.network(attention_mask=mask_NL, **inputs).last_hidden_state
+        vectors_NH = pool(hidden_NLH, mask_NL, self.model.pooling)
+        return torch.nn.functional.normalize(vectors_NH, dim=-1) if self.model.normalise else vectors_NH
+
+    def embed(self, texts: Sequence[IntArray], size: int) -> torch.Tensor:
+        """Return the vectors (N, H) of tokenised texts in their order, in one graph, `size` texts per forward pass.
+
+        Words are looked up for all texts at once: the gradient of the table is as large as the table, and so it is
+        made once and not once per forward pass.
+        """
+        parts = list(sub_batches(texts, size, self.template.pad_id))
+        ids = _to(torch.cat([part.ids_NL.flatten() for part in parts]), self.device)
+        words = self.network.get_input_embeddings()(ids).split([part.ids_NL.numel() for part in parts])
+        vectors = [
+            self._pooled(_to(part.mask_NL, self.device), inputs_embeds=own.view(*part.mask_NL.shape, -1))
+            for part, own in zip(parts, words, strict=True)
+        ]
+        back = torch.from_numpy(np.argsort(np.concatenate([part.rows for part in parts])))
+        return torch.cat(vectors).index_select(0, _to(back, self.device))
+
+    def _passes(self, texts: Sequence[IntArray]) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
+        for ids_NL, mask_NL, rows in sub_batches(texts, self.batch_size, self.template.pad_id):
+            yield rows, self(_to(ids_NL, self.device), _to(mask_NL, self.device))
+
+
+class StaticEncoder(BiEncoder):
+    """A table of token vectors; a text is their mean, without special tokens and without padding."""
+
+    network: StaticTable
+
+    def __init__(self, network: StaticTable, tokenizer: Any, model: ModelConfig, batch_size: int = 32) -> None:
+        """`batch_size` is the number of texts per forward pass when encoding."""
+        super().__init__()
+        self.network = network
+        self.tokenizer = tokenizer
+        self.model = model
+        self.batch_size = batch_size
+        self.template = TextTemplate(model, tokenizer)
+
+    @property
+    def hidden_size(self) -> int:
+        """Dimensions of a vector."""
+        return self.network.size
+
+    def save(self, folder: Path) -> None:
+        """Write table and tokenizer in the format of sentence-transformers' StaticEmbedding, cut at our length."""
+        folder.mkdir(parents=True, exist_ok=True)
+        tokenizer = copy.deepcopy(self.tokenizer.backend_tokenizer)
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(self.model.passage_length)
+        with disk_errors(folder):
+            save_file({SAVED_NAME: self.network.whole().cpu().contiguous()}, folder / WEIGHTS)
+            tokenizer.save(str(folder / TOKENIZER))
+
+    def embed(self, texts: Sequence[IntArray], size: int) -> torch.Tensor:
+        """Return the vectors (N, H) of tokenised texts in their order, in one graph, `size` texts per forward pass."""
+        return torch.cat([self._means(texts[start : start + size]) for start in range(0, len(texts), size)])
+
+    def _means(self, texts: Sequence[IntArray]) -> torch.Tensor:
+        ids_T, starts_N = flat(texts)
+        vectors_NH: torch.Tensor = self.network(_to(ids_T, self.device), _to(starts_N, self.device))
+        return torch.nn.functional.normalize(vectors_NH, dim=-1) if self.model.normalise else vectors_NH
+
+    def _passes(self, texts: Sequence[IntArray]) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
+        for start in range(0, len(texts), self.batch_size):
+            part = texts[start : start + self.batch_size]
+            yield np.arange(start, start + len(part)), self._means(part)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lightning.pytorch as lightning
+import numpy as np
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.warnings import PossibleUserWarning
@@ -30,7 +31,7 @@ from torch.utils.data import DataLoader
 from ablate.data.batches import Batch, TrainingSteps
 from ablate.model.device import Precision, own_generators, resolve_device, resolve_precision
 from ablate.model.distributed import ALONE, World
-from ablate.model.encoder import BiEncoder
+from ablate.model.encoder import BiEncoder, StaticEncoder
 from ablate.model.losses import info_nce
 from ablate.model.prepared import PreparedTraining
 from ablate.model.resume import Checkpoint, Checkpoints
@@ -81,11 +82,14 @@ class FlopEstimate:
 
     Per token 2 for the forward and 2 for the backward pass through each parameter outside the embeddings, and 2 more
     where the parameter is trained; attention adds 12 * layers * hidden * length^2 per text (Kaplan et al. 2020,
-    arXiv 2001.08361, section 2.1).
+    arXiv 2001.08361, section 2.1). A table of token vectors has one addition per dimension in each of both passes.
     """
 
     def __init__(self, encoder: BiEncoder) -> None:
         """Count the encoder's parameters."""
+        if isinstance(encoder, StaticEncoder):
+            self._per_token, self._per_square = 2 * encoder.hidden_size, 0
+            return
         embeddings = {id(p) for m in encoder.modules() if isinstance(m, torch.nn.Embedding) for p in m.parameters()}
         others = [p for p in encoder.parameters() if id(p) not in embeddings]
         self._per_token = sum(p.numel() * (6 if p.requires_grad else 4) for p in others)
@@ -299,6 +303,8 @@ def fit(
     checkpoints = Checkpoints(checkpoint_dir, prepared.digest(precision))
     resumed = checkpoints.latest()
     encoder.train()
+    if isinstance(encoder, StaticEncoder):
+        encoder.network.show(np.union1d(steps.queries.distinct_ids(), steps.passages.distinct_ids()))
     with _step_line(runtime.progress and world.leads, len(steps), resumed.step if resumed else 0) as show:
 
         def after_step(module: RetrieverModule, logged: dict[str, float]) -> None:

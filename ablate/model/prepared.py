@@ -10,7 +10,7 @@ from ablate.data.batches import TrainingSteps, first_ids, one_id_per_text, prepa
 from ablate.model.device import Precision
 from ablate.model.text import TextTemplate
 from ablate.recipe.schema import ModelConfig, TrainConfig
-from ablate.recipe.values import digest, plain
+from ablate.recipe.values import digest, plain, without_defaults
 from ablate.records import Passage, TrainingGroup, UserError
 
 
@@ -82,7 +82,9 @@ class PreparedTraining:
 
     def digest(self, precision: Precision) -> str:
         """Return a digest of what decides the training, so that a checkpoint is never taken for that of another."""
-        model_values = {name: value for name, value in plain(self.model).items() if name not in ("name", "path")}
+        model_values = {
+            name: value for name, value in without_defaults(self.model).items() if name not in ("name", "path")
+        }
         settings = [model_values, plain(self.train) | {"precision": precision}, self.seed]
         content = hashlib.sha256(digest(settings).encode())
         for group in self.groups:

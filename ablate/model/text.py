@@ -30,9 +30,12 @@ class TextTemplate:
     """Builds the text of a query or a passage and turns it into token ids of bounded length."""
 
     def __init__(self, model: ModelConfig, tokenizer: Any) -> None:
-        """Read the tokenizer's special tokens; raises UserError when `append_eos` asks for a token it has not."""
+        """Read the tokenizer's special tokens, which a static table has none of around a text.
+
+        Raises UserError when `append_eos` asks for a token that the tokenizer has not.
+        """
         self._model, self.tokenizer = model, tokenizer
-        self._head, self._tail = _special_ids(tokenizer)
+        self._head, self._tail = ([], []) if model.static is not None else _special_ids(tokenizer)
         if model.append_eos:
             eos = tokenizer.eos_token_id
             if eos is None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from ablate.model.backbone import Backbone, check_targets, draw_tiny, inspect_pretrained
 from ablate.model.encoder import BiEncoder
+from ablate.model.static import find_table, open_tokenizer
 from ablate.model.text import TextTemplate, tiny_tokenizer
 from ablate.recipe.schema import ModelConfig
 
@@ -51,6 +53,8 @@ class Untouched:
     def _inspected(self) -> Any:
         """Return the tokenizer, once what can be said against the model without its weights was looked at."""
         tiny = self._model.tiny
+        if self._model.static is not None:
+            return open_tokenizer(find_table(Path(self._backbone.place)))
         if tiny is None:
             return inspect_pretrained(self._backbone, self._model)
         tokenizer = tiny_tokenizer(tiny, self._tokenizer_texts())

@@ -16,7 +16,7 @@ from typing import Any
 
 from ablate.recipe.factors import active
 from ablate.recipe.schema import OF_ROWS, Label, Location, RankerName, Recipe
-from ablate.recipe.values import digest, plain, type_hints
+from ablate.recipe.values import digest, plain, type_hints, without_defaults
 
 SCORING = 2
 """Version of what is scored of a ranking, part of every eval_id: raised whenever evaluations get a measure more.
@@ -91,15 +91,15 @@ def identify(recipe: Recipe, seed: int, revisions: Revisions) -> Identity:
     """Return the id chain of a run; two spellings of one configuration give the same ids."""
     source = _by_revision(recipe.source, revisions.source)
     model = _by_revision(recipe.model, revisions.model)
-    evaluation = _without_defaults(recipe.evaluation)
+    evaluation = without_defaults(recipe.evaluation)
     if recipe.evaluation.source is not None:
         evaluation["source"] = _by_revision(recipe.evaluation.source, revisions.evaluation)
     if recipe.evaluation.measures:
         evaluation["measures"] = {name: revisions.measures.get(name, "") for name in recipe.evaluation.measures}
     mix = mix_of(recipe, source, model, seed, revisions)
-    trained_by = _without_defaults(recipe.train)
+    trained_by = without_defaults(recipe.train)
     train = {"stage": "train", "mix": digest(mix), "model": model, "train": trained_by, "seed": seed}
-    untouched = untouched_of(model, evaluation, source, drawn_by=None if recipe.model.tiny is None else seed)
+    untouched = untouched_of(model, evaluation, source, drawn_by=seed if recipe.model.is_drawn else None)
     scores: dict[str, Any]
     if recipe.ranker == "trained":
         scores = {"stage": "evaluation", "train": digest(train), "evaluation": evaluation, "scoring": SCORING}
@@ -140,12 +140,15 @@ def untouched_of(
 ) -> dict[str, Any]:
     """Return the identity of the scores of a backbone before training, from those of its parts.
 
-    `drawn_by`: the seed of a backbone whose weights are drawn and whose vocabulary is that of the training source;
-    None for one that is loaded.
+    `drawn_by`: the seed of a backbone whose weights are drawn, None for one that is loaded. The vocabulary of a tiny
+    model is that of the training source; a static table has a tokenizer of its own.
     """
     beds = _test_beds(evaluation, source)
     untouched = {"stage": "untouched", "model": model, "evaluation": beds, "scoring": SCORING}
-    return untouched if drawn_by is None else {**untouched, "seed": drawn_by, "vocabulary": source}
+    if drawn_by is None:
+        return untouched
+    vocabulary = {} if model.get("static") else {"vocabulary": source}
+    return {**untouched, "seed": drawn_by, **vocabulary}
 
 
 def ranker_of(
@@ -179,16 +182,9 @@ def _without_rows(source: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in source.items() if name not in OF_ROWS}
 
 
-def _without_defaults(part: Any) -> dict[str, Any]:
-    """Return a part of the recipe without the fields that are at their default."""
-    values = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
-    defaults = {field.name: field.default for field in dataclasses.fields(part)}
-    return {name: plain(value) for name, value in values.items() if value != defaults[name]}
-
-
 def _by_revision(part: Any, revision: str) -> dict[str, Any]:
     """Return a part of the recipe without labels and places, and with the revision of the content they point to."""
     hints = type_hints(type(part))
     left_out = {name for name, hint in hints.items() if {Location, Label} & {hint, *typing.get_args(hint)}}
-    values = _without_defaults(part)
+    values = without_defaults(part)
     return {name: value for name, value in values.items() if name not in left_out} | {"revision": revision}

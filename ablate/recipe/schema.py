@@ -238,8 +238,25 @@ class TinyModel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StaticModel:
+    """A table of token vectors in place of a network; a text is their mean (as sentence-transformers' StaticEmbedding).
+
+    It is read from `model.path`: a folder of StaticEmbedding or model2vec, or a transformers model, whose input word
+    vectors it is then; null: those of the package that `model=minilm` uses. A mean knows no order and no interaction
+    of words, so an instruction adds its own vector to the query and can do nothing else.
+    """
+
+    drawn: Annotated[int, Range(1, 65_536)] | None
+    """Dimensions of vectors that are drawn from the run's seed, for the tokenizer in that place; null: the vectors
+    there."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The bi-encoder: backbone, and how a text becomes a vector."""
+    """The bi-encoder: backbone, and how a text becomes a vector.
+
+    A field with a default is left out of ids at its default, so that adding one changes no existing id.
+    """
 
     name: Label
     path: Location | None
@@ -263,6 +280,14 @@ class ModelConfig:
     dropout: Share
     """Of the backbone in training; 0 is a modelling choice that makes training faster and is the same in all arms."""
     trust_remote_code: bool
+    static: StaticModel | None = None
+    """A table of token vectors in place of a network; then `tiny`, `lora` and all that layers alone have must be off,
+    both lengths equal, and `train.precision` fp32."""
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether its weights are drawn from the run's seed and not loaded."""
+        return self.tiny is not None or (self.static is not None and self.static.drawn is not None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,13 @@ def plain(value: Any) -> Any:
     return value
 
 
+def without_defaults(part: Any) -> dict[str, Any]:
+    """Return a part of the recipe as plain values, without the fields that are at their default."""
+    values = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+    defaults = {field.name: field.default for field in dataclasses.fields(part)}
+    return {name: plain(value) for name, value in values.items() if value != defaults[name]}
+
+
 def flatten(value: Any, path: str = "") -> dict[str, Any]:
     """Return nested dictionaries as one dictionary with dotted keys; lists are values."""
     if isinstance(value, Mapping):

@@ -82,7 +82,7 @@ class FinishedRun:
             self.manifest.recipe["model"],
             evaluation.recipe["evaluation"],
             self.mix.recipe["source"],
-            drawn_by=None if self.recipe.model.tiny is None else self.manifest.seed,
+            drawn_by=self.manifest.seed if self.recipe.model.is_drawn else None,
         )
         for manifest in self.store.manifests("evaluation"):
             same_version = scoring_of(manifest.recipe) == scoring_of(evaluation.recipe)
