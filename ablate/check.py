@@ -186,12 +186,16 @@ def _lengths(
     from transformers import AutoTokenizer
 
     from ablate.model.backbone import quiet_transformers, resolve_backbone
+    from ablate.model.static import find_table, open_tokenizer
     from ablate.model.text import TextTemplate
 
     backbone = resolve_backbone(model)
-    with quiet_transformers():
-        options = {} if model.hub_revision is None else {"revision": model.hub_revision}
-        template = TextTemplate(model, AutoTokenizer.from_pretrained(backbone.place, **options))
+    if model.static is not None:
+        template = TextTemplate(model, open_tokenizer(find_table(Path(backbone.place))))
+    else:
+        with quiet_transformers():
+            options = {} if model.hub_revision is None else {"revision": model.hub_revision}
+            template = TextTemplate(model, AutoTokenizer.from_pretrained(backbone.place, **options))
     lines = []
     wanted = list(dict.fromkeys(doc_id for row in rows for doc_id in row.positives))[:MOST_TOKENISED]
     places = [("training", [(row.query, row.instruction) for row in rows], list(source.passages(wanted)))]

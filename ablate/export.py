@@ -106,8 +106,11 @@ def origin_of(run: FinishedRun) -> Origin:
     from ablate.release.card import Origin
 
     model: ModelConfig = run.recipe.model
-    if model.tiny is not None:
-        return Origin(None, "a small BERT whose weights were drawn, for tests", None)
+    if model.is_drawn:
+        drawn = (
+            "a small BERT whose weights were drawn, for tests" if model.tiny else "a table of vectors that were drawn"
+        )
+        return Origin(None, drawn, None)
     if model.path is None:
         base, described = EMBEDDED_MODEL, f"{EMBEDDED_MODEL} (from the package {EMBEDDED_DISTRIBUTION})"
     elif model.hub_revision is not None:
@@ -175,7 +178,8 @@ def _export(options: argparse.Namespace) -> None:
     target = export(run, options.to, trust_remote_code=options.trust_remote_code)
     size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     print(f"{', '.join(run.manifest.labels)} seed {run.manifest.seed} (run {run.manifest.id}) -> {target}")
-    print(f"  {size / 1e6:.1f} MB; plain transformers gives the same vectors from it (checked)")
+    reader = "plain transformers" if run.recipe.model.static is None else "safetensors with tokenizers"
+    print(f"  {size / 1e6:.1f} MB; {reader} gives the same vectors from it (checked)")
     print(f"  read {target / 'README.md'}: how to pose a query, what it was trained on, what it scored")
 
 

@@ -63,6 +63,7 @@ SECTIONS = (
     Section("budget", schema.Budget),
     Section("model", schema.ModelConfig),
     Section("model.tiny", schema.TinyModel, ("model=tiny",)),
+    Section("model.static", schema.StaticModel, ("model=static",)),
     Section("model.lora", schema.Lora, ("model=decoder",)),
     Section("train", schema.TrainConfig),
     Section("evaluation", schema.EvaluationConfig),

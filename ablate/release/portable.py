@@ -21,7 +21,9 @@ import torch
 from numpy.typing import NDArray
 
 from ablate.model.backbone import quiet_transformers
-from ablate.model.encoder import BiEncoder, disk_errors, pool
+from ablate.model.encoder import BiEncoder, StaticEncoder, disk_errors, pool
+from ablate.model.static import SAVED_NAME, TABLE_FOLDER, TOKENIZER, WEIGHTS, flat
+from ablate.recipe.schema import ModelConfig
 from ablate.records import Passage, UserError
 
 POOLING = {"mean": "mean", "cls": "cls", "last": "lasttoken"}
@@ -35,6 +37,10 @@ MODULES = (
     ("1_Pooling", "sentence_transformers.sentence_transformer.modules.pooling.Pooling"),
     ("2_Normalize", "sentence_transformers.base.modules.normalize.Normalize"),
 )
+STATIC_MODULES = (
+    (TABLE_FOLDER, "sentence_transformers.sentence_transformer.modules.static_embedding.StaticEmbedding"),
+    ("1_Normalize", "sentence_transformers.base.modules.normalize.Normalize"),
+)
 
 
 def write_portable(encoder: BiEncoder, source: Path, folder: Path) -> None:
@@ -43,8 +49,20 @@ def write_portable(encoder: BiEncoder, source: Path, folder: Path) -> None:
     Raises UserError for a backbone with code of its own, and for a tokenizer that cannot be made to end texts as ours
     does.
     """
-    import transformers
+    modules: Sequence[tuple[str, str]]
+    if isinstance(encoder, StaticEncoder):
+        (folder / TABLE_FOLDER).mkdir()
+        for name in (WEIGHTS, TOKENIZER):
+            shutil.copyfile(source / name, folder / TABLE_FOLDER / name)
+        modules = STATIC_MODULES
+    else:
+        _write_transformer(encoder, source, folder)
+        modules = MODULES
+    _write_modules(encoder.model, modules if encoder.model.normalise else modules[:-1], folder)
 
+
+def _write_transformer(encoder: BiEncoder, source: Path, folder: Path) -> None:
+    """Write backbone, tokenizer, lengths and pooling of a model of transformers."""
     model, network = encoder.model, encoder.network
     if model.trust_remote_code:
         raise UserError(
@@ -57,14 +75,6 @@ def write_portable(encoder: BiEncoder, source: Path, folder: Path) -> None:
     shutil.copyfile(source / "config.json", folder / "config.json")
     with quiet_transformers(), disk_errors(folder):
         portable_tokenizer(encoder).save_pretrained(str(folder))
-    num_modules = 3 if model.normalise else 2
-    _write(
-        folder / "modules.json",
-        [
-            {"idx": index, "name": str(index), "path": path, "type": kind}
-            for index, (path, kind) in enumerate(MODULES[:num_modules])
-        ],
-    )
     transformer: dict[str, Any] = {
         "transformer_task": "feature-extraction",
         "modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
@@ -79,14 +89,24 @@ def write_portable(encoder: BiEncoder, source: Path, folder: Path) -> None:
     _write(
         folder / "1_Pooling" / "config.json",
         {
-            "embedding_dimension": network.config.hidden_size,
+            "embedding_dimension": encoder.hidden_size,
             "pooling_mode": POOLING[model.pooling],
             "include_prompt": True,
         },
     )
+
+
+def _write_modules(model: ModelConfig, modules: Sequence[tuple[str, str]], folder: Path) -> None:
+    """Write which modules an export has, and how texts are posed to it."""
+    import transformers
+
+    _write(
+        folder / "modules.json",
+        [{"idx": index, "name": str(index), "path": path, "type": kind} for index, (path, kind) in enumerate(modules)],
+    )
     if model.normalise:
         names = {"module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding"}
-        _write(folder / "2_Normalize" / "config.json", names)
+        _write(folder / modules[-1][0] / "config.json", names)
     _write(
         folder / "config_sentence_transformers.json",
         {
@@ -108,7 +128,7 @@ def write_portable(encoder: BiEncoder, source: Path, folder: Path) -> None:
 
 
 def takes_pooling_layer(network: Any) -> bool:
-    """Return whether a transformers model has a pooling head of its own, which is neither trained nor saved here."""
+    """Return whether a network has a pooling head of its own, which is neither trained nor saved here."""
     return "add_pooling_layer" in inspect.signature(type(network)).parameters
 
 
@@ -139,7 +159,8 @@ def portable_tokenizer(encoder: BiEncoder) -> Any:
 def check_portable(encoder: BiEncoder, folder: Path) -> float:
     """Return the largest difference between our vectors and those of plain transformers on the written folder.
 
-    Short and over-long texts, with and without instruction and title. Raises UserError above TOLERANCE.
+    Of a static table it is safetensors and tokenizers that read it, as StaticEmbedding does. Short and over-long
+    texts, with and without instruction and title. Raises UserError above TOLERANCE.
     """
     model = encoder.model
     long_text = " ".join(f"word {number}" for number in range(max(model.query_length, model.passage_length)))
@@ -158,7 +179,7 @@ def check_portable(encoder: BiEncoder, folder: Path) -> float:
     difference = float(np.abs(ours - theirs).max() / np.linalg.norm(ours, axis=1).max())
     if not difference <= TOLERANCE:
         raise UserError(
-            f"plain transformers gives other vectors than this run's model (largest difference {difference:.2g}, "
+            f"{reader_of(encoder)} gives other vectors than this run's model (largest difference {difference:.2g}, "
             f"allowed {TOLERANCE:g}): its tokenizer does not survive being saved, so nothing was exported"
         )
     return difference
@@ -166,7 +187,12 @@ def check_portable(encoder: BiEncoder, folder: Path) -> float:
 
 @torch.no_grad()
 def plain_vectors(encoder: BiEncoder, folder: Path, texts: Sequence[str], length: int) -> NDArray[np.float32]:
-    """Return the vectors (N, H) of whole texts by transformers' Auto classes, from the files in a folder alone."""
+    """Return the vectors (N, H) of whole texts by transformers' Auto classes, from the files in a folder alone.
+
+    Of a static table by tokenizers and safetensors; its files cut at their own length.
+    """
+    if isinstance(encoder, StaticEncoder):
+        return _table_vectors(encoder.model, folder / TABLE_FOLDER, texts)
     from transformers import AutoModel, AutoTokenizer
 
     options = {"add_pooling_layer": False} if takes_pooling_layer(encoder.network) else {}
@@ -180,6 +206,25 @@ def plain_vectors(encoder: BiEncoder, folder: Path, texts: Sequence[str], length
         vectors_NH = torch.nn.functional.normalize(vectors_NH, dim=-1)
     vectors: NDArray[np.float32] = vectors_NH.float().numpy()
     return vectors
+
+
+def _table_vectors(model: ModelConfig, folder: Path, texts: Sequence[str]) -> NDArray[np.float32]:
+    from safetensors.torch import load_file
+    from tokenizers import Tokenizer
+
+    encodings = Tokenizer.from_file(str(folder / TOKENIZER)).encode_batch(list(texts), add_special_tokens=False)
+    ids_T, starts_N = flat([np.array(encoding.ids, np.int32) for encoding in encodings])
+    table_VH = load_file(folder / WEIGHTS)[SAVED_NAME]
+    vectors_NH = torch.nn.functional.embedding_bag(ids_T, table_VH, starts_N, mode="mean")
+    if model.normalise:
+        vectors_NH = torch.nn.functional.normalize(vectors_NH, dim=-1)
+    vectors: NDArray[np.float32] = vectors_NH.numpy()
+    return vectors
+
+
+def reader_of(encoder: BiEncoder) -> str:
+    """Return in words which libraries read the vectors of an export without sentence-transformers."""
+    return "safetensors with tokenizers" if isinstance(encoder, StaticEncoder) else "plain transformers"
 
 
 def _write(path: Path, value: Any) -> None:
