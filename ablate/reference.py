@@ -112,7 +112,10 @@ def _top() -> str:
     """Return the keys that stand in no group."""
     values = values_of(load([]), resolved=False)
     documented = docstrings(schema.Recipe) | docstrings(schema.RunConfig)
-    hints = {"seed": type_hints(schema.RunConfig)["seed"], "ranker": type_hints(schema.Recipe)["ranker"]}
+    hints = {
+        "seed": type_hints(schema.RunConfig)["seed"],
+        **{name: type_hints(schema.Recipe)[name] for name in ("ranker", "stemmer")},
+    }
     meant = {"seed": "Seed of the run: which rows are drawn, their order, and what training draws."} | {
         name: documented[name] for name in hints if name in documented
     }

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from ablate.data.sources import RowSource
 from ablate.records import EvaluationSet, Passage, SourceRow, UserError
-from ablate.retrieval.bm25 import K1, B, bm25_version
+from ablate.retrieval.bm25 import K1, B, bm25_version, stemmer_version
 from ablate.retrieval.mining import Bm25Ranker, CorpusRanker, DenseRanker, NearDuplicates, words_of
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Mined:
         depth: int,
         skip: int,
         near_duplicate: float,
+        stemmer: str | None = None,
         encoder: Callable[[], Encoder] | None = None,
         encoder_revision: str | None = None,
     ) -> None:
@@ -64,15 +65,23 @@ class Mined:
             )
         if not 0.0 <= near_duplicate <= 1.0:
             raise UserError(f"mining near_duplicate={near_duplicate} is out of range; allowed: 0 to 1 (1: equal words)")
+        if kind == "dense" and stemmer is not None:
+            raise UserError(
+                f"miner.stemmer={stemmer} stems words of BM25, and miner.kind=dense has none; set it to null"
+            )
         if kind == "dense" and (encoder is None or not encoder_revision):
             raise UserError("mining kind='dense' needs an encoder and its revision; give both, or use kind='bm25'")
         self._source, self._kind, self._encoder, self._encoder_revision = source, kind, encoder, encoder_revision
+        self._stemmer = stemmer
         self._count, self._depth, self._skip, self._near_duplicate = count, depth, skip, near_duplicate
 
     @cached_property
     def revision(self) -> str:
         """SHA-256 over the revision of the inner source, every value that decides a negative, and the ranker's."""
-        ranker = {"version": bm25_version(), "k1": K1, "b": B} if self._kind == "bm25" else self._encoder_revision
+        ranker: object = self._encoder_revision
+        if self._kind == "bm25":
+            stemmed = {} if self._stemmer is None else {"stemmer": [self._stemmer, stemmer_version(self._stemmer)]}
+            ranker = {"version": bm25_version(), "k1": K1, "b": B, **stemmed}
         values = {
             "source": self._source.revision,
             "version": _VERSION,
@@ -150,7 +159,7 @@ class Mined:
 
     def _ranker(self) -> CorpusRanker:
         if self._kind == "bm25":
-            return Bm25Ranker(self._source.documents(), self._depth)
+            return Bm25Ranker(self._source.documents(), self._depth, self._stemmer)
         assert self._encoder is not None
         return DenseRanker(self._source.documents, self._encoder(), self._depth)
 

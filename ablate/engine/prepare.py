@@ -165,6 +165,7 @@ def prepare(config: RunConfig, *, declared: str = "", opened: dict[Any, Any] | N
 
     from ablate.model.backbone import resolve_backbone
 
+    _check_stemmer(config.recipe)
     torch.set_num_threads(config.runtime.threads or len(os.sched_getaffinity(0)))
     precision = _precision(config)
     train = dataclasses.replace(config.recipe.train, precision=precision)
@@ -193,7 +194,7 @@ def prepare(config: RunConfig, *, declared: str = "", opened: dict[Any, Any] | N
         source = _mined(source, config, backbone)
         revisions = dataclasses.replace(revisions, miner=source.revision)
     if config.recipe.ranker not in ("trained", "untouched"):
-        ranker = plain_ranker(config.recipe.ranker, config.seed)
+        ranker = plain_ranker(config.recipe.ranker, config.seed, config.recipe.stemmer)
         revisions = dataclasses.replace(revisions, ranker=ranker.parameters)
     identity = identify(config.recipe, config.seed, revisions)
     run = Run(config, source, test_beds, backbone, identity, revisions, store, declared=declared, audited=audited)
@@ -206,6 +207,15 @@ def prepare(config: RunConfig, *, declared: str = "", opened: dict[Any, Any] | N
         for name in sets:  # a missing package, file or network is told before the training, not after it
             run.evaluation_set(name)
     return run
+
+
+def _check_stemmer(recipe: Recipe) -> None:
+    """Raise UserError for a stemmer that nothing uses; a baseline that is only shown may have one from the command."""
+    if recipe.stemmer is not None and recipe.ranker not in ("bm25", "bm25_instruction"):
+        raise UserError(
+            f"stemmer={recipe.stemmer} is of BM25 as a ranker, and ranker={recipe.ranker} has no words to stem; set it "
+            f"to null (that of mined negatives is miner.stemmer)"
+        )
 
 
 def _precision(config: RunConfig) -> Precision:
@@ -255,6 +265,7 @@ def _mined(source: RowSource, config: RunConfig, backbone: Backbone) -> RowSourc
         depth=miner.depth,
         skip=miner.skip,
         near_duplicate=miner.near_duplicate,
+        stemmer=miner.stemmer,
         encoder=encoder,
         encoder_revision=f"{backbone.revision} {digest({**without_defaults(model), 'path': None, 'name': None})}",
     )

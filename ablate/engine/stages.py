@@ -364,7 +364,7 @@ def _names_here(run: Run, manifest: Manifest) -> dict[str, str]:
 def open_ranker(run: Run, ranker: RankerName, folder: Path) -> Ranker:
     """Return what ranks the documents, a model with its weights loaded; vectors of large sets lie in the folder."""
     if ranker not in ("trained", "untouched"):
-        return plain_ranker(ranker, run.config.seed)
+        return plain_ranker(ranker, run.config.seed, run.config.recipe.stemmer)
     encoder = (trained(run) if ranker == "trained" else run.untouched.encoder()).to(run.device)
     encoder.batch_size = run.config.recipe.evaluation.batch_size
     return Dense(encoder, retrieval(run.config, folder))

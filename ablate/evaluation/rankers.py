@@ -15,7 +15,7 @@ import numpy as np
 
 from ablate.randomness import stream
 from ablate.records import EvaluationSet, Passage, UserError
-from ablate.retrieval.bm25 import PARAMETERS, Bm25
+from ablate.retrieval.bm25 import Bm25, parameters
 from ablate.retrieval.exact import rerank
 from ablate.retrieval.index import retrieve
 from ablate.retrieval.rankings import DocumentOrder, FloatArray, Ranking
@@ -81,16 +81,19 @@ class Dense:
 class Lexical:
     """BM25 for the bare query, or for the query with its instruction appended."""
 
-    parameters: Mapping[str, Any] = PARAMETERS
-
-    def __init__(self, *, with_instruction: bool) -> None:
-        self._with_instruction = with_instruction
+    def __init__(self, *, with_instruction: bool, stemmer: str | None = None) -> None:
+        self._with_instruction, self._stemmer = with_instruction, stemmer
         self._documents: tuple[Passage, ...] | None = None
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """What ids hold; raises UserError as `parameters` does."""
+        return parameters(self._stemmer)
 
     def __call__(self, bed: EvaluationSet, depth: int) -> Ranked:
         """Return the rankings; documents without a word of the query stand last, and such rankings are listed."""
         if self._documents != bed.documents:
-            self._index = Bm25(bed.documents)
+            self._index = Bm25(bed.documents, self._stemmer)
             self._order = DocumentOrder(self._index.doc_ids)
             self._documents = bed.documents
         rankings: list[Ranking] = []
@@ -138,8 +141,11 @@ def _ranked(order: DocumentOrder, bed: EvaluationSet, query_id: str, scores: Flo
     return order.rank(query_id, scores[rows], depth=depth, rows=rows)
 
 
-def plain_ranker(kind: str, seed: int) -> Lexical | Random:
-    """Return a ranker that is no model by its name in a recipe; making it costs nothing before its first set."""
+def plain_ranker(kind: str, seed: int, stemmer: str | None = None) -> Lexical | Random:
+    """Return a ranker that is no model by its name in a recipe; making it costs nothing before its first set.
+
+    `stemmer` is that of BM25. Raises UserError for one beside another ranker.
+    """
     if kind == "random":
         return Random(seed)
-    return Lexical(with_instruction={"bm25": False, "bm25_instruction": True}[kind])
+    return Lexical(with_instruction={"bm25": False, "bm25_instruction": True}[kind], stemmer=stemmer)

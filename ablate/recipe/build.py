@@ -31,10 +31,10 @@ def build_run(values: Mapping[str, Any]) -> RunConfig:
     known = [*recipe_names, "seed", "runtime"]
     _refuse_unknown(values, known, "")
     for name in known:
-        if values.get(name) is None and name != "miner":
+        if values.get(name) is None and name not in ("miner", "stemmer"):
             raise UserError(f"{name} is not set (null); every run needs it" + (": seed=0" if name == "seed" else ""))
     run = RunConfig(
-        recipe=build(Recipe, {name: values[name] for name in recipe_names}),
+        recipe=build(Recipe, {name: values[name] for name in recipe_names if name in values}),
         seed=_build(type_hints(RunConfig)["seed"], values["seed"], "seed"),
         runtime=build(Runtime, values["runtime"], "runtime"),
     )

@@ -103,7 +103,7 @@ def identify(recipe: Recipe, seed: int, revisions: Revisions) -> Identity:
     scores: dict[str, Any]
     if recipe.ranker == "trained":
         scores = {"stage": "evaluation", "train": digest(train), "evaluation": evaluation, "scoring": SCORING}
-        parts = {"source": source, "miner": plain(recipe.miner)}
+        parts = {"source": source, "miner": recipe.miner and without_defaults(recipe.miner)}
         parts |= {name: mix[name] for name in ("version", "factors", "budget", "audit") if name in mix}
         arm = {"stage": "arm", **parts, "model": model, "train": trained_by, "evaluation": evaluation}
     else:
@@ -111,6 +111,8 @@ def identify(recipe: Recipe, seed: int, revisions: Revisions) -> Identity:
         if recipe.ranker == "random":
             scores = {**scores, "seed": seed}
         arm = {**without_scoring(scores), "stage": "arm", "seed": None, "ranker": recipe.ranker}
+        if recipe.stemmer is not None:
+            arm["stemmer"] = recipe.stemmer
     return Identity(mix=mix, train=train, evaluation=scores, untouched=untouched, arm=arm)
 
 
@@ -129,7 +131,7 @@ def mix_of(
     if recipe.audit.take != "all":
         mix["audit"] = _by_revision(recipe.audit, revisions.audit)
     if recipe.miner is not None:
-        mix["miner"] = {**plain(recipe.miner), "revision": revisions.miner}
+        mix["miner"] = {**without_defaults(recipe.miner), "revision": revisions.miner}
     if recipe.budget.unit == "tokens":  # counted by the model's tokenizer and template
         mix["model"] = model
     return mix

@@ -161,9 +161,17 @@ class MtebSource:
     """(task, commit of its dataset): what is named in `evaluation.sets` must be pinned here; ids hold those pins."""
 
 
+Stemmer = Literal["english", "porter"]
+"""Snowball stemmers (https://snowballstem.org) that BM25 may reduce words by; `porter` is the one of Lucene's
+PorterStemFilter, as Anserini uses it, `english` its successor."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Miner:
-    """Hard negatives for rows that have none, from a ranking of the corpus for the query (`ablate.data.mined`)."""
+    """Hard negatives for rows that have none, from a ranking of the corpus for the query (`ablate.data.mined`).
+
+    A field with a default is left out of ids at its default, so that adding one changes no existing id.
+    """
 
     kind: Literal["bm25", "dense"]
     """dense: inner products of the untouched backbone of this recipe."""
@@ -175,6 +183,8 @@ class Miner:
     """Ranks that are passed over first: the top of a ranking holds relevant documents that nobody judged."""
     near_duplicate: Share
     """Jaccard similarity of word 5-shingles from which a document counts as a copy of a relevant one."""
+    stemmer: Stemmer | None = None
+    """What BM25 reduces words to their stems by (package PyStemmer); null: words as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -424,6 +434,9 @@ class Recipe:
     ranker: RankerName = "trained"
     """All but `trained` are baselines without a mix or a training: only what they rank by and the test beds decide."""
     audit: Audit = Audit()
+    stemmer: Stemmer | None = None
+    """What the rankers `bm25` and `bm25_instruction` reduce words to their stems by (package PyStemmer); null: words as
+    they are."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """BM25 over a corpus, by bm25s (https://github.com/xhluca/bm25s), for mining and as a ranker.
 
-Method `lucene` without stemming: lower case, words of two characters or more, Lucene's 33 English stop words left out.
+Method `lucene`: lower case, words of two characters or more, Lucene's 33 English stop words left out, and no stemming
+unless a Snowball stemmer is asked for (https://snowballstem.org, by PyStemmer).
 """
 
 from __future__ import annotations
@@ -18,16 +19,18 @@ from ablate.records import Passage, UserError
 K1, B = 0.9, 0.4
 """As in Anserini (https://github.com/castorini/anserini)."""
 METHOD, STOP_WORDS = "lucene", "en"
-PARAMETERS = {"k1": K1, "b": B, "method": METHOD, "stop_words": STOP_WORDS, "stemmer": None, "text": "title text"}
-"""All that decides a score, for ids."""
 
 
 class Bm25:
     """Index of a corpus; memory: its postings, 8 bytes per distinct word of each document."""
 
-    def __init__(self, documents: Iterable[Passage]) -> None:
-        """Index title and text of every document; raises UserError when bm25s is not installed."""
+    def __init__(self, documents: Iterable[Passage], stemmer: str | None = None) -> None:
+        """Index title and text of every document by their words, or by the stems that a Snowball stemmer gives.
+
+        Raises UserError when bm25s, or PyStemmer for a stemmer, is not installed.
+        """
         bm25_version()
+        self._stemmer = None if stemmer is None else open_stemmer(stemmer)
         import bm25s
 
         logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets itself to DEBUG
@@ -39,7 +42,7 @@ class Bm25:
                 doc_ids.append(passage.doc_id)
                 yield f"{passage.title} {passage.text}"
 
-        tokens = bm25s.tokenize(texts(), stopwords=STOP_WORDS, show_progress=False)
+        tokens = bm25s.tokenize(texts(), stopwords=STOP_WORDS, stemmer=self._stemmer, show_progress=False)
         self.doc_ids = doc_ids
         self._index: Any = None
         if tokens.vocab:
@@ -48,12 +51,38 @@ class Bm25:
 
     def scores(self, query: str) -> npt.NDArray[np.float32]:
         """Return the scores (D,) of all documents; 0 for one that shares no word with the query."""
-        (words,) = self._tokenize([query], stopwords=STOP_WORDS, return_ids=False, show_progress=False)
+        (words,) = self._tokenize(
+            [query], stopwords=STOP_WORDS, stemmer=self._stemmer, return_ids=False, show_progress=False
+        )
         known = self._index.get_tokens_ids(words) if self._index else []
         if not known:
             return np.zeros(len(self.doc_ids), dtype=np.float32)
         scores: npt.NDArray[np.float32] = self._index.get_scores_from_ids(known)
         return scores
+
+
+def parameters(stemmer: str | None) -> dict[str, Any]:
+    """Return all that decides a score, for ids; of a stemmer its name and the version of what stems."""
+    named = None if stemmer is None else f"{stemmer} {stemmer_version(stemmer)}"
+    return {"k1": K1, "b": B, "method": METHOD, "stop_words": STOP_WORDS, "stemmer": named, "text": "title text"}
+
+
+def open_stemmer(language: str) -> Any:
+    """Return the Snowball stemmer of a language; raises UserError when PyStemmer is not installed."""
+    stemmer_version(language)
+    import Stemmer
+
+    return Stemmer.Stemmer(language)
+
+
+def stemmer_version(language: str) -> str:
+    """Return the version of PyStemmer; raises UserError when it is not installed."""
+    try:
+        return metadata.version("PyStemmer")
+    except metadata.PackageNotFoundError:
+        raise UserError(
+            f"BM25 with stemmer={language} needs the package PyStemmer; run `pip install PyStemmer`, or set it to null"
+        ) from None
 
 
 def bm25_version() -> str:

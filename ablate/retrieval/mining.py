@@ -40,8 +40,8 @@ class CorpusRanker(Protocol):
 class Bm25Ranker:
     """BM25; documents without a query word are left out."""
 
-    def __init__(self, documents: Iterable[Passage], depth: int) -> None:
-        self._index, self._depth = Bm25(documents), depth
+    def __init__(self, documents: Iterable[Passage], depth: int, stemmer: str | None = None) -> None:
+        self._index, self._depth = Bm25(documents, stemmer), depth
         self._order = DocumentOrder(self._index.doc_ids, ties="ascending")
 
     def __call__(self, queries: Sequence[str]) -> Iterator[Sequence[str]]:
