@@ -20,7 +20,7 @@ from ablate.data.mined import Mined
 from ablate.data.mix import build_mix, content_digest
 from ablate.records import EvaluationQuery, EvaluationSet, Passage, SourceRow, UserError
 from ablate.retrieval import mining as mining_ranks
-from ablate.retrieval.bm25 import Bm25
+from ablate.retrieval.bm25 import Bm25, parameters
 from ablate.retrieval.mining import NearDuplicates
 
 WORDS = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda sigma".split()
@@ -360,6 +360,31 @@ def test_without_the_library_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(metadata, "version", missing)
     with pytest.raises(UserError, match="needs the package bm25s; run `pip install bm25s`"):
         _ = mine(Source(TEXTS, [])).revision
+
+
+@pytest.mark.extras
+def test_a_stemmer_finds_other_forms_of_a_word() -> None:
+    extra("Stemmer")
+    documents = [Passage("many", "two films"), Passage("other", "two songs")]
+    assert Bm25(documents).scores("film").tolist() == [0, 0]
+    many, other = Bm25(documents, "english").scores("film").tolist()
+    assert many > 0 == other
+    assert parameters("english")["stemmer"] == f"english {metadata.version('PyStemmer')}"
+    plain, stemmed, porter = (mine(Source(TEXTS, []), stemmer=name).revision for name in (None, "english", "porter"))
+    assert len({plain, stemmed, porter}) == 3
+
+
+def test_without_the_stemmer_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        if name == "PyStemmer":
+            raise metadata.PackageNotFoundError(name)
+        return "1"
+
+    monkeypatch.setattr(metadata, "version", missing)
+    assert parameters(None)["stemmer"] is None
+    for asked in (lambda: parameters("porter"), lambda: mine(Source(TEXTS, []), stemmer="porter").revision):
+        with pytest.raises(UserError, match="stemmer=porter needs the package PyStemmer; run `pip install PyStemmer`"):
+            asked()
 
 
 def test_progress_is_for_terminals_and_for_long_work_only(monkeypatch: pytest.MonkeyPatch) -> None:

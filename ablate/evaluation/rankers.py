@@ -144,7 +144,7 @@ def _ranked(order: DocumentOrder, bed: EvaluationSet, query_id: str, scores: Flo
 def plain_ranker(kind: str, seed: int, stemmer: str | None = None) -> Lexical | Random:
     """Return a ranker that is no model by its name in a recipe; making it costs nothing before its first set.
 
-    `stemmer` is that of BM25. Raises UserError for one beside another ranker.
+    `stemmer` is that of BM25; a coin has none.
     """
     if kind == "random":
         return Random(seed)

@@ -138,6 +138,13 @@ BAD_INPUTS = [
     _as_typed("--resolve goes with --cfg job", "--resolve"),
     _as_typed("--config-dir /nowhere is no folder", "--config-dir", "/nowhere"),
     _as_typed("nope is not found in ", "--config-name", "nope"),
+    _row("stemmer=english is of BM25 as a ranker, and ranker=trained has no words", "stemmer=english"),
+    _row("stemmer='klingon' is not known; allowed: english, porter", "ranker=bm25", "stemmer=klingon"),
+    _row(
+        "miner.stemmer=porter stems words of BM25, and miner.kind=dense has none",
+        "+miner=dense",
+        "+miner.stemmer=porter",
+    ),
     # many runs: a mistake of all is said once
     _row("source.path has no value and needs one: add source.path=… (each of the 20 cells)", "-m", "+sweeps=movies"),
     _row(

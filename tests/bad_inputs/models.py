@@ -94,6 +94,7 @@ def _row(
 
 
 LORA = "+model.lora={rank: 2, alpha: 4, dropout: 0, targets: [%s]}"
+STATIC = ("model=static", "model.passage_length=16")
 TINY = ("model=tiny", "~model.path", "+model.path=null")
 
 BAD_INPUTS = [
@@ -182,5 +183,49 @@ BAD_INPUTS = [
         nothing,
         *TINY,
         "model.tiny.vocabulary=99",
+    ),
+    *(
+        _row(f"a static table with {key}", f"model.{key}={words}", nothing, *STATIC, f"model.{key}={value}")
+        for key, value, words in (
+            ("pooling", "cls", "cls is no mean"),
+            ("order", "instruction_first", "instruction_first changes no mean"),
+            ("append_eos", "true", "true adds the same vector to every text"),
+            ("dropout", ".1", "0.1 is of a network's layers"),
+            ("trust_remote_code", "true", "true is of networks that bring code"),
+            ("hub_revision", "main", "main is of hub ids"),
+            ("lora", "{rank: 2, alpha: 4, dropout: 0, targets: [q]}", "{…} adapts layers of a network"),
+            ("tiny", "{vocabulary: 200, hidden: 8, layers: 1, heads: 1}", "{…} is another backbone"),
+        )
+    ),
+    _row(
+        "a static table of two lengths",
+        "model.query_length=16 and model.passage_length=32 differ",
+        nothing,
+        *STATIC,
+        "model.passage_length=32",
+    ),
+    _row("a static table in bf16", "train.precision=bf16 makes", nothing, *STATIC, "train.precision=bf16"),
+    _row("a static table of no folder", "is no directory here", nothing, *STATIC, "model.path=org/name"),
+    _row("a drawn table of no size", "model.static.drawn=0 is out of range", nothing, *STATIC, "model.static.drawn=0"),
+    _row(
+        "a drawn table for dense mining",
+        "miner.kind=dense needs a model with loaded weights",
+        nothing,
+        *STATIC,
+        "model.path=null",
+        "model.static.drawn=8",
+        "+miner=dense",
+    ),
+    *(
+        _row(f"a static table: {name}", words, _folder(**files), *STATIC, "model.path='{dir}/model'")
+        for name, words, files in (
+            ("none there", "holds no tables of token vectors (x)", {}),
+            ("a pickle", "read from safetensors alone", {"model__safetensors": None, "pytorch_model__bin": b"x"}),
+            ("cut", "is no whole file of weights", {"weights": _weights()[:-3]}),
+            ("one column", "has the shape [2]", {"weights": _weights(header=HEADER.replace(b"x", b"embeddings"))}),
+            ("no tokenizer", "holds no tokenizer.json", {"weights": _table(12), "tokenizer__json": None}),
+            ("a tokenizer that is cut", "is no tokenizer", {"weights": _table(12), "tokenizer__json": "{"}),
+            ("too few rows", "gives ids up to 11, and model.safetensors has vectors for 9", {"weights": _table(9)}),
+        )
     ),
 ]
