@@ -87,7 +87,7 @@ def test_the_reference_covers_every_group_of_keys() -> None:
     for section in SECTIONS:
         for field in dataclasses.fields(section.kind):
             assert f"| `{section.path}.{field.name}` |" in text
-    groups = {section.path.partition(".")[0] for section in SECTIONS} | {"ranker", "runtime"}
+    groups = {section.path.partition(".")[0] for section in SECTIONS} | {"ranker", "stemmer", "runtime"}
     assert {field.name for field in dataclasses.fields(Recipe)} <= groups
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from conftest import data_folder, run_config
+from conftest import data_folder, extra, run_config
 
 from ablate.data import mined
 from ablate.data.beir import BeirFolder
