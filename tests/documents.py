@@ -74,7 +74,8 @@ def prose(text: str) -> str:
 def commands(name: str, text: str) -> list[Command]:
     """Return the commands of a document in order, and for each block that is the content of a file what writes it.
 
-    Commands are those of `sh` blocks and those between backticks in the prose. One between backticks that names a program alone (`python -m analysis.claims`) is a name and no command line.
+    Commands are those of `sh` blocks and those between backticks in the prose. One between backticks that names a
+    program alone (`python -m analysis.claims`) is a name and no command line.
     """
     found = [command for fence in fences(text) if fence.language == "sh" for command in _of_block(name, fence)]
     for fence in fences(text):
