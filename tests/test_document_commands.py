@@ -43,6 +43,7 @@ STANDS_FOR = {
     "+sweeps=NAME": "+sweeps=smoke",
     "init NAME": "init mine",
     "analysis.costs NAME": "analysis.costs dual_view",
+    "analysis.dose_response STUDY": "analysis.dose_response label_noise",
     "[STUDY]": "dual_view",
     "STUDY": "dual_view",
     "--seed N": "--seed 1",
@@ -99,7 +100,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert issued("ablate.run", words) == (0, "")
         make_study(Path("results"), noisy_arms(), "label_noise")
         for results in ("results", "one_thread"):
-            make_study(Path(results), {"a": Arm(), "b": Arm({"reversed_views": 1.0})}, "noise_floor")
+            make_study(Path(results), {"dual_view": Arm({"reversed_views": 0.9})}, "noise_floor")
+        ranked = next(Path("results").glob("evals/*/rankings/world_test.plain.trec.gz"))
+        shutil.copy(ranked, "a.trec.gz")
         words = ["--engine", "simulated", "--model", "careless", "--limit", "170", "--out", "reversed"]
         assert issued("ablate.synthesize", ["reverse", "--replace", *words]) == (0, "")
         words = [
@@ -115,8 +118,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert issued("ablate.synthesize", ["judge", *words, "--gold", "reversed/gold.jsonl"]) == (0, "")
         shutil.copy("reversed/items.jsonl", "items.jsonl")
         shutil.copy("judged/judgments.jsonl", "judge.jsonl")
-        for name in ("reversed", "judged"):
-            shutil.rmtree(name)
+        shutil.rmtree("judged")
+        Path("reversed").rename("3")
     return folder
 
 
@@ -187,10 +190,6 @@ def run(text: str, *, plan: bool = True) -> str:
             words.append("runtime.plan_only=true")
     elif module == "analysis.annotate":
         return annotated(words[0], words[2])
-    elif module == "ablate.synthesize" and "--limit" in words:
-        words[words.index("--limit") + 1] = "20"
-    elif module == "ablate.synthesize" and words[0] == "reverse":
-        words += ["--limit", "20"]
     code, said = issued(module, words)
     return f"exit code {code}: {said}" if code not in (0, 1) or said else ""
 
