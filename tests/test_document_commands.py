@@ -8,6 +8,7 @@ machine, a person or long is in `ONLY_READ` with the reason: it is read by the p
 from __future__ import annotations
 
 import csv
+import functools
 import glob
 import importlib
 import io
@@ -32,10 +33,10 @@ from analysis.audit.sampling import QUESTION_COLUMNS
 TUTORIAL = "docs/tutorial.md"
 """Its data are so small that its runs are made."""
 PAGES = [name for name in NAMES if name != LOG]
+PLAN = "runtime.plan_only=true"
 TINY = ("model=tiny", "source.documents=600", "budget.limit=16", "train.batch_size=8", "tracker=none")
 
 STANDS_FOR = {
-    "source=promptriever source.path=DIR": "source=promptriever source.path=rows.jsonl",
     "source=tevatron source.path=DIR": "source=tevatron source.path=rows.jsonl",
     "source.path=DIR": "source.path=recipes",
     "ablate.check DIR": "ablate.check recipes",
@@ -59,6 +60,7 @@ ONLY_READ = {
     r"python -m ablate\.world_checks ": "seconds for one document; tests/test_world_checks.py",
     r"python -m ablate\.run .*\+sweeps=tune .*hydra/launcher=": "processes and machines; tests/test_tuning_run.py",
     r"python -m analysis\.annotate .*--adjudicate ": "it waits for a person; tests/test_annotate_page.py",
+    r"python -m ablate\.reference ": "tests/test_documents.py writes what it writes",
     r"python -m benchmarks\.": "minutes to hours, and no part of the product",
     r"make ": "it sets up environments",
     r"pip install ": "it needs a package index",
@@ -118,8 +120,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert issued("ablate.synthesize", ["judge", *words, "--gold", "reversed/gold.jsonl"]) == (0, "")
         shutil.copy("reversed/items.jsonl", "items.jsonl")
         shutil.copy("judged/judgments.jsonl", "judge.jsonl")
-        shutil.rmtree("judged")
         Path("reversed").rename("3")
+        Path("judged").rename("4")
     return folder
 
 
@@ -185,13 +187,21 @@ def run(text: str, *, plan: bool = True) -> str:
     words = [place for word in words for place in (sorted(glob.glob(word)) if "*" in word else [word])]
     if module == "ablate.run":
         if any(word.startswith("+sweeps=tune") for word in words):
-            words += [*TINY, "hydra.sweeper.n_trials=1"]
+            one_arm = ["hydra.sweeper.arms=[dual_view]"] if words[1] == "+sweeps=tune_each_arm" else []
+            words += [*TINY, "hydra.sweeper.n_trials=1", *one_arm]
         elif plan and "--help" not in words:
-            words.append("runtime.plan_only=true")
+            return planned(*(word for word in words if word != PLAN))
     elif module == "analysis.annotate":
         return annotated(words[0], words[2])
     code, said = issued(module, words)
     return f"exit code {code}: {said}" if code not in (0, 1) or said else ""
+
+
+@functools.cache
+def planned(*words: str) -> str:
+    """Show what a command of `ablate.run` would make, once for all pages; return what is wrong with it, or nothing."""
+    code, said = issued("ablate.run", [*words, PLAN])
+    return f"exit code {code}: {said}" if code or said else ""
 
 
 def annotated(sample: str, rater: str) -> str:
