@@ -281,3 +281,19 @@ def wrong(command: Command) -> str:
 def test_commands_do_what_the_page_says(name: str, page: Path) -> None:
     mistakes = [f"{command}\n    {said}" for command in commands(name, text_of(name)) if (said := wrong(command))]
     assert not mistakes, "\n".join(mistakes)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "python -m analysis.clams dual_view",
+        "python -m analysis.wandb_sync dual_view --jsno x",
+        "python -m ablate.run +experiment=dual_veiw",
+        "torchrun --nproc-per-node 2 -m ablate.run +experiment=dual_veiw",
+        "make stdy",
+        'pip install -e ".[figurs]"',
+    ],
+)
+def test_a_wrong_command_is_found(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert wrong(Command("README.md", 1, text))
