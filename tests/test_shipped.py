@@ -1,4 +1,4 @@
-"""Every shipped configuration composes and builds; README and file system agree; ids of shipped arms are pinned."""
+"""Every shipped configuration composes and builds; documents and file system agree; ids of shipped arms are pinned."""
 
 from __future__ import annotations
 
@@ -273,8 +273,9 @@ def test_the_arms_of_the_readme_are_the_shipped_ones() -> None:
     assert sorted(listed) == ARMS
 
 
-def test_the_tree_of_the_readme_exists() -> None:
-    tree = README.split("## The tree")[1].split("```")[1]
+def test_the_tree_of_the_architecture_exists() -> None:
+    document = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    tree = document.split("## The tree")[1].split("```text")[1].split("```")[0]
     folder = ""
     names = []
     for line in tree.strip().splitlines():
@@ -290,4 +291,4 @@ def test_the_tree_of_the_readme_exists() -> None:
     for path in (ROOT / "ablate").iterdir():
         name = f"ablate/{path.name}" + ("/" if path.is_dir() else "")
         if not path.name.startswith("__"):
-            assert name in names, f"{name} is not in the README's tree"
+            assert name in names, f"{name} is not in the tree of docs/architecture.md"
