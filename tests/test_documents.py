@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT
+from documents import LANGUAGES, LOG, NAMES, anchors, fences, links, prose, text_of
 
 from ablate.__main__ import commands
 from ablate.recipe.schema import Recipe, Runtime
@@ -16,19 +17,44 @@ from ablate.reference import SECTIONS, docstrings, reference, takes
 from ablate.study.__main__ import main
 from ablate.study.declaration import Axis, Claim, Study, build_study
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-NAMES = [path.relative_to(ROOT).as_posix() for path in DOCUMENTS]
-LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)")
 NAMED = re.compile(r"`(docs/\w+\.md)`")
 COMMAND = re.compile(r"python -m ((?:ablate|analysis|benchmarks)[\w.]*)([^\n`]*)")
 
 
+def broken_links(name: str, text: str) -> list[str]:
+    """Return the links of a document that lead to no file, or to no heading of it."""
+    wrong = []
+    for link in links(text):
+        path, _, anchor = link.partition("#")
+        target = (ROOT / name).parent / path
+        if not target.exists():
+            wrong.append(link)
+        elif anchor and anchor not in anchors(target.read_text(encoding="utf-8") if path else text):
+            wrong.append(link)
+    return wrong + [named for named in NAMED.findall(text) if not (ROOT / named).exists()]
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_links_and_named_documents_exist(name: str) -> None:
-    text = (ROOT / name).read_text(encoding="utf-8")
-    missing = [link for link in LINK.findall(text) if not ((ROOT / name).parent / link).exists()]
-    missing += [named for named in NAMED.findall(text) if not (ROOT / named).exists()]
-    assert missing == []
+def test_links_anchors_and_named_documents_exist(name: str) -> None:
+    assert broken_links(name, text_of(name)) == []
+
+
+def test_a_broken_link_and_a_broken_anchor_are_found() -> None:
+    text = "# A page\n\n## What: it, does\n\n[a](#what-it-does) [b](#what) [c](nowhere.md) [d](statistics.md#power)\n"
+    assert broken_links("docs/x.md", text) == ["#what", "nowhere.md"]
+    assert broken_links("docs/x.md", "[e](statistics.md#pwer) `docs/gone.md`") == ["statistics.md#pwer", "docs/gone.md"]
+    assert broken_links("docs/x.md", "```text\n[f](nowhere.md)\n```\n") == []
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != LOG])
+def test_every_block_of_code_says_its_language(name: str) -> None:
+    """Commands are those of `sh`, so that none escapes tests/test_document_commands.py."""
+    wrong = [fence.line for fence in fences(text_of(name)) if fence.language not in LANGUAGES]
+    assert wrong == [], f"one of {', '.join(LANGUAGES)} stands behind the backticks"
+    blocks = [fence for fence in fences(text_of(name)) if fence.language == "text"]
+    hidden = [fence.line for fence in blocks if re.search(r"^\s*python -m ", fence.text, re.M)]
+    assert hidden == [], "commands stand in a block `sh`"
+    assert "```" not in prose(text_of(name)), "a block of code that does not end"
 
 
 def options_of(module: str) -> set[str]:
@@ -60,9 +86,9 @@ def wrong_commands(text: str) -> list[str]:
     return wrong
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "docs/lab_log.md"])  # commands of their day
+@pytest.mark.parametrize("name", [name for name in NAMES if name != LOG])
 def test_commands_and_their_options_exist(name: str) -> None:
-    assert wrong_commands((ROOT / name).read_text(encoding="utf-8")) == []
+    assert wrong_commands(text_of(name)) == []
 
 
 def test_a_wrong_command_and_a_wrong_option_are_found() -> None:
@@ -72,7 +98,7 @@ def test_a_wrong_command_and_a_wrong_option_are_found() -> None:
 
 
 def test_every_command_is_named_in_the_documents() -> None:
-    text = "".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
+    text = "".join(map(text_of, NAMES))
     known = [name for package in ("ablate", "analysis") for name in commands(ROOT / package)]
     assert [name for name in known if f"python -m {name}" not in text and f"{name}`" not in text] == []
 

@@ -89,6 +89,7 @@ RULES: dict[str, set[str]] = {
         "numpy",
         "faiss",
         "bm25s",
+        "Stemmer",
         "tqdm",
     },
     "ablate.data": {
@@ -173,6 +174,7 @@ RULES: dict[str, set[str]] = {
         "ablate.store",
         "jinja2",
         "numpy",
+        "safetensors.torch",
         "tokenizers",
         "torch",
         "transformers",

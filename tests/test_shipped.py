@@ -1,4 +1,4 @@
-"""Every shipped configuration composes and builds; README and file system agree; ids of shipped arms are pinned."""
+"""Every shipped configuration composes and builds; documents and file system agree; ids of shipped arms are pinned."""
 
 from __future__ import annotations
 
@@ -231,6 +231,8 @@ def test_what_is_pinned_is_an_arm(table: dict[str, str]) -> None:
         ("+miner=dense",),
         ("source=beir", "source.path=somewhere", "+miner=none"),
         ("model=tiny",),
+        ("model=static", "train=static"),
+        ("tracker=trackio",),
         ("model=local", "model.path=somewhere"),
         ("model=decoder", "model.path=org/name", "model.hub_revision=abc"),
         ("+index=ivf",),
@@ -280,6 +282,9 @@ def test_every_yaml_of_a_group_is_covered_above() -> None:
         "index=hnsw",
         "index=pq",
         "model=local",
+        "model=static",
+        "train=static",
+        "tracker=trackio",
         "model=decoder",
         "tracker=none",
         "tracker=wandb",
@@ -294,8 +299,9 @@ def test_the_arms_of_the_readme_are_the_shipped_ones() -> None:
     assert sorted(listed) == ARMS
 
 
-def test_the_tree_of_the_readme_exists() -> None:
-    tree = README.split("## The tree")[1].split("```")[1]
+def test_the_tree_of_the_architecture_exists() -> None:
+    document = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    tree = document.split("## The tree")[1].split("```text")[1].split("```")[0]
     folder = ""
     names = []
     for line in tree.strip().splitlines():
@@ -311,4 +317,4 @@ def test_the_tree_of_the_readme_exists() -> None:
     for path in (ROOT / "ablate").iterdir():
         name = f"ablate/{path.name}" + ("/" if path.is_dir() else "")
         if not path.name.startswith("__"):
-            assert name in names, f"{name} is not in the README's tree"
+            assert name in names, f"{name} is not in the tree of docs/architecture.md"
