@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from ablate.cli.command import add_study, command, finish, output_file, write_text
 from ablate.records import UserError
 from ablate.tables import to_latex, to_markdown
+from analysis.stats.asked import Asked, targets
 from analysis.stats.breakdown import break_down, breakdown_csv, breakdown_record, breakdown_tables
-from analysis.stats.contrast_rows import Asked, Plan, targets
 from analysis.stats.contrast_tables import remarks_table
 from analysis.stats.crossed import Options
+from analysis.stats.families import Plan
 from analysis.stats.matrix import ScoreTable, read_scores
 from analysis.stats.weights import all_contrasts
 from analysis.study.evidence import Evidence

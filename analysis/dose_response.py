@@ -18,7 +18,7 @@ from ablate.cli.command import add_study, command, finish, output_file, write_te
 from ablate.records import UserError
 from ablate.store.integrity import read_json
 from ablate.tables import Column, Table, number, probability, to_markdown
-from analysis.stats.contrast_rows import Target, check_kinds, targets
+from analysis.stats.asked import Target, check_kinds, targets
 from analysis.stats.crossed import Estimate, Options
 from analysis.stats.dose import (
     Adjusted,

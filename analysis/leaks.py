@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from ablate.cli.command import add_study, command, finish, output_file, write_text
 from ablate.records import UserError
 from ablate.tables import to_markdown
-from analysis.stats.contrast_rows import Asked, Plan, targets
+from analysis.stats.asked import Asked, targets
+from analysis.stats.families import Plan
 from analysis.study.evidence import Evidence
 from analysis.study.leaks import (
     LEFT_OUT,

@@ -19,9 +19,10 @@ from typing import NamedTuple
 from ablate.cli.command import command, finish, output_folder, write_text
 from ablate.records import UserError
 from ablate.tables import curves_svg, number, to_markdown
-from analysis.stats.contrast_rows import plural_kind, targets
+from analysis.stats.asked import targets
 from analysis.stats.crossed import Options
 from analysis.stats.matrix import Cell, ScoreTable, listed, read_scores
+from analysis.stats.populations import plural_kind
 from analysis.stats.power import (
     GRID_SEEDS,
     GRID_UNITS,

@@ -22,10 +22,13 @@ from typing import TYPE_CHECKING, Any
 from ablate.cli.command import add_study, command, finish, output_file, output_folder, write_text
 from ablate.records import UserError
 from ablate.tables import Table, to_latex, to_markdown
+from analysis.stats.asked import Asked, check_kinds, targets
 from analysis.stats.collapse import collapses
-from analysis.stats.contrast_rows import Asked, ContrastRow, DeclaredFamily, Plan, check_kinds, contrast_rows, targets
+from analysis.stats.contrast import ContrastRow
+from analysis.stats.contrast_rows import contrast_rows
 from analysis.stats.contrast_tables import all_tables, report_record, rows_csv
 from analysis.stats.crossed import Options
+from analysis.stats.families import DeclaredFamily, Plan
 from analysis.stats.matrix import CLUSTER, ScoreTable, read_scores
 from analysis.stats.seeds_apart import remarks_of_seeds
 from analysis.stats.weights import all_contrasts

@@ -23,7 +23,8 @@ import numpy as np
 
 from ablate.randomness import stream
 from analysis.stats.clusters import over_new
-from analysis.stats.crossed import Grouping, crossed
+from analysis.stats.crossed import crossed
+from analysis.stats.grouping import Grouping
 
 Design = Literal["clusters", "strata", "crossed"]
 DESIGNS: tuple[Design, ...] = ("clusters", "strata", "crossed")

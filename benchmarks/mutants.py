@@ -65,6 +65,7 @@ TARGETS = {
     ),
     "ablate.model.prepared": Target(("prepared", "training")),
     "analysis.stats.crossed": Target(("contrasts", "clusters", "significance")),
+    "analysis.stats.grouping": Target(("clusters", "contrasts", "significance")),
     "analysis.stats.weights": Target(("contrasts", "significance")),
     "analysis.stats.clusters": Target(("clusters", "breakdown", "significance")),
     "analysis.stats.corrections": Target(("contrasts", "significance")),

@@ -21,10 +21,13 @@ from analysis.claims import main as claims_main
 from analysis.collect import main as collect_main
 from analysis.power import main as power_main
 from analysis.significance import main as significance_main
+from analysis.stats.asked import Asked, Target, targets
 from analysis.stats.breakdown import MOST_SLICES, break_down, carriers
 from analysis.stats.clusters import over_new
-from analysis.stats.contrast_rows import Asked, Plan, Target, contrast_rows, targets
-from analysis.stats.crossed import Grouping, Options, crossed
+from analysis.stats.contrast_rows import contrast_rows
+from analysis.stats.crossed import Options, crossed
+from analysis.stats.families import Plan
+from analysis.stats.grouping import Grouping
 from analysis.stats.matrix import Cell, CellScores, ScoreTable
 from analysis.study.evidence import Evidence
 from analysis.study.opened import OpenStudy

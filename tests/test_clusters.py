@@ -14,9 +14,12 @@ import pytest
 
 from ablate.records import UserError
 from analysis.significance import main
+from analysis.stats.asked import Asked, targets
 from analysis.stats.clusters import clustered, intra_class, over_new, without_each
-from analysis.stats.contrast_rows import Asked, Plan, contrast_rows, targets
-from analysis.stats.crossed import Estimate, Grouping, Options, crossed
+from analysis.stats.contrast_rows import contrast_rows
+from analysis.stats.crossed import Estimate, Options, crossed
+from analysis.stats.families import Plan
+from analysis.stats.grouping import Grouping
 from analysis.stats.matrix import ScoreTable, read_scores
 from benchmarks.cluster_calibration import type_one
 

@@ -15,7 +15,6 @@ from ablate.records import UserError
 from analysis.stats.corrections import benjamini_hochberg, holm, replicated
 from analysis.stats.crossed import (
     Options,
-    Values,
     crossed,
     probability_new_wins,
     seeds_only,
@@ -24,6 +23,7 @@ from analysis.stats.crossed import (
     trend_weights,
     unit_differences,
 )
+from analysis.stats.matrix import Values
 from analysis.stats.trend import is_trend, lack_of_fit
 from analysis.stats.weights import all_contrasts, parse_contrast, parse_trend
 from benchmarks.calibration import (

@@ -25,7 +25,7 @@ from ablate.store.results import ResultStore
 from ablate.study.declaration import DeclaredCell, build_study
 from ablate.study.records import StudyRecords
 from analysis.fairness import main
-from analysis.stats.contrast_rows import Plan
+from analysis.stats.families import Plan
 from analysis.stats.matrix import Cell, CellScores, ScoreTable
 from analysis.stats.seeds_apart import deleted_p, seeds_apart
 from analysis.study.differences import HOW, between, confounded

@@ -198,7 +198,9 @@ def test_the_command_counts_and_recomputes(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_the_contrast_without_is_that_of_the_other_units_alone(tmp_path: Path) -> None:
-    from analysis.stats.contrast_rows import Asked, Plan, contrast_rows, targets
+    from analysis.stats.asked import Asked, targets
+    from analysis.stats.contrast_rows import contrast_rows
+    from analysis.stats.families import Plan
     from analysis.stats.matrix import from_arrow
     from analysis.study.leaks import LeftOut, find_leaks, recomputed
 

@@ -9,8 +9,8 @@ import pytest
 from synthetic_study import CHANGED, NDCG, PMRR, Arm, claim, declare, make_quick, make_study, study_block
 
 from analysis.significance import main
-from analysis.stats.contrast_rows import Plan
 from analysis.stats.crossed import Options
+from analysis.stats.families import Plan
 from analysis.stats.matrix import Cell
 from analysis.study.evidence import Evidence
 from analysis.study.opened import OpenStudy

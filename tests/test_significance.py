@@ -31,9 +31,11 @@ from ablate.tables import (
     to_text,
 )
 from analysis.significance import all_tables, main, parse_margins
-from analysis.stats.contrast_rows import Asked, Plan, bounds, contrast_rows, targets
+from analysis.stats.asked import Asked, targets
+from analysis.stats.contrast_rows import bounds, contrast_rows
 from analysis.stats.corrections import holm
 from analysis.stats.crossed import Options, crossed
+from analysis.stats.families import Plan
 from analysis.stats.matrix import COLUMNS, Cell, ScoreTable, from_arrow, read_scores, unit_kind
 from analysis.stats.weights import all_contrasts
 

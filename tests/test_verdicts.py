@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.special import stdtr
 
 from ablate.study.declaration import Claim
-from analysis.stats.contrast_rows import ContrastRow, Guard
+from analysis.stats.contrast import ContrastRow, Guard
 from analysis.stats.crossed import Estimate
 from analysis.stats.matrix import Cell
 from analysis.stats.power import MOST_SEEDS, MOST_UNITS, Parts, outlook, power

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from ablate.study.declaration import Claim
-from analysis.stats.contrast_rows import Plan, contrast_rows
+from analysis.stats.contrast_rows import contrast_rows
 from analysis.stats.crossed import Options, crossed
+from analysis.stats.families import Plan
 from analysis.stats.label_errors import corrected, exchanged, most_telling
 from analysis.stats.matrix import Cell, CellScores, ScoreTable
 from analysis.verdict.judge import Judged, Judgement, asked_by, place_of

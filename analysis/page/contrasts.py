@@ -13,8 +13,9 @@ from analysis.page.forest import ForestRow, Panel, forest
 from analysis.page.plots import Dose, Point, dose_plot, pair_of_measures
 from analysis.page.record import Field, Figure, Grid, Part, Section, Tone, count, interval, signed
 from analysis.page.source import NDCG, Source, grid_of, posed, seed_differences, seeds_of
+from analysis.stats.asked import Target, over
 from analysis.stats.breakdown import break_down, breakdown_tables
-from analysis.stats.contrast_rows import ContrastRow, Target, over
+from analysis.stats.contrast import ContrastRow
 from analysis.stats.contrast_tables import beside_table, percent
 from analysis.stats.crossed import Estimate, Options, seed_means
 from analysis.stats.dose import DoseLine, check_doses, dose_line

@@ -9,7 +9,7 @@ from analysis.page.contrasts import tone_of
 from analysis.page.labels import AuditRecord
 from analysis.page.record import Report, Verdict, interval, signed
 from analysis.page.source import Source, seeds_of
-from analysis.stats.contrast_rows import plural
+from analysis.stats.contrast import plural
 from analysis.stats.contrast_tables import percent
 from analysis.study.fairness import headline
 from analysis.study.opened import OpenStudy

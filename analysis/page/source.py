@@ -15,7 +15,10 @@ from ablate.records import UserError
 from ablate.tables import Table
 from analysis.page.labels import AuditRecord
 from analysis.page.record import Field, Grid
-from analysis.stats.contrast_rows import Asked, ContrastRow, Plan, Target, contrast_rows, targets
+from analysis.stats.asked import Asked, Target, targets
+from analysis.stats.contrast import ContrastRow
+from analysis.stats.contrast_rows import contrast_rows
+from analysis.stats.families import Plan
 from analysis.stats.matrix import Cell, ScoreTable
 from analysis.study.differences import reference_of
 from analysis.study.opened import OpenStudy

@@ -19,7 +19,8 @@ from analysis.page.drawing import shortened
 from analysis.page.plots import units_plot
 from analysis.page.record import Figure, MovedDocument, Part, PosedQuery, Section, Unit, Units, signed
 from analysis.page.source import Source
-from analysis.stats.contrast_rows import ContrastRow, Target, plural
+from analysis.stats.asked import Target
+from analysis.stats.contrast import ContrastRow, plural
 from analysis.stats.crossed import unit_differences
 from analysis.study.explained import Judged as Judgments
 from analysis.study.explained import judged_sets, label_of, mean_ranks, ranks_of, texts_of_units

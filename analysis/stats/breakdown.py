@@ -16,8 +16,9 @@ import numpy as np
 from ablate.evaluation.measures import within
 from ablate.records import UserError
 from ablate.tables import Column, Table, number, probability, to_csv
+from analysis.stats.asked import Asked
 from analysis.stats.clusters import EXPLORATORY_BELOW, Kind, clustered, without_each
-from analysis.stats.contrast_rows import Asked, bounds
+from analysis.stats.contrast_rows import bounds
 from analysis.stats.contrast_tables import interval, percent, two_digits
 from analysis.stats.corrections import benjamini_hochberg
 from analysis.stats.crossed import Blocks, Options, crossed, unit_differences

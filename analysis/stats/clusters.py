@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from analysis.stats.crossed import Blocks, Estimate, Grouping, Options, Values, crossed, unit_differences
+from analysis.stats.crossed import Blocks, Estimate, Options, crossed, unit_differences
+from analysis.stats.grouping import Grouping
+from analysis.stats.matrix import Values
 
 EXPLORATORY_BELOW = 10
 """Clusters with fewer than which a test over them is exploratory: its degrees of freedom are too few to confirm."""

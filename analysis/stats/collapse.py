@@ -14,7 +14,8 @@ import numpy as np
 from ablate.evaluation.collapse import LEVEL, MARKS, Called, Mean, called, in_words
 from ablate.evaluation.measures import INSTRUCTION_GAIN, P_MRR
 from ablate.records import UserError
-from analysis.stats.crossed import Grouping, Options, crossed
+from analysis.stats.crossed import Options, crossed
+from analysis.stats.grouping import Grouping
 from analysis.stats.matrix import CLUSTER, Cell, CellScores, ScoreTable
 
 

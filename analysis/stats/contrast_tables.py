@@ -8,9 +8,11 @@ from typing import Any
 
 from ablate.tables import Column, Table, number, probability, to_csv
 from analysis.stats.clusters import EXPLORATORY_BELOW
-from analysis.stats.contrast_rows import ContrastRow, Plan, new_clusters, plural, replication, tost_level
+from analysis.stats.contrast import ContrastRow, plural, tost_level
 from analysis.stats.crossed import Estimate
+from analysis.stats.families import Plan
 from analysis.stats.matrix import ScoreTable
+from analysis.stats.populations import new_clusters, replication
 
 _FLAT = (
     "contrast",

@@ -30,9 +30,9 @@ import numpy.typing as npt
 
 from ablate.evaluation.measures import ONE_SIDED_RATE, PAIRWISE_ACCURACY, SATISFYING_OVER_VIOLATING
 from ablate.records import UserError
-from analysis.stats.contrast_rows import Target
-from analysis.stats.crossed import Values, unit_differences
-from analysis.stats.matrix import ScoreTable
+from analysis.stats.asked import Target
+from analysis.stats.crossed import unit_differences
+from analysis.stats.matrix import ScoreTable, Values
 
 Codes = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]

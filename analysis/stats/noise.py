@@ -22,7 +22,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import stdtrit
 
-from analysis.stats.crossed import Blocks, Options, Values, crossed
+from analysis.stats.crossed import Blocks, Options, crossed
+from analysis.stats.matrix import Values
 
 
 class Spread(NamedTuple):

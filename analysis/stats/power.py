@@ -23,7 +23,9 @@ from scipy.special import gammaincinv, ndtr, ndtri, stdtrit
 
 from ablate.records import UserError
 from ablate.tables import Column, Table, number
-from analysis.stats.crossed import Blocks, Estimate, Grouping, Options, Values, crossed, unit_differences
+from analysis.stats.crossed import Blocks, Estimate, Options, crossed, unit_differences
+from analysis.stats.grouping import Grouping
+from analysis.stats.matrix import Values
 
 GRID_SEEDS, GRID_UNITS = (3, 5, 10), (20, 50, 104, 300, 1000, 9906)
 MOST_SEEDS, MOST_UNITS = 100, 1_000_000

@@ -22,8 +22,7 @@ import numpy as np
 from scipy.special import stdtr
 
 from ablate.tables import number
-from analysis.stats.crossed import Values
-from analysis.stats.matrix import Cell, ScoreTable
+from analysis.stats.matrix import Cell, ScoreTable, Values
 
 LEAST_SEEDS = 5
 """With fewer, a seed that happens to lie apart is nothing unusual."""

@@ -18,7 +18,8 @@ import numpy as np
 from ablate.tables import number, probability
 from analysis.stats.clusters import Groupings, over_new
 from analysis.stats.corrections import holm
-from analysis.stats.crossed import Blocks, Options, Values, seed_means
+from analysis.stats.crossed import Blocks, Options, seed_means
+from analysis.stats.matrix import Values
 
 _TREND = re.compile(r"\s*trend(\s*:|\s+over\s)")
 _INDEPENDENT = 1e-8

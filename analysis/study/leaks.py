@@ -16,7 +16,9 @@ from ablate.records import EvaluationSet, UserError
 from ablate.store.files import JUDGMENTS_FILE
 from ablate.store.manifest import Manifest
 from ablate.tables import Column, Table, number, probability, to_csv
-from analysis.stats.contrast_rows import Asked, Plan, Target, contrast_rows
+from analysis.stats.asked import Asked, Target
+from analysis.stats.contrast_rows import contrast_rows
+from analysis.stats.families import Plan
 from analysis.stats.matrix import CellScores, ScoreTable
 from analysis.study.evidence import Evidence
 from analysis.study.texts import has_texts, with_documents

@@ -10,8 +10,9 @@ from typing import Any
 
 from ablate.records import UserError
 from ablate.tables import Table
+from analysis.stats.asked import Asked
 from analysis.stats.collapse import collapses
-from analysis.stats.contrast_rows import Asked, Plan
+from analysis.stats.families import Plan
 from analysis.stats.matrix import ScoreTable
 from analysis.stats.seeds_apart import remarks_of_seeds
 from analysis.stats.weights import all_contrasts

@@ -18,8 +18,10 @@ from ablate.store.files import FOLDERS, LEDGER_FILE, LOCKS
 from ablate.store.lock import Lock
 from ablate.store.results import ResultStore
 from ablate.study.records import StudyRecords
-from analysis.stats.contrast_rows import ContrastRow, Plan, contrast_rows
+from analysis.stats.contrast import ContrastRow
+from analysis.stats.contrast_rows import contrast_rows
 from analysis.stats.crossed import Options
+from analysis.stats.families import Plan
 from analysis.study.evidence import Evidence
 from analysis.study.opened import OpenStudy, untestable
 from analysis.verdict.judge import asked_by

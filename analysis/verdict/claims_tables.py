@@ -8,7 +8,7 @@ from typing import Any
 
 from ablate.study.declaration import QUERIES
 from ablate.tables import Column, Table, number, probability, to_csv
-from analysis.stats.contrast_rows import ContrastRow
+from analysis.stats.contrast import ContrastRow
 from analysis.stats.contrast_tables import above_table, beside_table, clusters_table, interval, percent, row_record
 from analysis.study.fairness import fairness_table
 from analysis.verdict.judge import Judged, Judgement, confirming_looks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ablate.records import UserError
-from analysis.stats.contrast_rows import DeclaredFamily, Plan
+from analysis.stats.families import DeclaredFamily, Plan
 from analysis.study.opened import OpenStudy, untestable
 from analysis.verdict.judge import asked_by, exploratory_reasons, withdrawn_claims
 

@@ -11,11 +11,14 @@ from ablate.records import UserError
 from ablate.store.manifest import Manifest
 from ablate.study.declaration import MACRO, Claim, Study
 from ablate.tables import number
+from analysis.stats.asked import Asked, Target, over
 from analysis.stats.clusters import EXPLORATORY_BELOW
-from analysis.stats.contrast_rows import CONFIRMATORY_SEEDS, Asked, ContrastRow, Plan, Target, contrast_rows, over
+from analysis.stats.contrast import ContrastRow
+from analysis.stats.contrast_rows import CONFIRMATORY_SEEDS, contrast_rows
 from analysis.stats.contrast_tables import clusters_in_words
 from analysis.stats.corrections import holm
 from analysis.stats.crossed import Options
+from analysis.stats.families import Plan
 from analysis.stats.matrix import Cell, ScoreTable
 from analysis.study.declared import Declaration, claim_weights
 from analysis.study.evidence import Evidence

@@ -15,9 +15,13 @@ from typing import NamedTuple
 from ablate.evaluation.measures import INSTRUCTION_GAIN, P_MRR, SATISFYING_OVER_VIOLATING
 from ablate.records import UserError
 from ablate.tables import escape_latex, escape_markdown, to_csv
-from analysis.stats.contrast_rows import Asked, ContrastRow, Plan, contrast_rows, over, population
-from analysis.stats.crossed import Estimand, Values, crossed
-from analysis.stats.matrix import Cell, ScoreTable
+from analysis.stats.asked import Asked, over
+from analysis.stats.contrast import ContrastRow
+from analysis.stats.contrast_rows import contrast_rows
+from analysis.stats.crossed import Estimand, crossed
+from analysis.stats.families import Plan
+from analysis.stats.matrix import Cell, ScoreTable, Values
+from analysis.stats.populations import population
 from analysis.study.opened import OpenStudy, untestable
 from analysis.verdict.judge import judge
 

@@ -35,8 +35,10 @@ from scipy.special import chdtri, stdtr
 
 from ablate.study.declaration import Claim
 from ablate.tables import number, probability
-from analysis.stats.contrast_rows import CONFIRMATORY_SEEDS, ContrastRow, Guard, plural, plural_kind, tost_level
+from analysis.stats.contrast import ContrastRow, Guard, plural, tost_level
+from analysis.stats.contrast_rows import CONFIRMATORY_SEEDS
 from analysis.stats.crossed import Estimate
+from analysis.stats.populations import plural_kind
 from analysis.stats.power import MOST_SEEDS, MOST_UNITS, Parts, outlook, power
 
 SUPPORTED, REFUTED, UNDECIDED, COLLAPSED = "SUPPORTED", "REFUTED", "UNDECIDED", "COLLAPSED"

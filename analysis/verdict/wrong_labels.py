@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from ablate.records import UserError
 from ablate.tables import Column, Table
 from analysis.stats.clusters import over_new
-from analysis.stats.contrast_rows import ContrastRow, tost_level
+from analysis.stats.contrast import ContrastRow, tost_level
 from analysis.stats.corrections import holm
 from analysis.stats.crossed import Options
 from analysis.stats.label_errors import (
