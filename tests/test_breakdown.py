@@ -93,6 +93,21 @@ def test_few_clusters_are_exploratory_with_the_reason(tmp_path: Path) -> None:
     assert judged.would_be != "EXPLORATORY" and judged.row is not None and judged.row.status == "exploratory"
 
 
+def test_a_cluster_of_several_data_sets_is_counted_once(tmp_path: Path) -> None:
+    """Four topics on three data sets are four, so a macro claim over new ones is as exploratory as on one of them."""
+    wide = claim("c", "greater", ("macro", *NDCG[1:]), population="topic")
+    study = OpenStudy(Evidence(made(tmp_path, wide), "s"))
+    scores = study.table.cells[Cell(*NDCG)]
+    cells = {Cell(dataset, *NDCG[1:]): scores for dataset in ("d/test", "e/test", "f/test")}
+    vars(study)["table"] = dataclasses.replace(study.table, cells=cells)
+    (judged,) = judge(study).claims
+    assert judged.exploratory == "fewer than 10 clusters (4 of topic)"
+    assert judged.row is not None and judged.row.clusters is not None
+    alone = crossed(scores.values_SQ, CONTRAST, None, [Grouping.of(CLUSTERS["topic"], CLUSTERS["form"])])
+    assert judged.row.result.se == pytest.approx(alone.se) and judged.row.clusters.num_clusters == 4
+    assert judged.row.p_sign_flip >= 2 / 2**4  # a sign for each topic, not for each topic of each data set
+
+
 def test_evaluations_of_before_say_that_they_have_no_clusters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synthetic_study, "BED", BED)
     root = made(tmp_path, claim("c", "greater", population="constraint"), claim("d", "greater"))

@@ -296,6 +296,11 @@ def test_a_population_has_clusters_enough_to_confirm() -> None:
         notes(5, claim(population="templates"))
     with pytest.raises(UserError, match="12 of 24 units of .* are in no cluster of the kind 'topic'; name theirs"):
         notes(5, claim(population="topic"))
+    cells = {Cell(dataset, *PLACE[1:]): dict(CLUSTERS) for dataset in ("d/test", "d/test_seen")}
+    wide = {"question": "q", "arms": ["a", "b"], "seeds": [*range(5)]}
+    wide["claims"] = [claim(dataset="macro", population="constraint")]
+    with pytest.raises(UserError, match=few):  # the same nine on both data sets
+        check_study(build_study(wide), ["a", "b"], ("a", "b"), cells)
     assert notes(5, claim(), claim(name="d", population="template")) == []  # two tests
     with pytest.raises(UserError, match="'c' and 'd' are one test under two names"):
         notes(5, claim(population="template"), claim(name="d", population=["template"]))

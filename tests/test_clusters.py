@@ -19,7 +19,7 @@ from analysis.stats.clusters import clustered, intra_class, over_new, without_ea
 from analysis.stats.contrast_rows import contrast_rows
 from analysis.stats.crossed import Estimate, Options, crossed
 from analysis.stats.families import Plan
-from analysis.stats.grouping import Grouping
+from analysis.stats.grouping import Grouping, joints, num_together
 from analysis.stats.matrix import ScoreTable, read_scores
 from benchmarks.cluster_calibration import type_one
 
@@ -147,13 +147,13 @@ def test_intra_class_correlation_by_hand() -> None:
 def test_a_macro_mean_of_clusters_counts_all_and_averages_the_correlations_there_are() -> None:
     random = np.random.default_rng(8)
     arms = {arm: [random.normal(size=(3, size)) for size in (12, 8, 5)] for arm in "AB"}
-    groups = [Grouping.of("aabbccddeeff"), Grouping.of("aaaabbbb"), Grouping.of(range(5))]
+    groups = [Grouping.of("aabbccddeeff"), Grouping.of("gggghhhh"), Grouping.of(range(5))]
     found = clustered(arms, B_MINUS_A, {"w": groups})
     differences = [arms["B"][place].mean(axis=0) - arms["A"][place].mean(axis=0) for place in range(2)]
     known = [intra_class(values, group) for values, group in zip(differences, groups[:2], strict=True)]
     assert found.num_clusters == 6 + 2 + 5 and found.kinds["w"].icc == pytest.approx(np.mean(known))
     assert found.estimate == crossed(arms, B_MINUS_A, None, groups) and found.plain == crossed(arms, B_MINUS_A)
-    alone = {"w": [Grouping.of(range(size)) for size in (12, 8, 5)]}
+    alone = {"w": [Grouping.of(f"{size} {place}" for place in range(size)) for size in (12, 8, 5)]}
     assert clustered(arms, B_MINUS_A, alone).kinds["w"].icc is None
     one_set = {arm: arms[arm][0] for arm in "AB"}
     assert clustered(one_set, B_MINUS_A, {"w": [Grouping.of(range(12))]}).design_effect == 1
@@ -163,6 +163,51 @@ def test_a_macro_mean_of_clusters_counts_all_and_averages_the_correlations_there
     counts = [{"w": dataclasses.replace(kind, num_clusters=number), "v": kind} for number in (9, 10, 11)]
     few = [dataclasses.replace(found, kinds=kinds).is_exploratory for kinds in counts]
     assert few == [True, False, False]
+
+
+def test_a_data_set_that_is_there_twice_makes_nothing_surer() -> None:
+    """The macro mean of a data set and its copy is that data set: the same clusters, not twice as many."""
+    arms, forms = draw(9, num_units=24), [place % 3 for place in range(24)]
+    names = [(place * 7 % 24) ** 2 // 60 for place in range(24)]
+    twice = {arm: [values, values] for arm, values in arms.items()}
+    for strata in (None, forms):
+        once = {"w": [Grouping.of(names, strata)], "v": [Grouping.of([place // 4 for place in range(24)], strata)]}
+        for kinds in (("w",), ("w", "v")):
+            single = clustered(arms, B_MINUS_A, {kind: once[kind] for kind in kinds})
+            macro = clustered(twice, B_MINUS_A, {kind: once[kind] * 2 for kind in kinds})
+            assert_same(macro.estimate, single.estimate)
+            assert macro.num_clusters == single.num_clusters
+    named = Grouping.of([f"copy {name}" for name in names])
+    apart = clustered(twice, B_MINUS_A, {"w": [Grouping.of(names), named]})
+    assert apart.num_clusters == 2 * Grouping.of(names).num_clusters
+    assert apart.estimate.v_query == pytest.approx(crossed(arms, B_MINUS_A, None, [Grouping.of(names)]).v_query / 2)
+
+
+def test_clusters_that_some_data_sets_share_by_hand() -> None:
+    """Of three data sets the first two share cluster b alone: B e is what e, one effect of each cluster, adds up to."""
+    random, letters = np.random.default_rng(5), ("aabbbcc", "bbddee", "xyz")
+    groups = [Grouping.of(text) for text in letters]
+    first, alone = joints(groups)
+    assert (first.places, first.num_clusters, alone.places) == ((0, 1), 5, (2,)) and num_together(groups) == 8
+    effects = np.zeros((5, 5))
+    parts = dict.fromkeys("abcde", 0.0)
+    values = [random.normal(size=len(text)) for text in letters]
+    for text, value in zip(letters[:2], values[:2], strict=True):
+        size = len(text)
+        for row, name in enumerate("abcde"):
+            own = text.count(name)
+            if own:
+                scale = (own / (own - own**2 / size)) ** 0.5 / size
+                chosen = [place for place, other in enumerate(text) if other == name]
+                parts[name] += scale * float(np.sum(value[chosen] - value.mean()))
+                for column, other in enumerate("abcde"):
+                    effects[row, column] += scale * ((own if name == other else 0) - own * text.count(other) / size)
+    square = effects.T @ effects
+    assert first.df == pytest.approx(np.trace(square) ** 2 / np.trace(square @ square))
+    arms = {"A": [np.zeros((1, len(text))) for text in letters], "B": [value[None] for value in values]}
+    found = crossed(arms, B_MINUS_A, Options(deterministic=frozenset("AB")), groups)
+    rest = float(np.var(values[2], ddof=1)) / 3
+    assert found.v_query == pytest.approx((sum(part**2 for part in parts.values()) + rest) / 9)
 
 
 def test_two_kinds_of_clusters_are_no_surer_than_the_worse_of_them() -> None:

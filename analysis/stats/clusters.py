@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from analysis.stats.crossed import Blocks, Estimate, Options, crossed, unit_differences
-from analysis.stats.grouping import Grouping
+from analysis.stats.grouping import Grouping, num_together
 from analysis.stats.matrix import Values
 
 EXPLORATORY_BELOW = 10
@@ -23,7 +23,7 @@ MOST_KINDS = 2
 """Kinds of clusters that one test can be over."""
 
 Groupings = Mapping[str, Sequence[Grouping]]
-"""Kind of cluster -> a grouping for each data set; empty: every unit by itself."""
+"""Kind of cluster -> a grouping for each data set, a cluster of several by its name; empty: every unit by itself."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Kind:
     """What the clusters of one kind are like."""
 
     num_clusters: int
-    """Of all data sets together."""
+    """Of all data sets together; one that several data sets have counts once."""
     icc: float | None
     """Intra-class correlation of the units' differences less the means of their strata, below 0 where units of a
     cluster differ more than others; None where no cluster has two units."""
@@ -116,7 +116,7 @@ def clustered(
         correlations = [intra_class(values, group) for values, group in zip(differences, groups, strict=True)]
         known = [value for value in correlations if value is not None]
         kinds[kind] = Kind(
-            sum(group.num_clusters for group in groups),
+            num_together(groups),
             float(np.mean(known)) if known else None,
             crossed(arms, weights, options, groups).se,
             plain.se,

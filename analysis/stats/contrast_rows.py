@@ -27,6 +27,7 @@ from analysis.stats.crossed import (
     unit_differences,
 )
 from analysis.stats.families import Plan, corrected, options_of
+from analysis.stats.grouping import joints, num_together
 from analysis.stats.matrix import Cell, ScoreTable, Values, is_signed, unit_kind
 from analysis.stats.populations import population
 from analysis.stats.power import Parts, outlook, smallest_detectable
@@ -213,8 +214,8 @@ def _with_sign_flips(drafts: Sequence[ContrastRow], asked: Sequence[Asked], plan
         shares = [part / (len(part) * len(parts)) for part in parts]
         groupings = list(contrast.groupings().values())
         if groupings:  # what is exchangeable is a cluster, so a cluster has one sign; of two kinds the one with fewer
-            coarse = min(groupings, key=lambda groups: sum(group.num_clusters for group in groups))
-            shares = [group.sums(share) for group, share in zip(coarse, shares, strict=True)]
+            coarse = joints(min(groupings, key=num_together))
+            shares = [joint.sums([shares[place] for place in joint.places]) for joint in coarse]
         column = np.concatenate(shares)
         columns.setdefault(len(column), []).append((place, column))
     p_values = dict.fromkeys(range(len(drafts)), 1.0)

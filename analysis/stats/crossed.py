@@ -33,7 +33,7 @@ import numpy as np
 from scipy.special import ndtr, stdtr, stdtrit
 
 from ablate.records import UserError
-from analysis.stats.grouping import Grouping
+from analysis.stats.grouping import Grouping, Joint, joints
 from analysis.stats.matrix import Values
 
 Blocks = Values | Sequence[Values]
@@ -120,16 +120,17 @@ def _check_margin(margin: float) -> None:
 
 
 class _Moments(NamedTuple):
-    """What the test needs of one arm; lists run over data sets."""
+    """What the test needs of one arm."""
 
     num_seeds: int
     seed_means_S: Values
     """Macro mean of each seed."""
     unit_means: list[Values]
+    """Of each data set."""
     seed_square: float
     """v_a."""
     residual_squares: list[float]
-    """e_a."""
+    """e_a, of each joint of data sets."""
 
 
 def crossed(
@@ -141,9 +142,10 @@ def crossed(
     """Return the crossed contrast test of arms (S, Q) with these weights.
 
     Units must be the same, in the same order, in all arms; seeds may differ in number unless they are matched. Arms
-    of weight 0 matter only for the seed variance of the family. `groupings`: one for each data set; None: every unit
-    is a cluster. Raises UserError naming the arm for weights that do not sum to 0, unknown or single-seed arms, unlike
-    units, values that are not finite, and groupings of other units.
+    of weight 0 matter only for the seed variance of the family. `groupings`: one for each data set, and a name in
+    several of them is one cluster; None: every unit is a cluster by itself. Raises UserError naming the arm for weights
+    that do not sum to 0, unknown or single-seed arms, unlike units, values that are not finite, and groupings of other
+    units.
     """
     options = options or Options()
     blocks = _checked(arms, weights, options)
@@ -158,21 +160,21 @@ def crossed(
     pooled = [arm for arm in blocks if arm in trained or (options.seed_variance == "family" and arm not in used)]
     pooled = [arm for arm in pooled if arm not in options.deterministic and len(blocks[arm][0]) > 1]
     groups = _groupings(groupings, [block.shape[1] for block in next(iter(blocks.values()))])
-    moments = {arm: _moments(blocks[arm], arm in pooled, tiny, groups) for arm in dict.fromkeys([*used, *pooled])}
-
-    num_sets = len(next(iter(moments.values())).unit_means)
-    sizes = [len(means) for means in next(iter(moments.values())).unit_means]
+    together = joints(groups)
+    moments = {arm: _moments(blocks[arm], arm in pooled, tiny, together) for arm in dict.fromkeys([*used, *pooled])}
     estimate = sum(weight * float(moments[arm].seed_means_S.mean()) for arm, weight in used.items())
     query_parts = []
-    for place, (size, group) in enumerate(zip(sizes, groups, strict=True)):
-        differences_Q = sum(weight * moments[arm].unit_means[place] for arm, weight in used.items())
-        square = group.mean_square(group.sums(group.centred(np.asarray(differences_Q))), size)
-        query_parts.append(_above(square, tiny) / size / num_sets**2)
+    for joint in together:
+        differences = []
+        for place, group in zip(joint.places, joint.groups, strict=True):
+            differences_Q = sum(weight * moments[arm].unit_means[place] for arm, weight in used.items())
+            differences.append(group.centred(np.asarray(differences_Q)))
+        query_parts.append(_above(joint.mean_square(differences), tiny) / joint.num_units / len(groups) ** 2)
     v_query = sum(query_parts)
-    den = sum(part**2 / group.df for part, group in zip(query_parts, groups, strict=True))
+    freedoms = [joint.df for joint in together]
+    den = sum(part**2 / df for part, df in zip(query_parts, freedoms, strict=True))
 
-    freedoms = [group.df for group in groups]
-    seed_parts, residual_parts, floor = _seed_parts(moments, used, trained, pooled, sizes, freedoms, options)
+    seed_parts, residual_parts, floor = _seed_parts(moments, used, trained, pooled, together, len(groups), options)
     v_seed, v_resid = sum(part for part, _ in seed_parts), sum(part for part, _ in residual_parts)
     den += sum(part**2 / df for part, df in [*seed_parts, *residual_parts])
     seed_only = max(v_seed - v_resid, 0.0)
@@ -379,19 +381,21 @@ def _groupings(groupings: Sequence[Grouping] | None, sizes: Sequence[int]) -> li
     return list(groupings)
 
 
-def _moments(blocks: Sequence[Values], trained: bool, tiny: float, groups: Sequence[Grouping]) -> _Moments:
+def _moments(blocks: Sequence[Values], trained: bool, tiny: float, together: Sequence[Joint]) -> _Moments:
     means_S = _seed_means(blocks)
     unit_means = [block.mean(axis=0) for block in blocks]
     if not trained:
         return _Moments(len(means_S), means_S, unit_means, 0.0, [0.0] * len(blocks))
     residual_squares = []
-    for block, unit_means_Q, group in zip(blocks, unit_means, groups, strict=True):
-        rest_SQ = block - unit_means_Q
-        rest_SQ -= rest_SQ.mean(axis=1, keepdims=True)
-        if group.num_strata > 1:
-            rest_SQ = np.stack([group.centred(rest_Q) for rest_Q in rest_SQ])
-        square = group.mean_square(group.sums(rest_SQ), block.shape[1]) / (block.shape[0] - 1)
-        residual_squares.append(_above(square, tiny))
+    for joint in together:
+        rests = []
+        for place, group in zip(joint.places, joint.groups, strict=True):
+            rest_SQ = blocks[place] - unit_means[place]
+            rest_SQ -= rest_SQ.mean(axis=1, keepdims=True)
+            if group.num_strata > 1:
+                rest_SQ = np.stack([group.centred(rest_Q) for rest_Q in rest_SQ])
+            rests.append(rest_SQ)
+        residual_squares.append(_above(joint.mean_square(rests) / (len(means_S) - 1), tiny))
     seed_square = _above(float(np.var(means_S, ddof=1)), tiny)
     return _Moments(len(means_S), means_S, unit_means, seed_square, residual_squares)
 
@@ -405,22 +409,25 @@ def _seed_parts(
     used: Mapping[str, float],
     trained: Sequence[str],
     pooled: Sequence[str],
-    sizes: Sequence[int],
-    freedoms: Sequence[float],
+    together: Sequence[Joint],
+    num_sets: int,
     options: Options,
 ) -> tuple[list[tuple[float, float]], list[tuple[float, float]], float]:
     """Return the seed and the residual parts of the variance, each with its df, and the least df of the seeds."""
     if not trained:
         return [], [], float("inf")
-    count = len(sizes) ** 2
+    count = num_sets**2
     if options.seed_variance == "welch":
         seed_parts: list[tuple[float, float]] = [
             (used[a] ** 2 * moments[a].seed_square / moments[a].num_seeds, moments[a].num_seeds - 1) for a in trained
         ]
         residual_parts = [
-            (used[a] ** 2 * square / (moments[a].num_seeds * size) / count, (moments[a].num_seeds - 1) * free)
+            (
+                used[a] ** 2 * square / (moments[a].num_seeds * joint.num_units) / count,
+                (moments[a].num_seeds - 1) * joint.df,
+            )
             for a in trained
-            for square, size, free in zip(moments[a].residual_squares, sizes, freedoms, strict=True)
+            for square, joint in zip(moments[a].residual_squares, together, strict=True)
         ]
         return seed_parts, residual_parts, min(moments[a].num_seeds - 1 for a in trained)
     spread = sum(used[arm] ** 2 / moments[arm].num_seeds for arm in trained)
@@ -428,9 +435,9 @@ def _seed_parts(
     total = sum(dfs.values())
     seed_square = sum(dfs[arm] * moments[arm].seed_square for arm in pooled) / total
     residual_parts = []
-    for place, (size, free) in enumerate(zip(sizes, freedoms, strict=True)):
+    for place, joint in enumerate(together):
         residual_square = sum(dfs[arm] * moments[arm].residual_squares[place] for arm in pooled) / total
-        residual_parts.append((residual_square * spread / size / count, total * free))
+        residual_parts.append((residual_square * spread / joint.num_units / count, total * joint.df))
     return [(seed_square * spread, total)], residual_parts, total
 
 

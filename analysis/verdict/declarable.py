@@ -193,7 +193,7 @@ def _check_clusters(claim: Claim, cells: Mapping[Cell, Mapping[str, Sequence[str
     wanted = Cell(claim.dataset, claim.condition, direction_of(claim, cells), claim.measure)
     beds = [cell for cell in cells if cell == wanted or (claim.dataset == MACRO and cell[1:] == wanted[1:])]
     for kind in claim.population:
-        count = 0
+        clusters: set[str] = set()
         for cell in beds:
             known = {name: names for name, names in cells[cell].items() if any(names) and name != STRATUM}
             if kind not in known:
@@ -207,11 +207,11 @@ def _check_clusters(claim: Claim, cells: Mapping[Cell, Mapping[str, Sequence[str
                     f"{where}: {lacking} of {len(known[kind])} units of {cell} are in no cluster of the kind {kind!r}; "
                     f"name theirs (metadata.{kind} of a folder's queries), or choose another population"
                 )
-            count += len(set(known[kind]))
-        if count < EXPLORATORY_BELOW and can_confirm:
+            clusters |= set(known[kind])
+        if len(clusters) < EXPLORATORY_BELOW and can_confirm:
             raise UserError(
-                f"{where}: {count} clusters of the kind {kind!r} cannot confirm anything over new ones: that takes "
-                f"{EXPLORATORY_BELOW}; choose another population ({QUERIES}: these {kind} only)"
+                f"{where}: {len(clusters)} clusters of the kind {kind!r} cannot confirm anything over new ones: that "
+                f"takes {EXPLORATORY_BELOW}; choose another population ({QUERIES}: these {kind} only)"
             )
 
 

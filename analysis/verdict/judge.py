@@ -19,6 +19,7 @@ from analysis.stats.contrast_tables import clusters_in_words
 from analysis.stats.corrections import holm
 from analysis.stats.crossed import Options
 from analysis.stats.families import Plan
+from analysis.stats.grouping import num_together
 from analysis.stats.matrix import Cell, ScoreTable
 from analysis.study.declared import Declaration, claim_weights
 from analysis.study.evidence import Evidence
@@ -144,9 +145,7 @@ def exploratory_reasons(study: OpenStudy, claim: Claim, arms: Collection[str]) -
 
 def _few_clusters(claim: Claim, place: Target) -> list[str]:
     """Return that clusters of the population of a claim are too few to confirm it, where they are."""
-    counts = {
-        kind: sum(group.num_clusters for group in groups) for kind, groups in place.groupings(claim.population).items()
-    }
+    counts = {kind: num_together(groups) for kind, groups in place.groupings(claim.population).items()}
     few = [f"{count} of {kind}" for kind, count in counts.items() if count < EXPLORATORY_BELOW]
     return [f"fewer than {EXPLORATORY_BELOW} clusters ({_few(few)})"] if few else []
 
