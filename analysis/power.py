@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from ablate.cli.command import command, finish, output_folder, write_text
 from ablate.records import UserError
 from ablate.tables import curves_svg, number, to_markdown
@@ -122,8 +124,9 @@ def _parts(args: argparse.Namespace) -> _Planned:
         return _Planned(pilot_parts(scores.values_SQ, weights, options), "units")
     (target,) = targets(table, "none")
     (group,) = target.groupings([args.clusters])[args.clusters]
-    each = len(scores.units) / group.num_clusters
-    things = f"{plural_kind(args.clusters)} (of {each:.3g} units on average)"
+    sizes = np.bincount(group.clusters)
+    uneven = f"coefficient of variation {sizes.std() / sizes.mean():.2g}, as in the pilot"
+    things = f"{plural_kind(args.clusters)} (of {sizes.mean():.3g} units on average, {uneven})"
     return _Planned(pilot_parts(scores.values_SQ, weights, options, group), things)
 
 

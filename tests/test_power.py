@@ -17,6 +17,7 @@ from ablate.records import UserError
 from ablate.tables import curves_svg
 from analysis.power import main
 from analysis.stats.crossed import Options, crossed
+from analysis.stats.grouping import Grouping
 from analysis.stats.power import (
     Costs,
     Parts,
@@ -50,6 +51,19 @@ def test_power_without_training_is_that_of_the_noncentral_t(alpha: float, num_un
         )
         assert power(difference, test) == pytest.approx(expected, abs=0.002)
     assert power(100.0, test) == pytest.approx(1)
+
+
+def test_uneven_clusters_have_the_degrees_of_freedom_of_the_pilot() -> None:
+    """Twenty-one clusters at half the evenness are a mean square of ten degrees of freedom, and find less."""
+    uneven, even = (outlook(Parts(0.0, 21.0, 0.0, (), share), 2, 21) for share in (0.5, 1.0))
+    critical = stats.t.ppf(0.975, 10)
+    expected = stats.nct.sf(critical, 10, 3.0) + stats.nct.cdf(-critical, 10, 3.0)
+    assert power(3.0, uneven) == pytest.approx(expected, abs=0.002) and power(3.0, even) > power(3.0, uneven) + 0.02
+    arms = {arm: np.random.default_rng(place).normal(size=(3, 24)) for place, arm in enumerate("AB")}
+    group = Grouping.of("aaaaaaaaaaaabbbbbbccddef")
+    parts = pilot_parts(arms, {"B": 1.0, "A": -1.0}, None, group)
+    assert parts.evenness == pytest.approx(group.df / 5) and parts.evenness < 0.8
+    assert pilot_parts(arms, {"B": 1.0, "A": -1.0}, None, Grouping.of("abcdef" * 4)).evenness == pytest.approx(1)
 
 
 def test_the_smallest_detectable_difference_has_the_wanted_power() -> None:

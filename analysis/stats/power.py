@@ -47,6 +47,8 @@ class Parts:
     """Seed × unit."""
     shares: tuple[float, ...] = (0.5, 0.5)
     """Of each arm with training randomness in the seed and the residual part; they sum to 1, empty for none."""
+    evenness: float = 1.0
+    """Degrees of freedom between clusters as a share of those of even ones; planned clusters are as uneven."""
 
     def __post_init__(self) -> None:
         for name in ("seed", "query", "resid"):
@@ -89,7 +91,9 @@ def pilot_parts(
 ) -> Parts:
     """Return the parts that a pilot on one data set estimates, negative ones set to 0.
 
-    `group`: the clusters of its units; then what is called a unit here is a cluster, with as many units as those.
+    `group`: the clusters of its units; then what is called a unit here is a cluster, of clusters as large and as uneven
+    as those: uneven sizes are in the parts, which are mean squares of sums (the design effect 1 + ((cv² + 1) m - 1) ICC
+    of Eldridge, Ashby and Kerry 2006, International Journal of Epidemiology 35, 1292-1300), and in the evenness.
     Shapes and errors as in `analysis.stats.crossed.crossed`; at least one arm needs training randomness.
     """
     options = options or Options()
@@ -123,7 +127,8 @@ def pilot_parts(
         square = group.mean_square(group.sums(group.centred(differences_Q)), len(differences_Q))
         spread = square / len(differences_Q) * group.num_clusters
     query = max(spread - resid_of_mean, 0.0)
-    return Parts(seed, query, resid, _shares([used[arm] for arm in trained]))
+    evenness = 1.0 if group is None else group.df / group.between_df
+    return Parts(seed, query, resid, _shares([used[arm] for arm in trained]), evenness)
 
 
 class Outlook(NamedTuple):
@@ -145,7 +150,7 @@ def outlook(parts: Parts, num_seeds: int, num_units: int, alpha: float = 0.05) -
         raise UserError(f"{num_seeds} seeds × {num_units} units; the test needs at least 2 of both")
     resid = parts.resid / (num_seeds * num_units)
     seed, query = parts.seed / num_seeds, parts.query / num_units
-    num_arms, seed_df, query_df = len(parts.shares), num_seeds - 1, num_units - 1
+    num_arms, seed_df, query_df = len(parts.shares), num_seeds - 1, (num_units - 1) * parts.evenness
     shares_A = np.asarray(parts.shares)
     v_query_D = (query + resid) * _mean_squares(num_arms, query_df)
     v_resid_D = np.zeros(DRAWS)
@@ -164,7 +169,7 @@ def outlook(parts: Parts, num_seeds: int, num_units: int, alpha: float = 0.05) -
 
 
 @functools.lru_cache(maxsize=1024)
-def _mean_squares(place: int, df: int) -> Values:
+def _mean_squares(place: int, df: float) -> Values:
     """Return draws of a mean square of expectation 1 with these df: (D,), by the sequence of the place-th prime."""
     level_D = np.arange(1, DRAWS + 1) * math.sqrt(_prime(place)) % 1
     return np.asarray(gammaincinv(df / 2, level_D) / (df / 2))
