@@ -19,7 +19,7 @@ from ablate.records import UserError
 from ablate.store.integrity import read_json
 from ablate.tables import Column, Table, number, probability, to_markdown
 from analysis.stats.asked import Target, check_kinds, targets
-from analysis.stats.crossed import Estimate, Options
+from analysis.stats.crossed import Estimate, Options, check_level
 from analysis.stats.dose import (
     Adjusted,
     DoseLine,
@@ -81,8 +81,7 @@ class _Found(NamedTuple):
 
 
 def _run(args: argparse.Namespace) -> None:
-    if not 0 < args.alpha < 1:
-        raise UserError(f"--alpha {args.alpha:g} is no level; it must lie between 0 and 1")
+    check_level(args.alpha, "--alpha")
     check_kinds(args.clusters)
     signal = read_signal(Path(args.audit)) if args.audit else None
     study = OpenStudy(Evidence(args.results, args.study))
@@ -200,8 +199,8 @@ def _cells(estimate: Estimate) -> tuple[str, str, str]:
     return number(estimate.estimate), _interval(estimate.ci), probability(estimate.p)
 
 
-def _interval(ci: tuple[float, float]) -> str:
-    return f"{number(ci[0])} to {number(ci[1])}"
+def _interval(ci: tuple[float, float] | None) -> str:
+    return "none: the scores have no spread" if ci is None else f"{number(ci[0])} to {number(ci[1])}"
 
 
 def _record(place: _Found) -> dict[str, Any]:

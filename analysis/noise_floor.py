@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from ablate.cli.command import add_study, command, finish, output_file, write_text
 from ablate.records import UserError
 from ablate.tables import to_markdown
+from analysis.stats.crossed import check_level
 from analysis.study.evidence import Evidence
 from analysis.study.noise_floor import axis_table, floor_table, noise_of, noise_records
 
@@ -48,8 +49,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> None:
-    if not 0 < args.alpha < 1:
-        raise UserError(f"--alpha {args.alpha:g} is no level; it must lie between 0 and 1")
+    check_level(args.alpha, "--alpha")
     for count in args.seeds:
         if count < 1:
             raise UserError(f"--seeds {count} is no number of runs; it must be at least 1")

@@ -45,6 +45,7 @@ def test_intervals_hold_the_truth_and_a_bend_is_seen() -> None:
         right = without_label_error(blocks, DOSES, "base", Signal(0.9, 0.0))
         held[0] += line.constant.ci[0] <= 0.07 <= line.constant.ci[1]
         held[1] += line.polarity.ci[0] <= 0.15 <= line.polarity.ci[1]
+        assert right.ci is not None
         held[2] += right.ci[0] <= 0.07 + 0.15 / 0.9 <= right.ci[1]
     assert min(held) >= 180  # .95 less three Monte-Carlo errors
     bent = arms(0.07, 0.15)
@@ -64,6 +65,13 @@ def test_errors_of_the_audit_widen_what_right_labels_give() -> None:
     )
     with pytest.raises(UserError, match="teach no polarity"):
         without_label_error(blocks, DOSES, "base", Signal(0.0, 0.1))
+
+
+def test_scores_without_spread_give_right_labels_no_interval() -> None:
+    """Nothing varies, so no degrees of freedom are there: an interval of width 0 would claim to be certain."""
+    blocks = {arm: np.full((3, 8), 0.1 * place) for place, arm in enumerate(["base", *reversed(DOSES)])}
+    right = without_label_error(blocks, DOSES, "base", Signal(0.8, 0.1))
+    assert right.ci is None and right.se > 0
 
 
 def test_an_arm_is_worth_the_noise_that_it_was_given() -> None:

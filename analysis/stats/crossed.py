@@ -46,6 +46,12 @@ _ROUNDING = 64 * np.finfo(np.float64).eps
 _FLIPS_AT_ONCE = 64
 
 
+def check_level(alpha: float, name: str = "alpha") -> None:
+    """Raise UserError for what is no level of a test; `name` is what it is called where it was given."""
+    if not 0 < alpha < 0.5:
+        raise UserError(f"{name} is {alpha}; it must lie between 0 and 0.5, for example 0.05")
+
+
 @dataclass(frozen=True)
 class Options:
     """What is chosen in the plan, before results are seen."""
@@ -61,8 +67,7 @@ class Options:
     alpha: float = 0.05
 
     def __post_init__(self) -> None:
-        if not 0 < self.alpha < 0.5:
-            raise UserError(f"alpha is {self.alpha}; it must lie between 0 and 0.5, for example 0.05")
+        check_level(self.alpha)
         if self.matched and self.seed_variance == "family":
             raise UserError("matched seeds and the seed variance of the family exclude each other; choose one")
 

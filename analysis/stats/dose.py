@@ -42,7 +42,8 @@ class Adjusted(NamedTuple):
 
     estimate: float
     se: float
-    ci: tuple[float, float]
+    ci: tuple[float, float] | None
+    """None where the line has no error, which says nothing of how far other runs would lie from it."""
 
 
 class EquivalentNoise(NamedTuple):
@@ -137,7 +138,8 @@ def without_label_error(
     """Return c + E / s, the gain of right labels, with the errors of the line and of the audit both in it.
 
     First order: the variance is that of the contrast c + E / s at the audited s, plus (E / s²)² var(s). Degrees of
-    freedom are those of the contrast, which are the fewer. Raises UserError for a signal that is not above 0.
+    freedom are those of the contrast, which are the fewer; where it has none there is no interval. Raises UserError for
+    a signal that is not above 0.
     """
     if not signal.share > 0:
         raise UserError(
@@ -148,7 +150,9 @@ def without_label_error(
     whole = over_new(arms, _plus(line.constant, line.polarity, 1 / signal.share), options, groupings or {})
     polarity = over_new(arms, line.polarity, options, groupings or {}).estimate
     se = math.hypot(whole.se, polarity / signal.share**2 * signal.se)
-    half = se * float(stdtrit(whole.df, 1 - whole.alpha / 2)) if whole.df is not None else 0.0
+    if whole.df is None:
+        return Adjusted(whole.estimate, se, None)
+    half = se * float(stdtrit(whole.df, 1 - whole.alpha / 2))
     return Adjusted(whole.estimate, se, (whole.estimate - half, whole.estimate + half))
 
 

@@ -93,7 +93,9 @@ BAD_INPUTS = [
         made=True,
     ),
     _call("leaks: a folder for a file", "is a folder; name a file", "leaks", "s", "--json", "{dir}"),
-    _call("dose_response: no level", "--alpha 2 is no level", "dose_response", "s", "--alpha", "2"),
+    _call(
+        "dose_response: no level", "--alpha is 2.0; it must lie between 0 and 0.5", "dose_response", "s", "--alpha", "2"
+    ),
     _call("dose_response: no audit", "there is no such file", "dose_response", "s", "--audit", "{dir}/none.json"),
     _call(
         "dose_response: no doses",
@@ -137,7 +139,6 @@ BAD_INPUTS = [
     _call(
         "watch: no such study", "has neither runs nor a declaration", "watch", "t", "--results", "{dir}/r", made=True
     ),
-    _call("noise_floor: no level", "--alpha 1 is no level", "noise_floor", "s", "--alpha", "1"),
     _call("noise_floor: no runs", "--seeds 0 is no number of runs", "noise_floor", "s", "--seeds", "0"),
     _call(
         "noise_floor: no such study",
