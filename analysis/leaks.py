@@ -28,6 +28,7 @@ from analysis.study.leaks import (
     recomputed_table,
 )
 from analysis.study.opened import OpenStudy
+from analysis.verdict.family import declared_family
 
 
 def parser() -> argparse.ArgumentParser:
@@ -74,7 +75,8 @@ def _run(args: argparse.Namespace) -> None:
     if contrasts is not None:
         places = targets(contrasts.table)
         every = [Asked(label, weights, at) for at in places for label, weights in contrasts.contrasts.items()]
-        asked, table = contrasts.testable(every)
+        family = declared_family(study, contrasts.plan)
+        asked, table = contrasts.testable([family.as_declared(item) for item in every])
         rows = recomputed(table, asked, contrasts.plan, leaks, args.leave_out)
         tables.append(recomputed_table(rows, table, args.leave_out, contrasts.plan.options.alpha))
         record |= {"left_out": args.leave_out, "contrasts": [row._asdict() for row in rows]}

@@ -30,6 +30,7 @@ from analysis.stats.families import Plan
 from analysis.stats.grouping import Grouping
 from analysis.stats.matrix import Cell, CellScores, ScoreTable
 from analysis.study.evidence import Evidence
+from analysis.study.leaks import Leaks, recomputed
 from analysis.study.opened import OpenStudy
 from analysis.verdict.family import declared_family
 from analysis.verdict.judge import judge
@@ -182,7 +183,7 @@ def test_power_over_clusters_counts_clusters(tmp_path: Path, capsys: pytest.Capt
     pilot = ["--pilot", str(tmp_path / "s.parquet"), "--contrast", "b - a", "--measure", "nDCG@10", "--seeds", "5"]
     capsys.readouterr()
     assert power_main([*pilot, "--clusters", "constraint", "--units", "10", "--out", str(tmp_path / "p")]) == 0
-    assert "constraints (of 2 units on average)" in capsys.readouterr().out
+    assert "constraints (of 2 units on average, coefficient of variation 0, as in the pilot)" in capsys.readouterr().out
     record = json.loads((tmp_path / "p" / "power.json").read_text())
     assert record["things"].startswith("constraints") and record["detectable"][0]["units"] == 10
     scores = Evidence(tmp_path, "s").table.cells[Cell(*NDCG)]
@@ -200,6 +201,18 @@ def table_of(effects: np.ndarray, seeds: int = 3, **clusters: list[str]) -> Scor
     scores = CellScores(units, values, {kind: tuple(names) for kind, names in clusters.items()})
     names = tuple(map(str, range(seeds)))
     return ScoreTable("t", {"a": names, "b": names}, {Cell("d", "changed", "", "m"): scores})
+
+
+def test_a_contrast_without_what_training_touches_is_over_its_population(monkeypatch: pytest.MonkeyPatch) -> None:
+    effects = np.random.default_rng(3).normal(size=24)
+    table = table_of(effects, wording=[f"w{unit // 2}" for unit in range(24)])
+    wide = [item._replace(population=("wording",)) for item in asked_of(table)]
+    for touched, is_left in (({"q0", "q1"}, True), ({f"q{unit}" for unit in range(2, 24)}, False)):
+        monkeypatch.setattr(Leaks, "touched_units", lambda *_, units=touched: {"d": units})
+        (over,) = recomputed(table, wide, Plan(), object.__new__(Leaks), "queries")
+        (row,) = contrast_rows(table, wide, Plan())
+        assert over.over == "new wordings (12 here) of these kinds" and over.p == row.result.p
+        assert (over.p_without is not None) == is_left  # one wording is left: nothing to test over
 
 
 def asked_of(table: ScoreTable) -> list[Asked]:

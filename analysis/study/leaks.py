@@ -20,6 +20,7 @@ from analysis.stats.asked import Asked, Target
 from analysis.stats.contrast_rows import contrast_rows
 from analysis.stats.families import Plan
 from analysis.stats.matrix import CellScores, ScoreTable
+from analysis.stats.populations import new_clusters
 from analysis.study.evidence import Evidence
 from analysis.study.texts import has_texts, with_documents
 
@@ -212,6 +213,8 @@ class Recomputed(NamedTuple):
 
     contrast: str
     place: str
+    over: str
+    """Over which new clusters both tests are, as the claim in this place is; empty: over other units like these."""
     units: int
     estimate: float
     ci: tuple[float, float]
@@ -219,7 +222,7 @@ class Recomputed(NamedTuple):
     touched: int
     """Units that are left out."""
     estimate_without: float | None
-    """None, as the two below, where fewer than two units of a data set are left."""
+    """None, as the two below, where fewer than two units, or clusters, of a data set are left."""
     ci_without: tuple[float, float] | None
     p_without: float | None
 
@@ -236,7 +239,7 @@ def recomputed(
         units = leaks.touched_units(arms, left_out)
         target = _without(contrast.target, units)
         num_touched.append(contrast.target.num_units - target.num_units)
-        if all(len(part.units) >= 2 for part in target.parts):
+        if all(len(part.units) >= 2 for part in target.parts) and _has_clusters(target, contrast.population):
             cells = {
                 cell: kept
                 for cell, scores in table.cells.items()
@@ -248,6 +251,7 @@ def recomputed(
         Recomputed(
             row.label,
             str(row.cell),
+            "" if row.clusters is None else new_clusters(row.clusters),
             row.num_units,
             row.result.estimate,
             row.result.ci,
@@ -259,6 +263,14 @@ def recomputed(
         )
         for place, row in enumerate(full)
     ]
+
+
+def _has_clusters(target: Target, population: Sequence[str]) -> bool:
+    try:
+        target.groupings(population)
+    except UserError:
+        return False
+    return True
 
 
 def _without(target: Target, units: Mapping[str, set[str]]) -> Target:
@@ -281,7 +293,7 @@ def recomputed_table(rows: Sequence[Recomputed], scores: ScoreTable, left_out: L
     cells = tuple(
         (
             row.contrast + (f" {scores.marks[row.contrast]}" if row.contrast in scores.marks else ""),
-            row.place,
+            row.place + (f", over {row.over}" if row.over else ""),
             f"{row.units:,}",
             number(row.estimate),
             _interval(row.ci),
@@ -300,7 +312,8 @@ def recomputed_table(rows: Sequence[Recomputed], scores: ScoreTable, left_out: L
     }[left_out]
     note = (
         f"Left out: {what}, in any seed of an arm of the contrast, with all variants of the query. p is of each test "
-        f"by itself. A dash: fewer than two units are left."
+        f"by itself, over the population of the claim in its place, else over other queries. A dash: fewer than two "
+        f"units, or clusters, are left."
     )
     remarks = (f"{contrast}: {mark}: {why}" for contrast, mark, why in scores.remarks)
     return Table(f"Contrasts without what training touches ({scores.mark})", columns, cells, (note, *remarks))
