@@ -247,7 +247,8 @@ def _caption(against: str, rows: Sequence[ContrastRow], plan: Plan) -> str:
     return (
         f"Means over queries and seeds, ± standard deviation between seeds. Bold: highest mean of a column; {TIES}: "
         f"not shown to differ from it (p >= {alpha}, or one seed). {DIFFERS}: differs from {against} at {alpha} "
-        f"after Holm over the {len(rows)} comparisons of this table."
+        f"over other queries, whatever the population of a claim, after Holm over the {len(rows)} comparisons of this "
+        f"table."
     )
 
 
