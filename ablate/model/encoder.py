@@ -31,6 +31,7 @@ from ablate.model.backbone import (
 from ablate.model.text import TextTemplate, tiny_tokenizer
 from ablate.recipe.schema import ModelConfig
 from ablate.records import Passage, UserError
+from ablate.timing import timed
 
 SORTED_AT_ONCE = 16_384
 """Texts that are tokenised and sorted by length together when encoding: bounds memory on a large corpus."""
@@ -95,6 +96,7 @@ class BiEncoder(torch.nn.Module):
         network, tokenizer = load_pretrained(Backbone("directory", str(folder), ""), model)
         return cls(network, tokenizer, model, batch_size).eval()
 
+    @timed("write files")
     def save(self, folder: Path) -> None:
         """Write weights (safetensors), config and tokenizer, readable by transformers' AutoModel as they are.
 
@@ -143,14 +145,17 @@ class BiEncoder(torch.nn.Module):
         """Texts that are sorted and batched together: whole blocks can be encoded one by one, to the same bits."""
         return SORTED_AT_ONCE
 
+    @timed("encode queries")
     def encode_queries(self, queries: Sequence[Query], *, progress: str | None = None) -> NDArray[np.float32]:
         """Return the vectors (N, H) of (query, instruction) pairs in fp32; `progress` names the progress line."""
         return self._encode(queries, self.template.tokenise_queries, progress)[0]
 
+    @timed("encode documents")
     def encode_passages(self, passages: Sequence[Passage], *, progress: str | None = None) -> NDArray[np.float32]:
         """Return the vectors (N, H) of passages in fp32; `progress` names the progress line."""
         return self._encode(passages, self.template.tokenise_passages, progress)[0]
 
+    @timed("encode documents")
     def encode_documents(
         self,
         documents: Sequence[Passage],

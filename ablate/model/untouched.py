@@ -11,6 +11,7 @@ from ablate.model.backbone import Backbone, check_targets, draw_tiny, inspect_pr
 from ablate.model.encoder import BiEncoder
 from ablate.model.text import TextTemplate, tiny_tokenizer
 from ablate.recipe.schema import ModelConfig
+from ablate.timing import timed
 
 
 class Untouched:
@@ -34,6 +35,7 @@ class Untouched:
             self._template = TextTemplate(self._model, self._inspected())
         return self._template
 
+    @timed("load model")
     def encoder(self) -> BiEncoder:
         """Return the backbone as a bi-encoder of its own, in evaluation mode, in fp32, on the CPU.
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ablate.records import Passage, UserError
+from ablate.timing import timed
 
 K1, B = 0.9, 0.4
 """As in Anserini (https://github.com/castorini/anserini)."""
@@ -25,6 +26,7 @@ PARAMETERS = {"k1": K1, "b": B, "method": METHOD, "stop_words": STOP_WORDS, "ste
 class Bm25:
     """Index of a corpus; memory: its postings, 8 bytes per distinct word of each document."""
 
+    @timed("index")
     def __init__(self, documents: Iterable[Passage]) -> None:
         """Index title and text of every document; raises UserError when bm25s is not installed."""
         bm25_version()
