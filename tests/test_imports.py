@@ -598,7 +598,7 @@ def test_the_check_can_fail() -> None:
     assert violations(for_types, "ablate.recipe.schema") == []
 
 
-GROUND = ("project", "plugins", "records", "randomness", "reading", "secrets", "terminal", "tables")
+GROUND = ("project", "plugins", "records", "randomness", "reading", "secrets", "terminal", "tables", "timing")
 
 
 def room_of(module: str) -> str:
