@@ -80,7 +80,7 @@ def trace_of(recording: Recording, title: str) -> dict[str, Any]:
                 "tid": 0,
                 "args": {"cpu_s": span.cpu},
             }
-            for span in sorted(recording.spans, key=lambda span: span.began)
+            for span in sorted(recording.spans, key=lambda span: (span.began, -span.wall))
         ),
     ]
     return {
