@@ -26,6 +26,7 @@ from ablate.compose import baseline, declared, strict
 from ablate.project import CONF
 from ablate.recipe.schema import Recipe, RunConfig
 from ablate.terminal import one_line, safe_output
+from ablate.timing import recorded, staged, timed
 
 if TYPE_CHECKING:
     from ablate.engine.prepare import Run
@@ -83,17 +84,22 @@ def execute(
 
     Returns the means on the dev set under `runtime.until=dev`, else nothing. `watch`: see `stages.make_model`.
     """
-    from ablate.engine import display, stages
-    from ablate.engine.prepare import prepare
+    with recorded(config.runtime.profile and not config.runtime.plan_only) as recording:
+        with timed("imports"):
+            from ablate.engine import display, profiling, stages
+            from ablate.engine.prepare import prepare
 
-    run = prepare(config, declared=declared)
-    if config.runtime.plan_only:
-        display.show_plan(run)
-        return {}
-    with safe_output(errors=False), stages.processes(run) as world:
-        if world.leads:
-            return lead(run, world, compared_with, watch)
-        stages.follow(run, world)
+        run = prepare(config, declared=declared)
+        if config.runtime.plan_only:
+            display.show_plan(run)
+            return {}
+        profiling.follow_device(recording, run)
+        with safe_output(errors=False), stages.processes(run) as world:
+            if world.leads:
+                on_dev = lead(run, world, compared_with, watch)
+                profiling.tell(recording, run)
+                return on_dev
+            stages.follow(run, world)
     return {}
 
 
@@ -106,7 +112,8 @@ def lead(run: Run, world: World, compared_with: Recipe | None, watch: Watch | No
     display.show_run(run, compared_with)
     if ranker != "trained":
         if until == "scores":
-            display.show_baseline(run, stages.make_scores(run, ranker)[0])
+            with staged(ranker):
+                display.show_baseline(run, stages.make_scores(run, ranker)[0])
         return {}
     lock = contextlib.nullcontext() if run.is_complete else stages.whole_run_lock(run)
     with lock, Recorder(run).open() as recorder:
@@ -122,12 +129,15 @@ def lead(run: Run, world: World, compared_with: Recipe | None, watch: Watch | No
         del mix, prepared  # tokens and texts are not needed beside the vectors of the evaluation sets
         display.show_training(run, train_manifest)
         if until == "dev":
-            on_dev = stages.measure_dev(run, stages.trained(run).to(run.device))
+            with staged("dev set"):
+                on_dev = stages.measure_dev(run, stages.trained(run).to(run.device))
             if watch is None:
                 display.show_dev(on_dev)
             return on_dev
-        untouched, _ = stages.make_scores(run, "untouched")
-        scores, _ = stages.make_scores(run, "trained", recorder)
+        with staged("untouched"):
+            untouched, _ = stages.make_scores(run, "untouched")
+        with staged("trained"):
+            scores, _ = stages.make_scores(run, "trained", recorder)
     display.show_scores(run, scores, untouched)
     return {}
 

@@ -60,7 +60,7 @@ def make(root: Path, num_arms: int, num_seeds: int, num_units: int) -> None:
             recipe = {"stage": "ranker", "name": arm, "seed": seed, "evaluation": {"depth": 10, "sets": ["test"]}}
             folder = store.folder("evaluation", digest(recipe))
             folder.mkdir(parents=True)
-            write_scores(folder / "scores.parquet", _scores(place, seed, num_units))
+            write_scores(folder / "scores.parquet", scores(place, seed, num_units))
             store.complete(
                 "evaluation",
                 recipe,
@@ -76,16 +76,17 @@ def make(root: Path, num_arms: int, num_seeds: int, num_units: int) -> None:
             )
 
 
-def _scores(arm: int, seed: int, num_units: int) -> list[QueryScore]:
-    scores = []
+def scores(arm: int, seed: int, num_units: int) -> list[QueryScore]:
+    """Return the drawn scores of a run in all places; an arm of a higher number is a little better."""
+    drawn = []
     for number, (condition, direction, measure) in enumerate(PLACES):
         easy = np.random.Generator(np.random.PCG64([number])).random(num_units) * 0.4
         noise = np.random.Generator(np.random.PCG64([number, arm, seed])).normal(_EFFECT * arm, 0.05, num_units)
-        scores += [
+        drawn += [
             QueryScore("made/test", condition, direction, f"query-{unit:06d}", measure, float(value))
             for unit, value in enumerate(np.clip(0.3 + easy + noise, 0, 1))
         ]
-    return scores
+    return drawn
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -29,6 +29,7 @@ RULES: dict[str, set[str]] = {
     "ablate.secrets": set(),
     "ablate.terminal": {"ablate.secrets"},
     "ablate.tables": {"ablate.records", "ablate.terminal"},
+    "ablate.timing": set(),
     "ablate.recipe": {"ablate.recipe", "ablate.plugins", "ablate.records", "ablate.randomness"},
     "ablate.cli": {
         "ablate.cli",
@@ -50,6 +51,7 @@ RULES: dict[str, set[str]] = {
         "ablate.records",
         "ablate.secrets",
         "ablate.terminal",
+        "ablate.timing",
         "pynvml",
         "torch",
     },
@@ -86,6 +88,7 @@ RULES: dict[str, set[str]] = {
         "ablate.recipe",
         "ablate.records",
         "ablate.store",
+        "ablate.timing",
         "numpy",
         "faiss",
         "bm25s",
@@ -101,11 +104,20 @@ RULES: dict[str, set[str]] = {
         "ablate.reading",
         "ablate.store.files",
         "ablate.store.integrity",
+        "ablate.timing",
         "numpy",
         "tqdm",
         "yaml",
     },
-    "ablate.data.batches": {"ablate.data", "ablate.recipe", "ablate.records", "ablate.randomness", "numpy", "torch"},
+    "ablate.data.batches": {
+        "ablate.data",
+        "ablate.recipe",
+        "ablate.records",
+        "ablate.randomness",
+        "ablate.timing",
+        "numpy",
+        "torch",
+    },
     "ablate.data.mined": {"ablate.data", "ablate.retrieval.bm25", "ablate.retrieval.mining", "ablate.records", "tqdm"},
     "ablate.data.official": {"ablate.recipe", "ablate.records", "mteb", "datasets"},
     "ablate.data.published": {"ablate.data", "ablate.reading", "ablate.records", "pyarrow", "datasets"},
@@ -115,6 +127,7 @@ RULES: dict[str, set[str]] = {
         "ablate.recipe",
         "ablate.records",
         "ablate.randomness",
+        "ablate.timing",
         "numpy",
         "torch",
         "lightning",
@@ -133,6 +146,7 @@ RULES: dict[str, set[str]] = {
         "ablate.randomness",
         "ablate.reading",
         "ablate.store",
+        "ablate.timing",
         "numpy",
         "pytrec_eval",
         "pyarrow",
@@ -159,6 +173,8 @@ RULES: dict[str, set[str]] = {
         "ablate.secrets",
         "ablate.store",
         "ablate.study",
+        "ablate.tables",
+        "ablate.timing",
         "ablate.tracking",
         "torch",
     },
@@ -237,6 +253,7 @@ RULES: dict[str, set[str]] = {
         "ablate.recipe",
         "ablate.study",
         "ablate.terminal",
+        "ablate.timing",
         "ablate.tuning",
         "hydra",
         "omegaconf",
@@ -594,7 +611,7 @@ def test_the_check_can_fail() -> None:
     assert violations(for_types, "ablate.recipe.schema") == []
 
 
-GROUND = ("project", "plugins", "records", "randomness", "reading", "secrets", "terminal", "tables")
+GROUND = ("project", "plugins", "records", "randomness", "reading", "secrets", "terminal", "tables", "timing")
 
 
 def room_of(module: str) -> str:

@@ -76,6 +76,7 @@ RUNTIME = Runtime(
     dev_set=None,
     dev_every=2,
     progress=True,
+    profile=False,
     tracker=TrackerConfig(kind="none", project="", entity=None, log_model=False),
 )
 WORDS = ("dog", "cat", "ship", "tree", "road", "book", "lamp")

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from ablate.randomness import key, stream
 from ablate.records import TrainingGroup, UserError
+from ablate.timing import timed
 
 IntArray = NDArray[np.int32]
 K = TypeVar("K", bound=Hashable)
@@ -375,6 +376,7 @@ class TrainingSteps(Dataset[Batch]):
     def __len__(self) -> int:
         return self._num_steps
 
+    @timed("batches")
     def __getitem__(self, step: int) -> Batch:
         epoch, place = divmod(step, self.per_epoch)
         groups = [self.groups[index] for index in self.plan(epoch)[place]]
@@ -390,6 +392,7 @@ class TrainingSteps(Dataset[Batch]):
             seed=self._seed,
         )
 
+    @timed("batches")
     def plan(self, epoch: int) -> list[list[int]]:
         """Return the batches of an epoch as lists of indices into `groups`, made once; raises as `plan_epoch` does."""
         if epoch not in self._plans:
@@ -397,6 +400,7 @@ class TrainingSteps(Dataset[Batch]):
         return self._plans[epoch]
 
 
+@timed("batches")
 def prepare_steps(
     groups: Sequence[TrainingGroup],
     tokenise_queries: Callable[[list[Query]], Tokenised],

@@ -12,11 +12,13 @@ from typing import Any
 
 from ablate.recipe.factors import Draft
 from ablate.records import Passage
+from ablate.timing import timed
 
 StyleOf = Callable[[str], str | None]
 """Document id -> the style that its passage is written in, None where the source has no styles."""
 
 
+@timed("composition")
 def composition(drafts: Sequence[Draft], passages: Mapping[str, Passage], style_of: StyleOf) -> dict[str, float]:
     """Return the composition of a mix; what no group or passage tells is left out. Shares are from 0 to 1.
 

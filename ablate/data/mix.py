@@ -37,6 +37,7 @@ from ablate.recipe.values import plain
 from ablate.records import Passage, SourceRow, TrainingGroup, UserError
 from ablate.store.files import GROUPS_FILE, PASSAGES_FILE
 from ablate.store.integrity import reading, unpacked
+from ablate.timing import timed, timed_each
 
 COMPLETE_FIELDS = ("positives", "instruction", "reversed_instruction", "instruction_negatives")
 """What a row has that takes part under `source.rows=complete`, so that arms draw from the same rows.
@@ -115,6 +116,7 @@ def _passed_over(recipe: Recipe) -> str:
     return f"; not read: {', '.join(files[:4])}{more}" if files else ""
 
 
+@timed("source read")
 def _passages(source: RowSource, groups: Iterable[TrainingGroup]) -> dict[str, Passage]:
     wanted = dict.fromkeys(doc_id for group in groups for doc_id in (*group.positives, *group.negatives))
     return {passage.doc_id: passage for passage in source.passages(wanted)}
@@ -145,7 +147,7 @@ class RowOrder:
         """What was judged of the rows that have every field; empty where rows are not chosen by it."""
         required = tuple(required)
         query_keys, row_keys, at = array("Q"), array("Q"), array("Q")  # 24 bytes a row
-        for index, row in enumerate(source.rows()):
+        for index, row in enumerate(timed_each("source read", source.rows())):
             self.num_rows += 1
             missing = [name for name in required if not getattr(row, name)]
             self.lacking.update(missing)
@@ -161,7 +163,11 @@ class RowOrder:
         self.rows: list[SourceRow] = [
             row
             for _, row in sorted(
-                ((wanted[index], row) for index, row in enumerate(source.rows()) if index in wanted),
+                (
+                    (wanted[index], row)
+                    for index, row in enumerate(timed_each("source read", source.rows()))
+                    if index in wanted
+                ),
                 key=lambda item: item[0],
             )
         ]
@@ -359,6 +365,7 @@ def card(
     }
 
 
+@timed("write files")
 def write_mix(folder: Path, mix: Mix) -> tuple[str, ...]:
     """Write a mix into a folder (gzipped JSON lines) and return the file names; the same mix gives the same bytes."""
     _write_lines(folder / GROUPS_FILE, (plain(group) for group in mix.groups))
@@ -366,6 +373,7 @@ def write_mix(folder: Path, mix: Mix) -> tuple[str, ...]:
     return GROUPS_FILE, PASSAGES_FILE
 
 
+@timed("read files")
 def read_mix(folder: Path, counts: dict[str, Any]) -> Mix:
     """Read back what `write_mix` wrote into a folder whose files were checked; `counts` is the card in its manifest.
 
@@ -396,6 +404,7 @@ def read_groups(path: Path, remedy: str) -> list[TrainingGroup]:
     return groups
 
 
+@timed("digests")
 def content_digest(groups: Iterable[TrainingGroup]) -> str:
     """Return the digest of what is trained on, so that two recipes with the same mix can be told."""
     summary = hashlib.sha256()

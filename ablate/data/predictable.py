@@ -23,6 +23,7 @@ from ablate.data.composition import asks_usual, has_right_label, words_of
 from ablate.randomness import key
 from ablate.recipe.factors import Draft
 from ablate.records import Passage
+from ablate.timing import timed
 
 NUM_FOLDS = 5
 MOST_GROUPS = 2048
@@ -35,6 +36,7 @@ LENGTH_BINS = 20
 _Ints = NDArray[np.int64]
 
 
+@timed("composition")
 def predictability(drafts: Sequence[Draft], passages: Mapping[str, Passage], seed: int) -> dict[str, float]:
     """Return how well labels are told from the `passage`, its `side` or its `length` alone; .5 is chance, 1 certainty.
 

@@ -9,6 +9,7 @@ from typing import Protocol
 from ablate.recipe.rules import rules_used
 from ablate.recipe.schema import BeirSource, MtebSource, PublishedSource, RulesSource, Source, WorldSource
 from ablate.records import EvaluationSet, Passage, SourceRow, UserError
+from ablate.timing import timed
 
 
 class SetSource(Protocol):
@@ -90,6 +91,7 @@ def open_sets(source: Source | MtebSource, sets: tuple[str, ...], caches: Path) 
     return open_source(source, sets)
 
 
+@timed("source read")
 def open_source(source: Source, sets: tuple[str, ...]) -> RowSource:
     """Return the source that a recipe names, with these evaluation sets; raises UserError when files are broken."""
     if isinstance(source, WorldSource):

@@ -22,6 +22,7 @@ from ablate.recipe.values import digest, without_defaults
 from ablate.records import EvaluationSet, UserError
 from ablate.store.manifest import Manifest
 from ablate.store.results import ResultStore, stage_label
+from ablate.timing import timed
 from ablate.tracking import check_tracker
 
 if TYPE_CHECKING:  # torch and transformers are loaded by the first stage that has work to do
@@ -99,6 +100,7 @@ class Run:
         other = identify(dataclasses.replace(recipe, train=train), self.config.seed, self.revisions)
         return self.store.find("mix", other.mix)
 
+    @timed("source read")
     def evaluation_set(self, name: str) -> EvaluationSet:
         """Return an evaluation set by its name, read once."""
         if name not in self.sets:
@@ -161,9 +163,10 @@ def prepare(config: RunConfig, *, declared: str = "", opened: dict[Any, Any] | N
 
     With `opened`, sources and backbones are kept there and found again: for plans of many runs, made in one go.
     """
-    import torch
+    with timed("imports"):
+        import torch
 
-    from ablate.model.backbone import resolve_backbone
+        from ablate.model.backbone import resolve_backbone
 
     _check_stemmer(config.recipe)
     torch.set_num_threads(config.runtime.threads or len(os.sched_getaffinity(0)))

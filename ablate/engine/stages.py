@@ -36,6 +36,7 @@ from ablate.store.metering import Meter
 from ablate.store.provenance import now
 from ablate.store.results import stage_label
 from ablate.store.workload import Workload
+from ablate.timing import staged, timed
 from ablate.tracking import ledger_steps
 
 if TYPE_CHECKING:  # torch and transformers are loaded by the first stage that has work to do
@@ -56,6 +57,7 @@ def check_model(run: Run) -> None:
         _ = run.template
 
 
+@staged("mix")
 def make_mix(run: Run) -> tuple[Mix, Manifest]:
     """Build the mix, or read it back when it is there; one that was just built is not read again."""
     identity, store = run.identity, run.store
@@ -93,6 +95,7 @@ def _found(run: Run, kind: Kind, recipe: dict[str, Any]) -> Manifest:
     return manifest
 
 
+@staged("look at the data")
 def look_at_data(run: Run, mix: Mix) -> tuple[str, ...]:
     """Return what is wrong with the mix beside the evaluation sets, said before the training; it costs next to nothing.
 
@@ -107,6 +110,7 @@ def look_at_data(run: Run, mix: Mix) -> tuple[str, ...]:
     return run.findings
 
 
+@staged("workload")
 def make_workload(run: Run, prepared: PreparedTraining) -> dict[str, Any]:
     """Count tokens, steps and encoder passes of a training, or read the counts back."""
     store, identity = run.store, run.identity
@@ -141,7 +145,8 @@ def follow(run: Run, world: World) -> None:
 def _fit(
     run: Run, prepared: PreparedTraining, encoder: BiEncoder, world: World, on_step: OnStep, on_dev: OnDev | None
 ) -> FitReport:
-    from ablate.model.module import fit
+    with timed("imports"):
+        from ablate.model.module import fit
 
     return fit(
         encoder,
@@ -154,6 +159,7 @@ def _fit(
     )
 
 
+@staged("training")
 def make_model(
     run: Run,
     prepared: PreparedTraining,
@@ -175,7 +181,8 @@ def make_model(
             encoder = run.untouched.encoder().to(run.device)
 
             def on_dev(step: int, encoder: BiEncoder) -> None:
-                scores = measure_dev(run, encoder)
+                with staged("dev set"):
+                    scores = measure_dev(run, encoder)
                 tracker.log(step, scores)
                 if watch is not None:
                     watch(step, scores)
@@ -218,6 +225,7 @@ def _losses(ledger: Path) -> dict[str, float]:
     return {"first_loss": fmean(losses[:part]), "last_loss": fmean(losses[-part:])}
 
 
+@timed("load model")
 def trained(run: Run) -> BiEncoder:
     """Load the trained model of a run from its folder."""
     from ablate.model.encoder import BiEncoder
@@ -262,8 +270,9 @@ def make_scores(run: Run, ranker: RankerName, recorder: Recorder | None = None) 
 
     The evaluation comes without its rankings and without what it was scored by. What was just measured is not read.
     """
-    from ablate.evaluation.scoring import rank_and_score, renamed
-    from ablate.evaluation.storage import read_evaluation, write_evaluation
+    with timed("imports"):
+        from ablate.evaluation.scoring import rank_and_score, renamed
+        from ablate.evaluation.storage import read_evaluation, write_evaluation
 
     identity, store, config = run.identity, run.store, run.config
     own = ranker == config.recipe.ranker

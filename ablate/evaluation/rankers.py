@@ -20,6 +20,7 @@ from ablate.retrieval.exact import rerank
 from ablate.retrieval.index import retrieve
 from ablate.retrieval.rankings import DocumentOrder, FloatArray, Ranking
 from ablate.retrieval.vectors import Encoder, Retrieval, encode_all
+from ablate.timing import timed
 
 FILLED = "ranking filled up with documents that share no word with the query (score 0, by id)"
 WORDLESS = "query without a word of any document: all scores are 0"
@@ -90,6 +91,7 @@ class Lexical:
         """What ids hold; raises UserError as `parameters` does."""
         return parameters(self._stemmer)
 
+    @timed("search")
     def __call__(self, bed: EvaluationSet, depth: int) -> Ranked:
         """Return the rankings; documents without a word of the query stand last, and such rankings are listed."""
         if self._documents != bed.documents:
@@ -118,6 +120,7 @@ class Random:
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
+    @timed("search")
     def __call__(self, bed: EvaluationSet, depth: int) -> Ranked:
         """Return the rankings; scores are whole numbers from D - 1 down, exact in float32 up to 2^24 documents."""
         order = DocumentOrder(sorted(passage.doc_id for passage in bed.documents))

@@ -15,6 +15,7 @@ from ablate.evaluation.summary import INSTRUCTED, NDCG, PAIRS, QUERY_MEASURES, R
 from ablate.records import CONDITIONS, Condition, EvaluationQuery, EvaluationSet, QueryScore, UserError
 from ablate.retrieval.rankings import Ranking, by_query
 from ablate.retrieval.vectors import Encoder, Retrieval
+from ablate.timing import timed
 
 NO_PLAIN = "the set has no plain query of the same base query"
 SEVERAL_PLAIN = "the set has several plain queries of the same base query, so which ranking ignores it is open"
@@ -106,6 +107,7 @@ def _without(ranking: Ranking, doc_id: str) -> Ranking:
     return Ranking(ranking.query_id, ranking.doc_ids[:place] + ranking.doc_ids[place + 1 :], scores)
 
 
+@timed("score")
 def score_set(bed: EvaluationSet, rankings: Iterable[Ranking], *, depth: int | None = None) -> Evaluation:
     """Return every score of one set from its rankings, for example from those read back from files; needs no model.
 

@@ -27,6 +27,7 @@ from ablate.store.files import (
     write_atomically,
 )
 from ablate.store.integrity import is_inside, read_json, reading, unpacked
+from ablate.timing import timed
 
 
 def write_scores(path: Path | str, scores: Sequence[QueryScore]) -> None:
@@ -67,6 +68,7 @@ def read_scores(path: Path | str) -> tuple[QueryScore, ...]:
     return tuple(QueryScore(*row) for row in zip(*columns, strict=True))
 
 
+@timed("write files")
 def write_evaluation(folder: Path, evaluation: Evaluation) -> tuple[str, ...]:
     """Write an evaluation into a folder and return the file names; equal evaluations give equal bytes."""
     files = [SCORES_FILE, NOTES_FILE]
@@ -201,6 +203,7 @@ def judgments_digest(bed: EvaluationSet) -> str:
     return digest(_as_plain(dataclasses.replace(bed, documents=documents)))
 
 
+@timed("read files")
 def read_evaluation(folder: Path, *, with_rankings: bool = False) -> Evaluation:
     """Read back what `write_evaluation` wrote; rankings stay in their files unless they are asked for.
 

@@ -44,6 +44,7 @@ from ablate.model.static import (
 from ablate.model.text import TextTemplate, tiny_tokenizer
 from ablate.recipe.schema import ModelConfig
 from ablate.records import Passage, UserError
+from ablate.timing import timed
 
 SORTED_AT_ONCE = 16_384
 """Texts that are tokenised and sorted by length together when encoding: bounds memory on a large corpus."""
@@ -135,14 +136,17 @@ class BiEncoder(torch.nn.Module, ABC):
         """Texts that are sorted and batched together: whole blocks can be encoded one by one, to the same bits."""
         return SORTED_AT_ONCE
 
+    @timed("encode queries")
     def encode_queries(self, queries: Sequence[Query], *, progress: str | None = None) -> NDArray[np.float32]:
         """Return the vectors (N, H) of (query, instruction) pairs in fp32; `progress` names the progress line."""
         return self._encode(queries, self.template.tokenise_queries, progress)[0]
 
+    @timed("encode documents")
     def encode_passages(self, passages: Sequence[Passage], *, progress: str | None = None) -> NDArray[np.float32]:
         """Return the vectors (N, H) of passages in fp32; `progress` names the progress line."""
         return self._encode(passages, self.template.tokenise_passages, progress)[0]
 
+    @timed("encode documents")
     def encode_documents(
         self,
         documents: Sequence[Passage],
@@ -216,6 +220,7 @@ class TransformerEncoder(BiEncoder):
         """Dimensions of a vector."""
         return int(self.network.config.hidden_size)
 
+    @timed("write files")
     def save(self, folder: Path) -> None:
         """Write weights (safetensors), config and tokenizer, readable by transformers' AutoModel as they are.
 
@@ -278,6 +283,7 @@ class StaticEncoder(BiEncoder):
         """Dimensions of a vector."""
         return self.network.size
 
+    @timed("write files")
     def save(self, folder: Path) -> None:
         """Write table and tokenizer in the format of sentence-transformers' StaticEmbedding, cut at our length."""
         folder.mkdir(parents=True, exist_ok=True)

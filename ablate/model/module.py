@@ -37,6 +37,7 @@ from ablate.model.prepared import PreparedTraining
 from ablate.model.resume import Checkpoint, Checkpoints
 from ablate.recipe.schema import Runtime, TrainConfig
 from ablate.records import UserError
+from ablate.timing import timed
 
 OnStep = Callable[[int, dict[str, float]], None]
 OnDev = Callable[[int, BiEncoder], None]
@@ -118,11 +119,13 @@ class HalfCopy:
         pairs = zip(encoder.parameters(), self.encoder.parameters(), strict=True)
         self._pairs = [(master, half) for master, half in pairs if master.requires_grad]
 
+    @timed("half copy")
     def pull(self) -> None:
         """Take over the weights of the fp32 encoder."""
         with torch.no_grad():
             torch._foreach_copy_([half for _, half in self._pairs], [master for master, _ in self._pairs])
 
+    @timed("half copy")
     def push_gradients(self) -> None:
         """Give the gradients to the fp32 encoder and forget them here."""
         for master, half in self._pairs:
@@ -203,6 +206,7 @@ class RetrieverModule(lightning.LightningModule):
                 tensors[f"second_moment/{name}"] = moments["exp_avg_sq"]
         return tensors
 
+    @timed("forward")
     def loss(self, batch: Batch, encoder: BiEncoder) -> torch.Tensor:
         """Return the loss of a batch; queries and unique passages go through the encoder together.
 
@@ -227,11 +231,13 @@ class RetrieverModule(lightning.LightningModule):
         with own_generators(self._seed, "step", self.steps_done, *rank):
             if self._half is None:
                 loss = self.loss(batch, self.encoder)
-                self.manual_backward(loss)
+                with timed("backward"):
+                    self.manual_backward(loss)
             else:
                 self._half.pull()
                 loss = self.loss(batch, self._half.encoder)
-                self.manual_backward(loss)
+                with timed("backward"):
+                    self.manual_backward(loss)
                 self._half.push_gradients()
         self._world.sum_gradients(self._trained.values())
         norm = torch.nn.utils.clip_grad_norm_(list(self._trained.values()), self._train.clip_norm)
@@ -242,7 +248,8 @@ class RetrieverModule(lightning.LightningModule):
                 f"gradient norm {norm_value}; lower train.learning_rate (now {self._train.learning_rate:g}) or raise "
                 f"train.temperature (now {self._train.temperature:g})"
             )
-        self._optimizer.step()
+        with timed("optimiser"):
+            self._optimizer.step()
         self.steps_done += 1
         seconds = time.perf_counter() - started
         self.counters["tokens"] += batch.num_tokens

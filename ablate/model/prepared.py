@@ -12,6 +12,7 @@ from ablate.model.text import TextTemplate
 from ablate.recipe.schema import ModelConfig, TrainConfig
 from ablate.recipe.values import digest, plain, without_defaults
 from ablate.records import Passage, TrainingGroup, UserError
+from ablate.timing import timed
 
 
 class PreparedTraining:
@@ -80,6 +81,7 @@ class PreparedTraining:
                         "build the mix again from this corpus"
                     )
 
+    @timed("digests")
     def digest(self, precision: Precision) -> str:
         """Return a digest of what decides the training, so that a checkpoint is never taken for that of another."""
         model_values = {

@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ablate.records import UserError
+from ablate.timing import timed
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Checkpoints:
         matches = ((NAME.fullmatch(path.name), path) for path in self._folder.iterdir())
         return sorted(((int(m[1]), m[2], path) for m, path in matches if m), reverse=True)
 
+    @timed("checkpoints")
     def save(self, step: int, tensors: Mapping[str, torch.Tensor], counters: Mapping[str, float]) -> None:
         """Write a checkpoint by rename and remove all but the last two.
 
@@ -74,6 +76,7 @@ class Checkpoints:
         for _, _, old in self._found()[KEPT:]:
             old.unlink()
 
+    @timed("checkpoints")
     def latest(self) -> Checkpoint | None:
         """Return the last whole checkpoint, or None; a torn one is skipped with a warning in the log.
 

@@ -12,6 +12,7 @@ import numpy as np
 from ablate.data.batches import IntArray, Query, Tokenised
 from ablate.recipe.schema import ModelConfig, TinyModel
 from ablate.records import Passage, UserError
+from ablate.timing import timed
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -70,14 +71,17 @@ class TextTemplate:
         """Return prefix, title and text; no gap without a title."""
         return self._model.passage_prefix + (f"{passage.title} {passage.text}" if passage.title else passage.text)
 
+    @timed("tokenise")
     def tokenise_queries(self, queries: Sequence[Query]) -> Tokenised:
         """Return the token ids of (query, instruction) pairs, at most `query_length` each, closing tokens kept."""
         return self._tokenise([self.query_text(*query) for query in queries], self._model.query_length)
 
+    @timed("tokenise")
     def tokenise_passages(self, passages: Sequence[Passage]) -> Tokenised:
         """Return the token ids of passages, at most `passage_length` each, closing tokens kept."""
         return self._tokenise([self.passage_text(passage) for passage in passages], self._model.passage_length)
 
+    @timed("tokenise")
     def tokenise_windows(self, passages: Sequence[Passage], window: int, stride: int) -> Windows:
         """Return the token ids of documents, one passage each where at most `window` tokens of text are left.
 
@@ -149,6 +153,7 @@ def _special_ids(tokenizer: Any) -> tuple[list[int], list[int]]:
     raise UserError("the tokenizer changes a text when it adds special tokens; choose a model whose tokenizer does not")
 
 
+@timed("make tokenizer")
 def tiny_tokenizer(tiny: TinyModel, texts: Iterable[str]) -> Any:
     """Return a WordPiece tokenizer whose vocabulary is taken from texts, the same in every process.
 

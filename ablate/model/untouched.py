@@ -13,6 +13,7 @@ from ablate.model.encoder import BiEncoder
 from ablate.model.static import find_table, open_tokenizer
 from ablate.model.text import TextTemplate, tiny_tokenizer
 from ablate.recipe.schema import ModelConfig
+from ablate.timing import timed
 
 
 class Untouched:
@@ -36,6 +37,7 @@ class Untouched:
             self._template = TextTemplate(self._model, self._inspected())
         return self._template
 
+    @timed("load model")
     def encoder(self) -> BiEncoder:
         """Return the backbone as a bi-encoder of its own, in evaluation mode, in fp32, on the CPU.
 

@@ -487,6 +487,8 @@ class Runtime:
     keep_embeddings: bool
     """Whether these files stay when the scores are there."""
     progress: bool
+    profile: bool
+    """Write and print where the time of the run went, and a trace of it that a browser opens."""
     tracker: TrackerConfig
 
 

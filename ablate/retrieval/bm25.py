@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ablate.records import Passage, UserError
+from ablate.timing import timed
 
 K1, B = 0.9, 0.4
 """As in Anserini (https://github.com/castorini/anserini)."""
@@ -24,6 +25,7 @@ METHOD, STOP_WORDS = "lucene", "en"
 class Bm25:
     """Index of a corpus; memory: its postings, 8 bytes per distinct word of each document."""
 
+    @timed("index")
     def __init__(self, documents: Iterable[Passage], stemmer: str | None = None) -> None:
         """Index title and text of every document by their words, or by the stems that a Snowball stemmer gives.
 

@@ -25,6 +25,7 @@ from ablate.recipe.schema import ExactIndex
 from ablate.records import UserError
 from ablate.retrieval.rankings import DocumentOrder, FloatArray, IntArray, Ranking, TieOrder
 from ablate.retrieval.vectors import DocumentVectors
+from ablate.timing import timed
 
 AnyFloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
@@ -55,6 +56,7 @@ def search(
     return search_corpus(corpus, check_queries(corpus, query_vectors, query_ids, depth), query_ids, depth)
 
 
+@timed("search")
 def rerank(
     document_vectors: FloatArray | DocumentVectors,
     query_vectors: FloatArray,

@@ -13,6 +13,7 @@ from ablate.retrieval.approximate import HnswSearch, IvfSearch, PqSearch
 from ablate.retrieval.exact import Corpus, ExactSearch, check_queries
 from ablate.retrieval.rankings import FloatArray, Ranking
 from ablate.retrieval.vectors import DocumentVectors
+from ablate.timing import timed
 
 
 class OpenIndex(Protocol):
@@ -38,11 +39,13 @@ SEARCHES: Mapping[type, Callable[[Corpus, Any], OpenIndex]] = {
 """Kind of index in a recipe -> what searches a corpus by it."""
 
 
+@timed("index")
 def open_index(corpus: Corpus, index: Index) -> OpenIndex:
     """Return a corpus behind an index, ready to be searched; raises UserError for one that cannot be built of it."""
     return SEARCHES[type(index)](corpus, index)
 
 
+@timed("search")
 def retrieve(
     document_vectors: FloatArray | DocumentVectors,
     query_vectors: FloatArray,

@@ -35,6 +35,8 @@ CLUSTERS_FILE = "clusters.json.gz"
 RANKINGS_FOLDER, EMBEDDINGS_FOLDER = "rankings", "embeddings"
 """Of an evaluation; the clusters of units are there where a set names some; the embeddings are shards of document
 vectors, while they are needed."""
+PROFILES, PROFILE_FILE, TRACE_FILE = "profiles", "profile.csv", "trace.json"
+"""By the id of an evaluation, where the time of its last profiled run went; free to be deleted."""
 TUNING_FILE = "tuning.json"
 """In the folder of a search for hyper-parameters: what came out."""
 
@@ -49,6 +51,7 @@ WRITTEN_INTO = (
     f"{TUNING}/*",
     f"{REPORTS}/*",
     f"{REPORTS}/*/*",
+    f"{PROFILES}/*",
     SUBMISSIONS,
 )
 """Folders of a store in which drafts may be left over."""

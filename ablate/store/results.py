@@ -31,6 +31,7 @@ from ablate.store.files import (
     LEDGER_FILE,
     LOCKS,
     MANIFEST_FILE,
+    PROFILES,
     TRACKIO,
     TUNING,
     TUNING_FILE,
@@ -46,6 +47,7 @@ from ablate.store.lock import Lock
 from ablate.store.manifest import Kind, Manifest, another_recipe, is_texts, read_manifest, write_manifest
 from ablate.store.provenance import now
 from ablate.store.workload import Workload
+from ablate.timing import timed
 
 _SWEPT: set[Path] = set()
 
@@ -183,6 +185,7 @@ class ResultStore:
                     folder.rmdir()
                 raise
 
+    @timed("manifest")
     def complete(
         self,
         kind: Kind,
@@ -325,6 +328,10 @@ class ResultStore:
     def vectors(self, train_id: str, corpus_digest: str) -> Path:
         """Return where the vectors of a corpus under a trained model are kept between searches; free to be deleted."""
         return self.root / VECTORS / f"{train_id}-{corpus_digest}.npz"
+
+    def profile(self, eval_id: str) -> Path:
+        """Return where the profile of a run with this evaluation lies; free to be deleted."""
+        return self.root / PROFILES / eval_id
 
     def by_arm(self, kind: Kind, study: str) -> dict[tuple[str, int], Manifest]:
         """Return the complete stages of a kind in a study by arm and seed; a stage with two labels comes twice.
