@@ -73,6 +73,7 @@ RUNTIME = Runtime(
     shard_size=65_536,
     keep_embeddings=False,
     checkpoint_every=3,
+    held_tokens=None,
     dev_set=None,
     dev_every=2,
     progress=True,
@@ -116,7 +117,7 @@ def train(
         if step == stop_after:
             raise Stop
 
-    of_runtime = {"checkpoint_every", "device", "progress"}
+    of_runtime = {"checkpoint_every", "device", "held_tokens", "progress"}
     runtime = dataclasses.replace(RUNTIME, **{k: v for k, v in changes.items() if k in of_runtime})
     settings = {k: v for k, v in changes.items() if k not in of_runtime}
     report = fit(
