@@ -57,10 +57,10 @@ def info_nce(
 
 
 class TiledInfoNce(torch.autograd.Function):
-    """`info_nce` of the inner products of vectors, which holds scores and their gradient for one tile of rows at a time.
+    """`info_nce` of the inner products of vectors, which holds the scores of one tile of rows at a time.
 
     The backward pass makes the scores again from the vectors and each row's log of the sum over negatives (Cheng et al.
-    2024, arXiv 2410.17243, sections 3.2 and 3.3; here a tile has whole rows). With a = that log, w_p = sigmoid(a - s_p)
+    2024, arXiv 2410.17243, section 3.2; here a tile has whole rows). With a = that log, w_p = sigmoid(a - s_p)
     and m positives in a row, the gradient of the row's loss is -w_p / m by s_p, and by a negative's score s_n it is
     exp(s_n - a) * (sum over p of w_p) / m. Beside the vectors only the two boolean matrices grow with Q * P.
     """

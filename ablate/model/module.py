@@ -66,8 +66,8 @@ class FitReport:
     truncated_passages: int
     seconds: float
     """Inside steps, without measurements on the dev set and checkpoints."""
-    peak: float | None
-    """Operations per second that the devices do at best, see `ablate.model.peaks`; None where it is not known."""
+    mfu: float | None
+    """Share of the devices' peak that `flops` in these seconds are; None where `ablate.model.peaks` knows none."""
 
 
 def rate_at(step: int, total: int, train: TrainConfig) -> float:
@@ -373,8 +373,8 @@ def fit(
     """Train an encoder in place on a mix; goes on from the last checkpoint in `checkpoint_dir` if there is one.
 
     After each step `on_step(step, values)` is called (steps from 1; loss, learning_rate, grad_norm, tokens, seconds,
-    and mfu where the device's peak is known), every `runtime.dev_every` steps then `on_dev(step, encoder)`, and every `runtime.checkpoint_every` steps a
-    checkpoint is written last, so a step that a callback did not finish is done again. On a CPU a training that was
+    and mfu where the device's peak is known), every `runtime.dev_every` steps then `on_dev(step, encoder)`, and every
+    `runtime.checkpoint_every` steps a checkpoint is written last, so a step that a callback did not finish is done again. On a CPU a training that was
     stopped anywhere ends with the same bits as one that was not; the number of threads must stay the same. Of several
     processes only the one that leads the `world` shows, calls back and writes checkpoints; all read them.
     Raises UserError for a loss that is not a number, a passage that is missing, a full disk, and checkpoints of
@@ -383,6 +383,7 @@ def fit(
     steps = prepared.steps
     device = resolve_device(runtime.device)
     precision = resolve_precision(prepared.train.precision, device)
+    best = _peak(device, precision, world)
     checkpoints = Checkpoints(checkpoint_dir, prepared.digest(precision))
     resumed = checkpoints.latest()
     encoder.train()
@@ -413,18 +414,19 @@ def fit(
             held_tokens=runtime.held_tokens,
             lag=LAG[device],
             told_at=told_at,
-            peak=_peak(device, precision, world),
+            peak=best,
         )
         if module.steps_done < len(steps):
             _run(module, steps, device, Path(checkpoint_dir))
     encoder.eval()
+    flops, seconds = module.counters["flops"], module.counters["seconds"]
     return FitReport(
         steps=module.steps_done,
         groups=int(module.counters["groups"]),
         tokens=int(module.counters["tokens"]),
-        flops=module.counters["flops"],
-        seconds=module.counters["seconds"],
-        peak=_peak(device, precision, world),
+        flops=flops,
+        seconds=seconds,
+        mfu=None if best is None else flops / seconds / best,
         **prepared.counts,
     )
 

@@ -13,7 +13,7 @@ from ablate.model.device import Precision
 
 PEAKS: tuple[tuple[str, float, float], ...] = (
     (r"NVIDIA A10", 125e12, 31.2e12),
-    (r"NVIDIA A100.*", 312e12, 19.5e12),
+    (r"NVIDIA A100[ -].*", 312e12, 19.5e12),
     (r"NVIDIA H100 80GB HBM3", 989.4e12, 66.9e12),
     (r"NVIDIA H100 PCIe", 756e12, 51e12),
     (r"NVIDIA H200", 989.4e12, 66.9e12),
