@@ -374,11 +374,12 @@ def fit(
 
     After each step `on_step(step, values)` is called (steps from 1; loss, learning_rate, grad_norm, tokens, seconds,
     and mfu where the device's peak is known), every `runtime.dev_every` steps then `on_dev(step, encoder)`, and every
-    `runtime.checkpoint_every` steps a checkpoint is written last, so a step that a callback did not finish is done again. On a CPU a training that was
-    stopped anywhere ends with the same bits as one that was not; the number of threads must stay the same. Of several
-    processes only the one that leads the `world` shows, calls back and writes checkpoints; all read them.
-    Raises UserError for a loss that is not a number, a passage that is missing, a full disk, and checkpoints of
-    another training.
+    `runtime.checkpoint_every` steps a checkpoint is written last, so a step that a callback did not finish is done
+    again. On a CPU a training that was stopped anywhere ends with the same bits as one that was not; the number of
+    threads must stay the same. Of several processes only the one that leads the `world` shows, calls back and writes
+    checkpoints; all read them.
+    Raises UserError for a loss that is not a number, a passage that is missing, a full disk, and checkpoints of another
+    training.
     """
     steps = prepared.steps
     device = resolve_device(runtime.device)
