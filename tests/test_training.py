@@ -258,9 +258,6 @@ def test_numbers_that_come_late_are_the_same_numbers(tmp_path, monkeypatch, unin
     with pytest.raises(Stop):
         train(tmp_path / "stopped", stop_after=5)
     assert same(train(tmp_path / "stopped")[0], uninterrupted[0])
-    with pytest.raises(UserError, match=r"training failed at step 2 of 10: the loss is nan"):
-        train(tmp_path / "failed", learning_rate=1e38, clip_norm=1e38, warmup=0.0, checkpoint_every=1)
-    assert [path.name[:15] for path in (tmp_path / "failed").iterdir()] == ["step-0000000001"]
 
 
 def test_the_share_of_a_peak_is_told_where_it_is_known(tmp_path, monkeypatch):
@@ -525,7 +522,9 @@ def test_where_a_model_lies_and_what_it_is_called_make_no_other_training(tmp_pat
     assert train(tmp_path, encoder=make_encoder(), model=moved, precision="auto")[1][0][0] == 4
 
 
-def test_a_loss_that_is_not_a_number_stops_before_weights_and_checkpoints(tmp_path):
+@pytest.mark.parametrize("lag", [0, 1])
+def test_a_loss_that_is_not_a_number_stops_before_weights_and_checkpoints(tmp_path, monkeypatch, lag):
+    monkeypatch.setitem(module_module.LAG, "cpu", lag)
     encoder = make_encoder()
 
     def poison(step, trained):
@@ -771,9 +770,9 @@ def test_a_process_without_a_share_encodes_a_text_that_counts_for_nothing():
             return vectors_NH
 
     class Recorder:
-        def embed(self, texts, size):
+        def embed(self, texts, size, held_tokens):
             seen.append(len(texts))
-            return encoder.embed(texts, size)
+            return encoder.embed(texts, size, held_tokens)
 
     encoder, seen = make_encoder(model=dataclasses.replace(MODEL, dropout=0.0)), []
     template = encoder.template
