@@ -1,4 +1,4 @@
-"""Share of a GPU's peak in training and encoding, and what each part of a step brings; has not been run on a GPU yet.
+"""Share of a GPU's peak in training and encoding, and what each part of a step brings; not run to its end yet, on a GPU or not.
 
     python -m benchmarks.gpu [--tiny] [--steps 5]
 
