@@ -1,4 +1,4 @@
-"""Share of a GPU's peak in training and encoding, and what each part of a step brings; not run to its end yet, on a GPU or not.
+"""Share of a GPU's peak in training and encoding, and what each part brings; not run to its end yet, anywhere.
 
     python -m benchmarks.gpu [--tiny] [--steps 5]
 
