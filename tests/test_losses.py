@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from ablate.model.losses import info_nce
+from ablate.model import losses
+from ablate.model.losses import TiledInfoNce, batch_loss, info_nce
 
 SCORES = torch.tensor([[2.0, 1.0, 0.0], [0.5, 1.5, 1.0]])
 ALL = torch.ones(2, 3, dtype=torch.bool)
@@ -97,3 +98,56 @@ def test_large_scores_stay_finite():
     loss = info_nce(scores, torch.tensor([[True, False], [False, True]]), torch.ones(2, 2, dtype=torch.bool), 0.01)
     loss.backward()
     assert loss.item() == pytest.approx(1e6) and scores.grad is not None and torch.isfinite(scores.grad).all()
+
+
+# Tiles
+
+
+def drawn(num_queries, num_passages, dtype=torch.float32):
+    """Return vectors and relations: several positives in some rows, a row without negatives, passages that are out."""
+    generator = torch.Generator().manual_seed(num_queries)
+    queries, passages = (
+        torch.nn.functional.normalize(torch.randn(number, 8, generator=generator, dtype=dtype), dim=1).requires_grad_()
+        for number in (num_queries, num_passages)
+    )
+    positive = torch.rand(num_queries, num_passages, generator=generator) < 0.05
+    positive[torch.arange(num_queries), torch.arange(num_queries)] = True
+    candidate = (torch.rand(num_queries, num_passages, generator=generator) < 0.7) | positive
+    candidate[0] = positive[0]
+    return queries, passages, positive, candidate
+
+
+def with_gradients(loss, queries, passages):
+    return loss.detach(), *torch.autograd.grad(loss, (queries, passages))
+
+
+@pytest.mark.parametrize("tile", [1, 50, 137, 10**6])
+@pytest.mark.parametrize("shape", [(1, 1), (7, 20), (33, 41)])
+def test_tiles_give_the_loss_and_the_gradients_of_the_full_matrix(monkeypatch, tile, shape):
+    queries, passages, positive, candidate = drawn(*shape)
+    whole = with_gradients(batch_loss(queries, passages, positive, candidate, 0.05), queries, passages)
+    monkeypatch.setattr(losses, "TILED_FROM", 0)
+    monkeypatch.setattr(losses, "TILE", tile)
+    tiled = with_gradients(3 * batch_loss(queries, passages, positive, candidate, 0.05), queries, passages)
+    for expected, value in zip(whole, tiled, strict=True):
+        torch.testing.assert_close(value / 3, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_the_gradient_of_tiles_numerically(monkeypatch):
+    monkeypatch.setattr(losses, "TILE", 20)
+    queries, passages, positive, candidate = drawn(5, 9, torch.float64)
+    assert torch.autograd.gradcheck(TiledInfoNce.apply, (queries, passages, positive, candidate, 0.3))
+
+
+def test_scores_of_tiles_stay_finite_where_vectors_are_long(monkeypatch):
+    monkeypatch.setattr(losses, "TILED_FROM", 0)
+    queries = torch.tensor([[1e4], [1e4]], requires_grad=True)
+    loss = batch_loss(queries, torch.tensor([[1.0], [-1.0]]), torch.eye(2, dtype=torch.bool), ALL[:, :2], 0.01)
+    loss.backward()
+    assert loss.item() == pytest.approx(1e6) and torch.isfinite(queries.grad).all()
+
+
+def test_below_the_threshold_the_bits_are_those_of_the_full_matrix():
+    queries, passages, positive, candidate = drawn(33, 41)
+    loss = batch_loss(queries, passages, positive, candidate, 0.05)
+    assert torch.equal(loss, info_nce(queries @ passages.T, positive, candidate, 0.05))

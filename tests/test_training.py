@@ -16,14 +16,18 @@ import pytest
 import torch
 import tqdm
 from safetensors.torch import load_file
+from torch.utils.checkpoint import checkpoint
 
-from ablate.data.batches import prepare_steps
+from ablate.data.batches import prepare_steps, sub_batches
 from ablate.model import device as device_module
+from ablate.model import encoder as encoder_module
+from ablate.model import module as module_module
 from ablate.model import resume as resume_module
 from ablate.model.device import own_generators, resolve_device, resolve_precision
 from ablate.model.distributed import ALONE, World
-from ablate.model.encoder import BiEncoder
+from ablate.model.encoder import BiEncoder, _num_repeated
 from ablate.model.module import FlopEstimate, HalfCopy, RetrieverModule, fit, rate_at
+from ablate.model.peaks import peak
 from ablate.model.prepared import PreparedTraining
 from ablate.model.resume import Checkpoints
 from ablate.recipe.schema import Lora, ModelConfig, Runtime, TinyModel, TrackerConfig, TrainConfig
@@ -73,6 +77,7 @@ RUNTIME = Runtime(
     shard_size=65_536,
     keep_embeddings=False,
     checkpoint_every=3,
+    held_tokens=None,
     dev_set=None,
     dev_every=2,
     progress=True,
@@ -117,7 +122,7 @@ def train(
         if step == stop_after:
             raise Stop
 
-    of_runtime = {"checkpoint_every", "device", "progress"}
+    of_runtime = {"checkpoint_every", "device", "held_tokens", "progress"}
     runtime = dataclasses.replace(RUNTIME, **{k: v for k, v in changes.items() if k in of_runtime})
     settings = {k: v for k, v in changes.items() if k not in of_runtime}
     report = fit(
@@ -186,6 +191,89 @@ def test_sub_batches_change_neither_loss_nor_gradient(tmp_path):
         for (_, one), (_, other) in zip(runs[0], log, strict=True):
             assert one["loss"] == pytest.approx(other["loss"], rel=1e-3)
             assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("held_tokens", "changes"),
+    [
+        (1, {}),
+        (40, {}),
+        (40, {"precision": "bf16"}),
+        (1, {"sub_batch": 1}),
+        (1, {"sub_batch": 64, "batch_size": 18}),
+        (30, {"batch_size": 8, "most_negatives": 2, "same_query": "use"}),
+        (
+            30,
+            {
+                "model": dataclasses.replace(
+                    MODEL, lora=Lora(rank=2, alpha=4.0, dropout=0.1, targets=("query", "value"))
+                )
+            },
+        ),
+    ],
+)
+def test_forward_passes_that_are_done_again_change_no_bit(tmp_path, monkeypatch, held_tokens, changes):
+    """Under dropout too: the second pass draws what the first one drew."""
+    whole, whole_log, _ = train(tmp_path / "whole", epochs=1, **changes)
+    repeated = []
+
+    def repeat(function, *arguments, use_reentrant):
+        repeated.append(arguments)
+        return checkpoint(function, *arguments, use_reentrant=use_reentrant)
+
+    monkeypatch.setattr(encoder_module, "checkpoint", repeat)
+    bounded, log, _ = train(tmp_path / "bounded", epochs=1, held_tokens=held_tokens, **changes)
+    assert repeated and same(whole, bounded) and losses(log) == losses(whole_log)
+
+
+@pytest.mark.parametrize(("held_tokens", "expected"), [(None, 0), (1, 3), (2, 2), (5, 2), (6, 1), (11, 1), (12, 0)])
+def test_the_last_and_shortest_passes_are_held(held_tokens, expected):
+    parts = list(sub_batches([np.ones(length, np.int32) for length in (2, 6, 4)], 1, 0))
+    assert [part.ids_NL.numel() for part in parts] == [6, 4, 2]
+    assert _num_repeated(parts, held_tokens) == expected
+
+
+def test_what_a_step_holds_does_not_grow_with_the_batch():
+    """Counted in tensors that are kept for the backward pass; words and vectors alone grow."""
+    encoder = make_encoder(model=dataclasses.replace(MODEL, dropout=0.0))
+    texts = [np.full(16, 7, np.int32)] * 64
+
+    def kept(number, held_tokens):
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda tensor: sizes.append(tensor.nbytes), lambda none: none):
+            encoder.embed(texts[:number], 4, held_tokens)
+        return sum(sizes)
+
+    assert kept(64, None) > 10 * kept(4, None)
+    assert kept(64, 64) < 2 * kept(8, 64)
+
+
+def test_numbers_that_come_late_are_the_same_numbers(tmp_path, monkeypatch, uninterrupted):
+    """As on CUDA, where the host does not wait for a step before it starts the next."""
+    monkeypatch.setitem(module_module.LAG, "cpu", 1)
+    seen = []
+    weights, log, report = train(tmp_path / "late", on_dev=lambda step, encoder: seen.append((step, len(seen))))
+    assert same(uninterrupted[0], weights) and [step for step, _ in log] == list(range(1, STEPS + 1))
+    assert losses(log) == losses(uninterrupted[1]) and [step for step, _ in seen] == [2, 4, 6, 8, 10]
+    assert report.seconds == pytest.approx(sum(values["seconds"] for _, values in log))
+    with pytest.raises(Stop):
+        train(tmp_path / "stopped", stop_after=5)
+    assert same(train(tmp_path / "stopped")[0], uninterrupted[0])
+
+
+def test_the_share_of_a_peak_is_told_where_it_is_known(tmp_path, monkeypatch):
+    assert train(tmp_path / "unknown", epochs=1)[2].mfu is None
+    monkeypatch.setattr(module_module, "_peak", lambda device, precision, world: 1e12)
+    _, log, report = train(tmp_path / "known", epochs=1)
+    assert report.mfu == pytest.approx(report.flops / report.seconds / 1e12)
+    weighted = sum(values["mfu"] * values["seconds"] for _, values in log)
+    assert weighted == pytest.approx(report.flops / 1e12)
+
+
+def test_peaks_are_those_of_the_named_device_alone():
+    assert peak("NVIDIA A100-SXM4-80GB", "bf16") == 312e12 and peak("NVIDIA H200", "fp32") == 66.9e12
+    assert peak("NVIDIA L4", "bf16") == 121e12 and peak("NVIDIA L40S", "bf16") == 362e12
+    assert peak("NVIDIA H200 NVL", "bf16") is None and peak("NVIDIA A1000", "bf16") is None
 
 
 def test_learning_rate_rises_and_falls_as_configured():
@@ -435,7 +523,9 @@ def test_where_a_model_lies_and_what_it_is_called_make_no_other_training(tmp_pat
     assert train(tmp_path, encoder=make_encoder(), model=moved, precision="auto")[1][0][0] == 4
 
 
-def test_a_loss_that_is_not_a_number_stops_before_weights_and_checkpoints(tmp_path):
+@pytest.mark.parametrize("lag", [0, 1])
+def test_a_loss_that_is_not_a_number_stops_before_weights_and_checkpoints(tmp_path, monkeypatch, lag):
+    monkeypatch.setitem(module_module.LAG, "cpu", lag)
     encoder = make_encoder()
 
     def poison(step, trained):
@@ -681,9 +771,9 @@ def test_a_process_without_a_share_encodes_a_text_that_counts_for_nothing():
             return vectors_NH
 
     class Recorder:
-        def embed(self, texts, size):
+        def embed(self, texts, size, held_tokens):
             seen.append(len(texts))
-            return encoder.embed(texts, size)
+            return encoder.embed(texts, size, held_tokens)
 
     encoder, seen = make_encoder(model=dataclasses.replace(MODEL, dropout=0.0)), []
     template = encoder.template

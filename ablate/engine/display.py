@@ -122,11 +122,12 @@ def _lacking(rows: Mapping[str, int]) -> str:
 def show_training(run: Run, manifest: Manifest) -> None:
     """Print what the training cost."""
     counts, cost = manifest.counts, manifest.cost
+    share = f" at {cost['mfu']:.0%} of the device's peak" if "mfu" in cost else ""
     print(f"\ntraining: {_place(run, manifest)}")
     print(
         f"  {counts['steps']:,} steps in {cost['train_s']:.1f} s, loss {counts['first_loss']:.3f} -> "
         f"{counts['last_loss']:.3f} (means of the first and last eighth); {counts['tokens']:,} tokens, "
-        f"{counts['flops'] / 1e12:.2f} TFLOP; cut to length: {counts['truncated_queries']} queries, "
+        f"{counts['flops'] / 1e12:.2f} TFLOP{share}; cut to length: {counts['truncated_queries']} queries, "
         f"{counts['truncated_passages']} passages"
     )
 

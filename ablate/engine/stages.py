@@ -196,7 +196,9 @@ def make_model(
             files = sorted(str(path.relative_to(folder)) for path in model.rglob("*") if path.is_file())
             counts = {**workload, **dataclasses.asdict(report), **_losses(folder / LEDGER_FILE)}
             cost = {"train_s": counts.pop("seconds"), **meter.cost()}
-            tracker.summary(counts)
+            if (mfu := counts.pop("mfu")) is not None:
+                cost["mfu"] = mfu
+            tracker.summary(counts if mfu is None else {**counts, "mfu": mfu})
             store.complete(
                 "train",
                 identity.train,

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
+from torch.utils.checkpoint import checkpoint
 
-from ablate.data.batches import IntArray, Query, Tokenised, sub_batches
+from ablate.data.batches import IntArray, Query, SubBatch, Tokenised, sub_batches
 from ablate.model.backbone import (
     Backbone,
     add_lora,
@@ -124,8 +125,11 @@ class BiEncoder(torch.nn.Module, ABC):
         """Write weights (safetensors) and tokenizer so that `load` and other programs read them."""
 
     @abstractmethod
-    def embed(self, texts: Sequence[IntArray], size: int) -> torch.Tensor:
-        """Return the vectors (N, H) of tokenised texts in their order, in one graph, `size` texts per forward pass."""
+    def embed(self, texts: Sequence[IntArray], size: int, held_tokens: int | None = None) -> torch.Tensor:
+        """Return the vectors (N, H) of tokenised texts in their order, in one graph, `size` texts per forward pass.
+
+        `held_tokens` bounds the tokens whose passes are held for the backward pass; None: all are.
+        """
 
     @abstractmethod
     def _passes(self, texts: Sequence[IntArray]) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
@@ -243,19 +247,29 @@ class TransformerEncoder(BiEncoder):
         vectors_NH = pool(hidden_NLH, mask_NL, self.model.pooling)
         return torch.nn.functional.normalize(vectors_NH, dim=-1) if self.model.normalise else vectors_NH
 
-    def embed(self, texts: Sequence[IntArray], size: int) -> torch.Tensor:
+    def _pooled_words(self, mask_NL: torch.Tensor, words_NLH: torch.Tensor) -> torch.Tensor:
+        return self._pooled(mask_NL, inputs_embeds=words_NLH)
+
+    def embed(self, texts: Sequence[IntArray], size: int, held_tokens: int | None = None) -> torch.Tensor:
         """Return the vectors (N, H) of tokenised texts in their order, in one graph, `size` texts per forward pass.
 
         Words are looked up for all texts at once: the gradient of the table is as large as the table, and so it is
-        made once and not once per forward pass.
+        made once and not once per forward pass. Forward passes of the last `held_tokens` tokens (None: all) keep what
+        the backward pass needs; those before keep their vectors alone and are done again when the backward pass
+        reaches them, on the same random numbers, which bounds memory for any number of texts and changes no gradient
+        (Gao et al. 2021, arXiv 2101.06983).
         """
         parts = list(sub_batches(texts, size, self.template.pad_id))
         ids = _to(torch.cat([part.ids_NL.flatten() for part in parts]), self.device)
         words = self.network.get_input_embeddings()(ids).split([part.ids_NL.numel() for part in parts])
-        vectors = [
-            self._pooled(_to(part.mask_NL, self.device), inputs_embeds=own.view(*part.mask_NL.shape, -1))
-            for part, own in zip(parts, words, strict=True)
-        ]
+        num_repeated = _num_repeated(parts, held_tokens)
+        vectors: list[torch.Tensor] = []
+        for number, (part, own) in enumerate(zip(parts, words, strict=True)):
+            mask_NL, words_NLH = _to(part.mask_NL, self.device), own.view(*part.mask_NL.shape, -1)
+            if number < num_repeated:
+                vectors.append(checkpoint(self._pooled_words, mask_NL, words_NLH, use_reentrant=False))
+            else:
+                vectors.append(self._pooled_words(mask_NL, words_NLH))
         back = torch.from_numpy(np.argsort(np.concatenate([part.rows for part in parts])))
         return torch.cat(vectors).index_select(0, _to(back, self.device))
 
@@ -294,8 +308,11 @@ class StaticEncoder(BiEncoder):
             save_file({SAVED_NAME: self.network.whole().cpu().contiguous()}, folder / WEIGHTS)
             tokenizer.save(str(folder / TOKENIZER))
 
-    def embed(self, texts: Sequence[IntArray], size: int) -> torch.Tensor:
-        """Return the vectors (N, H) of tokenised texts in their order, in one graph, `size` texts per forward pass."""
+    def embed(self, texts: Sequence[IntArray], size: int, held_tokens: int | None = None) -> torch.Tensor:
+        """Return the vectors (N, H) of tokenised texts in their order, in one graph, `size` texts per forward pass.
+
+        A lookup holds nothing, so that `held_tokens` bounds nothing here.
+        """
         return torch.cat([self._means(texts[start : start + size]) for start in range(0, len(texts), size)])
 
     def _means(self, texts: Sequence[IntArray]) -> torch.Tensor:
@@ -334,6 +351,18 @@ def pool(hidden_NLH: torch.Tensor, mask_NL: torch.Tensor, pooling: Literal["mean
     else:
         place_N = mask_NL.shape[1] - 1 - mask_NL.flip(1).argmax(dim=1)
     return hidden_NLH[torch.arange(len(hidden_NLH), device=hidden_NLH.device), place_N]
+
+
+def _num_repeated(parts: Sequence[SubBatch], held_tokens: int | None) -> int:
+    """Return how many forward passes, from the first, are done again in the backward pass, which ends with them."""
+    if held_tokens is None:
+        return 0
+    held = 0
+    for number, part in reversed(list(enumerate(parts, 1))):
+        held += part.ids_NL.numel()
+        if held > held_tokens:
+            return number
+    return 0
 
 
 def _to(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

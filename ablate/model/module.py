@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +33,8 @@ from ablate.data.batches import Batch, TrainingSteps
 from ablate.model.device import Precision, own_generators, resolve_device, resolve_precision
 from ablate.model.distributed import ALONE, World
 from ablate.model.encoder import BiEncoder, StaticEncoder
-from ablate.model.losses import info_nce
+from ablate.model.losses import batch_loss
+from ablate.model.peaks import peak
 from ablate.model.prepared import PreparedTraining
 from ablate.model.resume import Checkpoint, Checkpoints
 from ablate.recipe.schema import Runtime, TrainConfig
@@ -41,6 +43,10 @@ from ablate.timing import timed
 
 OnStep = Callable[[int, dict[str, float]], None]
 OnDev = Callable[[int, BiEncoder], None]
+
+LAG = {"cpu": 0, "cuda": 1}
+"""By device, how many steps late the numbers of a step are asked for: one, so that a GPU always has work in its queue.
+A CPU has none to wait for."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,8 @@ class FitReport:
     truncated_passages: int
     seconds: float
     """Inside steps, without measurements on the dev set and checkpoints."""
+    mfu: float | None
+    """Share of the devices' peak that `flops` in these seconds are; None where `ablate.model.peaks` knows none."""
 
 
 def rate_at(step: int, total: int, train: TrainConfig) -> float:
@@ -133,6 +141,38 @@ class HalfCopy:
             half.grad = None
 
 
+class OnTheWay:
+    """Numbers on their way from the device to the host, which goes on meanwhile."""
+
+    def __init__(self, values: torch.Tensor) -> None:
+        """Start the copy behind what the device has to do already."""
+        self._values = values.to("cpu", non_blocking=True)
+        self._copied = None
+        if values.is_cuda:
+            self._copied = torch.cuda.Event()
+            self._copied.record()
+
+    def arrived(self) -> list[float]:
+        """Return them, as soon as the device is there."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        return list(self._values.tolist())
+
+
+@dataclass(frozen=True)
+class Launched:
+    """An optimiser step that the device was told to do."""
+
+    step: int
+    """Its number, from 1."""
+    values: OnTheWay
+    """Loss and gradient norm."""
+    rate: float
+    tokens: int
+    flops: float
+    started: float
+
+
 class RetrieverModule(lightning.LightningModule):
     """One optimiser step per batch: all texts in one graph, sorted by length, and the loss over the whole batch."""
 
@@ -144,11 +184,20 @@ class RetrieverModule(lightning.LightningModule):
         seed: int,
         num_steps: int,
         precision: Precision,
-        after_step: Callable[[RetrieverModule, dict[str, float]], None],
+        after_step: Callable[[int, dict[str, float]], None],
         resumed: Checkpoint | None = None,
         world: World = ALONE,
+        held_tokens: int | None = None,
+        lag: int = 0,
+        told_at: Callable[[int], bool] = lambda step: False,
+        peak: float | None = None,
     ) -> None:
-        """`after_step` is called after each optimiser step with what was logged about it."""
+        """`after_step` is called after each optimiser step with its number (from 1) and what was logged about it.
+
+        That may be up to `lag` steps late, so that a device need not wait until the numbers of a step have come; not at
+        the last step and those for which `told_at` holds, after which nothing is under way. `held_tokens` is that of
+        `BiEncoder.embed`, `peak` the operations per second of all devices at best, where they are known.
+        """
         super().__init__()
         self.automatic_optimization = False
         self.encoder = encoder
@@ -157,7 +206,10 @@ class RetrieverModule(lightning.LightningModule):
         self.counters = dict(resumed.counters) if resumed else dict.fromkeys(names, 0.0)
         self._train, self._seed, self._num_steps, self._precision = train, seed, num_steps, precision
         self._after_step, self._resumed = after_step, resumed
-        self._world = world
+        self._world, self._held_tokens = world, held_tokens
+        self._lag, self._told_at, self._peak = lag, told_at, peak
+        self._launched: deque[Launched] = deque()
+        self._told = 0.0
         self._flops = FlopEstimate(encoder)
         self._trained = {name: p for name, p in encoder.named_parameters() if p.requires_grad}
         if resumed:
@@ -215,13 +267,22 @@ class RetrieverModule(lightning.LightningModule):
         shares = self._world.share([len(text) for text in batch.texts])
         mine = shares[self._world.rank]
         own = [batch.texts[place] for place in mine] or batch.texts[:1]  # a share without texts still takes part
-        vectors_NH = self._world.gather(encoder.embed(own, self._train.sub_batch)[: len(mine)], shares)
+        own_NH = encoder.embed(own, self._train.sub_batch, self._held_tokens)[: len(mine)]
+        vectors_NH = self._world.gather(own_NH, shares)
         num_queries = len(batch.query_tokens)
-        scores_QP = vectors_NH[:num_queries].float() @ vectors_NH[num_queries:].float().T
-        return info_nce(scores_QP, batch.positive_QP, batch.candidate_QP, self._train.temperature)
+        return batch_loss(
+            vectors_NH[:num_queries],
+            vectors_NH[num_queries:],
+            batch.positive_QP,
+            batch.candidate_QP,
+            self._train.temperature,
+        )
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """Do one optimiser step; raises UserError on a loss or gradient that is not a number, before the weights."""
+        """Do one optimiser step; raises UserError on a loss or gradient that is not a number.
+
+        Without a lag that is before the weights change; with one they are lost by then, and so is the training.
+        """
         started = time.perf_counter()
         rate = rate_at(self.steps_done, self._num_steps, self._train)
         for group in self._optimizer.param_groups:
@@ -241,29 +302,55 @@ class RetrieverModule(lightning.LightningModule):
                 self._half.push_gradients()
         self._world.sum_gradients(self._trained.values())
         norm = torch.nn.utils.clip_grad_norm_(list(self._trained.values()), self._train.clip_norm)
-        loss_value, norm_value = torch.stack([loss.detach().float(), norm.float()]).tolist()
-        if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
-            raise UserError(
-                f"training failed at step {self.steps_done + 1} of {self._num_steps}: the loss is {loss_value} and the "
-                f"gradient norm {norm_value}; lower train.learning_rate (now {self._train.learning_rate:g}) or raise "
-                f"train.temperature (now {self._train.temperature:g})"
-            )
+        launched = Launched(
+            step=self.steps_done + 1,
+            values=OnTheWay(torch.stack([loss.detach().float(), norm.float()])),
+            rate=rate,
+            tokens=batch.num_tokens,
+            flops=self._flops([len(text) for text in batch.texts]),
+            started=started,
+        )
+        if self._lag == 0:
+            self._finite(launched)
         with timed("optimiser"):
             self._optimizer.step()
         self.steps_done += 1
-        seconds = time.perf_counter() - started
-        self.counters["tokens"] += batch.num_tokens
+        self.counters["tokens"] += launched.tokens
         self.counters["groups"] += len(batch.group_ids)
-        self.counters["flops"] += self._flops([len(text) for text in batch.texts])
+        self.counters["flops"] += launched.flops
+        self._launched.append(launched)
+        waits_for_all = self.steps_done == self._num_steps or self._told_at(self.steps_done)
+        while len(self._launched) > (0 if waits_for_all else self._lag):
+            self._tell(self._launched.popleft())
+
+    def _finite(self, launched: Launched) -> tuple[float, float]:
+        """Return loss and gradient norm of a step, once they are there; raises UserError unless both are numbers."""
+        loss, norm = launched.values.arrived()
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise UserError(
+                f"training failed at step {launched.step} of {self._num_steps}: the loss is {loss} and the "
+                f"gradient norm {norm}; lower train.learning_rate (now {self._train.learning_rate:g}) or raise "
+                f"train.temperature (now {self._train.temperature:g})"
+            )
+        return loss, norm
+
+    def _tell(self, launched: Launched) -> None:
+        """Log a step; its seconds begin where those of the step before ended, if that was after its start."""
+        loss, norm = self._finite(launched)
+        now = time.perf_counter()
+        seconds = now - max(launched.started, self._told)
+        self._told = now
         self.counters["seconds"] += seconds
         logged = {
-            "loss": loss_value,
-            "learning_rate": rate,
-            "grad_norm": norm_value,
-            "tokens": float(batch.num_tokens),
+            "loss": loss,
+            "learning_rate": launched.rate,
+            "grad_norm": norm,
+            "tokens": float(launched.tokens),
             "seconds": seconds,
         }
-        self._after_step(self, logged)
+        if self._peak is not None:
+            logged["mfu"] = launched.flops / seconds / self._peak
+        self._after_step(launched.step, logged)
 
 
 class MixData(lightning.LightningDataModule):
@@ -296,17 +383,19 @@ def fit(
 ) -> FitReport:
     """Train an encoder in place on a mix; goes on from the last checkpoint in `checkpoint_dir` if there is one.
 
-    After each step `on_step(step, values)` is called (steps from 1; loss, learning_rate, grad_norm, tokens, seconds),
-    every `runtime.dev_every` steps then `on_dev(step, encoder)`, and every `runtime.checkpoint_every` steps a
-    checkpoint is written last, so a step that a callback did not finish is done again. On a CPU a training that was
-    stopped anywhere ends with the same bits as one that was not; the number of threads must stay the same. Of several
-    processes only the one that leads the `world` shows, calls back and writes checkpoints; all read them.
-    Raises UserError for a loss that is not a number, a passage that is missing, a full disk, and checkpoints of
-    another training.
+    After each step `on_step(step, values)` is called (steps from 1; loss, learning_rate, grad_norm, tokens, seconds,
+    and mfu where the device's peak is known), every `runtime.dev_every` steps then `on_dev(step, encoder)`, and every
+    `runtime.checkpoint_every` steps a checkpoint is written last, so a step that a callback did not finish is done
+    again. On a CPU a training that was stopped anywhere ends with the same bits as one that was not; the number of
+    threads must stay the same. Of several processes only the one that leads the `world` shows, calls back and writes
+    checkpoints; all read them.
+    Raises UserError for a loss that is not a number, a passage that is missing, a full disk, and checkpoints of another
+    training.
     """
     steps = prepared.steps
     device = resolve_device(runtime.device)
     precision = resolve_precision(prepared.train.precision, device)
+    best = _peak(device, precision, world)
     checkpoints = Checkpoints(checkpoint_dir, prepared.digest(precision))
     resumed = checkpoints.latest()
     encoder.train()
@@ -314,8 +403,10 @@ def fit(
         encoder.network.show(np.union1d(steps.queries.distinct_ids(), steps.passages.distinct_ids()))
     with _step_line(runtime.progress and world.leads, len(steps), resumed.step if resumed else 0) as show:
 
-        def after_step(module: RetrieverModule, logged: dict[str, float]) -> None:
-            step = module.steps_done
+        def told_at(step: int) -> bool:
+            return step % runtime.checkpoint_every == 0 or (on_dev is not None and step % runtime.dev_every == 0)
+
+        def after_step(step: int, logged: dict[str, float]) -> None:
             if not world.leads:
                 return
             show(logged)
@@ -334,18 +425,30 @@ def fit(
             after_step=after_step,
             resumed=resumed,
             world=world,
+            held_tokens=runtime.held_tokens,
+            lag=LAG[device],
+            told_at=told_at,
+            peak=best,
         )
         if module.steps_done < len(steps):
             _run(module, steps, device, Path(checkpoint_dir))
     encoder.eval()
+    flops, seconds = module.counters["flops"], module.counters["seconds"]
     return FitReport(
         steps=module.steps_done,
         groups=int(module.counters["groups"]),
         tokens=int(module.counters["tokens"]),
-        flops=module.counters["flops"],
-        seconds=module.counters["seconds"],
+        flops=flops,
+        seconds=seconds,
+        mfu=None if best is None else flops / seconds / best,
         **prepared.counts,
     )
+
+
+def _peak(device: str, precision: Precision, world: World) -> float | None:
+    """Return the operations per second that the devices of a training do at best together, where it is known."""
+    of_one = peak(torch.cuda.get_device_name(), precision) if device == "cuda" else None
+    return None if of_one is None else of_one * world.size
 
 
 def _run(module: RetrieverModule, steps: TrainingSteps, device: str, folder: Path) -> None:

@@ -477,6 +477,10 @@ class Runtime:
     """Show what would be run, what it would cost and what is there already, and run nothing."""
     checkpoint_every: Count
     """Steps between checkpoints."""
+    held_tokens: Count | None
+    """Tokens of a step, padding included, whose forward passes are kept for the backward pass; those beyond are done a
+    second time, which takes a third longer and holds memory at that of these tokens for any train.batch_size, and
+    changes no gradient. null: all of them are kept."""
     dev_set: str | None
     """Evaluation set that is measured during training, for the eye and for tuning; never one of `evaluation.sets`."""
     dev_every: Count

@@ -89,7 +89,7 @@ def model_card(
         commit=manifest.git.get("commit"),
         installed=manifest.git.get("release"),
         uncommitted=manifest.git.get("changed", manifest.git.get("dirty")),  # older manifests know of the whole tree
-        cost={key: round(value, 1) for key, value in manifest.cost.items()},
+        cost={key: round(value, 3 if key == "mfu" else 1) for key, value in manifest.cost.items()},
     )
 
 
