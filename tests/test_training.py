@@ -75,6 +75,7 @@ RUNTIME = Runtime(
     checkpoint_every=3,
     dev_set=None,
     dev_every=2,
+    dev_queries=None,
     progress=True,
     tracker=TrackerConfig(kind="none", project="", entity=None, log_model=False),
 )

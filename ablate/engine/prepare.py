@@ -15,6 +15,7 @@ from ablate.data.mix import Mix, TokensOf
 from ablate.data.sources import RowSource, SetSource, open_sets, open_source
 from ablate.evaluation.measures import revisions_of, with_measures
 from ablate.evaluation.rankers import plain_ranker
+from ablate.evaluation.sampling import part_of
 from ablate.evaluation.summary import QUERY_MEASURES
 from ablate.recipe.identity import Identity, Revisions, identify
 from ablate.recipe.schema import MtebSource, Recipe, RunConfig
@@ -106,6 +107,14 @@ class Run:
                 bed = dataclasses.replace(bed, remarks=(remark, *bed.remarks))
             self.sets[name] = with_measures(bed, self.config.recipe.evaluation.measures)
         return self.sets[name]
+
+    @cached_property
+    def dev_part(self) -> EvaluationSet:
+        """What of the dev set is measured in training where nothing is tuned by it."""
+        runtime = self.config.runtime
+        assert runtime.dev_set is not None
+        bed = self.evaluation_set(runtime.dev_set)
+        return bed if runtime.dev_queries is None else part_of(bed, runtime.dev_queries)
 
     def _is_trained_on(self, name: str) -> bool:
         """Return whether an evaluation set is the split that the run's own model is trained on."""

@@ -19,6 +19,7 @@ from ablate.evaluation.rankers import Dense, Ranker, plain_ranker
 from ablate.recipe.identity import without_scoring
 from ablate.recipe.schema import BeirSource, MtebSource, RankerName, RulesSource, RunConfig
 from ablate.recipe.values import digest, plain
+from ablate.records import EvaluationSet
 from ablate.retrieval.vectors import Retrieval
 from ablate.secrets import scrub_texts
 from ablate.store.files import (
@@ -164,7 +165,8 @@ def make_model(
 ) -> Manifest:
     """Train the model on its mix, from its last checkpoint if there is one, or find it complete.
 
-    `watch` sees every measurement on the dev set and may end the training by raising Stopped.
+    `watch` sees every measurement on the dev set and may end the training by raising Stopped; without it, a part of the
+    dev set is measured, for the eye alone.
     """
     identity, store, config = run.identity, run.store, run.config
     started, meter = now(), Meter(run.device)
@@ -175,7 +177,7 @@ def make_model(
             encoder = run.untouched.encoder().to(run.device)
 
             def on_dev(step: int, encoder: BiEncoder) -> None:
-                scores = measure_dev(run, encoder)
+                scores = glance_at_dev(run, encoder) if watch is None else measure_dev(run, encoder)
                 tracker.log(step, scores)
                 if watch is not None:
                     watch(step, scores)
@@ -227,13 +229,26 @@ def trained(run: Run) -> BiEncoder:
 
 
 def measure_dev(run: Run, encoder: BiEncoder) -> dict[str, float]:
-    """Return the main measures on the dev set, for the eye and for tuning: they choose no model within a training."""
+    """Return the main measures on the dev set, which tuning reads: they choose no model within a training."""
+    assert run.config.runtime.dev_set is not None
+    return _means(run, encoder, run.evaluation_set(run.config.runtime.dev_set), "dev")
+
+
+def glance_at_dev(run: Run, encoder: BiEncoder) -> dict[str, float]:
+    """Return the main measures on the part of the dev set that is looked at in training: for the eye alone.
+
+    Their names begin with `dev_part`, because they are not those of the whole set; with `dev` where they are.
+    """
+    assert run.config.runtime.dev_set is not None
+    is_whole = run.dev_part is run.evaluation_set(run.config.runtime.dev_set)
+    return _means(run, encoder, run.dev_part, "dev" if is_whole else "dev_part")
+
+
+def _means(run: Run, encoder: BiEncoder, bed: EvaluationSet, prefix: str) -> dict[str, float]:
     from ablate.evaluation.scoring import evaluate
 
-    assert run.config.runtime.dev_set is not None
-    sets = [run.evaluation_set(run.config.runtime.dev_set)]
-    result = evaluate(encoder, sets, depth=run.config.recipe.evaluation.depth, retrieval=retrieval(run.config))
-    return {f"dev/{name}": value for name, value in headline(result).items()}
+    result = evaluate(encoder, [bed], depth=run.config.recipe.evaluation.depth, retrieval=retrieval(run.config))
+    return {f"{prefix}/{name}": value for name, value in headline(result).items()}
 
 
 def retrieval(config: RunConfig, folder: Path | None = None) -> Retrieval:
