@@ -122,13 +122,15 @@ def lead(run: Run, world: World, compared_with: Recipe | None, watch: Watch | No
         del mix, prepared  # tokens and texts are not needed beside the vectors of the evaluation sets
         display.show_training(run, train_manifest)
         if until == "dev":
-            on_dev = stages.measure_dev(run, stages.trained(run).to(run.device))
+            on_dev = stages.measure_dev(run, stages.trained(run))
             if watch is None:
                 display.show_dev(on_dev)
             return on_dev
-        untouched, _ = stages.make_scores(run, "untouched")
-        scores, _ = stages.make_scores(run, "trained", recorder)
-    display.show_scores(run, scores, untouched)
+        scores = {
+            name: stages.make_scores(run, name, recorder if name == "trained" else None)[0]
+            for name in stages.in_turn(run)
+        }
+    display.show_scores(run, scores["trained"], scores["untouched"])
     return {}
 
 

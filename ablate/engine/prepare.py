@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.data.audited import Audited, read_audit
@@ -132,7 +133,26 @@ class Run:
     @property
     def template(self) -> TextTemplate:
         """How texts become tokens; raises UserError when model, tokenizer and configuration do not fit each other."""
-        return self.untouched.template
+        return self._keeping(self.untouched.template)
+
+    def untouched_encoder(self) -> BiEncoder:
+        """Return the backbone before any training as an encoder of its own, on the device of the run."""
+        encoder = self.untouched.encoder().to(self.device)
+        self._keeping(encoder.template)
+        return encoder
+
+    def trained_encoder(self, folder: Path) -> BiEncoder:
+        """Return the model that a training left in a folder, on the device of the run."""
+        from ablate.model.encoder import BiEncoder
+
+        encoder = BiEncoder.load(folder, self.config.recipe.model).to(self.device)
+        self._keeping(encoder.template)
+        return encoder
+
+    def _keeping(self, template: TextTemplate) -> TextTemplate:
+        """Return a template that tokenises no text which a run on the same results has tokenised before."""
+        template.keep_tokens(self.store)
+        return template
 
     def prepared(self, mix: Mix) -> PreparedTraining:
         """Return the training on a mix; it is made ready when the first of its texts or steps is asked for."""

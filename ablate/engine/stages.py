@@ -136,7 +136,7 @@ def follow(run: Run, world: World) -> None:
         manifest = run.store.find("mix", run.identity.mix)
         assert manifest is not None
         prepared = run.prepared(read_mix(run.store.whole(manifest), manifest.counts))
-        _fit(run, prepared, run.untouched.encoder().to(run.device), world, lambda step, values: None, None)
+        _fit(run, prepared, run.untouched_encoder(), world, lambda step, values: None, None)
 
 
 def _fit(
@@ -174,7 +174,7 @@ def make_model(
         world.announce(folder is not None)
         if folder is not None:
             tracker = recorder.tracker
-            encoder = run.untouched.encoder().to(run.device)
+            encoder = run.untouched_encoder()
 
             def on_dev(step: int, encoder: BiEncoder) -> None:
                 scores = glance_at_dev(run, encoder) if watch is None else measure_dev(run, encoder)
@@ -221,11 +221,8 @@ def _losses(ledger: Path) -> dict[str, float]:
 
 
 def trained(run: Run) -> BiEncoder:
-    """Load the trained model of a run from its folder."""
-    from ablate.model.encoder import BiEncoder
-
-    folder = run.store.whole(_found(run, "train", run.identity.train), MODEL_FOLDER)
-    return BiEncoder.load(folder, run.config.recipe.model)
+    """Load the trained model of a run from its folder, on the device of the run."""
+    return run.trained_encoder(run.store.whole(_found(run, "train", run.identity.train), MODEL_FOLDER))
 
 
 def measure_dev(run: Run, encoder: BiEncoder) -> dict[str, float]:
@@ -270,6 +267,12 @@ def headline(result: Evaluation) -> dict[str, float]:
         name = f"{score.dataset}/{score.condition}/{score.direction}/{score.measure}"
         sums.setdefault(name, []).append(score.value)
     return {name: sum(values) / len(values) for name, values in sums.items()}
+
+
+def in_turn(run: Run) -> tuple[RankerName, ...]:
+    """Return what a run with a training measures, in order: what another process measures right now comes last."""
+    elsewhere = run.store.is_made_elsewhere("evaluation", run.identity.untouched)
+    return ("trained", "untouched") if elsewhere else ("untouched", "trained")
 
 
 def make_scores(run: Run, ranker: RankerName, recorder: Recorder | None = None) -> tuple[Evaluation, Manifest]:
@@ -380,7 +383,7 @@ def open_ranker(run: Run, ranker: RankerName, folder: Path) -> Ranker:
     """Return what ranks the documents, a model with its weights loaded; vectors of large sets lie in the folder."""
     if ranker not in ("trained", "untouched"):
         return plain_ranker(ranker, run.config.seed)
-    encoder = (trained(run) if ranker == "trained" else run.untouched.encoder()).to(run.device)
+    encoder = trained(run) if ranker == "trained" else run.untouched_encoder()
     encoder.batch_size = run.config.recipe.evaluation.batch_size
     return Dense(encoder, retrieval(run.config, folder))
 

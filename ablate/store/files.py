@@ -14,6 +14,8 @@ FOLDERS: dict[str, str] = {"mix": "mixes", "train": "runs", "evaluation": "evals
 """Kind of a stage -> the folder of all stages of that kind."""
 LOCKS, VECTORS, CACHE, WANDB = "locks", "vectors", "cache", "wandb"
 """Locks by name; vectors of corpora kept between searches; caches of other packages; what W&B has not sent."""
+TOKENS = "tokens"
+"""In the folder of caches: token ids of texts, see `ablate.model.tokens`."""
 STUDIES, CELLS, FAILURES, TUNING = "studies", "cells", "failures", "tuning"
 """Declarations by study, and in there their cells; failures by study; searches for hyper-parameters by study."""
 SUBMISSIONS = "submissions"
@@ -40,6 +42,7 @@ TUNING_FILE = "tuning.json"
 WRITTEN_INTO = (
     LOCKS,
     VECTORS,
+    f"{CACHE}/{TOKENS}/*",
     *(f"{name}/*" for name in FOLDERS.values()),
     f"{FOLDERS['evaluation']}/*/{EMBEDDINGS_FOLDER}",
     f"{STUDIES}/*",
