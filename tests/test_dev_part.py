@@ -12,6 +12,7 @@ from conftest import override, run_config
 from ablate.engine import stages
 from ablate.engine.prepare import Run, prepare
 from ablate.engine.recorder import Recorder
+from ablate.evaluation import sampling
 from ablate.evaluation.sampling import part_of
 from ablate.evaluation.scoring import evaluate, score_set
 from ablate.model.distributed import ALONE
@@ -68,14 +69,17 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> EvaluationSet:
     return opened(tmp_path_factory.mktemp("dev")).evaluation_set("dev")
 
 
-def test_a_part_holds_whole_base_queries_and_what_they_need(dev: EvaluationSet) -> None:
+def test_a_part_holds_whole_base_queries_and_what_they_need(
+    dev: EvaluationSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "FEWEST_DOCUMENTS", 60)
     part = part_of(dev, 2)
     bases = {query.base_id for query in part.queries}
     assert len(bases) == 2
     assert part.queries == tuple(query for query in dev.queries if query.base_id in bases)
     needed = {doc_id for grades in part.qrels.values() for doc_id in grades}
     doc_ids = [passage.doc_id for passage in part.documents]
-    assert needed < set(doc_ids) and len(doc_ids) == 2 * len(needed) < len(dev.documents)
+    assert needed < set(doc_ids) and len(doc_ids) == 60 < len(dev.documents)
     assert part.documents == tuple(passage for passage in dev.documents if passage.doc_id in set(doc_ids))
     names = {(score.condition, score.direction, score.measure) for score in evaluate(Coin(), [dev], depth=100).scores}
     of_part = evaluate(Coin(), [part], depth=100).scores
@@ -137,8 +141,8 @@ def test_a_watcher_and_the_last_stage_dev_see_the_whole_dev_set(tmp_path: Path) 
     assert len(run.dev_part.queries) < len(run.evaluation_set("dev").queries)
 
 
-def test_passages_beyond_the_judged_are_as_many_and_no_more(dev: EvaluationSet) -> None:
+def test_documents_beyond_the_judged_are_few(dev: EvaluationSet) -> None:
     more = tuple(Passage(f"more-{number}", "a text that nobody judged") for number in range(1000))
     part = part_of(dataclasses.replace(dev, documents=(*dev.documents, *more)), 3)
     needed = {doc_id for grades in part.qrels.values() for doc_id in grades}
-    assert len(part.documents) == 2 * len(needed)
+    assert len(needed) < sampling.FEWEST_DOCUMENTS == len(part.documents)

@@ -1,8 +1,9 @@
 """A small part of an evaluation set that is the same in every run: for a look at a training, never for a result.
 
 Base queries are drawn by their ids, each with all of its queries, so that the conditions stay comparable. They are
-ranked among the documents that they have judgments for and as many others, or among their candidates. Values are
-higher than on the whole set, which has more documents, and may be compared with those of the same part alone.
+ranked among the documents that they have judgments for, and others up to `FEWEST_DOCUMENTS`, or among their
+candidates. Values are higher than on the whole set, which has more documents, and may be compared with those of the
+same part alone.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from collections.abc import Iterable
 
 from ablate.randomness import key
 from ablate.records import EvaluationSet
+
+FEWEST_DOCUMENTS = 128
+"""Where fewer are judged for the chosen queries, others are drawn until there are as many: ranks then mean something."""
 
 
 def part_of(bed: EvaluationSet, num_base_queries: int) -> EvaluationSet:
@@ -34,7 +38,7 @@ def part_of(bed: EvaluationSet, num_base_queries: int) -> EvaluationSet:
     needed |= {doc_id for document_pairs in (pairs or {}).values() for pair in document_pairs for doc_id in pair}
     if candidates is None:
         others = {passage.doc_id for passage in bed.documents} - needed
-        needed |= set(_drawn(others, len(needed), bed.name, "document"))
+        needed |= set(_drawn(others, max(0, FEWEST_DOCUMENTS - len(needed)), bed.name, "document"))
     else:
         needed = {doc_id for doc_ids in candidates.values() for doc_id in doc_ids}
     bases = {query.base_id for query in queries}
