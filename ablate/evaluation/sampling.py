@@ -15,7 +15,7 @@ from ablate.randomness import key
 from ablate.records import EvaluationSet
 
 FEWEST_DOCUMENTS = 128
-"""Where fewer are judged for the chosen queries, others are drawn until there are as many: ranks then mean something."""
+"""Where fewer are judged for the chosen queries, others are drawn until there are as many: so ranks mean something."""
 
 
 def part_of(bed: EvaluationSet, num_base_queries: int) -> EvaluationSet:
