@@ -115,7 +115,7 @@ RULES: dict[str, set[str]] = {
         "peft",
         "tqdm",
     },
-    "ablate.model.tokens": {"ablate.store.drafts", "ablate.store.files", "numpy", "tokenizers"},
+    "ablate.model.tokens": {"ablate.records", "ablate.store.drafts", "ablate.store.files", "numpy", "tokenizers"},
     "ablate.evaluation": {
         "ablate.evaluation",
         "ablate.plugins",

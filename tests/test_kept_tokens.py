@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -162,6 +163,14 @@ def test_a_template_gives_the_same_tokens_with_and_without(tmp_path: Path, monke
     longer.keep_tokens(ResultStore(tmp_path))
     with pytest.raises(TypeError):
         longer.tokenise_passages(passages)
+
+
+def test_a_copy_of_a_model_takes_its_template_along(tmp_path: Path) -> None:
+    keeping = template()
+    keeping.keep_tokens(ResultStore(tmp_path))
+    expected = keeping.tokenise_queries([("a dog", "and a ship")])
+    copied = copy.deepcopy(keeping)
+    assert as_lists(copied.tokenise_queries([("a dog", "and a ship")]).ids) == as_lists(expected.ids)
 
 
 def test_a_key_stands_for_tokenizer_and_length() -> None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ablate.records import UserError
 from ablate.store.drafts import draft_of
 from ablate.store.files import TOKENS
 
@@ -44,10 +45,14 @@ class KeptTokens:
     def __init__(self, store: ResultStore, key: str) -> None:
         """Nothing is opened or written before the first text is asked for."""
         self._folder = store.cache / TOKENS / key
-        self._lock = store.lock(f"{TOKENS}-{key}")
+        self._lock = store.lock(f"{TOKENS}-{key}")  # cannot be copied
         self._places: dict[bytes, tuple[IntArray, int, int]] = {}
         """Digest of a text -> the ids of its file, and where its own begin and end."""
         self._read: set[str] = set()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> KeptTokens:
+        """Return the same: copies of a model share what is kept."""
+        return self
 
     def ids_of(self, texts: Sequence[str], make: Callable[[list[str]], Sequence[Sequence[int]]]) -> list[IntArray]:
         """Return the ids of texts; `make` tokenises those that are not kept, which other processes wait for.
@@ -77,7 +82,7 @@ class KeptTokens:
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 held.enter_context(self._lock)
-            except OSError:
+            except (OSError, UserError):  # nothing can be written, or no lock be made there
                 return _made(missing, make)
             self._open()
             made = _made({digest: text for digest, text in missing.items() if digest not in self._places}, make)
