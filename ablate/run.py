@@ -130,15 +130,15 @@ def lead(run: Run, world: World, compared_with: Recipe | None, watch: Watch | No
         display.show_training(run, train_manifest)
         if until == "dev":
             with staged("dev set"):
-                on_dev = stages.measure_dev(run, stages.trained(run).to(run.device))
+                on_dev = stages.measure_dev(run, stages.trained(run))
             if watch is None:
                 display.show_dev(on_dev)
             return on_dev
-        with staged("untouched"):
-            untouched, _ = stages.make_scores(run, "untouched")
-        with staged("trained"):
-            scores, _ = stages.make_scores(run, "trained", recorder)
-    display.show_scores(run, scores, untouched)
+        scores = {}
+        for name in stages.in_turn(run):
+            with staged(name):
+                scores[name], _ = stages.make_scores(run, name, recorder if name == "trained" else None)
+    display.show_scores(run, scores["trained"], scores["untouched"])
     return {}
 
 

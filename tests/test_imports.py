@@ -137,6 +137,7 @@ RULES: dict[str, set[str]] = {
         "peft",
         "tqdm",
     },
+    "ablate.model.tokens": {"ablate.records", "ablate.store.drafts", "ablate.store.files", "numpy", "tokenizers"},
     "ablate.evaluation": {
         "ablate.evaluation",
         "ablate.plugins",

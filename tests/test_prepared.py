@@ -17,6 +17,7 @@ from ablate.model import encoder as encoder_module
 from ablate.model import untouched as untouched_module
 from ablate.model.distributed import ALONE
 from ablate.model.text import TextTemplate
+from ablate.recipe.values import digest
 from ablate.records import UserError
 from ablate.run import execute
 
@@ -184,3 +185,24 @@ def test_what_is_damaged_after_it_was_built_is_refused(tmp_path: Path) -> None:
         stages.make_mix(run)
     with pytest.raises(UserError, match=r"scores\.parquet was changed"):
         stages.make_scores(run, "untouched")
+
+
+@pytest.mark.parametrize(("is_held", "order"), [(False, ["untouched", "trained"]), (True, ["trained", "untouched"])])
+def test_what_another_process_measures_is_waited_for_last(
+    is_held: bool, order: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = opened(tmp_path)
+    lock = run.store.lock(f"evaluation-{digest(run.identity.untouched)}")
+    measured: list[str] = []
+    make_scores = stages.make_scores
+
+    def recorded(run: Run, ranker: Any, recorder: Recorder | None = None) -> Any:
+        measured.append(ranker)
+        if ranker == "untouched":
+            lock.release()
+        return make_scores(run, ranker, recorder)
+
+    monkeypatch.setattr(stages, "make_scores", recorded)
+    assert lock.take() if is_held else not lock.is_held()
+    execute(run.config)
+    assert measured == order

@@ -80,6 +80,7 @@ RUNTIME = Runtime(
     held_tokens=None,
     dev_set=None,
     dev_every=2,
+    dev_queries=None,
     progress=True,
     profile=False,
     tracker=TrackerConfig(kind="none", project="", entity=None, log_model=False),

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.data.audited import Audited, read_audit
@@ -15,6 +16,7 @@ from ablate.data.mix import Mix, TokensOf
 from ablate.data.sources import RowSource, SetSource, open_sets, open_source
 from ablate.evaluation.measures import revisions_of, with_measures
 from ablate.evaluation.rankers import plain_ranker
+from ablate.evaluation.sampling import part_of
 from ablate.evaluation.summary import QUERY_MEASURES
 from ablate.recipe.identity import Identity, Revisions, identify
 from ablate.recipe.schema import MtebSource, Recipe, RunConfig
@@ -111,6 +113,14 @@ class Run:
             self.sets[name] = with_measures(bed, self.config.recipe.evaluation.measures)
         return self.sets[name]
 
+    @cached_property
+    def dev_part(self) -> EvaluationSet:
+        """What of the dev set is measured in training where nothing is tuned by it."""
+        runtime = self.config.runtime
+        assert runtime.dev_set is not None
+        bed = self.evaluation_set(runtime.dev_set)
+        return bed if runtime.dev_queries is None else part_of(bed, runtime.dev_queries)
+
     def _is_trained_on(self, name: str) -> bool:
         """Return whether an evaluation set is the split that the run's own model is trained on."""
         recipe, beds = self.config.recipe, self.config.recipe.evaluation.source
@@ -127,7 +137,26 @@ class Run:
     @property
     def template(self) -> TextTemplate:
         """How texts become tokens; raises UserError when model, tokenizer and configuration do not fit each other."""
-        return self.untouched.template
+        return self._keeping(self.untouched.template)
+
+    def untouched_encoder(self) -> BiEncoder:
+        """Return the backbone before any training as an encoder of its own, on the device of the run."""
+        encoder = self.untouched.encoder().to(self.device)
+        self._keeping(encoder.template)
+        return encoder
+
+    def trained_encoder(self, folder: Path) -> BiEncoder:
+        """Return the model that a training left in a folder, on the device of the run."""
+        from ablate.model.encoder import BiEncoder
+
+        encoder = BiEncoder.load(folder, self.config.recipe.model).to(self.device)
+        self._keeping(encoder.template)
+        return encoder
+
+    def _keeping(self, template: TextTemplate) -> TextTemplate:
+        """Return a template that tokenises no text which a run on the same results has tokenised before."""
+        template.keep_tokens(self.store)
+        return template
 
     def prepared(self, mix: Mix) -> PreparedTraining:
         """Return the training on a mix; it is made ready when the first of its texts or steps is asked for."""

@@ -19,6 +19,7 @@ from ablate.evaluation.rankers import Dense, Ranker, plain_ranker
 from ablate.recipe.identity import without_scoring
 from ablate.recipe.schema import BeirSource, MtebSource, RankerName, RulesSource, RunConfig
 from ablate.recipe.values import digest, plain
+from ablate.records import EvaluationSet
 from ablate.retrieval.vectors import Retrieval
 from ablate.secrets import scrub_texts
 from ablate.store.files import (
@@ -139,7 +140,7 @@ def follow(run: Run, world: World) -> None:
         manifest = run.store.find("mix", run.identity.mix)
         assert manifest is not None
         prepared = run.prepared(read_mix(run.store.whole(manifest), manifest.counts))
-        _fit(run, prepared, run.untouched.encoder().to(run.device), world, lambda step, values: None, None)
+        _fit(run, prepared, run.untouched_encoder(), world, lambda step, values: None, None)
 
 
 def _fit(
@@ -170,7 +171,8 @@ def make_model(
 ) -> Manifest:
     """Train the model on its mix, from its last checkpoint if there is one, or find it complete.
 
-    `watch` sees every measurement on the dev set and may end the training by raising Stopped.
+    `watch` sees every measurement on the dev set and may end the training by raising Stopped; without it, a part of the
+    dev set is measured, for the eye alone.
     """
     identity, store, config = run.identity, run.store, run.config
     started, meter = now(), Meter(run.device)
@@ -178,11 +180,11 @@ def make_model(
         world.announce(folder is not None)
         if folder is not None:
             tracker = recorder.tracker
-            encoder = run.untouched.encoder().to(run.device)
+            encoder = run.untouched_encoder()
 
             def on_dev(step: int, encoder: BiEncoder) -> None:
                 with staged("dev set"):
-                    scores = measure_dev(run, encoder)
+                    scores = glance_at_dev(run, encoder) if watch is None else measure_dev(run, encoder)
                 tracker.log(step, scores)
                 if watch is not None:
                     watch(step, scores)
@@ -229,21 +231,31 @@ def _losses(ledger: Path) -> dict[str, float]:
 
 @timed("load model")
 def trained(run: Run) -> BiEncoder:
-    """Load the trained model of a run from its folder."""
-    from ablate.model.encoder import BiEncoder
-
-    folder = run.store.whole(_found(run, "train", run.identity.train), MODEL_FOLDER)
-    return BiEncoder.load(folder, run.config.recipe.model)
+    """Load the trained model of a run from its folder, on the device of the run."""
+    return run.trained_encoder(run.store.whole(_found(run, "train", run.identity.train), MODEL_FOLDER))
 
 
 def measure_dev(run: Run, encoder: BiEncoder) -> dict[str, float]:
-    """Return the main measures on the dev set, for the eye and for tuning: they choose no model within a training."""
+    """Return the main measures on the dev set, which tuning reads: they choose no model within a training."""
+    assert run.config.runtime.dev_set is not None
+    return _means(run, encoder, run.evaluation_set(run.config.runtime.dev_set), "dev")
+
+
+def glance_at_dev(run: Run, encoder: BiEncoder) -> dict[str, float]:
+    """Return the main measures on the part of the dev set that is looked at in training: for the eye alone.
+
+    Their names begin with `dev_part`, because they are not those of the whole set; with `dev` where they are.
+    """
+    assert run.config.runtime.dev_set is not None
+    is_whole = run.dev_part is run.evaluation_set(run.config.runtime.dev_set)
+    return _means(run, encoder, run.dev_part, "dev" if is_whole else "dev_part")
+
+
+def _means(run: Run, encoder: BiEncoder, bed: EvaluationSet, prefix: str) -> dict[str, float]:
     from ablate.evaluation.scoring import evaluate
 
-    assert run.config.runtime.dev_set is not None
-    sets = [run.evaluation_set(run.config.runtime.dev_set)]
-    result = evaluate(encoder, sets, depth=run.config.recipe.evaluation.depth, retrieval=retrieval(run.config))
-    return {f"dev/{name}": value for name, value in headline(result).items()}
+    result = evaluate(encoder, [bed], depth=run.config.recipe.evaluation.depth, retrieval=retrieval(run.config))
+    return {f"{prefix}/{name}": value for name, value in headline(result).items()}
 
 
 def retrieval(config: RunConfig, folder: Path | None = None) -> Retrieval:
@@ -265,6 +277,12 @@ def headline(result: Evaluation) -> dict[str, float]:
         name = f"{score.dataset}/{score.condition}/{score.direction}/{score.measure}"
         sums.setdefault(name, []).append(score.value)
     return {name: sum(values) / len(values) for name, values in sums.items()}
+
+
+def in_turn(run: Run) -> tuple[RankerName, ...]:
+    """Return what a run with a training measures, in order: what another process measures right now comes last."""
+    elsewhere = run.store.is_made_elsewhere("evaluation", run.identity.untouched)
+    return ("trained", "untouched") if elsewhere else ("untouched", "trained")
 
 
 def make_scores(run: Run, ranker: RankerName, recorder: Recorder | None = None) -> tuple[Evaluation, Manifest]:
@@ -376,7 +394,7 @@ def open_ranker(run: Run, ranker: RankerName, folder: Path) -> Ranker:
     """Return what ranks the documents, a model with its weights loaded; vectors of large sets lie in the folder."""
     if ranker not in ("trained", "untouched"):
         return plain_ranker(ranker, run.config.seed, run.config.recipe.stemmer)
-    encoder = (trained(run) if ranker == "trained" else run.untouched.encoder()).to(run.device)
+    encoder = trained(run) if ranker == "trained" else run.untouched_encoder()
     encoder.batch_size = run.config.recipe.evaluation.batch_size
     return Dense(encoder, retrieval(run.config, folder))
 

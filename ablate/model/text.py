@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from string import ascii_lowercase, digits
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ablate.data.batches import IntArray, Query, Tokenised
+from ablate.model.tokens import KeptTokens, tokenizer_key
 from ablate.recipe.schema import ModelConfig, TinyModel
 from ablate.records import Passage, UserError
 from ablate.timing import timed
+
+if TYPE_CHECKING:
+    from ablate.store.results import ResultStore
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -52,7 +56,13 @@ class TextTemplate:
                     f"model.{name}={length} leaves no room beside {len(self._head) + len(self._tail)} special tokens; "
                     "raise it"
                 )
+        self._store: ResultStore | None = None
+        self._kept: dict[int, KeptTokens | None] = {}
         self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+
+    def keep_tokens(self, store: ResultStore) -> None:
+        """Keep the token ids of texts in a folder of results, and take from there what is kept already."""
+        self._store = store
 
     @property
     def special_ids(self) -> tuple[list[int], list[int]]:
@@ -134,12 +144,25 @@ class TextTemplate:
             verbose=False,
         )
 
+    def _bare_ids(self, texts: list[str], length: int) -> Sequence[Sequence[int] | IntArray]:
+        """Return the ids of texts without special tokens, at least the first `length` of each."""
+
+        def make(missing: list[str]) -> list[list[int]]:
+            return [own[:length] for own in self._bare(missing)["input_ids"]]
+
+        if length not in self._kept and self._store is not None:
+            key = None if self._model.trust_remote_code else tokenizer_key(self.tokenizer, length)
+            self._kept[length] = None if key is None else KeptTokens(self._store, key)
+        kept = self._kept.get(length)
+        return make(texts) if kept is None else kept.ids_of(texts, make)
+
     def _tokenise(self, texts: list[str], length: int) -> Tokenised:
         if not texts:
             return Tokenised([], 0)
         room = length - len(self._head) - len(self._tail)
-        bare = self._bare(texts)["input_ids"]
-        ids: list[IntArray] = [np.array([*self._head, *own[:room], *self._tail], np.int32) for own in bare]
+        bare = self._bare_ids(texts, room + 1)
+        head, tail = np.array(self._head, np.int32), np.array(self._tail, np.int32)
+        ids = [np.concatenate((head, np.asarray(own[:room], np.int32), tail)) for own in bare]
         return Tokenised(ids, sum(len(own) > room for own in bare))
 
 

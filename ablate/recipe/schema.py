@@ -485,6 +485,9 @@ class Runtime:
     """Evaluation set that is measured during training, for the eye and for tuning; never one of `evaluation.sets`."""
     dev_every: Count
     """Steps between measurements on the dev set."""
+    dev_queries: Count | None
+    """Base queries of the dev set that these take, drawn by their ids, each with all its queries, among the documents
+    that are judged for them, or 128 with others; null: all. Tuning and `until=dev` always take the whole set."""
     shard_size: Count
     """Documents whose vectors lie in memory together at evaluation, rounded up to whole blocks of the encoder so that
     it changes no bit; those of larger sets are kept in files while they are searched, and a killed run finds them."""

@@ -15,6 +15,8 @@ FOLDERS: dict[str, str] = {"mix": "mixes", "train": "runs", "evaluation": "evals
 LOCKS, VECTORS, CACHE, WANDB, TRACKIO = "locks", "vectors", "cache", "wandb", "trackio"
 """Locks by name; vectors of corpora kept between searches; caches of other packages; what W&B has not sent; trackio's
 projects."""
+TOKENS = "tokens"
+"""In the folder of caches: token ids of texts, see `ablate.model.tokens`."""
 STUDIES, CELLS, FAILURES, TUNING = "studies", "cells", "failures", "tuning"
 """Declarations by study, and in there their cells; failures by study; searches for hyper-parameters by study."""
 SUBMISSIONS = "submissions"
@@ -43,6 +45,7 @@ TUNING_FILE = "tuning.json"
 WRITTEN_INTO = (
     LOCKS,
     VECTORS,
+    f"{CACHE}/{TOKENS}/*",
     *(f"{name}/*" for name in FOLDERS.values()),
     f"{FOLDERS['evaluation']}/*/{EMBEDDINGS_FOLDER}",
     f"{STUDIES}/*",

@@ -172,7 +172,7 @@ class ResultStore:
             yield None
             return
         stage_id = digest(recipe)
-        with Lock(self.root / LOCKS / f"{kind}-{stage_id}.json"):
+        with self._stage_lock(kind, stage_id):
             if self.find(kind, recipe) is not None:
                 yield None
                 return
@@ -184,6 +184,13 @@ class ResultStore:
                 with contextlib.suppress(OSError):  # what is in it is kept: the next attempt goes on from there
                     folder.rmdir()
                 raise
+
+    def is_made_elsewhere(self, kind: Kind, recipe: Mapping[str, Any]) -> bool:
+        """Return whether a living process makes a stage at this moment, so that `making` would wait for it."""
+        return self._stage_lock(kind, digest(recipe)).is_held()
+
+    def _stage_lock(self, kind: Kind, stage_id: str) -> Lock:
+        return self.lock(f"{kind}-{stage_id}")
 
     @timed("manifest")
     def complete(
@@ -370,7 +377,7 @@ class ResultStore:
 
     @property
     def cache(self) -> Path:
-        """Where other packages keep what they fetched; free to be deleted."""
+        """Where other packages keep what they fetched, and token ids of texts; free to be deleted."""
         return self.root / CACHE
 
     @property
