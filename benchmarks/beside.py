@@ -7,8 +7,8 @@
 Parts, in order: equality of tokens, vectors, loss and gradients; training, round by round in processes that run by
 turns; encoding; whole cells (train and evaluate), one alone and two at once, with the scores that they end at. The
 other side is given the rows and the test beds ready made, which we build ourselves in a cell. Needs the package
-sentence-transformers (the extra `extras`); real text is the folder `scifact` below ABLATE_DATA_DIR. Exit code 1: the two
-sides do not compute the same.
+sentence-transformers (the extra `extras`); real text is the folder `scifact` below ABLATE_DATA_DIR. Exit code 1: the
+two sides do not compute the same.
 """
 
 from __future__ import annotations

@@ -74,8 +74,8 @@ def _head(record: dict[str, Any]) -> Iterator[str]:
     machine, versions = record["machine"], record["versions"]
     yield (
         f"`{record['command']}` on {record['date']}: {machine['processor']}"
-        f" ({', '.join(machine['flags']) or 'no native bf16'}), {machine['cores']} cores, load {machine['load'][0]:.1f} to "
-        f"{machine['load'][1]:.1f} while it ran, {machine['device']}; "
+        f" ({', '.join(machine['flags']) or 'no native bf16'}), {machine['cores']} cores, {machine['device']}, load "
+        f"{machine['load'][0]:.1f} to {machine['load'][1]:.1f} while it ran; "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + f". {record['threads']} thread per process, batches of {record['batch_size']} groups, variants interleaved "
         f"over {record['rounds']} rounds after one that is dropped; medians, lowest and highest round in brackets. "
