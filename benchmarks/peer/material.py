@@ -20,6 +20,7 @@ from ablate.recipe.schema import ModelConfig, Runtime, TrainConfig
 from ablate.records import EvaluationSet, Passage, TrainingGroup
 
 WEIGHTS_FOLDER = "weights"
+MATERIAL_FILE = "material.pickle"
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def make(name: str, overrides: Sequence[str], folder: Path) -> Material:
         flops={"ours": own, "theirs": theirs},
         tokens=tokens,
     )
-    (folder / "material.pickle").write_bytes(pickle.dumps(made))
+    (folder / MATERIAL_FILE).write_bytes(pickle.dumps(made))
     return made
 
 
@@ -120,7 +121,7 @@ def _lengths(texts: Any) -> list[int]:
 
 def read(folder: Path) -> Material:
     """Return the material of a folder that `make` wrote in this very benchmark."""
-    made: Material = pickle.loads((folder / "material.pickle").read_bytes())
+    made: Material = pickle.loads((folder / MATERIAL_FILE).read_bytes())
     return made
 
 
