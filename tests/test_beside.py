@@ -109,6 +109,12 @@ def test_ratios_are_those_of_the_same_round() -> None:
     assert page.ratios([10.0, 30.0, 4.0], [10.0, 10.0, 2.0]) == (2.0, 1.0, 3.0)
 
 
+def test_what_was_done_once_is_shared_out_over_all_groups() -> None:
+    cost = {"cpu": 0.8, "once": {"cpu": 6.4}}
+    assert beside._per_group(cost, "cpu", 8, 64) == pytest.approx(200.0)
+    assert beside._per_group({"cpu": 0.8}, "cpu", 8, 64) == pytest.approx(100.0)
+
+
 def test_the_section_says_where_we_are_not_better(record: dict[str, Any]) -> None:
     text = page.markdown(record)
     assert text.startswith(page.HEADING + "\n")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ablate.cli.overrides import quoted
 from ablate.compose import load, strict
 from ablate.data.mix import build_mix
 from ablate.engine.prepare import prepare
@@ -75,7 +76,7 @@ class Material:
 
 def make(name: str, overrides: Sequence[str], folder: Path) -> Material:
     """Build the mix of a command line and write it into a folder, with its weights; raises UserError as a run does."""
-    run = prepare(strict(load([*overrides, f"runtime.results={folder / 'results'}"])))
+    run = prepare(strict(load([*overrides, quoted("runtime.results", folder / "results")])))
     recipe, seed = run.config.recipe, run.config.seed
     mix = build_mix(run.source, recipe, seed)
     prepared = run.prepared(mix)
