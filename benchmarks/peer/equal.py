@@ -39,7 +39,7 @@ def compare(material: Material, folder: Path) -> dict[str, Any]:
     own = {name: weight.grad for name, weight in encoder.network.named_parameters() if weight.grad is not None}
     found: dict[str, Any] = {
         "groups": len(groups),
-        "loss": float(loss),
+        "loss": float(loss.detach()),
         "gradient_norm": _norm(list(own.values())),
         "tolerance": TOLERANCE,
         "with": {},
@@ -54,7 +54,7 @@ def compare(material: Material, folder: Path) -> dict[str, Any]:
         other = dict(theirs.network_of(model).named_parameters())
         pairs = [(grad, _or_zero(other[name])) for name, grad in own.items()]
         found["with"][kind] = {
-            "loss": abs(float(other_loss) - float(loss)),
+            "loss": abs(float(other_loss.detach()) - float(loss.detach())),
             "gradients": max(float((mine - yours).abs().max()) for mine, yours in pairs),
             "relative": _norm([mine - yours for mine, yours in pairs]) / found["gradient_norm"],
         }
