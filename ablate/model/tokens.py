@@ -139,7 +139,7 @@ def _parts_of(path: Path) -> tuple[list[bytes], list[int], IntArray] | None:
         return None
     body = content[_HEAD.size :]
     sizes = (_DIGEST_BYTES * num_texts, 8 * (num_texts + 1), 4 * num_ids)
-    if magic != _MAGIC or sum(sizes) != len(body) or hashlib.sha256(memoryview(body)).digest() != sha256:
+    if magic != _MAGIC or sum(sizes) != len(body) or hashlib.sha256(body.tobytes()).digest() != sha256:
         return None
     text_digests, ends, ids = np.split(body, np.cumsum(sizes[:2]))
     packed = text_digests.tobytes()
