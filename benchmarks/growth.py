@@ -33,6 +33,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ablate.cli.command import output_file, write_text
 from ablate.project import ROOT
 from ablate.tables import Column, Table, to_markdown
 from benchmarks import report, rows, search
@@ -187,7 +188,7 @@ def make(root: Path, num_cells: int) -> None:
             folder = store.folder("evaluation", digest(recipe))
             folder.mkdir(parents=True)
             write_scores(folder / "scores.parquet", report.scores(place, seed, UNITS))
-            (folder / "notes.json").write_text(json.dumps({"candidates": {"made/test": "c"}}))
+            write_text(folder / "notes.json", json.dumps({"candidates": {"made/test": "c"}}))
             store.complete(
                 "evaluation",
                 recipe,
@@ -324,7 +325,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=list(usual), default=list(usual), help="kinds of growth")
     parser.add_argument("--full", action="store_true", help="one size more of each, of hours and tens of gigabytes")
     parser.add_argument("--kept", type=Path, metavar="FILE", help="append measurements here; do not make them again")
-    parser.add_argument("--to", type=Path, metavar="FILE.md", help=f"write the tables there, under {HEADING!r}")
+    parser.add_argument("--to", type=output_file, metavar="FILE.md", help=f"write the tables there, under {HEADING!r}")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.child:
@@ -337,7 +338,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         words = "\n".join((__doc__ or "").split("\n\n", 2)[2].splitlines())
         section = "\n".join([HEADING, "", "Written by `python -m benchmarks.growth`.", "", words, *tables])
         before = args.to.read_text(encoding="utf-8") if args.to.exists() else ""
-        args.to.write_text(with_section(before, section), encoding="utf-8")
+        write_text(args.to, with_section(before, section))
     return 0
 
 

@@ -335,15 +335,15 @@ def test_every_shipped_study_can_be_judged(name: str) -> None:
     from ablate.data.sources import open_sets
     from ablate.recipe.build import build_run
 
-    values = compose(f"+sweeps={name}", *(["source.path=DIR"] if name == "movies" else []))
+    values = compose(f"+sweeps={name}", *(["source.path=DIR"] if name in ("films", "movies") else []))
     study = build_study(values.pop("study"))
     config = build_run(values)
     found = None
-    if name != "movies":  # its folder need not be here
+    if name not in ("films", "movies"):  # its folder need not be here
         source = open_sets(config.recipe.source, (), Path("caches"))
         found = [source.evaluation_set(one) for one in config.recipe.evaluation.sets]
     few = len(study.seeds) < 5
-    place = [Given("source.path", ("DIR",), False)] if name == "movies" else []
+    place = [Given("source.path", ("DIR",), False)] if name in ("films", "movies") else []
     first = dataclasses.replace(study, seeds=study.seeds[:1])
     cells = declared_cells(of_declaration(name, first, place), {}, _composed_with_label, ids)
     assert len(check_plan(study, {}, cells, [], found)) == (1 if few and study.claims else 0)

@@ -103,12 +103,12 @@ def test_the_table_counts_equivalents_apart() -> None:
 
 
 def test_the_command_makes_a_mutant_in_a_copy_and_writes_what_came_of_it(tmp_path: Path) -> None:
-    module, out = ROOT / "ablate" / "model" / "losses.py", tmp_path / "mutants.jsonl"
+    module, out = ROOT / "analysis" / "stats" / "corrections.py", tmp_path / "mutants.jsonl"
     before = module.read_bytes()
-    command = [sys.executable, "-m", "benchmarks.mutants", "--module", "ablate.model.losses", "--sample", "1"]
+    command = [sys.executable, "-m", "benchmarks.mutants", "--module", "analysis.stats.corrections", "--sample", "1"]
     done = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True, cwd=ROOT, timeout=300)
     assert done.returncode == 0, done.stderr
     (line,) = map(json.loads, out.read_text().splitlines())
-    assert line["outcome"] == "killed" and line["by"].startswith("tests/test_losses.py::")
+    assert line["outcome"] == "killed" and line["by"].startswith("tests/test_")
     assert module.read_bytes() == before
-    assert "| `ablate.model.losses` | 1 | 1 | 0 | 0 | 100.0% |" in done.stdout
+    assert "| `analysis.stats.corrections` | 1 | 1 | 0 | 0 | 100.0% |" in done.stdout

@@ -355,16 +355,20 @@ def test_durations(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text
 
 
+OF_A_FOLDER = ("films", "movies")
+"""Studies whose data lie in a folder, which need not be here."""
+
+
 def declared_in(name: str) -> Study:
-    return build_study(compose(f"+sweeps={name}", *(["source.path=DIR"] if name == "movies" else []))["study"])
+    return build_study(compose(f"+sweeps={name}", *(["source.path=DIR"] if name in OF_A_FOLDER else []))["study"])
 
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_shipped_study_composes_and_names_its_arms(name: str) -> None:
     text = (ROOT / "sweeps" / f"{name}.yaml").read_text(encoding="utf-8")
     assert text.startswith("# @package _global_\n# "), "a comment says what the study asks and where it comes from"
-    assert "arXiv" in text or name in ("smoke", "noise_floor")
-    place = [Given("source.path", ("DIR",), False)] if name == "movies" else []
+    assert "arXiv" in text or name in ("smoke", "noise_floor", "static_pilot")
+    place = [Given("source.path", ("DIR",), False)] if name in OF_A_FOLDER else []
     declared = declared_in(name)
     points = list(of_study(name, dataclasses.replace(declared, seeds=declared.seeds[:1]), place))
     cells = plan(points, lambda overrides: _composed_with_label(overrides), ids)
@@ -395,7 +399,7 @@ def test_shipped_claims_can_be_confirmed_or_say_that_they_cannot() -> None:
 
 def test_shipped_studies_of_the_world_share_no_seed() -> None:
     """A run that another study has made, with this seed on the same corpus, stands under that study's claims."""
-    names = [name for name in STUDIES if name not in ("movies", "smoke")]
+    names = [name for name in STUDIES if name not in (*OF_A_FOLDER, "smoke")]
     corpora = {name: compose(f"+sweeps={name}")["source"]["seed"] for name in names}
     seeds = [(corpora[name], seed) for name in names for seed in declared_in(name).seeds]
     assert len(set(seeds)) == len(seeds)
