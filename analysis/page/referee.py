@@ -58,10 +58,15 @@ def _labels(source: Source) -> list[Part]:
             f"Swap accuracy is the share of pairs in which the complement excludes the one passage and admits the "
             f"other. Arms whose labels should all be right: {listed} the threshold of {known[0].threshold:g}."
         )
-    if any(arm.evidence == "census" for arm in known):
+    if any(arm.is_census for arm in known):
         said.append(
             "In a census every pair was put to the tables of its source, not to the labels of its rows: nothing was "
             "sampled, so there is no interval."
+        )
+    if any(arm.is_census and arm.ends for arm in known):
+        said.append(
+            "Where the tables cannot tell, a pair counts neither as right nor as wrong: the ends of the bounds are "
+            "those with all such pairs wrong and with all of them right."
         )
     commands = list[tuple[str, str]]()
     if unknown:
@@ -115,7 +120,7 @@ def _label_grid(arms: Sequence[ArmLabels]) -> Grid:
             arm.arm,
             arm.num_pairs,
             arm.estimate,
-            "all read" if arm.ends is None and arm.estimate is not None else _ends(arm.ends),
+            _ends(arm),
             *(arm.ends or (None, None)),
             arm.verdict or None,
             arm.originals_right,
@@ -132,8 +137,10 @@ def _share(value: float) -> str:
     return number(value, 3)
 
 
-def _ends(ends: tuple[float, float] | None) -> str | None:
-    return None if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"
+def _ends(arm: ArmLabels) -> str | None:
+    if arm.ends is None:
+        return None if arm.estimate is None else "all read"
+    return f"{arm.ends[0]:.3f} to {arm.ends[1]:.3f}{' (bounds)' if arm.is_census else ''}"
 
 
 def _rivals(source: Source) -> list[Part]:
