@@ -19,6 +19,7 @@ from ablate.compose import load, study_of, values_of
 from ablate.records import UserError
 from ablate.store.results import ResultStore
 from ablate.study.declaration import build_study
+from ablate.tables import escape_markdown
 from analysis.page.gather import gather
 from analysis.page.html import html
 from analysis.page.labels import arm_labels, read_audit
@@ -74,6 +75,7 @@ def section_of(opened: OpenStudy, root: Path, *audits: Path) -> Section:
     for part in report.sections[0].parts:
         if isinstance(part, Answer):
             assert f"<h3>{part.question}</h3>" in page and f"### {part.question}" in text
+            assert all(f"<li>{item}</li>" in page and f"- {escape_markdown(item)}\n" in text for item in part.items)
             assert not part.see or f'id="{part.see}-section"' in page, "a link to a section that is not there"
     return report.sections[0]
 

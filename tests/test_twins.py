@@ -175,7 +175,8 @@ def test_a_source_without_exact_labels_has_no_census_and_its_judges_count(
     mix = make_mix(tmp_path, "dual_view", source=_Earlier(seed=0, documents=600, skew=0.9, shortcut=0.9))
     items = tmp_path / "items.jsonl"
     assert main([mix.id, "--results", str(tmp_path)]) == 2
-    assert "is not as it was when the mix was made" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "is not as it was when the mix was made" in said and "give --judgments F of its items" in said
     assert main([mix.id, "--results", str(tmp_path), "--items-to", str(items)]) == 0
     answers = {"a_under_instruction": True, "b_under_instruction": False, "a_under_complement": False}
     said = [
