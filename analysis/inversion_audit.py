@@ -91,7 +91,10 @@ def _run(args: argparse.Namespace) -> None:
         _write_mix(twins, args)
         if not (twins.gold or judgments):
             if args.items_to is None:
-                raise UserError(f"mix {twins.mix_id} has no census: {twins.no_gold}; --items-to F writes its items")
+                raise UserError(
+                    f"mix {twins.mix_id} has no census: {twins.no_gold}; give --judgments F of its items, which "
+                    f"--items-to F writes"
+                )
             return
         judgments = [*twins.gold, *judgments]
     audit = assess(items, judgments, threshold=args.threshold)
@@ -119,6 +122,7 @@ def _mix_record(twins: Twins) -> dict[str, Any]:
         "originals_right": twins.originals_right,
         "same_label_in_both_views": twins.num_unswapped,
         "reversed_without_original": twins.num_alone,
+        "not_known": twins.num_unknown,
         "no_census": twins.no_gold or None,
     }
 
@@ -139,9 +143,10 @@ def _verdicts(audit: Audit, remarks: Sequence[str]) -> Table:
     judged = ", ".join(f"{audit.num_judged[kind]} by {kind} ({len(audit.raters[kind])} raters)" for kind in KINDS)
     notes = [
         f"{audit.num_items} items judged: {judged}. ABOVE and BELOW: the share differs from {audit.threshold:g} at the "
-        f"5 % level (kinds of constraint: after Holm), or lies on that side where all items were read; labels needed: "
-        f"further human labels with which the same share would be decided (–: not even all of them). A kind with fewer "
-        f"than {MIN_LABELS} labels has no estimate.",
+        f"5 % level (kinds of constraint: after Holm), or lies on that side where all items were read. (bounds): all "
+        f"that is known is gold; the ends are those with all other items wrong and right. Labels needed: further "
+        f"human labels with which the same share would be decided (–: not even all of them). A kind with fewer than "
+        f"{MIN_LABELS} labels has no estimate.",
         *audit.notes,
         *remarks,
     ]
@@ -166,14 +171,14 @@ def _verdict_cells(verdict: Verdict | None, size: int) -> tuple[str, ...]:
         f"{estimate.num_labels:,}",
         number(estimate.share, 3),
         _interval(estimate, verdict.low, verdict.high),
-        *("–" if estimate.is_census else probability(p) for p in (verdict.p, verdict.p_holm)),
+        *("–" if estimate.is_census or estimate.is_bounded else probability(p) for p in (verdict.p, verdict.p_holm)),
         verdict.call,
         needed,
     )
 
 
 def _interval(estimate: Estimate, low: float, high: float) -> str:
-    return "all read" if estimate.is_census else f"{low:.3f} to {high:.3f}"
+    return "all read" if estimate.is_census else f"{low:.3f} to {high:.3f}{' (bounds)' if estimate.is_bounded else ''}"
 
 
 def _shares(audit: Audit) -> Table:

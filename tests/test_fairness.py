@@ -387,6 +387,15 @@ def test_the_budget_of_the_claims_or_of_most_arms_is_the_measure(tmp_path: Path)
     assert Evidence(store.root, "s").baseline == "b"  # the claims are about arms that are not there
 
 
+def test_the_baseline_is_not_counted_among_the_arms_that_equal_it(tmp_path: Path) -> None:
+    two = checks_of(make_study(tmp_path / "two", FAIR))
+    three = checks_of(make_study(tmp_path / "three", {**FAIR, "c": Arm({"instructed": 0.5})}))
+    (said,) = (check.found for check in two.values() if " equal to " in check.found)
+    assert said.startswith("1 arm is equal to a in ")
+    (said,) = (check.found for check in three.values() if " equal to " in check.found)
+    assert said.startswith("2 arms are equal to a in ")
+
+
 def test_equal_mixes_of_unequal_budgets_or_models_are_no_idle_factor(tmp_path: Path) -> None:
     make_study(tmp_path, {name: dataclasses.replace(arm, content="same") for name, arm in FAIR.items()})
     arms = Evidence(tmp_path, "s").mixed

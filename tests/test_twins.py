@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,22 @@ from mixes import WORLD, make_mix
 from synthetic_study import make_quick
 from test_rules import document, folder, rule
 
-from ablate.data.truth import UNKNOWN, truth_of
+from ablate.data.truth import UNKNOWN, Truth, truth_of
 from ablate.data.world import World
+from ablate.data.world.truth import WorldTruth
 from ablate.records import SourceRow
+from ablate.store.manifest import Manifest
+from ablate.store.results import ResultStore
 from ablate.synthesis.items import read_gold
 from ablate.synthesis.items import read_items as items_of_synthesis
+from analysis.audit import twins as twins_module
 from analysis.audit.items import read_items
+from analysis.audit.twins import Truths, read_twins
 from analysis.inversion_audit import main
+from analysis.page.labels import arm_labels
 from analysis.sample_for_audit import main as sample_main
+from analysis.study.evidence import Evidence
+from analysis.study.runs import ArmRun
 
 
 @pytest.fixture(autouse=True)
@@ -47,24 +56,25 @@ def test_the_tables_know_every_label_of_a_row_without_its_row(world: World) -> N
     for row in world.rows():
         a, b = row.positives[0], row.instruction_negatives[0]
         for instruction, wanted in ((row.instruction, a), (row.paraphrase, a), (row.reversed_instruction, b)):
-            assert [truth.is_relevant(row.query, instruction, doc_id) for doc_id in (a, b)] == [
+            assert [truth.is_relevant(row.query_id, row.query, instruction, doc_id) for doc_id in (a, b)] == [
                 wanted == a,
                 wanted == b,
             ]
         for doc_id in (*row.hard_negatives, *row.instruction_negatives):
-            assert truth.is_relevant(row.query, row.instruction, doc_id) is False
+            assert truth.is_relevant(row.query_id, row.query, row.instruction, doc_id) is False
         assert all(
-            truth.is_relevant(row.query, row.reversed_instruction, doc_id) is False for doc_id in row.still_negative
+            truth.is_relevant(row.query_id, row.query, row.reversed_instruction, doc_id) is False
+            for doc_id in row.still_negative
         )
-        assert truth.constraint_type(row.query, row.instruction, row.reversed_instruction, a) != UNKNOWN
-        assert truth.constraint_type(row.query, row.instruction, row.instruction, a) == UNKNOWN
+        assert truth.constraint_type(row.query_id, row.query, row.instruction, row.reversed_instruction, a) != UNKNOWN
+        assert truth.constraint_type(row.query_id, row.query, row.instruction, row.instruction, a) == UNKNOWN
 
 
 def test_what_the_world_does_not_say_is_not_known(world: World) -> None:
     truth, row = truth_of(world), next(world.rows())
     assert truth is not None
-    assert truth.is_relevant("who won", row.instruction, row.positives[0]) is None
-    assert truth.is_relevant(row.query, "Only a good one.", row.positives[0]) is None
+    assert truth.is_relevant(row.query_id, "who won", row.instruction, row.positives[0]) is None
+    assert truth.is_relevant(row.query_id, row.query, "Only a good one.", row.positives[0]) is None
 
 
 def test_the_census_is_the_share_of_twins_that_the_factor_left_right(tmp_path: Path) -> None:
@@ -165,7 +175,8 @@ def test_a_source_without_exact_labels_has_no_census_and_its_judges_count(
     mix = make_mix(tmp_path, "dual_view", source=_Earlier(seed=0, documents=600, skew=0.9, shortcut=0.9))
     items = tmp_path / "items.jsonl"
     assert main([mix.id, "--results", str(tmp_path)]) == 2
-    assert "is not as it was when the mix was made" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "is not as it was when the mix was made" in said and "give --judgments F of its items" in said
     assert main([mix.id, "--results", str(tmp_path), "--items-to", str(items)]) == 0
     answers = {"a_under_instruction": True, "b_under_instruction": False, "a_under_complement": False}
     said = [
@@ -199,3 +210,85 @@ def test_twins_of_rules_are_put_to_the_metadata(tmp_path: Path) -> None:
     path = place / "corpus.jsonl"
     path.write_text(path.read_text().replace("1991", "1889"))
     assert main([mix.id, "--results", str(tmp_path / "r"), "--source", str(place)]) == 2
+
+
+def test_queries_of_one_text_are_told_apart_by_their_ids(tmp_path: Path) -> None:
+    """Both queries are posed in the same words, about other documents and other years."""
+    corpus = [document(number, year=1990 + number) for number in range(8)]
+    train = "".join(f"q{1 + number // 4}\td{number}\t1\n" for number in range(8))
+    place = folder(tmp_path / "films", corpus, train=train)
+    path = place / "queries.jsonl"
+    path.write_text(path.read_text().replace("text of q2", "text of q1"))
+    words = ("source=movies_rules", "+miner=none", override("source.path", place), "source.minimum=1")
+    mix = make_mix(tmp_path / "r", "dual_view", *words, "budget.negatives_per_group=1", limit=4, rules=(rule(),))
+    found = audited(tmp_path / "r", mix.id, "--source", str(place))
+    swap = found["swap_accuracy"]
+    assert (swap["estimate"], swap["verdict"], swap["census"], swap["items"]) == (1.0, "ABOVE", True, 2)
+    assert found["mix"]["originals_right"] == 1.0 and found["mix"]["not_known"] == 0
+    assert {item.query_id for item in read_twins(ResultStore(tmp_path / "r"), mix, _Found(place)).items} == {"q1", "q2"}
+
+
+class _Found(Truths):
+    """Truths of a folder that no training found."""
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(ResultStore(place))
+        self._place = place
+
+    def of(self, mix: Manifest, path: str | None = None) -> Truth | str:
+        return super().of(mix, str(self._place))
+
+
+class _Forgetful(WorldTruth):
+    """The tables of a world that do not know one query in so many."""
+
+    one_in = 2
+
+    def is_relevant(self, query_id: str, query: str, instruction: str, doc_id: str) -> bool | None:
+        if zlib.crc32(query_id.encode()) % self.one_in == 0:
+            return None
+        return super().is_relevant(query_id, query, instruction, doc_id)
+
+
+@pytest.mark.parametrize(
+    ("arm", "one_in", "verdict"),
+    [
+        ("dual_view", 2, "UNDECIDED"),
+        ("dual_view", 40, "ABOVE"),
+        ("label_noise", 8, "BELOW"),
+        ("dual_view", 1, ""),
+    ],
+)
+def test_what_the_tables_do_not_know_is_not_wrong(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arm: str,
+    one_in: int,
+    verdict: str,
+) -> None:
+    """There is a verdict only where it is the same whether all unknown pairs are wrong or right."""
+    monkeypatch.setattr(_Forgetful, "one_in", one_in)
+    monkeypatch.setattr(twins_module, "truth_of", _Forgetful)
+    mix = make_mix(tmp_path, arm, *WORLD, *(["factors.label_noise=0.5"] if arm == "label_noise" else []))
+    evidence = Evidence(tmp_path, "twins")
+    evaluation: Any = None
+    runs = [ArmRun(arm, mix.seed, evaluation, None, mix)]
+    monkeypatch.setattr(Evidence, "runs", runs)
+    (labels,) = arm_labels(evidence, ())
+    if not verdict:
+        assert main([mix.id, "--results", str(tmp_path)]) == 2
+        assert "not known for 64 of 64 pairs" in capsys.readouterr().err
+        assert labels.estimate is None and "not known for 64 of 64 pairs" in labels.evidence
+        return
+    values = audited(tmp_path, mix.id)
+    swap, unknown, total = values["swap_accuracy"], values["mix"]["not_known"], values["items"]
+    assert 0 < unknown == total - swap["n"] and swap["census"] is False and swap["verdict"] == verdict
+    right = swap["estimate"] * swap["n"]
+    assert swap["ci"] == pytest.approx([right / total, (right + unknown) / total])
+    assert (right == swap["n"]) == (arm == "dual_view") and values["mix"]["originals_right"] == 1.0
+    shown = capsys.readouterr().out
+    assert f"not known for {unknown} of {total} pairs" in shown and "(bounds)" in shown
+    assert labels.verdict == verdict and labels.ends == pytest.approx(tuple(swap["ci"]))
+    assert labels.estimate == pytest.approx(swap["estimate"])
+    assert labels.evidence == f"census, not known for {unknown} of {total} pairs"

@@ -375,7 +375,7 @@ def test_the_truth_of_a_row_is_read_back_from_its_words_alone(corpus: Path) -> N
             (row.paraphrase or row.instruction, positive, partner),
             (row.reversed_instruction, partner, positive),
         ):
-            assert truth.is_relevant(row.query, instruction, right) is True
-            assert truth.is_relevant(row.query, instruction, wrong) is False
-        kind = truth.constraint_type(row.query, row.instruction, row.reversed_instruction, positive)
+            assert truth.is_relevant(row.query_id, row.query, instruction, right) is True
+            assert truth.is_relevant(row.query_id, row.query, instruction, wrong) is False
+        kind = truth.constraint_type(row.query_id, row.query, row.instruction, row.reversed_instruction, positive)
         assert kind == row.row_id.split(":")[1]

@@ -14,13 +14,14 @@ from ablate.data.sources import RowSource
 class Truth(Protocol):
     """What is true of the training passages of a source."""
 
-    def is_relevant(self, query: str, instruction: str, doc_id: str) -> bool | None:
+    def is_relevant(self, query_id: str, query: str, instruction: str, doc_id: str) -> bool | None:
         """Return whether a passage answers the query and satisfies the instruction; None where that is not known.
 
         Not known are a query and an instruction that the source does not write, and a passage without the attribute.
+        Two queries of a source may have one text, so a query is named by its id too.
         """
 
-    def constraint_type(self, query: str, instruction: str, complement: str, doc_id: str) -> str:
+    def constraint_type(self, query_id: str, query: str, instruction: str, complement: str, doc_id: str) -> str:
         """Return the kind of the constraint that tells the two apart, about a passage of the pair; UNKNOWN for none."""
 
 

@@ -15,7 +15,15 @@ import numpy as np
 from ablate.records import UserError
 from analysis.audit.agreement import Agreement, agreement
 from analysis.audit.items import CLASSES, KINDS, QUESTIONS, SWAP, UNJUDGEABLE, Item, Judgment, Kind
-from analysis.audit.two_phase import MIN_LABELS, Estimate, codes, estimate_share, merge_strata, share_interval
+from analysis.audit.two_phase import (
+    MIN_LABELS,
+    Estimate,
+    bounded_share,
+    codes,
+    estimate_share,
+    merge_strata,
+    share_interval,
+)
 from analysis.stats.corrections import holm
 
 Call = Literal["ABOVE", "BELOW", "UNDECIDED"]
@@ -223,6 +231,8 @@ class _Evidence:
         if known.sum() < min(MIN_LABELS, len(known)):
             return None
         answers = np.where(self.gold, self._means("gold", measure), self._means("human", measure))[inside]
+        if not known.all() and self.gold[inside].sum() == known.sum():  # nobody looked at what has no gold
+            return bounded_share(answers)
         judged = np.nan_to_num(self._means("judge", measure))[inside] if self.judged.any() else None
         strata = merge_strata(self.kinds[inside], self.verdicts[inside], known)
         sampled = np.unique(strata[~known])

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 from ablate.data.mix import Mix, read_mix
@@ -59,9 +60,9 @@ class Twins:
     seed: int
     items: tuple[Item, ...]
     gold: tuple[Judgment, ...]
-    """One for each item, or none where the source has no exact labels."""
+    """Of every pair that the tables know; none where the source has no exact labels."""
     originals_right: float | None
-    """Share of the pairs whose original is labelled rightly, by the same tables; None without gold."""
+    """Share of those pairs whose original is labelled rightly, by the same tables; None without gold."""
     num_unswapped: int
     """Pairs of which both views label the same passage relevant: one of the two is wrong, whatever the texts say."""
     num_alone: int
@@ -70,15 +71,27 @@ class Twins:
     """Why there is no census; empty where there is one."""
 
     @property
+    def num_unknown(self) -> int:
+        """Return the pairs that have no gold."""
+        return len(self.items) - len(self.gold)
+
+    @property
     def remarks(self) -> tuple[str, ...]:
         """Return what must be known of the evidence, in words."""
         total = len(self.items)
         said = [f"no census: {self.no_gold}"] if self.no_gold else []
-        if self.gold:
+        if not self.no_gold and self.num_unknown:
+            said.append(
+                f"census: not known for {self.num_unknown} of {total} pairs, on which the tables of the source do not "
+                f"tell; they count neither as right nor as wrong: the ends are those with all of them wrong and right"
+            )
+        elif self.gold:
             said.append(
                 f"census: all {total} pairs of the mix were read against the tables of its source, so there is no "
-                f"sampling interval; of the originals beside the twins {self.originals_right:.3f} are labelled rightly"
+                f"sampling interval"
             )
+        if self.gold:
+            said.append(f"of the originals beside the twins {self.originals_right:.3f} are labelled rightly")
         if self.num_unswapped:
             said.append(
                 f"{self.num_unswapped} of {total} pairs label the same passage relevant in both views, which needs no "
@@ -117,7 +130,7 @@ def _opened(store: ResultStore, mix: Manifest, path: str | None) -> Truth:
     recorded = dict(mix.recipe["source"])
     kind, revision = recorded.get("kind"), recorded.pop("revision", None)
     if kind not in ("world", "rules"):
-        raise UserError(f"a source of kind {kind} has no exact labels; give --judgments")
+        raise UserError(f"a source of kind {kind} has no exact labels")
     if kind == "rules":
         recorded["path"] = path or _path_of(store, mix)
     source = build(_Recorded, {"source": recorded}).source
@@ -141,7 +154,9 @@ def _path_of(store: ResultStore, mix: Manifest) -> str:
             path = values.get("recipe", {}).get("source", {}).get("path") if isinstance(values, dict) else None
             if isinstance(path, str):
                 return path
-    raise UserError(f"no training on {mix.id} recorded where its source lies; name the folder with --source DIR")
+    raise UserError(
+        f"no training on {mix.id} recorded where its source lies; analysis.inversion_audit takes --source DIR"
+    )
 
 
 def find_mix(results: str, text: str) -> tuple[ResultStore, Manifest]:
@@ -192,17 +207,20 @@ def read_twins(store: ResultStore, manifest: Manifest, truths: Truths, path: str
         )
     truth = truths.of(manifest, path)
     known = None if isinstance(truth, str) else truth
-    answers = [] if known is None else [_gold(pair, known) for pair in pairs]
+    no_gold = truth if isinstance(truth, str) else ""
+    judged = [] if known is None else [(pair, gold) for pair in pairs if (gold := _gold(pair, known)) is not None]
+    if not (judged or no_gold):
+        no_gold = f"not known for {len(pairs)} of {len(pairs)} pairs: the tables of the source tell of none of them"
     return Twins(
         mix_id=manifest.id,
         labels=manifest.labels,
         seed=manifest.seed,
         items=tuple(_item(pair, mix, known) for pair in pairs),
-        gold=tuple(answers),
-        originals_right=None if known is None else sum(_original_is_right(p, known) for p in pairs) / len(pairs),
+        gold=tuple(gold for _, gold in judged),
+        originals_right=None if known is None or not judged else fmean(_original_is_right(p, known) for p, _ in judged),
         num_unswapped=sum(pair.is_unswapped for pair in pairs),
         num_alone=num_alone,
-        no_gold=truth if isinstance(truth, str) else "",
+        no_gold=no_gold,
     )
 
 
@@ -211,7 +229,7 @@ def _item(pair: Pair, mix: Mix, truth: Truth | None) -> Item:
     a, b = twin.instruction_negatives[0], twin.positives[0]
     kind = ALL
     if truth is not None:
-        kind = truth.constraint_type(twin.query, original.instruction, twin.instruction, b)
+        kind = truth.constraint_type(twin.query_id, twin.query, original.instruction, twin.instruction, b)
     return Item(
         id=twin.group_id.rpartition("/")[0],
         query_id=twin.query_id,
@@ -231,21 +249,21 @@ def _text(mix: Mix, doc_id: str) -> str:
     return " ".join(part for part in (passage.title, passage.text) if part)
 
 
-def _gold(pair: Pair, truth: Truth) -> Judgment:
-    original, twin = pair
+def _gold(pair: Pair, truth: Truth) -> Judgment | None:
+    """Return the four answers of the tables; None where they do not know one of them."""
+    _, twin = pair
     a, b = twin.instruction_negatives[0], twin.positives[0]
-    said = [truth.is_relevant(twin.query, group.instruction, doc_id) for group in pair for doc_id in (a, b)]
-    return Judgment(twin.group_id.rpartition("/")[0], RATER, "gold", *said)
+    said = [
+        truth.is_relevant(twin.query_id, twin.query, group.instruction, doc_id) for group in pair for doc_id in (a, b)
+    ]
+    return None if None in said else Judgment(twin.group_id.rpartition("/")[0], RATER, "gold", *said)
 
 
 def _original_is_right(pair: Pair, truth: Truth) -> bool:
     group = pair.original
     positive, negative = group.positives[0], group.instruction_negatives[0]
-    query, instruction = group.query, group.instruction
-    return (
-        truth.is_relevant(query, instruction, positive) is True
-        and truth.is_relevant(query, instruction, negative) is False
-    )
+    asked = group.query_id, group.query, group.instruction
+    return truth.is_relevant(*asked, positive) is True and truth.is_relevant(*asked, negative) is False
 
 
 def has_twins(mix: Manifest) -> bool:

@@ -48,7 +48,7 @@ class Estimate:
     num_labels: int
     """n: items with a human answer."""
     effective_n: float
-    """Size of the simple random sample that knows as much; infinite for a census."""
+    """Size of the simple random sample that knows as much; infinite for a census, 0 where there is none (bounds)."""
     num_strata: int
     design_effect: float
     """Variance of clusters over that of independent items; 1 where it is not larger."""
@@ -64,10 +64,17 @@ class Estimate:
         """Return whether every item was looked at: then the ends are the share, and nothing was sampled."""
         return self.known_share == 1
 
+    @property
+    def is_bounded(self) -> bool:
+        """Return whether nothing is known of the items without gold: then the ends have all of them wrong and right."""
+        return self.effective_n == 0
+
     def tails(self, threshold: float) -> tuple[float, float]:
         """Return (p of "the truth is not above", p of "the truth is not below") a threshold, each one-sided."""
         if self.is_census:
             return float(self.share <= threshold), float(self.share >= threshold)
+        if self.is_bounded:
+            return float(self.low <= threshold), float(self.high >= threshold)
         rest, known = 1 - self.known_share, self.known_share * self.known_mean
         inside = (threshold - known) / rest
         if not 0 < inside < 1:  # what is known settles it
@@ -149,6 +156,17 @@ def estimate_share(
         known_share=known_share,
         known_mean=known_mean,
     )
+
+
+def bounded_share(answers: Any) -> Estimate:
+    """Return the share of right items among those that are known, between the bounds of the share of all.
+
+    answers: (N,) in [0, 1], NaN where nothing is known, and one at least that is not. With n of N known and r of them
+    right, the ends are r / N (all others wrong) and (r + N - n) / N (all others right).
+    """
+    labelled = ~np.isnan(answers)
+    N, n, right = len(answers), int(labelled.sum()), float(answers[labelled].sum())
+    return Estimate(right / n, right / N, (right + N - n) / N, N, n, 0.0, 1, 1.0, 0.0, n / N, right / n)
 
 
 def _sampled(answers: Any, strata: Any, clusters: Any, judged: Any, confidence: float) -> Estimate:

@@ -10,7 +10,7 @@ from typing import Any
 from ablate.records import UserError
 from ablate.store.integrity import read_json
 from ablate.store.manifest import Manifest
-from analysis.audit.assess import THRESHOLD, assess
+from analysis.audit.assess import MEASURES, PRIMARY, THRESHOLD
 from analysis.audit.twins import NoPairs, Truths, Twins, has_twins, read_twins
 from analysis.study.composition import DECLARED_BY
 from analysis.study.evidence import Evidence
@@ -42,13 +42,15 @@ class ArmLabels:
 
     arm: str
     evidence: str
-    """`census`, the file of an audit, or why nothing is known."""
+    """`census`, with what it does not know; the file of an audit, or why nothing is known."""
+    is_census: bool
     by_seed: Mapping[int, float]
-    """Swap accuracy of each mix, of a census."""
+    """Swap accuracy of the known pairs of each mix, of a census."""
     num_pairs: int | None
     estimate: float | None
     ends: tuple[float, float] | None
-    """None for a census: nothing was sampled."""
+    """None for a census of all pairs: nothing was sampled. Of one that does not know some, those with all of them wrong
+    and right."""
     threshold: float
     verdict: str
     """ABOVE, BELOW or UNDECIDED; empty where nothing is known."""
@@ -111,26 +113,29 @@ def _census(evidence: Evidence, arm: str, mixes: Sequence[Manifest], truths: Tru
     except UserError as error:
         why = str(error)
     if why:
-        return ArmLabels(arm, why, {}, None, None, None, THRESHOLD, "", None, decided)
-    by_seed = {twins.seed: _share(twins) for twins in read}
-    total = sum(len(twins.items) for twins in read)
-    share = sum(_share(twins) * len(twins.items) for twins in read) / total
-    originals = sum((twins.originals_right or 0.0) * len(twins.items) for twins in read) / total
-    verdict = "UNDECIDED" if share == THRESHOLD else "ABOVE" if share > THRESHOLD else "BELOW"
-    return ArmLabels(arm, "census", by_seed, total, share, None, THRESHOLD, verdict, originals, decided)
+        return ArmLabels(arm, why, False, {}, None, None, None, THRESHOLD, "", None, decided)
+    by_seed = {twins.seed: _num_right(twins) / len(twins.gold) for twins in read}
+    known, total = sum(len(twins.gold) for twins in read), sum(len(twins.items) for twins in read)
+    right = sum(map(_num_right, read))
+    low, high = right / total, (right + total - known) / total
+    originals = sum((twins.originals_right or 0.0) * len(twins.gold) for twins in read) / known
+    verdict = "ABOVE" if low > THRESHOLD else "BELOW" if high < THRESHOLD else "UNDECIDED"
+    ends = None if known == total else (low, high)
+    said = "census" if ends is None else f"census, not known for {total - known} of {total} pairs"
+    return ArmLabels(arm, said, True, by_seed, total, right / known, ends, THRESHOLD, verdict, originals, decided)
 
 
-def _share(twins: Twins) -> float:
-    overall = assess(twins.items, twins.gold, threshold=THRESHOLD).overall
-    assert overall is not None, "every item has gold"
-    return overall.estimate.share
+def _num_right(twins: Twins) -> int:
+    return sum(map(MEASURES[PRIMARY], twins.gold))
 
 
 def _audited(audit: AuditRecord, arm: str, decided: str) -> ArmLabels:
     said = f"{audit.place}: {audit.num_labels:,} answers on {audit.num_items:,} items"
     ends = None if audit.is_census else audit.ends
     verdict = audit.verdict if audit.estimate is not None else ""
-    return ArmLabels(arm, said, {}, audit.num_items, audit.estimate, ends, audit.threshold, verdict, None, decided)
+    return ArmLabels(
+        arm, said, audit.is_census, {}, audit.num_items, audit.estimate, ends, audit.threshold, verdict, None, decided
+    )
 
 
 def decided_by(mix: Manifest) -> str:

@@ -151,6 +151,9 @@ class Answer:
     """Of that section."""
     commands: tuple[tuple[str, str], ...] = ()
     """What further commands give, and the commands."""
+    head: str = ""
+    """Of the list; empty where there is none."""
+    items: tuple[str, ...] = ()
 
 
 Part = str | Grid | Figure | Units | Answer

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ablate.data.composition import in_words
 from ablate.tables import number
+from analysis.audit.twins import has_twins
 from analysis.page.contrasts import claim_row, dose, forest_figure, panels_of
 from analysis.page.forest import ForestRow, Panel
 from analysis.page.labels import NO_PAIRS, ArmLabels, arm_labels
@@ -20,12 +21,22 @@ from analysis.page.record import Answer, Field, Figure, Grid, Part, Section, Ton
 from analysis.page.source import Source
 from analysis.study.composition import arm_composition
 from analysis.study.fairness import Check, headline
-from analysis.study.objections import Objector, answered, objectors
+from analysis.study.objections import Objector, answered, can_be_made, command_for, objectors
 from analysis.study.runs import by_arm
 from analysis.study.totals import unmatched
 from analysis.verdict.judge import Judged
 
 CHANCE = 0.5
+_AUDIT = ("python", "-m", "analysis.inversion_audit")
+_AS_A_STUDY = (
+    "An arm for each, beside those of this study, as a study of its own (add whatever else the command of this study "
+    "had beside its file)"
+)
+_BY_HAND = (
+    "can be made from the source of this study. No file of sweeps/ declares this study as it is, so its command is not "
+    "known here: train them with the source, model, train, budget and evaluation keys of its other arms (Values), "
+    "whose defaults are those of another world and model."
+)
 SHORT_CUTS = ("label_from_passage", "label_from_side", "label_from_length")
 """Values of the composition that tell how well a label is told without reading the instruction."""
 _TONES: dict[str, Tone] = {"ABOVE": "good", "BELOW": "bad"}
@@ -58,23 +69,37 @@ def _labels(source: Source) -> list[Part]:
             f"Swap accuracy is the share of pairs in which the complement excludes the one passage and admits the "
             f"other. Arms whose labels should all be right: {listed} the threshold of {known[0].threshold:g}."
         )
-    if any(arm.evidence == "census" for arm in known):
+    if any(arm.is_census for arm in known):
         said.append(
             "In a census every pair was put to the tables of its source, not to the labels of its rows: nothing was "
             "sampled, so there is no interval."
         )
+    if any(arm.is_census and arm.ends for arm in known):
+        said.append(
+            "Where the tables cannot tell, a pair counts neither as right nor as wrong: the ends of the bounds are "
+            "those with all such pairs wrong and with all of them right."
+        )
     commands = list[tuple[str, str]]()
-    if unknown:
-        said.append(f"Not known: {'; '.join(f'{arm.arm} ({arm.evidence})' for arm in unknown)}.")
-    if any(arm.evidence != NO_PAIRS for arm in unknown):
+    mix = next((mix for arm in unknown if arm.evidence != NO_PAIRS and (mix := _a_mix(source, arm.arm))), "")
+    if mix:
+        said.append("What a census cannot tell, an audit of judgments can; this report reads one with --audit F.")
+        audit = ("--json", "audit.json", *source.where)
         commands = [
             (
-                "Judgments of the pairs of a mix",
-                "python -m analysis.inversion_audit MIX --judgments F --json audit.json",
+                "The pairs of a mix, to be judged",
+                shlex.join([*_AUDIT, mix, "--items-to", "items.jsonl", *source.where]),
             ),
-            ("Their audit in this report", source.command("report", "--audit", "audit.json")),
+            (
+                "The audit of their judgments",
+                shlex.join([*_AUDIT, mix, "--judgments", "judgments.jsonl", *audit]),
+            ),
+            ("The audit in this report", source.command("report", "--audit", "audit.json")),
         ]
-    parts: list[Part] = [Answer(question, " ".join(said), commands=tuple(commands))]
+    if not known:
+        said.insert(0, "Neither a census nor an audit tells.")
+    items = tuple(f"{arm.arm}: {arm.evidence}" for arm in unknown)
+    head = "Not known" if items else ""
+    parts: list[Part] = [Answer(question, " ".join(said), commands=tuple(commands), head=head, items=items)]
     if known:
         rows = tuple(map(_label_row, known))
         panel = Panel("Swap accuracy less the threshold", "the twins of all seeds", "above the threshold", rows)
@@ -85,6 +110,13 @@ def _labels(source: Source) -> list[Part]:
         parts.append(forest_figure("referee_labels", [panel], "Are the labels right?", caption))
         parts.append(_label_grid(arms))
     return parts
+
+
+def _a_mix(source: Source, arm: str) -> str:
+    """Return the name of a mix of an arm with twins, as commands take it; empty where there is none."""
+    evidence = source.study.evidence
+    seeds = (run.seed for run in evidence.runs if run.arm == arm and run.mix is not None and has_twins(run.mix))
+    return next((f"{evidence.study}/{arm}:{seed}" for seed in seeds), "")
 
 
 def _label_row(arm: ArmLabels) -> ForestRow:
@@ -115,7 +147,7 @@ def _label_grid(arms: Sequence[ArmLabels]) -> Grid:
             arm.arm,
             arm.num_pairs,
             arm.estimate,
-            "all read" if arm.ends is None and arm.estimate is not None else _ends(arm.ends),
+            _ends(arm),
             *(arm.ends or (None, None)),
             arm.verdict or None,
             arm.originals_right,
@@ -132,8 +164,10 @@ def _share(value: float) -> str:
     return number(value, 3)
 
 
-def _ends(ends: tuple[float, float] | None) -> str | None:
-    return None if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"
+def _ends(arm: ArmLabels) -> str | None:
+    if arm.ends is None:
+        return None if arm.estimate is None else "all read"
+    return f"{arm.ends[0]:.3f} to {arm.ends[1]:.3f}{' (bounds)' if arm.is_census else ''}"
 
 
 def _rivals(source: Source) -> list[Part]:
@@ -159,12 +193,18 @@ def _rivals(source: Source) -> list[Part]:
             tested = source.command("significance", "--contrast", f"{against} - {arm}")
             commands.append((f"A test of {arm}, exploratory", tested))
     missing = _unasked(answers)
-    if missing:
-        listed = ", ".join(f"{objection} ({' or '.join(arms)})" for objection, arms in missing.items())
-        said.append(f"Not asked here: {listed}.")
-        experiments = [arms[0] for arms in missing.values()]
-        commands.append(("Their arms, with the other keys of this study", _training(source, experiments)))
-    parts: list[Part] = [Answer(question, " ".join(said), "contrasts", "Contrasts", tuple(commands))]
+    makeable = [known for arms in missing.values() if (known := _makeable(source, arms)) is not None]
+    if makeable:
+        command = command_for(evidence, [known.experiment for known in makeable], source.results)
+        if command:
+            commands.append((_AS_A_STUDY, command))
+        else:
+            said.append(f"{', '.join(known.experiment for known in makeable)} {_BY_HAND}")
+    listed = tuple(_not_asked(source, objection, arms) for objection, arms in missing.items())
+    head = "Not asked here" if listed else ""
+    parts: list[Part] = [
+        Answer(question, " ".join(said), "contrasts", "Contrasts", tuple(commands), head=head, items=listed)
+    ]
     if asked:
         panels = panels_of(
             [
@@ -188,22 +228,28 @@ def _objection(judged: Judged, answers: dict[str, Objector]) -> str:
     return ", ".join(dict.fromkeys(said))
 
 
-def _unasked(answers: dict[str, Objector]) -> dict[str, list[str]]:
-    """Return the objections that no arm of the study answers -> the shipped arms that would."""
+def _unasked(answers: dict[str, Objector]) -> dict[str, list[Objector]]:
+    """Return the objections that no arm of the study answers -> the arms that would."""
     there = {objector.objection for objector in answers.values()}
-    missing: dict[str, list[str]] = {}
+    missing: dict[str, list[Objector]] = {}
     for objector in objectors():
         if objector.objection not in there:
-            missing.setdefault(objector.objection, []).append(objector.experiment)
+            missing.setdefault(objector.objection, []).append(objector)
     return missing
 
 
-def _training(source: Source, experiments: Sequence[str]) -> str:
-    """Return the command that trains further arms under the name and with the seeds of a study."""
-    evidence = source.study.evidence
-    seeds = sorted({run.seed for run in evidence.runs if run.train is not None})
-    crossed = [f"+experiment={','.join(experiments)}", *([f"seed={','.join(map(str, seeds))}"] if seeds else [])]
-    return shlex.join(["python", "-m", "ablate.run", "-m", *crossed, f"runtime.study={evidence.study}"])
+def _makeable(source: Source, arms: Sequence[Objector]) -> Objector | None:
+    return next((known for known in arms if can_be_made(source.study.evidence, known)), None)
+
+
+def _not_asked(source: Source, objection: str, arms: Sequence[Objector]) -> str:
+    """Return an objection with the arms that would answer it, and what they need where the source may not have it."""
+    said = f"{objection}: {' or '.join(known.experiment for known in arms)}"
+    if _makeable(source, arms) is not None:
+        return said
+    first = arms[0]
+    needs = f"rows with {', '.join(first.reads)}" if first.reads else "what its file says"
+    return f"{said} (needs {'judged rows, audit.judgments=F' if first.takes_audit else needs})"
 
 
 def _doses(source: Source) -> list[Part]:
@@ -229,7 +275,7 @@ def _short_cuts(source: Source) -> list[Part]:
     commands = (("The same by the texts of documents", source.command("leaks")),)
     told = {arm: _told(arm_composition(runs)) for arm, runs in by_arm(source.study.evidence.runs).items()}
     rows = tuple(
-        ForestRow(arm, in_words(name), value - CHANCE, None, (), None, f"{value:.2f}", "none", "")
+        ForestRow(arm, in_words(name), value - CHANCE, None, (), None, f"accuracy {value:.2f}", "none", "")
         for arm, (name, value) in told.items()
         if name
     )

@@ -126,10 +126,14 @@ class Source:
         plan = dataclasses.replace(contrasts.plan, declared=declared_family(self.study, contrasts.plan))
         return Tested(contrast_rows(table, left, plan), table, plan)
 
+    @property
+    def where(self) -> tuple[str, ...]:
+        """The words of a command that name the folder of results; none where it is the default."""
+        return () if self.results == "results" else ("--results", self.results)
+
     def command(self, module: str, *words: str) -> str:
         """Return a command on this study, as a shell reads it."""
-        where = [] if self.results == "results" else ["--results", self.results]
-        return shlex.join(["python", "-m", f"analysis.{module}", self.study.evidence.study, *words, *where])
+        return shlex.join(["python", "-m", f"analysis.{module}", self.study.evidence.study, *words, *self.where])
 
 
 def seed_differences(row: ContrastRow, seeds: Mapping[str, Sequence[str]]) -> tuple[float, ...]:

@@ -131,6 +131,9 @@ def _markdown_parts(section: Section) -> list[str]:
         elif isinstance(part, Answer):
             see = f" All of it: {part.title}." if part.see else ""
             lines += [f"### {escape_markdown(part.question)}", "", escape_markdown(f"{part.says}{see}"), ""]
+            if part.head:
+                listed = [f"- {escape_markdown(item)}" for item in part.items]
+                lines += [f"{escape_markdown(part.head)}:", "", *listed, ""]
             for gives, words in part.commands:
                 lines += [f"{escape_markdown(gives)}: {_code(words)}", ""]
         else:

@@ -333,7 +333,9 @@ def _budgets(evidence: Evidence) -> tuple[bool, str]:
         return True, "fewer than two arms with a mix"
     wrong = unmatched(evidence.totals, evidence.baseline)
     shown = "; ".join(f"{arm} UNMATCHED: {reason}" for arm, reason in wrong.items())
-    return not wrong, shown or f"{len(evidence.totals)} arms are equal to {evidence.baseline} in {_units(evidence)}"
+    others = len(evidence.totals) - 1
+    said = f"{others} {'arm is' if others == 1 else 'arms are'} equal to {evidence.baseline} in {_units(evidence)}"
+    return not wrong, shown or said
 
 
 def _units(evidence: Evidence) -> str:

@@ -15,24 +15,25 @@ class RuleTruth:
         self._source = source
         self._cases: dict[str, list[Case]] = {}
         for case in source.train_cases:
-            self._cases.setdefault(case.query.text, []).append(case)
+            self._cases.setdefault(case.query.query_id, []).append(case)
         self._worded: dict[str, dict[str, list[tuple[Case, bool]]]] = {}
 
-    def _asked(self, query: str, instruction: str) -> list[tuple[Case, bool]]:
+    def _asked(self, query_id: str, query: str, instruction: str) -> list[tuple[Case, bool]]:
         """Return the rules that word an instruction of a query so, each with the side that is asked for."""
-        if query not in self._worded:
-            self._worded[query] = {}
-            for case in self._cases.get(query, ()):
+        if query_id not in self._worded:
+            self._worded[query_id] = {}
+            for case in self._cases.get(query_id, ()):
                 for wording in case.rule.wordings:
                     for pick in picks(wording.satisfying):
                         for satisfying in (True, False):
-                            said = self._worded[query].setdefault(case.word(wording, satisfying, pick), [])
+                            said = self._worded[query_id].setdefault(case.word(wording, satisfying, pick), [])
                             said.append((case, satisfying))
-        return self._worded[query].get(instruction, [])
+        said = self._worded[query_id].get(instruction, [])
+        return [(case, side) for case, side in said if case.query.text == query]
 
-    def is_relevant(self, query: str, instruction: str, doc_id: str) -> bool | None:
+    def is_relevant(self, query_id: str, query: str, instruction: str, doc_id: str) -> bool | None:
         """Return whether a document is relevant to the query and on the side that is asked for; None: not known."""
-        answers = {self._answer(case, side, doc_id) for case, side in self._asked(query, instruction)}
+        answers = {self._answer(case, side, doc_id) for case, side in self._asked(query_id, query, instruction)}
         return answers.pop() if len(answers) == 1 else None
 
     def _answer(self, case: Case, satisfying: bool, doc_id: str) -> bool | None:
@@ -42,10 +43,10 @@ class RuleTruth:
         is_relevant = doc_id in case.satisfying or doc_id in case.violating
         return is_relevant and satisfied(case.constraint, value) == satisfying
 
-    def constraint_type(self, query: str, instruction: str, complement: str, doc_id: str) -> str:
+    def constraint_type(self, query_id: str, query: str, instruction: str, complement: str, doc_id: str) -> str:
         """Return the name of the rule whose two sides these are."""
         sides = [
-            {(case.rule.name, side == flip) for case, side in self._asked(query, text)}
+            {(case.rule.name, side == flip) for case, side in self._asked(query_id, query, text)}
             for text, flip in ((instruction, True), (complement, False))
         ]
         names = {name for name, _ in sides[0] & sides[1]}

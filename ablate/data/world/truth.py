@@ -46,8 +46,11 @@ class WorldTruth:
                 query = pattern.format(t=topic.name, a=topic.with_article)
                 self._topics_of.setdefault(query, set()).add(topic.slug)
 
-    def is_relevant(self, query: str, instruction: str, doc_id: str) -> bool | None:
-        """Return whether a passage is about what the query asks for and satisfies the instruction; None: not known."""
+    def is_relevant(self, query_id: str, query: str, instruction: str, doc_id: str) -> bool | None:
+        """Return whether a passage is about what the query asks for and satisfies the instruction; None: not known.
+
+        A query of the world asks for what its text says, whichever its id.
+        """
         topic, levels = self._world.content(doc_id)
         slugs = self._topics_of.get(query)
         answers = {
@@ -58,7 +61,7 @@ class WorldTruth:
             return None
         return topic.slug in slugs and answers.pop()
 
-    def constraint_type(self, query: str, instruction: str, complement: str, doc_id: str) -> str:
+    def constraint_type(self, query_id: str, query: str, instruction: str, complement: str, doc_id: str) -> str:
         """Return the kind of the constraint whose other side the complement asks for."""
         domain = self._world.content(doc_id)[0].domain
         kinds = {
