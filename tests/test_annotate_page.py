@@ -11,8 +11,9 @@ import pytest
 from audit_sample import make_sample, running_page, start_page
 from conftest import extra
 
+from ablate.data.judgments import Judgment
 from analysis.audit.annotation.answers import answer_file
-from analysis.audit.items import Judgment, read_judgments
+from analysis.audit.items import read_judgments
 from analysis.audit.sample_folder import open_sample
 from analysis.audit.sampling import answers_of
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ablate.reading import shown
 from ablate.records import UserError
 from ablate.tracking.elsewhere import OtherRun, read_table
 from analysis.stats.matrix import listed
@@ -80,7 +80,7 @@ def _number(run: OtherRun, key: str) -> float:
         raise UserError(f"{run}: its summary has no {key!r}; numbers there: {listed(numbers) or 'none'}")
     number = _finite(value)
     if number is None:
-        raise UserError(f"{run}: {key} is {_shown(value)}, which is no finite number; leave the measure out")
+        raise UserError(f"{run}: {key} is {shown(value)}, which is no finite number; leave the measure out")
     return number
 
 
@@ -100,14 +100,6 @@ def _name(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) and str(value).strip() else ""
-
-
-def _shown(value: object) -> str:
-    """Return a value of JSON as messages show it, in some 60 characters."""
-    if isinstance(value, (list, dict)):
-        return f"a {type(value).__name__}"
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def table_rows(
@@ -137,7 +129,7 @@ def table_rows(
             name = _name(line[at[unit]])
             if not name:
                 raise UserError(
-                    f"{run.tables[table]}, row {number}: {unit} is {_shown(line[at[unit]])}, which names no unit; "
+                    f"{run.tables[table]}, row {number}: {unit} is {shown(line[at[unit]])}, which names no unit; "
                     f"allowed: a text that is not empty, a whole number"
                 )
             if name in seen:
@@ -146,8 +138,9 @@ def table_rows(
             for measure, column in measures.items():
                 value = _finite(line[at[column]])
                 if value is None:
-                    shown = _shown(line[at[column]])
-                    raise UserError(f"{run.tables[table]}: {unit} {name!r}: {column} is {shown}, no finite number")
+                    raise UserError(
+                        f"{run.tables[table]}: {unit} {name!r}: {column} is {shown(line[at[column]])}, no finite number"
+                    )
                 given = (place.arm, place.seed, dataset, condition, name, measure, value)
                 rows.append(dict(zip(SCORE_COLUMNS, given, strict=True)))
     return rows

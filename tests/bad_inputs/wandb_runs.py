@@ -164,7 +164,7 @@ BAD_INPUTS = [
         for name, words, text in (
             ("a unit that is null", ", row 2: q is null, which names no unit", _rows('["x", 1], [null, 1]')),
             ("a unit that is blank", ', row 1: q is " ", which names no unit', _rows('[" ", 1]')),
-            ("a unit that is a list", ", row 1: q is a list, which names no unit", _rows("[[1], 1]")),
+            ("a unit that is a list", ", row 1: q is [1], which names no unit", _rows("[[1], 1]")),
             ("a unit that is no whole number", ", row 1: q is 1.5, which names no unit", _rows("[1.5, 1]")),
             ("units 1 and 1.0", ": q '1' is there twice", _rows("[1, 1], [1.0, 1]")),
             ("a value beyond all floats", f": q 'x': v is {str(10**400)[:57]}..., no", _rows(f'["x", {10**400}]')),
