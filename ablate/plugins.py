@@ -77,12 +77,15 @@ def plugin_versions() -> dict[str, str]:
 
 @contextlib.contextmanager
 def told(plugin: Plugin, doing: str) -> Iterator[None]:
-    """Raise UserError in the place of what a plugin raises, with the line of its code; its own UserErrors pass."""
+    """Raise UserError in the place of what a plugin raises, with the line of its code; its own UserErrors pass.
+
+    A plugin that ends the process (SystemExit) is told too: with its exit code 0 a command would look done.
+    """
     try:
         yield
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         package = plugin.place.partition(":")[0].partition(".")[0]
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if package in _parts(frame.filename)]
         at = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""

@@ -1,6 +1,6 @@
 """The files that people give, read within limits: every line with its number, every fault as one error with its place.
 
-    lines -> columns, json_object -> grade, score, check_id
+    lines -> columns, json_object, json_objects -> grade, score, check_id
 
 A reader catches the kind, not one error: `faults` turns whatever a parser of the standard library or of Arrow raises on
 a broken file into a UserError. Nothing here waits for a pipe, nor unpacks without a limit.
@@ -18,7 +18,7 @@ import re
 import stat
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -225,6 +225,28 @@ def json_object(text: str, place: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{place}: a {type(value).__name__} instead of a JSON object")
     return value
+
+
+def json_objects(
+    path: Path | str, required: Sequence[str], optional: Sequence[str] = ()
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (place, object) of a JSON lines file; raises UserError for what is none, a missing and an unknown key."""
+    for number, text in lines(path):
+        where = at(path, number)
+        values = json_object(text, where)
+        missing = [name for name in required if name not in values]
+        if missing:
+            raise UserError(f"{where}: {missing[0]} is missing; an object here has {', '.join(required)}")
+        unknown = sorted(set(values) - {*required, *optional})
+        if unknown:
+            raise UserError(f"{where}: {unknown[0]!r} is not known; allowed: {', '.join((*required, *optional))}")
+        yield where, values
+
+
+def shown(value: object) -> str:
+    """Return a value of JSON as messages show it, in ASCII and at most 60 characters."""
+    text = json.dumps(value, ensure_ascii=True, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def grade(text: str) -> int:

@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ablate.cli.command import command, finish, output_file, write_text
+from ablate.data.judgments import ADJUDICATED
 from ablate.records import UserError
 from analysis.audit.annotation.answers import AnswerFile, answer_file, disputed
 from analysis.audit.annotation.server import PageServer, Task
 from analysis.audit.annotation.spreadsheet import read_sheets, sheets_csv
-from analysis.audit.items import ADJUDICATED
 from analysis.audit.sample_folder import SampleFolder, check_rater, open_sample
 
 

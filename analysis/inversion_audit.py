@@ -19,11 +19,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ablate.cli.command import command, finish, output_file, write_text
+from ablate.data.judgments import CLASSES, KINDS, UNJUDGEABLE, judgment_line
 from ablate.records import UserError
 from ablate.tables import Column, Table, number, probability, to_markdown
 from analysis.audit.agreement import NAMES
 from analysis.audit.assess import FAILURE_MODES, ONE_SIDED, PRIMARY, THRESHOLD, Audit, Verdict, assess, check_threshold
-from analysis.audit.items import CLASSES, KINDS, UNJUDGEABLE, Item, judgment_line, read_items, read_judgments
+from analysis.audit.items import Item, read_items, read_judgments
 from analysis.audit.sample_folder import item_line
 from analysis.audit.twins import Truths, Twins, find_mix, read_twins
 from analysis.audit.two_phase import MIN_LABELS, Estimate

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from conftest import ROOT
 
@@ -50,25 +49,25 @@ def true_answers(passages: Sequence[str], instructions: Sequence[str]) -> list[b
     return answers
 
 
-def start_page(*words: str) -> tuple[subprocess.Popen[str], str]:
-    """Start the command on a free port and return the process and the address of the page."""
+@contextlib.contextmanager
+def started_page(*words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run the command on a free port, give the process and the address of the page, and end it whatever happens."""
     command = [sys.executable, "-m", "analysis.annotate", *words]
     process: subprocess.Popen[str] = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None and process.stderr is not None
-    for line in process.stdout:
-        if address := re.search(r"http://\S+/", line):
-            return process, address[0]
-    raise AssertionError(process.stderr.read())
-
-
-@contextlib.contextmanager
-def running_page(*words: str) -> Iterator[Any]:
-    """Run the command on a free port, and end it by its id."""
-    process, address = start_page(*words)
     try:
-        yield address
+        address = next(filter(None, (re.search(r"http://\S+/", line) for line in process.stdout)), None)
+        assert address is not None, process.stderr.read()
+        yield process, address[0]
     finally:
         process.kill()
         process.communicate()
+
+
+@contextlib.contextmanager
+def running_page(*words: str) -> Iterator[str]:
+    """Give the address of `started_page` alone."""
+    with started_page(*words) as (_, address):
+        yield address

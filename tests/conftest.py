@@ -191,3 +191,21 @@ def tiny_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own_tiny_runs(tiny_runs: Path, tmp_path: Path) -> Path:
     """A copy of `tiny_runs` that a test may change."""
     return shutil.copytree(tiny_runs, tmp_path / "results")
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+OFFLINE = ("--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """This machine's browser without a window; where there is none, the test, marked `extras`, is skipped."""
+    driving = extra("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine: apt-get install --no-install-recommends chromium fonts-dejavu-core")
+    with driving.sync_playwright() as driver:
+        opened = driver.chromium.launch(
+            executable_path=CHROMIUM, headless=True, chromium_sandbox=False, args=[*OFFLINE, "--disable-sync"]
+        )
+        yield opened
+        opened.close()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from audit_sample import make_sample, start_page, true_answers
+from audit_sample import make_sample, started_page, true_answers
 from conftest import ROOT
 
 from ablate.records import UserError
@@ -283,21 +283,27 @@ def test_a_sample_that_is_done_needs_no_page(folder: Path, capsys: pytest.Captur
 
 
 def test_a_kill_loses_nothing_and_ctrl_c_ends_in_order(folder: Path) -> None:
-    process, address = start_page(str(folder), "--rater", "ann")
-    host, names = address.split("/")[2], list(open_sample(folder).sheets)
-    connection = http.client.HTTPConnection(host, timeout=10)
-    for name in names[:3]:
-        content = json.dumps({"sheet": name, "answers": MIXED})
-        connection.request("POST", "/save", content, {HEADER: "1"})
-        assert connection.getresponse().read()
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    connection.close()
-    process, _ = start_page(str(folder), "--rater", "ann")
-    process.send_signal(signal.SIGINT)
-    said, errors = process.communicate(timeout=20)
+    with started_page(str(folder), "--rater", "ann") as (process, address):
+        host, names = address.split("/")[2], list(open_sample(folder).sheets)
+        connection = http.client.HTTPConnection(host, timeout=10)
+        for name in names[:3]:
+            content = json.dumps({"sheet": name, "answers": MIXED})
+            connection.request("POST", "/save", content, {HEADER: "1"})
+            assert connection.getresponse().read()
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        connection.close()
+    with started_page(str(folder), "--rater", "ann") as (process, _):
+        process.send_signal(signal.SIGINT)
+        said, errors = process.communicate(timeout=20)
     assert process.returncode == 0 and errors == ""
     assert "3 of 12 items are answered: " in said and "the same command goes on from here" in said
+
+
+def test_no_page_outlives_a_test_that_fails(folder: Path) -> None:
+    with pytest.raises(ZeroDivisionError), started_page(str(folder), "--rater", "ann") as (process, _):
+        raise ZeroDivisionError
+    assert process.returncode == -signal.SIGKILL
 
 
 def test_a_port_that_is_taken_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

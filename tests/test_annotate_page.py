@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from audit_sample import make_sample, running_page, start_page
+from audit_sample import make_sample, running_page, started_page
 from conftest import extra
 
+from ablate.data.judgments import Judgment
 from analysis.audit.annotation.answers import answer_file
-from analysis.audit.items import Judgment, read_judgments
+from analysis.audit.items import read_judgments
 from analysis.audit.sample_folder import open_sample
 from analysis.audit.sampling import answers_of
 
@@ -20,23 +20,9 @@ pytestmark = pytest.mark.extras
 playwright = extra("playwright.sync_api")
 expect = playwright.expect
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-OFFLINE = ("--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update")
 TEXT = "<b>bold</b> & <img src=http://example.org/x onerror=alert(1)> " + "and then the ship sails on. " * 12
 PRESSED = "y n c y".split()
 MEANT = (True, False, None, True)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine: apt-get install --no-install-recommends chromium fonts-dejavu-core")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(
-            executable_path=CHROMIUM, headless=True, chromium_sandbox=False, args=[*OFFLINE, "--disable-sync"]
-        )
-        yield opened
-        opened.close()
 
 
 @pytest.fixture
@@ -160,15 +146,11 @@ def test_held_keys_and_shortcuts_of_the_browser_answer_nothing(folder: Path, ope
 
 
 def test_after_a_kill_it_goes_on_with_the_first_open_item(folder: Path, opened: Any) -> None:
-    process, address = start_page(str(folder), "--rater", "ann")
-    try:
+    with running_page(str(folder), "--rater", "ann") as address:  # which ends it by SIGKILL
         page = opened(address)
         press(page, *PRESSED, *PRESSED, "y", "n", "c")
         expect(page.locator("#count")).to_have_text("2 of 12")
         expect(page.locator("#question-3.active")).to_be_visible()
-    finally:
-        process.kill()
-        process.communicate()
     path = folder / "answers" / "ann.jsonl"
     path.write_bytes(path.read_bytes() + path.read_bytes()[:40])  # the kill came while a line was written
     with running_page(str(folder), "--rater", "ann") as address:
@@ -263,13 +245,9 @@ def test_three_hundred_items_are_no_burden(tmp_path: Path, opened: Any) -> None:
     sample = open_sample(folder)
     with answer_file(sample, "ann") as file:
         file.save_all(dict.fromkeys(list(sample.sheets)[:297], MEANT))
-    process, address = start_page(str(folder), "--rater", "ann", "--stop-when-done")
-    try:
+    with started_page(str(folder), "--rater", "ann", "--stop-when-done") as (process, address):
         page = opened(address)
         press(page, *PRESSED * 3)
         expect(page.get_by_role("heading", name="All items are answered")).to_be_visible()
         said, _ = process.communicate(timeout=30)  # it ends by itself
         assert process.returncode == 0 and "300 of 300 items are answered" in said
-    finally:
-        process.kill()
-        process.communicate()

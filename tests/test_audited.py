@@ -12,7 +12,8 @@ import pytest
 from conftest import HandMadeSource, override, run_config
 
 from ablate import synthesize
-from ablate.data.audited import ADJUDICATED, Audited, read_audit
+from ablate.data.audited import Audited, read_audit
+from ablate.data.judgments import ADJUDICATED
 from ablate.data.mix import Mix, build_mix
 from ablate.data.sources import open_source
 from ablate.engine.prepare import prepare

@@ -80,6 +80,7 @@ RULES: dict[str, set[str]] = {
         "ablate.reading",
         "ablate.records",
         "ablate.secrets",
+        "google",
         "trackio",
         "wandb",
     },
@@ -220,6 +221,7 @@ RULES: dict[str, set[str]] = {
     },
     "ablate.synthesis": {
         "ablate.synthesis",
+        "ablate.data.judgments",
         "ablate.data.published.synthesized",
         "ablate.project",
         "ablate.randomness",
@@ -360,6 +362,7 @@ RULES: dict[str, set[str]] = {
     "analysis.audit": {
         "analysis.audit",
         "analysis.stats.corrections",
+        "ablate.data.judgments",
         "ablate.randomness",
         "ablate.reading",
         "ablate.records",
@@ -370,6 +373,7 @@ RULES: dict[str, set[str]] = {
     },
     "analysis.audit.twins": {
         "analysis.audit",
+        "ablate.data.judgments",
         "ablate.data.mix",
         "ablate.data.sources",
         "ablate.data.truth",
@@ -405,6 +409,7 @@ RULES: dict[str, set[str]] = {
         "analysis.external",
         "analysis.stats",
         "ablate.evaluation",
+        "ablate.reading",
         "ablate.recipe",
         "ablate.records",
         "ablate.retrieval.rankings",
@@ -456,6 +461,7 @@ RULES: dict[str, set[str]] = {
         "analysis.study",
         "analysis.verdict",
         "ablate.cli.command",
+        "ablate.data.judgments",
         "ablate.evaluation",
         "ablate.reading",
         "ablate.records",

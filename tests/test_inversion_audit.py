@@ -13,10 +13,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, t
 
+from ablate.data.judgments import Judgment, Kind
 from ablate.records import UserError
 from analysis.audit.agreement import NAMES, agreement, coefficients
 from analysis.audit.assess import MEASURES, PRIMARY, assess
-from analysis.audit.items import Item, Judgment, Kind, read_items
+from analysis.audit.items import Item, read_items
 from analysis.audit.sampling import allocate
 from analysis.audit.two_phase import estimate_share, merge_strata, share_interval, tail_probabilities
 from analysis.inversion_audit import main

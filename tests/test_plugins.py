@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -86,6 +87,10 @@ def dividing(grades: Mapping[str, int], doc_ids: Sequence[str]) -> float:
     return 1 / 0
 
 
+def leaving(*_: object) -> Any:
+    sys.exit(0)
+
+
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> Install:
     """A function that makes the entry points of this module those of the distribution `lab` 1.2."""
@@ -135,6 +140,23 @@ def test_what_is_no_source(install: Install, value: str, told: str) -> None:
     assert told in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("raised", "error", "told"),
+    [
+        ("SystemExit(0)", UserError, "failed when lab_that_ends:Keys was imported: SystemExit: 0 (lab_that_ends.py:1)"),
+        ("KeyboardInterrupt", KeyboardInterrupt, ""),
+    ],
+)
+def test_a_plugin_that_ends_the_process_when_it_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: str, error: type[BaseException], told: str
+) -> None:
+    (tmp_path / "lab_that_ends.py").write_text(f"raise {raised}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(error) as caught:
+        plugins.load(Plugin("ablate.sources", "lab", "lab", "1.2", "lab_that_ends:Keys"))
+    assert told in str(caught.value)
+
+
 def test_names_that_clash(install: Install) -> None:
     install("ablate.sources", "lab", "office", lab="Keys")
     with pytest.raises(UserError, match="lab 1.2 and office 1.2 both bring 'lab'"):
@@ -159,6 +181,8 @@ def _missing(source: Any, doc_ids: Iterable[str]) -> Iterator[Passage]:
         ("documents", None, None, "gave in open() what has no method documents"),
         ("rows", lambda self: [{"row_id": 1}], lambda s: list(s.rows()), "gave in rows() a dict, which must be a Sou"),
         ("rows", lambda self: 1 / 0, lambda s: list(s.rows()), "failed in rows(): ZeroDivisionError"),
+        ("rows", leaving, lambda s: list(s.rows()), "failed in rows(): SystemExit: 0 (test_plugins.py:"),
+        ("generated", leaving, lambda s: s.generated("a"), "failed in generated(): SystemExit: 0"),
         ("passages", _missing, lambda s: list(s.passages(["a"])), "gave in passages() nothing where 'a' was asked"),
         (
             "evaluation_set",
@@ -208,6 +232,7 @@ def test_a_measure(install: Install) -> None:
             "dividing",
             "failed for query 'q': ZeroDivisionError: division by zero (test_plugins.py:",
         ),
+        ("leaving", "failed for query 'q': SystemExit: 0 (test_plugins.py:"),
         ("Keys", "is no function of grades and doc_ids"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,22 +19,8 @@ pytestmark = pytest.mark.extras
 playwright = extra("playwright.sync_api")
 expect = playwright.expect
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-OFFLINE = ("--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update")
 LONG = "a_name_that_goes_on_for_longer_than_a_narrow_screen_has_room_for_without_a_single_blank"
 HOSTILE = "</script><script>alert(1)</script><img src=http://example.org/x onerror=alert(2)>"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine: apt-get install --no-install-recommends chromium fonts-dejavu-core")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(
-            executable_path=CHROMIUM, headless=True, chromium_sandbox=False, args=[*OFFLINE, "--disable-sync"]
-        )
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -250,10 +250,21 @@ def test_a_damaged_record_of_queued_cells_is_told(tmp_path: Path) -> None:
     submissions = Submissions(ResultStore(tmp_path))
     mark = submissions.add(["a"])
     path = tmp_path / "submissions" / f"{mark}.json"
-    for content in ("{", json.dumps({"cells": []}), json.dumps([])):
+    for content in ("{", *map(json.dumps, ({"cells": []}, [], {"cells": "abc"}, {"cells": ["a", 1]}, {"cells": {}}))):
         path.write_text(content)
         with pytest.raises(UserError, match=f"{mark}.json cannot be read"):
             submissions.living({"5_0": Queued(f"run-{mark}", "RUNNING", "None")})
+
+
+@pytest.mark.parametrize("job_id", ["7_[3-5%2]", "7_1+0", "7_-1", "7_", "x"])
+def test_a_job_with_an_unexpected_id_is_passed_over_unless_it_is_of_the_study(job_id: str, tmp_path: Path) -> None:
+    submissions = Submissions(ResultStore(tmp_path))
+    mark = submissions.add(["a", "b"])
+    queue = {"7_1": Queued(f"run-{mark}", "RUNNING", "None")}
+    for name in ("another", f"run-{'0' * 12}"):
+        assert submissions.living(queue | {job_id: Queued(name, "PENDING", "None")}) == {"b": "7_1"}
+    with pytest.raises(UserError, match=f"job {re.escape(job_id)} \\(run-{mark}\\) is of this study.*scancel it"):
+        submissions.living(queue | {job_id: Queued(f"run-{mark}", "PENDING", "None")})
 
 
 def answers() -> str | None:

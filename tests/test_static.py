@@ -71,6 +71,44 @@ def test_tables_of_others_are_read(tensors: dict[str, torch.Tensor], tmp_path: P
     np.testing.assert_array_equal(opened(place).encode_queries([("blue dog", "")]), [[7, 8]])
 
 
+@pytest.mark.parametrize(
+    ("tensors", "words"),
+    [
+        ({"embeddings": torch.full((8, 2), 1e30)}, "row 0 of embeddings is too long for fp32"),
+        ({"embeddings": torch.full((8, 1), 3e38)}, "row 0 of embeddings is too long for fp32"),
+        ({"embeddings": TABLE, "weights": torch.tensor([1.0] * 7 + [1e30])}, "row 7 of embeddings is too long"),
+        ({"embeddings": torch.zeros(8, 2)}, "no row of embeddings has a length above 0"),
+        ({"embeddings": TABLE, "weights": torch.zeros(8)}, "no row of embeddings has a length above 0"),
+        ({"embeddings": TABLE / 0}, "embeddings holds a NaN or an infinity"),
+        ({"embeddings": TABLE, "mapping": torch.full((8,), 1.7)}, "mapping holds torch.float32; row numbers"),
+        ({"embeddings": TABLE, "mapping": torch.ones(8, dtype=torch.bool)}, "mapping holds torch.bool"),
+    ],
+)
+def test_tables_that_give_no_vectors_are_refused(tensors: dict[str, torch.Tensor], words: str, tmp_path: Path) -> None:
+    place = folder_of(tmp_path / "t", {name: tensor.clone() for name, tensor in tensors.items()})
+    with pytest.raises(UserError, match=words):
+        opened(place)
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        models.WordLevel({"red": 0, "zq": 1}),
+        models.WordLevel({"red": 0}, unk_token="[UNK]"),
+        models.WordPiece({"red": 0}),
+        models.Unigram([("red", -1.0)]),
+    ],
+    ids=["no unknown token", "one that is not in the vocabulary", "pieces", "unigrams"],
+)
+def test_a_tokenizer_that_fails_at_unknown_words_is_refused(tokens: models.Model, tmp_path: Path) -> None:
+    place = folder_of(tmp_path / "t", {"embeddings": TABLE.clone()})
+    tokenizer = Tokenizer(tokens)
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(place / "tokenizer.json"))
+    with pytest.raises(UserError, match=r"tokenizer\.json fails at a word that it does not know \("):
+        opened(place)
+
+
 def test_a_drawn_table_is_of_its_seed_and_its_id_of_the_tokenizer_alone(tmp_path: Path) -> None:
     first = folder_of(tmp_path / "a", {"embeddings": TABLE.clone()})
     second = folder_of(tmp_path / "b", {"embeddings": TABLE + 1})

@@ -13,6 +13,7 @@ from conftest import override, run_config
 from synthesis_rows import row, rows_file
 
 from ablate import synthesize
+from ablate.data.judgments import Judgment
 from ablate.data.mix import RowOrder
 from ablate.data.published import open_published
 from ablate.records import SourceRow, TrainingGroup
@@ -26,7 +27,7 @@ from ablate.synthesis.rows import MixRows
 from ablate.synthesis.simulated import ERRORS, TRUTH, Character, Judge, Writer, read_character
 from ablate.synthesis.steps import STEPS
 from analysis.audit.assess import assess
-from analysis.audit.items import Judgment, read_items, read_judgments
+from analysis.audit.items import read_items, read_judgments
 from analysis.audit.sampling import draw
 
 

@@ -16,16 +16,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
-from ablate.reading import at, check_file, json_object, lines
+from ablate.data.judgments import Judgment, judgments_in
 from ablate.recipe.schema import Audit
 from ablate.records import UserError
-
-ANSWERS = ("a_under_instruction", "b_under_instruction", "a_under_complement", "b_under_complement")
-"""The questions of a judgment; the last two are about the swap."""
-KINDS = ("judge", "human", "gold")
-"""Who judges, the kind whose word counts more behind the others."""
-ADJUDICATED = "adjudicated"
-"""Rater whose judgment settles what people said differently."""
 
 
 class Audited(NamedTuple):
@@ -50,33 +43,16 @@ def read_audit(audit: Audit) -> Audited | None:
             f"audit.judgments=judgments.jsonl (python -m ablate.synthesize judge writes one)"
         )
     path = Path(audit.judgments)
-    check_file(path)
-    said: dict[str, dict[int, dict[str, bool]]] = {}
-    for number, text in lines(path):
-        row_id, rank, rater, is_right = _judgment(json_object(text, at(path, number)), at(path, number))
-        raters = said.setdefault(row_id, {}).setdefault(rank, {})
-        if rater in raters:
-            raise UserError(f"{at(path, number)}: {rater!r} judged item {row_id!r} before; keep one of the two")
-        raters[rater] = is_right
+    said: dict[str, dict[int, list[bool]]] = {}
+    for _, judgment in judgments_in([path]):
+        by_rank = said.setdefault(judgment.item_id, {})
+        by_rank.setdefault(_rank(judgment), []).append(judgment.swap_class == "right")
     if not said:
         raise UserError(f"audit.judgments={audit.judgments!r} holds no judgment; name a file that has some")
-    verdicts = {row_id: fmean(by_rank[max(by_rank)].values()) > 0.5 for row_id, by_rank in said.items()}
+    verdicts = {row_id: fmean(by_rank[max(by_rank)]) > 0.5 for row_id, by_rank in said.items()}
     return Audited(verdicts, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-def _judgment(values: Mapping[str, object], where: str) -> tuple[str, int, str, bool]:
-    """Return the item, how much the rater's word counts, the rater, and whether the pair is right."""
-    names = ("item_id", "rater", "kind", *ANSWERS)
-    for name in names:
-        if name not in values:
-            raise UserError(f"{where}: {name} is missing; a judgment has {', '.join(names)}")
-    item_id, rater, kind = values["item_id"], values["rater"], values["kind"]
-    if not isinstance(item_id, str) or not isinstance(rater, str) or not item_id or not rater:
-        raise UserError(f"{where}: item_id={item_id!r:.40} and rater={rater!r:.40} must be texts that are not empty")
-    if kind not in KINDS:
-        raise UserError(f"{where}: kind={kind!r:.40} is not known; allowed: {', '.join(KINDS)}")
-    for name in ANSWERS:
-        if not (values[name] is None or isinstance(values[name], bool)):
-            raise UserError(f"{where}: {name}={values[name]!r:.40} is no answer; allowed: true, false, null")
-    rank = 2 * KINDS.index(str(kind)) + (kind == "human" and rater == ADJUDICATED)
-    return item_id, rank, rater, values["a_under_complement"] is False and values["b_under_complement"] is True
+def _rank(judgment: Judgment) -> int:
+    """Return how much a judgment counts: of those of a row only the highest do."""
+    return 2 if judgment.is_adjudicated else {"judge": 0, "human": 1, "gold": 3}[judgment.kind]

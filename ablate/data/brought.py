@@ -47,13 +47,13 @@ class BroughtSource:
         """Return whether a passage was written by a program or a language model; None when that is not known."""
         with told(self._plugin, "in generated()"):
             answer = self._opened.generated(doc_id)
-        return None if answer is None else bool(answer)
+            return None if answer is None else bool(answer)
 
     def style_of(self, doc_id: str) -> str | None:
         """Return the style that a training passage is written in; None when the source has no styles."""
         with told(self._plugin, "in style_of()"):
             answer = self._opened.style_of(doc_id)
-        return None if answer is None else str(answer)
+            return None if answer is None else str(answer)
 
     def passages(self, doc_ids: Iterable[str]) -> Iterator[Passage]:
         """Yield the training passages of these ids, in the order asked; raises UserError for an unknown id."""

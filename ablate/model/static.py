@@ -28,6 +28,8 @@ TABLE_NAMES = (SAVED_NAME, "embeddings")
 """Names of a table: of StaticEmbedding, of model2vec."""
 WORD_NAMES = ("word_embeddings.weight", "embed_tokens.weight", "tok_embeddings.weight", "wte.weight", "shared.weight")
 """Ends of the names under which transformers keep the vectors of their input tokens."""
+UNUSUAL = "7 \u2603 \ua66e \U000104ab"
+"""A digit, a sign and letters of two scripts that few vocabularies hold, beside a word that is in none."""
 DRAWN_SPREAD = 0.05
 """Standard deviation of drawn vectors, about that of the word vectors of BERT models."""
 
@@ -171,7 +173,10 @@ def _shapes(folder: Path) -> dict[tuple[Path, str], list[int]]:
 
 
 def open_tokenizer(place: TablePlace) -> Any:
-    """Return the tokenizer of a table, whose ids all have a row. Raises UserError for one that cannot be read."""
+    """Return the tokenizer of a table, whose ids all have a row.
+
+    Raises UserError for one that cannot be read, and for one that fails at words that it does not know.
+    """
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
@@ -179,7 +184,8 @@ def open_tokenizer(place: TablePlace) -> Any:
         tokenizer = Tokenizer.from_file(str(place.tokenizer))
     except Exception as error:  # what is written in Rust raises nothing narrower
         raise UserError(f"{place.tokenizer} is no tokenizer ({str(error)[:100]}); copy it again") from error
-    highest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    highest = max(vocabulary.values(), default=-1)
     if highest < 0:
         raise UserError(f"{place.tokenizer} knows no token; copy it again from the model")
     rows = _num_rows(place)
@@ -188,6 +194,16 @@ def open_tokenizer(place: TablePlace) -> Any:
             f"{place.tokenizer} gives ids up to {highest}, and {place.weights.name} has vectors for {rows}; the "
             f"directory must hold the tokenizer and the weights of one model"
         )
+    unknown = "zq"
+    while unknown in vocabulary:
+        unknown += "zq"
+    try:
+        tokenizer.encode(f"{unknown} {UNUSUAL}", add_special_tokens=False)
+    except Exception as error:  # as above
+        raise UserError(
+            f"{place.tokenizer} fails at a word that it does not know ({str(error)[:100]}); give it an unknown token "
+            f"that stands in its vocabulary (tokenizers: unk_token, or unk_id)"
+        ) from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
@@ -203,7 +219,8 @@ def read_table(place: TablePlace) -> torch.Tensor:
     """Return the vectors (V, H) of all token ids in fp32.
 
     A `mapping` of token ids to rows and `weights` of token ids, which model2vec may keep beside the table, are worked
-    into it, as StaticEmbedding does. Raises UserError for numbers that are not finite or are no fractions.
+    into it, as StaticEmbedding does. Raises UserError for numbers that are no fractions, a mapping that is not of whole
+    numbers, rows whose squared length is not finite in fp32, and a table in which no row has a length.
     """
     from safetensors import safe_open
 
@@ -216,7 +233,12 @@ def read_table(place: TablePlace) -> torch.Tensor:
             )
         table_VH = table_VH.float()
         if "mapping" in beside:
-            mapping_V = file.get_tensor("mapping").long()
+            mapping_V = file.get_tensor("mapping")
+            if mapping_V.is_floating_point() or mapping_V.is_complex() or mapping_V.dtype == torch.bool:
+                raise UserError(
+                    f"{place.weights}: mapping holds {mapping_V.dtype}; row numbers, which are integers, are needed"
+                )
+            mapping_V = mapping_V.long()
             if mapping_V.ndim != 1 or not ((mapping_V >= 0) & (mapping_V < len(table_VH))).all():
                 raise UserError(f"{place.weights}: mapping names rows that {place.name} has not; copy it again")
             table_VH = table_VH[mapping_V]
@@ -227,6 +249,17 @@ def read_table(place: TablePlace) -> torch.Tensor:
             table_VH = table_VH * weights_V[:, None]
     if not torch.isfinite(table_VH).all():
         raise UserError(f"{place.weights}: {place.name} holds a NaN or an infinity; copy or download it again")
+    squares_V = torch.linalg.vector_norm(table_VH, dim=1).square()
+    if not torch.isfinite(squares_V).all():
+        raise UserError(
+            f"{place.weights}: row {int((~torch.isfinite(squares_V)).nonzero()[0])} of {place.name} is too long for "
+            f"fp32 (its squared length is not finite), so no vector could be normalised; scale the table down"
+        )
+    if not squares_V.any():
+        raise UserError(
+            f"{place.weights}: no row of {place.name} has a length above 0 in fp32, so all texts would be equal; copy "
+            f"or download it again"
+        )
     return table_VH.contiguous()
 
 

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ablate.records import UserError
 from ablate.store.files import SUBMISSIONS, write_atomically
 from ablate.store.integrity import read_json, reading
 from ablate.store.results import ResultStore
@@ -31,6 +32,7 @@ GONE_AFTER_S = 30.0
 ANSWER_S = 60.0
 """What a command of SLURM gets to answer."""
 REMEDY = "delete it: jobs that it names are then queued once more, and find their work done"
+_JOB_ID = re.compile("[0-9]+(?:_([0-9]+))?")
 USUAL_ARRAY = 1001
 """SLURM's own MaxArraySize, where it is not told."""
 
@@ -122,17 +124,30 @@ class Submissions:
     def living(self, jobs: dict[str, Queued]) -> dict[str, str]:
         """Return cell -> id of its job, for cells whose job is in the queue.
 
-        A job belongs to an array by its name, which ends in the mark. Raises UserError for a record that cannot be
-        read.
+        A job belongs to an array by its name, which ends in the mark; others may have any id. Raises UserError for a
+        record that cannot be read, and for a job of ours whose id does not say which cell it is.
         """
         cells: dict[str, str] = {}
         for job_id, job in jobs.items():
-            mark, position = job.name.rpartition("-")[2], int(job_id.partition("_")[2] or 0)
-            if re.fullmatch("[0-9a-f]{12}", mark) and self._file(mark).is_file():
-                content = read_json(self._file(mark), REMEDY)
-                with reading(self._file(mark), REMEDY):
-                    cells[str(content["cells"][position])] = job_id
+            mark = job.name.rpartition("-")[2]
+            if not re.fullmatch("[0-9a-f]{12}", mark) or not self._file(mark).is_file():
+                continue
+            numbers = _JOB_ID.fullmatch(job_id)
+            if numbers is None:
+                raise UserError(
+                    f"job {one_line(job_id)} ({one_line(job.name)}) is of this study, and its id does not say which "
+                    f"cell it is (as 12 or 12_3 would); wait until it has left the queue, or scancel it"
+                )
+            cells[self._cell(mark, int(numbers[1] or 0))] = job_id
         return cells
+
+    def _cell(self, mark: str, position: int) -> str:
+        content = read_json(self._file(mark), REMEDY)
+        with reading(self._file(mark), REMEDY):
+            cells = content["cells"]
+            if not isinstance(cells, list) or not all(isinstance(cell, str) for cell in cells):
+                raise ValueError("cells is no list of texts")
+            return str(cells[position])
 
     def _file(self, mark: str) -> Path:
         return self._folder / f"{mark}.json"

@@ -6,16 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ablate.data.judgments import QUESTIONS
 from ablate.reading import at, json_object, lines
 from ablate.records import SourceRow, UserError
 
-QUESTIONS: Mapping[str, bool] = {
-    "a_under_instruction": True,
-    "b_under_instruction": False,
-    "a_under_complement": False,
-    "b_under_complement": True,
-}
-"""Is this passage relevant under this instruction? -> what the labels claim."""
 _TEXTS = ("id", "query_id", "query", "passage_a", "passage_b", "instruction", "complement", "constraint_type")
 
 

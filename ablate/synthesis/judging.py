@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from ablate.data.judgments import QUESTIONS
 from ablate.records import UserError
 from ablate.synthesis.answers import FINAL, Answer, JudgeReply
 from ablate.synthesis.asking import Task
-from ablate.synthesis.items import QUESTIONS, judgment
+from ablate.synthesis.items import judgment
 
 
 def tasks_of(item: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[tuple[str, Task]]:

@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ablate.data.judgments import QUESTIONS
 from ablate.randomness import choose, uniform
 from ablate.recipe.values import digest
 from ablate.records import UserError
 from ablate.synthesis.answers import Reply, envelope
 from ablate.synthesis.asking import Response, Task
-from ablate.synthesis.items import QUESTIONS
 from ablate.synthesis.prompts import Prompt, read_yaml
 
 TRUTH: Mapping[str, tuple[bool, bool]] = {

@@ -84,29 +84,31 @@ def flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 
 
 def _offline_run(path: Path) -> OtherRun:
-    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # made when it is loaded
-
     check_file(path)
+    with faults(f"{path}: no run file of W&B", "give the file that an offline run left"):
+        return _read_run(path)
+
+
+def _read_run(path: Path) -> OtherRun:
+    """Return the run of a file; raises UserError for one without a run, and what parsers raise for a broken one."""
     run = OtherRun(str(path))
     config: dict[str, Any] = {}
     summary: dict[str, Any] = {}
     logged: dict[str, Any] = {}
-    with faults(f"{path}: no run file of W&B", "give the file that an offline run left"):
-        for content in _records(path):
-            record = Record.FromString(content)
-            kind = record.WhichOneof("record_type")
-            if kind == "run":
-                run.id, run.name, run.group = record.run.run_id, record.run.display_name, record.run.run_group
-                _take(config, record.run.config.update)
-                _take(summary, record.run.summary.update)
-            elif kind == "config":
-                _take(config, record.config.update)
-            elif kind == "summary":
-                _take(summary, record.summary.update)
-            elif kind == "history":
-                _take(logged, record.history.item)
-            elif kind == "exit":
-                run.ended = True
+    for record in _records(path):
+        kind = record.WhichOneof("record_type")
+        if kind == "run":
+            run.id, run.name, run.group = record.run.run_id, record.run.display_name, record.run.run_group
+            _take(config, record.run.config.update)
+            _take(summary, record.run.summary.update)
+        elif kind == "config":
+            _take(config, record.config.update)
+        elif kind == "summary":
+            _take(summary, record.summary.update)
+        elif kind == "history":
+            _take(logged, record.history.item)
+        elif kind == "exit":
+            run.ended = True
     if not run.id:
         raise UserError(f"{path}: no run is in it; it was killed before W&B wrote anything, leave it out")
     run.config = flat({name: value for name, value in config.items() if name != "_wandb"})
@@ -136,7 +138,19 @@ def _inside(path: Path, relative: str) -> Path:
     return place
 
 
-def _records(path: Path) -> Iterator[bytes]:
+def _records(path: Path) -> Iterator[Any]:
+    """Yield the records of a run file; raises ValueError for what is none."""
+    from google.protobuf.message import DecodeError
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # made when it is loaded
+
+    for content in _contents(path):
+        try:
+            yield Record.FromString(content)
+        except DecodeError as error:
+            raise ValueError(str(error)) from None
+
+
+def _contents(path: Path) -> Iterator[bytes]:
     """Yield the contents of a run file record by record, up to a torn tail."""
     size = path.stat().st_size
     if size > MAX_FILE_BYTES:

@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ablate.data.judgments import CLASSES, KINDS, QUESTIONS, SWAP, UNJUDGEABLE, Judgment, Kind
 from ablate.records import UserError
 from analysis.audit.agreement import Agreement, agreement
-from analysis.audit.items import CLASSES, KINDS, QUESTIONS, SWAP, UNJUDGEABLE, Item, Judgment, Kind
+from analysis.audit.items import Item
 from analysis.audit.two_phase import (
     MIN_LABELS,
     Estimate,

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ablate.data.judgments import ADJUDICATED
 from ablate.reading import check_file, parse_json
 from ablate.records import UserError
-from analysis.audit.items import ADJUDICATED, Item, read_items
+from analysis.audit.items import Item, read_items
 from analysis.audit.sampling import digest_of, sheet_id
 
 ITEMS_FILE, DESIGN_FILE, ANSWERS_FOLDER = "items.jsonl", "design.json", "answers"

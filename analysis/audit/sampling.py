@@ -14,9 +14,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ablate.data.judgments import QUESTIONS, Judgment
 from ablate.randomness import key, stream
 from ablate.records import UserError
-from analysis.audit.items import QUESTIONS, Item, Judgment
+from analysis.audit.items import Item
 from analysis.audit.two_phase import MIN_LABELS
 
 Answer = bool | None

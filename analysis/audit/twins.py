@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
+from ablate.data.judgments import Judgment
 from ablate.data.mix import Mix, read_mix
 from ablate.data.sources import open_source
 from ablate.data.truth import Truth, truth_of
@@ -26,7 +27,7 @@ from ablate.store.files import CONFIG_FILE, FOLDERS
 from ablate.store.integrity import read_json
 from ablate.store.manifest import Manifest
 from ablate.store.results import ResultStore
-from analysis.audit.items import Item, Judgment
+from analysis.audit.items import Item
 
 RATER = "tables"
 """Who gives the gold: the tables of the source."""

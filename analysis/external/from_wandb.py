@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ablate.reading import shown
 from ablate.records import UserError
 from ablate.tracking.elsewhere import OtherRun, read_table
 from analysis.stats.matrix import listed
@@ -77,9 +78,28 @@ def _number(run: OtherRun, key: str) -> float:
     if value is None:
         numbers = sorted(name for name, other in run.summary.items() if isinstance(other, (int, float)))
         raise UserError(f"{run}: its summary has no {key!r}; numbers there: {listed(numbers) or 'none'}")
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise UserError(f"{run}: {key} is {str(value)[:60]!r}, which is no finite number; leave the measure out")
-    return float(value)
+    number = _finite(value)
+    if number is None:
+        raise UserError(f"{run}: {key} is {shown(value)}, which is no finite number; leave the measure out")
+    return number
+
+
+def _finite(value: object) -> float | None:
+    """Return a number as a float; None for anything else, and for what is none as a float: NaN, infinity, 10^400."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _name(value: object) -> str:
+    """Return a text or a whole number as the name of a unit, 1.0 as 1; empty for what names nothing."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) and str(value).strip() else ""
 
 
 def table_rows(
@@ -87,8 +107,9 @@ def table_rows(
 ) -> list[dict[str, Any]]:
     """Return rows of a scores file from a table that every run logged, one row of it for each unit.
 
-    `unit`: column of the units' names; `measures`: measure -> column. Raises UserError naming the run without the
-    table, and the table without a column, with a value that is no finite number, or with a unit twice.
+    `unit`: column of the units' names, texts or whole numbers; `measures`: measure -> column. Raises UserError naming
+    the run without the table, and the table without a column or with two of its name, with a value that is no finite
+    number, a unit without a name, or a unit twice.
     """
     rows = []
     for place, run in taken.runs.items():
@@ -98,17 +119,28 @@ def table_rows(
         for column in (unit, *measures.values()):
             if column not in columns:
                 raise UserError(f"{run.tables[table]}: no column {column!r}; columns are {listed(columns)}")
+            if columns.count(column) > 1:
+                raise UserError(
+                    f"{run.tables[table]}: {columns.count(column)} columns are named {column!r}; rename one"
+                )
         at = {column: columns.index(column) for column in (unit, *measures.values())}
         seen: set[str] = set()
-        for line in lines:
-            name = str(line[at[unit]])
+        for number, line in enumerate(lines, 1):
+            name = _name(line[at[unit]])
+            if not name:
+                raise UserError(
+                    f"{run.tables[table]}, row {number}: {unit} is {shown(line[at[unit]])}, which names no unit; "
+                    f"allowed: a text that is not empty, a whole number"
+                )
             if name in seen:
                 raise UserError(f"{run.tables[table]}: {unit} {name!r} is there twice; a unit has one row")
             seen.add(name)
             for measure, column in measures.items():
-                value = line[at[column]]
-                if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-                    raise UserError(f"{run.tables[table]}: {unit} {name!r}: {column} is {value!r}, no finite number")
-                given = (place.arm, place.seed, dataset, condition, name, measure, float(value))
+                value = _finite(line[at[column]])
+                if value is None:
+                    raise UserError(
+                        f"{run.tables[table]}: {unit} {name!r}: {column} is {shown(line[at[column]])}, no finite number"
+                    )
+                given = (place.arm, place.seed, dataset, condition, name, measure, value)
                 rows.append(dict(zip(SCORE_COLUMNS, given, strict=True)))
     return rows

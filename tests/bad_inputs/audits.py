@@ -111,6 +111,18 @@ BAD_INPUTS = [
     _audit("items that are a list", "items.jsonl, line 1: a list instead of a JSON object", ["[1]"], [JUDGMENT]),
     _audit("items that are no JSON", "items.jsonl, line 1: not JSON", ["{"], [JUDGMENT]),
     _audit(
+        "an item with a blank at its id's end",
+        'items.jsonl, line 1: id is "i1 ", with white space at an end; cut it off',
+        [{**ITEM, "id": "i1 "}],
+        [JUDGMENT],
+    ),
+    _audit(
+        "a judgment with a blank at its item's end",
+        'said.jsonl, line 1: item_id is "i1 ", with white space at an end; cut it off',
+        [ITEM],
+        [{**JUDGMENT, "item_id": "i1 "}],
+    ),
+    _audit(
         "a judgment of an unknown item",
         "said.jsonl, line 1: item_id 'i2' is none of the 1 items",
         [ITEM],

@@ -58,11 +58,15 @@ BAD_INPUTS = [
         )
         for words, judgments in (
             ("holds no judgment; name a file", []),
-            ("line 1: kind is missing; a judgment has item_id, rater, kind", [{"item_id": "r", "rater": "m"}]),
-            ("line 1: item_id='' and rater='ann' must be texts", [{**JUDGMENT, "item_id": ""}]),
-            ("line 1: kind='llm' is not known; allowed: judge, human, gold", [{**JUDGMENT, "kind": "llm"}]),
-            ("a_under_complement='no' is no answer; allowed: true", [{**JUDGMENT, "a_under_complement": "no"}]),
-            ("line 2: 'ann' judged item 'i1' before; keep one", [JUDGMENT, JUDGMENT]),
+            ("line 1: kind is missing; an object here has item_id, rater, kind", [{"item_id": "r", "rater": "m"}]),
+            ('line 1: item_id is ""; it must be a text that is not empty', [{**JUDGMENT, "item_id": ""}]),
+            ('line 1: item_id is " "; it must be a text', [{**JUDGMENT, "item_id": " "}]),
+            ('line 1: item_id is "i1 ", with white space at an end', [{**JUDGMENT, "item_id": "i1 "}]),
+            ('line 1: rater is "ann\\t", with white space at an end', [{**JUDGMENT, "rater": "ann\t"}]),
+            ("line 1: 'sure' is not known; allowed: item_id", [{**JUDGMENT, "sure": True}]),
+            ('line 1: kind is "llm"; allowed: gold, judge, human', [{**JUDGMENT, "kind": "llm"}]),
+            ('line 1: a_under_complement is "no"; allowed: true', [{**JUDGMENT, "a_under_complement": "no"}]),
+            ("line 2: the human 'ann' judged item 'i1' before; keep one", [JUDGMENT, JUDGMENT]),
         )
     ),
     _run("a folder that is not there", "/nowhere", "source=beir", "source.path=/nowhere"),

@@ -56,6 +56,27 @@ def _table(folder: Path, text: str) -> None:
     (folder / "offline-run-1-r" / "files" / "media" / "t.json").write_text(text)
 
 
+def _rows(rows: str) -> str:
+    return f'{{"columns": ["q", "v"], "data": [{rows}]}}'
+
+
+def _deep(folder: Path) -> None:
+    """Write a run with a key of 5,000 parts."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    record = Record()
+    record.run.run_id = "r"
+    record.run.config.update.add(nested_key=["a"] * 5_000, value_json="1")
+    (folder / "run-r.wandb").write_bytes(run_file(record))
+
+
+class _Garbage:
+    """What has a right checksum and is no record."""
+
+    def SerializeToString(self) -> bytes:
+        return b"\xff" * 20
+
+
 KEYS = ("--arm", "arm", "--seed", "seed")
 SUMMARY = ("--measure", "l=loss")
 SCORES = ("--table", "t", "--unit", "q", "--dataset", "d", "--condition", "plain", "--scores", "{dir}/s.csv")
@@ -76,6 +97,14 @@ BAD_INPUTS = [
         make=written("run-x.wandb", b"something else entirely"),
     ),
     _row("a damaged record", "run-r.wandb: no run file of W&B (byte 7: damaged)", *KEYS, *SUMMARY, make=_damaged),
+    _row("a key of 5,000 parts", "run-r.wandb: no run file of W&B (nested too deeply)", *KEYS, *SUMMARY, make=_deep),
+    _row(
+        "a record that is none",
+        "run-x.wandb: no run file of W&B (Error parsing message",
+        *KEYS,
+        *SUMMARY,
+        make=written("run-x.wandb", run_file(_Garbage())),
+    ),
     _row(
         "a file of a run that wrote nothing",
         "run-x.wandb: no run is in it; it was killed",
@@ -89,10 +118,17 @@ BAD_INPUTS = [
     _row("an unknown key of the summary", "has no 'acc'; numbers there: 'loss'", *KEYS, "--measure", "m=acc"),
     _row(
         "a value that is no number",
-        "loss is 'nan', which is no finite number",
+        "loss is NaN, which is no finite number",
         *KEYS,
         *SUMMARY,
         make=lambda folder: make_run(folder, loss="NaN"),
+    ),
+    _row(
+        "a value beyond all floats",
+        "run-r.wandb): loss is 1000000",
+        *KEYS,
+        *SUMMARY,
+        make=lambda folder: make_run(folder, loss=str(10**400)),
     ),
     _row("a measure without a key", "--measure 'm' must be NAME=KEY", *KEYS, "--measure", "m"),
     _row("a measure twice", "--measure l is there twice", *KEYS, *SUMMARY, *SUMMARY),
@@ -109,6 +145,33 @@ BAD_INPUTS = [
         make=lambda folder: make_run(folder, table="../../secret.json"),
     ),
     _row(
+        "a table with NUL in its path",
+        "run-r.wandb: no run file of W&B (embedded null",
+        *KEYS,
+        *COLUMN,
+        *SCORES,
+        make=lambda folder: make_run(folder, table="media/\0.json"),
+    ),
+    *(
+        _row(
+            f"a table: {name}",
+            f"t.json{words}",
+            *KEYS,
+            *COLUMN,
+            *SCORES,
+            make=lambda folder, text=text: _table(folder, text),  # type: ignore[misc]
+        )
+        for name, words, text in (
+            ("a unit that is null", ", row 2: q is null, which names no unit", _rows('["x", 1], [null, 1]')),
+            ("a unit that is blank", ', row 1: q is " ", which names no unit', _rows('[" ", 1]')),
+            ("a unit that is a list", ", row 1: q is [1], which names no unit", _rows("[[1], 1]")),
+            ("a unit that is no whole number", ", row 1: q is 1.5, which names no unit", _rows("[1.5, 1]")),
+            ("units 1 and 1.0", ": q '1' is there twice", _rows("[1, 1], [1.0, 1]")),
+            ("a value beyond all floats", f": q 'x': v is {str(10**400)[:57]}..., no", _rows(f'["x", {10**400}]')),
+            ("two columns of one name", ": 2 columns are named 'v'", '{"columns": ["q", "v", "v"], "data": []}'),
+        )
+    ),
+    _row(
         "no table of W&B", "t.json: no table of W&B", *KEYS, *COLUMN, *SCORES, make=lambda folder: _table(folder, "[]")
     ),
     _row(
@@ -121,7 +184,7 @@ BAD_INPUTS = [
     ),
     _row(
         "a text for a score",
-        "q 'x': v is 'high', no finite number",
+        "q 'x': v is \"high\", no finite number",
         *KEYS,
         *COLUMN,
         *SCORES,

@@ -14,10 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+from ablate.data.judgments import judgment_line
 from ablate.randomness import key
 from ablate.records import UserError
 from ablate.store.files import write_atomically
-from analysis.audit.items import judgment_line, read_judgments
+from analysis.audit.items import read_judgments
 from analysis.audit.sample_folder import SampleFolder
 from analysis.audit.sampling import Answer, answers_of, judgment_of
 
