@@ -329,6 +329,39 @@ def test_a_wording_that_is_held_out_shares_no_clause(held_out: tuple[str, str], 
         check_rules(rules({**YEAR, "evaluation_wordings": [wording]}))
 
 
+@pytest.mark.parametrize(
+    "trained", [("Made {value} or later.", "Old {value}."), ("[Made|x] {value} or later", "[o|p] {value}")]
+)
+@pytest.mark.parametrize(
+    "held_out", [("made {value}, or  later", "y {value}"), ("[z|Made] {value} or later.", "[q|r] {value}")]
+)
+def test_a_wording_that_is_held_out_is_none_of_training_on_either_side(
+    trained: tuple[str, str], held_out: tuple[str, str]
+) -> None:
+    def wordings(pair: tuple[str, str], first: str) -> list[dict[str, str]]:
+        second = "violating" if first == "satisfying" else "satisfying"
+        return [{first: pair[0], second: pair[1]}]
+
+    for side in ("satisfying", "violating"):
+        for its in ("satisfying", "violating"):
+            wrong = {"wordings": wordings(trained, side), "evaluation_wordings": wordings(held_out, its)}
+            with pytest.raises(
+                UserError, match=rf"evaluation_wordings\[0\].{its}: .*[Mm]ade .* is not held out, training"
+            ):
+                check_rules(rules({**YEAR, **wrong}))
+        new = wordings(("Made {value} or earlier.", "New {value}."), side)
+        check_rules(rules({**YEAR, "wordings": wordings(trained, side), "evaluation_wordings": new}))
+
+
+def test_a_wording_of_too_many_texts_is_refused_at_its_key() -> None:
+    for name in ("wordings", "evaluation_wordings"):
+        many = {side: f"{side} {{value}}" + "[a|b]" * 30 for side in ("satisfying", "violating")}
+        with pytest.raises(
+            UserError, match=rf"source.rules\[0\].{name}\[0\].satisfying: its .* 1,073,741,824 texts, and at"
+        ):
+            check_rules(rules({**YEAR, name: [many]}))
+
+
 def test_a_rule_is_left_out_by_its_name_and_a_wrong_one_is_told(corpus: Path) -> None:
     recipe = strict(
         load(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate import reading
-from ablate.recipe.grammar import Pick, spelled
+from ablate.recipe.grammar import Pick, spelled, stands_for
 from ablate.recipe.rules import AtLeast, Between, Constraint, Contains, Equals, Present, Rule, StartsWith, bounds
 from ablate.records import Passage, UserError
 
@@ -248,6 +248,15 @@ def satisfied(constraint: Constraint, value: Any) -> bool:
 
 def worded(template: str, constraint: Constraint, pick: Pick) -> str:
     """Return an instruction from its template, a constraint whose bounds are chosen, and a choice from its brackets."""
-    return spelled(template, pick).format(
-        **{name: shown(value) for name, value in bounds(constraint).items() if value is not None}
-    )
+    return spelled(template, pick).format(**_limits(constraint))
+
+
+def is_worded(text: str, template: str, constraint: Constraint) -> bool:
+    """Return whether a text is an instruction that `worded` makes with some choice from the brackets of a template."""
+    limits = _limits(constraint)
+    return stands_for(template, text, lambda option: option.format(**limits))
+
+
+def _limits(constraint: Constraint) -> dict[str, str]:
+    """Return the bounds of a constraint as they are written in an instruction, by name."""
+    return {name: shown(value) for name, value in bounds(constraint).items() if value is not None}
