@@ -154,6 +154,28 @@ def test_a_query_has_every_answer_of_its_split_and_splits_share_neither_document
     assert both
 
 
+def test_topics_that_write_the_same_text_are_one_query_with_the_answers_of_all(tmp_path: Path) -> None:
+    lines = [
+        {"_id": f"f{number}", "text": "x", "metadata": {"cast": f"N{number % 5}", "crew": f" n{(number + 1) % 5}"}}
+        for number in range(200)
+    ]
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    topics = [
+        {"name": name, "parts": [{"name": "who", "field": name, "measure": "value"}], "texts": [text]}
+        for name, text in (("cast", "films by {who}"), ("crew", "Films by  {who}"))
+    ]
+    plain = write_plain(tmp_path, written(topics=topics, splits=[["train", 1.0]], most=100), 3)
+    assert [query.query_id.split("-")[0] for query in plain.queries["train"]] == ["cast"] * 5
+    for query in plain.queries["train"]:
+        number = int(query.text.removeprefix("films by N"))
+        expected = {f"f{place}" for place in range(200) if number in (place % 5, (place + 1) % 5)}
+        assert set(plain.grades["train"][query.query_id]) == expected and len(expected) == 80
+    words = "5 texts of queries are written by several topics and have the answers of all of them"
+    assert plain.remarks == (f"source.queries: {words} (first: 'films by N0' of cast, crew)",)
+    one = write_plain(tmp_path, written(topics=topics[:1], splits=[["train", 1.0]]), 3)
+    assert one.remarks == () and one.revision != plain.revision
+
+
 def test_the_same_folder_and_seed_give_the_same_queries_and_another_seed_others(corpus: Path) -> None:
     assert write_plain(corpus, written(), 3) == write_plain(corpus, written(), 3)
     assert write_plain(corpus, written(), 3).split_of != write_plain(corpus, written(), 4).split_of
