@@ -448,6 +448,17 @@ def test_the_shipped_rules_build() -> None:
         assert not set(one.wordings) & set(one.evaluation_wordings or ())
 
 
+@pytest.mark.parametrize("spelling", ["Sci  Fi", "Sci\u00a0Fi", "Sci Fi", "Ｓci Fi"])
+def test_a_rule_takes_spellings_of_one_value_for_the_same(spelling: str) -> None:
+    for value in ("Sci Fi", "Sci  Fi"):
+        assert satisfied(Contains(kind="contains", value=value), (spelling, "War"))
+        assert satisfied(StartsWith(kind="starts_with", value=value), f"{spelling} one")
+        assert satisfied(Contains(kind="contains", value=value), f"a {spelling} film")
+    assert satisfied(Equals(kind="equals", value="Sci  Fi"), "Sci Fi")
+    assert not satisfied(StartsWith(kind="starts_with", value="The "), "Theodore")
+    assert satisfied(StartsWith(kind="starts_with", value="The "), "The cat")
+
+
 def test_every_key_of_a_rules_source_is_set_without_a_plus() -> None:
     changes = ["source.only=[decade]", "source.margin=0.25", "source.minimum_share=0.1", "source.num_wordings=3"]
     source = strict(load(["source=movies_rules", "source.path=somewhere", *changes])).recipe.source

@@ -154,6 +154,16 @@ def test_a_query_has_every_answer_of_its_split_and_splits_share_neither_document
     assert both
 
 
+def test_spellings_that_differ_in_white_space_case_or_form_of_letters_are_one_topic(tmp_path: Path) -> None:
+    spellings = ("Zoë  Hall", "Zoe\u0308 Hall", "zoë\u00a0hall", "Zoë Ｈall ", "Zoë Hall")
+    lines = [{"_id": f"f{n}", "text": "x", "metadata": {"cast": [spellings[n % 5]]}} for n in range(50)]
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    plain = write_plain(tmp_path, written(topics=QUERIES["topics"][:1], splits=[["train", 1.0]]), 3)
+    (query,) = plain.queries["train"]
+    assert query.text in ("films with Zoë Hall", "movies with Zoë Hall")
+    assert len(plain.grades["train"][query.query_id]) == 50
+
+
 def test_topics_that_write_the_same_text_are_one_query_with_the_answers_of_all(tmp_path: Path) -> None:
     lines = [
         {"_id": f"f{number}", "text": "x", "metadata": {"cast": f"N{number % 5}", "crew": f" n{(number + 1) % 5}"}}

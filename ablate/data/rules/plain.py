@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.data.beir_files import PLAIN, OwnDocument, Query, bases_of, read_corpus, read_folder
-from ablate.data.checking import normal
-from ablate.data.rules.values import field_of, read_metadata, shown
+from ablate.data.rules.values import field_of, normal, read_metadata, shown
 from ablate.randomness import choose, key, uniform
 from ablate.recipe.grammar import spelled
 from ablate.recipe.topics import Part, Topic, WrittenQueries, check_queries
@@ -30,7 +29,7 @@ LEAST_LETTERS = 5
 """Of a word that makes a topic."""
 
 _Key = tuple[str, ...]
-"""What a topic is about: one value per part, in small letters."""
+"""What a topic is about: one value per part, in the form that its spellings have in common."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +164,7 @@ def _members(
             for part, its in zip(topic.parts, values, strict=True):
                 found[part] += bool(its)
             for spelling in itertools.product(*values):
-                about = tuple(value.casefold() for value in spelling)
+                about = tuple(map(normal, spelling))
                 spellings[place][about] = min(spellings[place].get(about, spelling), spelling)
                 members[place].setdefault(about, []).append(doc_id)
     for index, topic in enumerate(written.topics):
@@ -193,15 +192,15 @@ def values_of(part: Part, passage: Passage, metadata: Mapping[str, Any]) -> tupl
         return (str(int(raw // 10) * 10),)
     if part.measure == "value":
         entries = raw if isinstance(raw, list) else [raw]
-        texts = [shown(entry).strip() for entry in entries if isinstance(entry, (str, int, float))]
+        texts = [shown(entry) for entry in entries if isinstance(entry, (str, int, float))]
     elif not isinstance(raw, str):
         raise _wrong(part, passage, raw, "a text")
     elif part.measure == "words":
         texts = re.findall(rf"(?<![\w'])[a-z]{{{LEAST_LETTERS},}}(?![\w'])", raw)
     else:
         assert part.pattern is not None, "check_queries asks for one"
-        texts = [found.strip() for found in re.findall(part.pattern, raw)]
-    return tuple({text.casefold(): text for text in reversed(texts) if text}.values())
+        texts = [shown(found) for found in re.findall(part.pattern, raw)]
+    return tuple({normal(text): text for text in reversed(texts) if text}.values())
 
 
 def _wrong(part: Part, passage: Passage, raw: Any, wanted: str) -> UserError:
