@@ -29,7 +29,7 @@ from ablate.data import checking
 from ablate.data.audited import read_audit
 from ablate.data.checking import Finding
 from ablate.data.mix import fields_required, order_of
-from ablate.data.sources import RowSource, open_sets, open_source
+from ablate.data.sources import RowSource, check_names, open_sets, open_source
 from ablate.evaluation.measures import revisions_of, with_measures
 from ablate.evaluation.summary import QUERY_MEASURES
 from ablate.recipe.identity import Identity, Revisions, identify
@@ -107,10 +107,7 @@ def check_data(config: RunConfig, sets: Sequence[str] | None, num_sampled: int) 
     beds = source if elsewhere is None else open_sets(elsewhere, recipe.evaluation.sets, caches)
     train = getattr(recipe.source, "train_split", None)
     names = [name for name in beds.evaluation_names if name != train] if sets is None else list(sets)
-    for name in names:
-        if name not in beds.evaluation_names:
-            known = ", ".join(beds.evaluation_names) or "none"
-            raise UserError(f"the source has no evaluation set {name!r}; it has: {known} (key evaluation.sets)")
+    check_names(beds, names)
     rows = checking.read_rows(checking.iterate(source.rows(), "rows"), num_sampled)
     report.findings += rows.findings
     _count_rows(report, recipe, source, rows)
@@ -134,9 +131,10 @@ def check_data(config: RunConfig, sets: Sequence[str] | None, num_sampled: int) 
 
 def _count_rows(report: Report, recipe: Recipe, source: RowSource, rows: checking.Rows) -> None:
     """Add the counts of rows and fields, and what the budget makes of them."""
+    remedies = {} if recipe.miner is None else {"hard_negatives": f" (mined later, miner.kind={recipe.miner.kind})"}
     report.counts.append(
         f"rows: {rows.num_rows:,} of {len(rows.query_ids):,} queries ({rows.unique_queries:,} different texts); "
-        f"{checking.lacking_words(rows.lacking) or 'every field is filled'}"
+        f"{checking.lacking_words(rows.lacking, remedies) or 'every field is filled'}"
     )
     order = order_of(source, recipe, 0, read_audit(recipe.audit))
     limit = "no limit" if recipe.budget.limit is None else f"{recipe.budget.limit:,} {recipe.budget.unit}"

@@ -223,6 +223,23 @@ def test_a_folder_without_og_is_told(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert words in capsys.readouterr().out
 
 
+def test_a_dev_set_that_the_source_has_not_is_told_with_both_keys(tmp_path: Path) -> None:
+    folder = instructed(tmp_path / "sound")
+    words = ["source=beir", override("source.path", str(folder)), "evaluation.sets=[test]", "runtime.dev_set=nothing"]
+    with pytest.raises(
+        UserError, match=r"no evaluation set 'nothing'; it has: .*keys evaluation.sets and runtime.dev_set"
+    ):
+        check.check(words)
+
+
+def test_hard_negatives_that_are_mined_later_are_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, lacking = str(instructed(tmp_path / "sound")), "5 without hard_negatives"
+    for miner, said_of_it in (("bm25", " (mined later, miner.kind=bm25)"), ("none", "")):
+        check.main([folder, "model=tiny", f"+miner={miner}"])
+        line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("rows: "))
+        assert f"{lacking}{said_of_it}" in line and ("mined" in line) == bool(said_of_it)
+
+
 def test_lengths_are_those_of_the_arms_tokenizer(capsys: pytest.CaptureFixture[str]) -> None:
     words = ("source.documents=600", "evaluation.sets=[test]", "runtime.dev_set=null", "--rows", "0")
     assert check.main([*words, "model.query_length=8", "model.passage_length=512"]) == 0

@@ -473,3 +473,22 @@ def test_a_broad_row_and_its_twin_ask_for_every_answer_against_hard_negatives() 
     shares = [groups(5, **{**BASE, "reversed_views": share}, broad=0.4) for share in (0.0, 1.0)]
     found = [{group.group_id.split("/")[0] for group in mix if group.instruction.startswith("any")} for mix in shares]
     assert found[0] == found[1], "a row is broad in one arm as in the other"
+
+
+@pytest.mark.parametrize(
+    "levels", [{"twin_polarity": level} for level in levels_on("twin_polarity")] + [{"label_noise": 0.5}, {}]
+)
+def test_no_group_of_a_broad_row_is_a_copy_of_another_or_the_combination_is_refused(levels: dict[str, object]) -> None:
+    broad: dict[str, object] = {**BASE, **levels, "broad": 1.0}
+    posed = [dataclasses.replace(group, group_id="", view="original") for group in groups(0, 2, **broad)]
+    if len(set(posed)) < len(posed):
+        with pytest.raises(UserError, match="and factors.broad=1.0 both decide the twins of broad rows"):
+            check_coherent(Factors(**broad))  # type: ignore[arg-type]
+    else:
+        check_coherent(Factors(**broad))  # type: ignore[arg-type]
+        assert levels.get("twin_polarity") in (None, "restyled", "right_restyled")
+
+
+def test_hard_negatives_of_a_restyled_broad_group_are_those_of_its_row() -> None:
+    for draft in drafts(**BASE, twin_polarity="right_restyled", broad=1.0):
+        assert draft.group.negatives == draft.row.hard_negatives[:2]

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from ablate.recipe.grammar import clause_taken, clauses, num_choices, parts_of, picks, share_words, spelled
+from ablate.recipe.grammar import (
+    clause_taken,
+    clauses,
+    num_choices,
+    parts_of,
+    share_words,
+    spelled,
+    stands_for,
+    texts_of,
+    words_of,
+)
 from ablate.records import UserError
-
-
-def every(text: str) -> list[str]:
-    return [spelled(text, pick) for pick in picks(text)]
 
 
 @pytest.mark.parametrize(
@@ -24,7 +30,25 @@ def every(text: str) -> list[str]:
     ],
 )
 def test_what_a_text_stands_for(text: str, expected: list[str]) -> None:
-    assert every(text) == expected and num_choices(text) == len(expected)
+    assert list(texts_of(text)) == expected and num_choices(text) == len(expected)
+    assert spelled(text, lambda place, num: 0) == expected[0]
+    assert spelled(text, lambda place, num: num - 1) == expected[-1]
+    assert all(stands_for(text, written, str) for written in expected)
+    near = {change for written in expected for change in (f"{written}x", f"x{written}", written[:-1])} - {*expected}
+    assert not any(stands_for(text, change, str) for change in near)
+
+
+def test_a_text_is_found_among_a_billion_others_with_its_places_filled() -> None:
+    text = "[a|aa]" * 30 + " since {value}"
+    filled = [
+        stands_for(text, f"{'a' * 45} since {year}", lambda option: option.format(value=1990)) for year in (1990, 1991)
+    ]
+    assert filled == [True, False] and num_choices(text) == 2**30
+
+
+def test_words_are_compared_without_marks_and_with_signs_of_comparison() -> None:
+    assert words_of("Only films, from {value}!") == words_of("only films from  {value}")
+    assert words_of("year >= {value}") != words_of("year < {value}")
 
 
 @pytest.mark.parametrize(

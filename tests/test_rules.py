@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
@@ -11,12 +12,14 @@ import pytest
 import yaml
 from conftest import ROOT, data_folder
 
+from ablate.compose import load, strict
 from ablate.data.rules import RuleSource
 from ablate.data.rules.values import field_of, measured, satisfied, settle, worded
 from ablate.evaluation.scoring import score_set
 from ablate.randomness import uniform
 from ablate.recipe.build import build
 from ablate.recipe.rules import AtLeast, Between, Contains, Equals, Present, Rule, StartsWith, check_rules
+from ablate.recipe.schema import RulesSource
 from ablate.records import EvaluationQuery, Passage, UserError
 
 YEAR = {
@@ -443,6 +446,26 @@ def test_the_shipped_rules_build() -> None:
     assert all(len(one.wordings) >= 3 and one.evaluation_wordings for one in rules)
     for one in rules:
         assert not set(one.wordings) & set(one.evaluation_wordings or ())
+
+
+@pytest.mark.parametrize("spelling", ["Sci  Fi", "Sci\u00a0Fi", "Sci Fi", "Ｓci Fi"])
+def test_a_rule_takes_spellings_of_one_value_for_the_same(spelling: str) -> None:
+    for value in ("Sci Fi", "Sci  Fi"):
+        assert satisfied(Contains(kind="contains", value=value), (spelling, "War"))
+        assert satisfied(StartsWith(kind="starts_with", value=value), f"{spelling} one")
+        assert satisfied(Contains(kind="contains", value=value), f"a {spelling} film")
+    assert satisfied(Equals(kind="equals", value="Sci  Fi"), "Sci Fi")
+    assert not satisfied(StartsWith(kind="starts_with", value="The "), "Theodore")
+    assert satisfied(StartsWith(kind="starts_with", value="The "), "The cat")
+
+
+def test_every_key_of_a_rules_source_is_set_without_a_plus() -> None:
+    changes = ["source.only=[decade]", "source.margin=0.25", "source.minimum_share=0.1", "source.num_wordings=3"]
+    source = strict(load(["source=movies_rules", "source.path=somewhere", *changes])).recipe.source
+    assert isinstance(source, RulesSource)
+    assert (source.only, source.margin, source.minimum_share, source.num_wordings) == (("decade",), 0.25, 0.1, 3)
+    written = yaml.safe_load((ROOT / "conf" / "source" / "movies_rules.yaml").read_text("utf-8"))["source"]
+    assert {*written} == {field.name for field in dataclasses.fields(RulesSource)}
 
 
 def test_movies() -> None:

@@ -154,6 +154,38 @@ def test_a_query_has_every_answer_of_its_split_and_splits_share_neither_document
     assert both
 
 
+def test_spellings_that_differ_in_white_space_case_or_form_of_letters_are_one_topic(tmp_path: Path) -> None:
+    spellings = ("Zoë  Hall", "Zoe\u0308 Hall", "zoë\u00a0hall", "Zoë Ｈall ", "Zoë Hall")
+    lines = [{"_id": f"f{n}", "text": "x", "metadata": {"cast": [spellings[n % 5]]}} for n in range(50)]
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    plain = write_plain(tmp_path, written(topics=QUERIES["topics"][:1], splits=[["train", 1.0]]), 3)
+    (query,) = plain.queries["train"]
+    assert query.text in ("films with Zoë Hall", "movies with Zoë Hall")
+    assert len(plain.grades["train"][query.query_id]) == 50
+
+
+def test_topics_that_write_the_same_text_are_one_query_with_the_answers_of_all(tmp_path: Path) -> None:
+    lines = [
+        {"_id": f"f{number}", "text": "x", "metadata": {"cast": f"N{number % 5}", "crew": f" n{(number + 1) % 5}"}}
+        for number in range(200)
+    ]
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    topics = [
+        {"name": name, "parts": [{"name": "who", "field": name, "measure": "value"}], "texts": [text]}
+        for name, text in (("cast", "films by {who}"), ("crew", "Films by  {who}"))
+    ]
+    plain = write_plain(tmp_path, written(topics=topics, splits=[["train", 1.0]], most=100), 3)
+    assert [query.query_id.split("-")[0] for query in plain.queries["train"]] == ["cast"] * 5
+    for query in plain.queries["train"]:
+        number = int(query.text.removeprefix("films by N"))
+        expected = {f"f{place}" for place in range(200) if number in (place % 5, (place + 1) % 5)}
+        assert set(plain.grades["train"][query.query_id]) == expected and len(expected) == 80
+    words = "5 texts of queries are written by several topics and have the answers of all of them"
+    assert plain.remarks == (f"source.queries: {words} (first: 'films by N0' of cast, crew)",)
+    one = write_plain(tmp_path, written(topics=topics[:1], splits=[["train", 1.0]]), 3)
+    assert one.remarks == () and one.revision != plain.revision
+
+
 def test_the_same_folder_and_seed_give_the_same_queries_and_another_seed_others(corpus: Path) -> None:
     assert write_plain(corpus, written(), 3) == write_plain(corpus, written(), 3)
     assert write_plain(corpus, written(), 3).split_of != write_plain(corpus, written(), 4).split_of
@@ -327,6 +359,39 @@ def test_a_wording_that_is_held_out_shares_no_clause(held_out: tuple[str, str], 
     wording = {"satisfying": held_out[0], "violating": held_out[1]}
     with pytest.raises(UserError, match=said):
         check_rules(rules({**YEAR, "evaluation_wordings": [wording]}))
+
+
+@pytest.mark.parametrize(
+    "trained", [("Made {value} or later.", "Old {value}."), ("[Made|x] {value} or later", "[o|p] {value}")]
+)
+@pytest.mark.parametrize(
+    "held_out", [("made {value}, or  later", "y {value}"), ("[z|Made] {value} or later.", "[q|r] {value}")]
+)
+def test_a_wording_that_is_held_out_is_none_of_training_on_either_side(
+    trained: tuple[str, str], held_out: tuple[str, str]
+) -> None:
+    def wordings(pair: tuple[str, str], first: str) -> list[dict[str, str]]:
+        second = "violating" if first == "satisfying" else "satisfying"
+        return [{first: pair[0], second: pair[1]}]
+
+    for side in ("satisfying", "violating"):
+        for its in ("satisfying", "violating"):
+            wrong = {"wordings": wordings(trained, side), "evaluation_wordings": wordings(held_out, its)}
+            with pytest.raises(
+                UserError, match=rf"evaluation_wordings\[0\].{its}: .*[Mm]ade .* is not held out, training"
+            ):
+                check_rules(rules({**YEAR, **wrong}))
+        new = wordings(("Made {value} or earlier.", "New {value}."), side)
+        check_rules(rules({**YEAR, "wordings": wordings(trained, side), "evaluation_wordings": new}))
+
+
+def test_a_wording_of_too_many_texts_is_refused_at_its_key() -> None:
+    for name in ("wordings", "evaluation_wordings"):
+        many = {side: f"{side} {{value}}" + "[a|b]" * 30 for side in ("satisfying", "violating")}
+        with pytest.raises(
+            UserError, match=rf"source.rules\[0\].{name}\[0\].satisfying: its .* 1,073,741,824 texts, and at"
+        ):
+            check_rules(rules({**YEAR, name: [many]}))
 
 
 def test_a_rule_is_left_out_by_its_name_and_a_wrong_one_is_told(corpus: Path) -> None:

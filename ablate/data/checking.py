@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from ablate.records import CONDITIONS, EvaluationQuery, EvaluationSet, Passage, SourceRow, TrainingGroup
@@ -284,10 +285,13 @@ def counts_of(bed: EvaluationSet) -> list[dict[str, Any]]:
     return rows
 
 
-def lacking_words(lacking: Mapping[str, int]) -> str:
-    """Return how many rows lack each field: `868 without reversed_instruction, 2 without positives`."""
+def lacking_words(lacking: Mapping[str, int], remedies: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return how many rows lack each field: `868 without reversed_instruction, 2 without positives`.
+
+    `remedies`: field -> what is said behind it.
+    """
     most = sorted(lacking.items(), key=lambda item: -item[1])
-    return ", ".join(f"{number:,} without {name}" for name, number in most if number)
+    return ", ".join(f"{number:,} without {name}{remedies.get(name, '')}" for name, number in most if number)
 
 
 def ignored_files(kind: str, path: str | None) -> list[str]:

@@ -91,6 +91,16 @@ def open_sets(source: Source | MtebSource, sets: tuple[str, ...], caches: Path) 
     return open_source(source, sets)
 
 
+def check_names(sets: SetSource, names: Iterable[str]) -> None:
+    """Raise UserError when a source has no evaluation set of one of these names, which two keys can ask for."""
+    for name in names:
+        if name not in sets.evaluation_names:
+            raise UserError(
+                f"the source has no evaluation set {name!r}; it has: {', '.join(sets.evaluation_names) or 'none'} "
+                f"(keys evaluation.sets and runtime.dev_set; sets of another source: +evaluation_source=NAME)"
+            )
+
+
 @timed("source read")
 def open_source(source: Source, sets: tuple[str, ...]) -> RowSource:
     """Return the source that a recipe names, with these evaluation sets; raises UserError when files are broken."""

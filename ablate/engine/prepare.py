@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablate.data.audited import Audited, read_audit
 from ablate.data.mix import Mix, TokensOf
-from ablate.data.sources import RowSource, SetSource, open_sets, open_source
+from ablate.data.sources import RowSource, SetSource, check_names, open_sets, open_source
 from ablate.evaluation.measures import revisions_of, with_measures
 from ablate.evaluation.rankers import plain_ranker
 from ablate.evaluation.sampling import part_of
@@ -207,12 +207,7 @@ def prepare(config: RunConfig, *, declared: str = "", opened: dict[Any, Any] | N
     source = open_once(open_source, config.recipe.source, () if elsewhere else sets)
     store = ResultStore(config.runtime.results)
     test_beds: SetSource = open_once(open_sets, elsewhere, sets, store.cache) if elsewhere else source
-    for name in (*config.recipe.evaluation.sets, config.runtime.dev_set):
-        if name is not None and name not in test_beds.evaluation_names:
-            raise UserError(
-                f"the source has no evaluation set {name!r}; it has: {', '.join(test_beds.evaluation_names) or 'none'} "
-                f"(keys evaluation.sets and runtime.dev_set; sets of another source: +evaluation_source=NAME)"
-            )
+    check_names(test_beds, (*sets, *([] if config.runtime.dev_set is None else [config.runtime.dev_set])))
     backbone = open_once(resolve_backbone, config.recipe.model)
     audited: Audited | None = open_once(read_audit, config.recipe.audit)
     revisions = Revisions(

@@ -86,7 +86,10 @@ class Factors:
     broad: Share = 0.0
     """Share of instructed base rows that, with their twins, are posed under the broad instruction, which every answer
     of the query satisfies: hard negatives take the place of instruction negatives. Off: none. On: rows that teach what
-    an instruction means that narrows nothing; as many in each arm, whatever its twins."""
+    an instruction means that narrows nothing; as many in each arm, whatever its twins. These hard negatives are the
+    row's as they are, beside restyled passages too: no arm restyles hard negatives, so that they are the same in all.
+    Not beside levels at which a twin may have the positive of its original, because one instruction then makes the two
+    the same group."""
 
 
 class Draft(NamedTuple):
@@ -361,6 +364,7 @@ def with_broad(drafts: Iterable[Draft], factors: Factors, seed: int) -> Iterator
 
 
 NEGATIVES = ("instruction", "instruction_negatives")
+COPIES = "the twins of broad rows, which would be right whatever their labels, and copies of the rows"
 
 STAGES: tuple[StageSpec, ...] = (
     StageSpec("instructed", with_instruction, Demands(reads=("instruction",))),
@@ -384,16 +388,18 @@ STAGES: tuple[StageSpec, ...] = (
         "twin_polarity",
         with_twin_polarity,
         at={
-            "paraphrase": Demands(reads=("paraphrase",)),
+            "paraphrase": Demands(reads=("paraphrase",), excludes={"broad": COPIES}),
             "restyled": Demands(reads=("restyled",)),
             "right_restyled": Demands(reads=("restyled",)),
+            "random": Demands(excludes={"broad": COPIES}),
+            "dead": Demands(excludes={"broad": COPIES}),
         },
         modifies=("reversed_views",),
     ),
     StageSpec(
         "label_noise",
         with_label_noise,
-        Demands(excludes={"twin_polarity": "the labels of twins"}),
+        Demands(excludes={"twin_polarity": "the labels of twins", "broad": COPIES}),
         modifies=("reversed_views",),
     ),
     StageSpec("plain_twins", with_plain_twins, Demands(needs=(("instructed",),))),

@@ -10,7 +10,6 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Iterator
-from functools import partial
 
 from ablate.records import UserError
 
@@ -64,14 +63,21 @@ def num_choices(text: str) -> int:
     return math.prod(len(part) for part in parts_of(text, "text"))
 
 
-def picks(text: str) -> Iterator[Pick]:
-    """Yield every choice from the brackets of a text, in a fixed order."""
-    for options in itertools.product(*(range(len(part)) for part in choices_of(text, "text"))):
-        yield partial(_picked, options)
+def texts_of(text: str) -> Iterator[str]:
+    """Yield every text that a text stands for, `num_choices` of them, in a fixed order."""
+    return map("".join, itertools.product(*parts_of(text, "text")))
 
 
-def _picked(options: tuple[int, ...], place: int, num: int) -> int:
-    return options[place]
+def stands_for(text: str, written: str, fill: Callable[[str], str]) -> bool:
+    """Return whether `written` is one of the texts that a text stands for, each of its options filled in.
+
+    Takes time in the number of options, not of texts.
+    """
+    ends = {0}
+    for part in parts_of(text, "text"):
+        options = [fill(option) for option in part]
+        ends = {end + len(option) for option in options for end in ends if written.startswith(option, end)}
+    return len(written) in ends
 
 
 def spelled(text: str, pick: Pick) -> str:
@@ -102,7 +108,7 @@ def clauses(text: str, opposite: str) -> tuple[str, ...]:
     if fixed[0] != fixed[1]:
         return ()
     pairs = zip(choices_of(text, "text"), choices_of(opposite, "text"), strict=True)
-    return tuple(_words(option) for own, other in pairs for option in own if option not in other)
+    return tuple(words_of(option) for own, other in pairs for option in own if option not in other)
 
 
 def share_words(clause: str, other: str) -> bool:
@@ -118,5 +124,6 @@ def clause_taken(text: str, opposite: str, pick: Pick) -> str:
     return " … ".join(option for option, other in pairs if option not in other) or spelled(text, pick)
 
 
-def _words(text: str) -> str:
-    return " ".join(re.findall(r"[\w{}]+", text.casefold()))
+def words_of(text: str) -> str:
+    """Return the words, places in braces and signs of comparison of a text, in lower case and without other marks."""
+    return " ".join(re.findall(r"[\w{}]+|[<>=≤≥≠+]", text.casefold()))

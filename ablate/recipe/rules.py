@@ -19,7 +19,7 @@ import string
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ablate.recipe.grammar import choices_of, clauses, parts_of, share_words
+from ablate.recipe.grammar import choices_of, clauses, num_choices, parts_of, share_words, texts_of, words_of
 from ablate.records import UserError
 
 Measure = Literal["value", "length", "items", "first_letter", "decade", "present"]
@@ -30,6 +30,9 @@ MEASURES: tuple[str, ...] = get_args(Measure)
 
 RESERVED = ("plain", "og", "both", "all")
 """Directions that evaluation sets and scores have anyway."""
+
+MOST_TEXTS = 100_000
+"""Texts that one side of a wording may stand for: those of training are all held against those that are held out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,6 +205,11 @@ def _check_rule(rule: Rule, path: str) -> None:
             where = f"{path}.{name}[{number}]"
             for side in ("satisfying", "violating"):
                 _check_template(getattr(wording, side), tuple(limits), chosen, f"{where}.{side}")
+                if num_choices(getattr(wording, side)) > MOST_TEXTS:
+                    raise UserError(
+                        f"{where}.{side}: its brackets stand for {num_choices(getattr(wording, side)):,} texts, and at "
+                        f"most {MOST_TEXTS:,} are allowed; use fewer brackets or options"
+                    )
             if wording.satisfying == wording.violating:
                 raise UserError(f"{where}: satisfying and violating are the same text; they must be complements")
             sizes = [
@@ -220,12 +228,21 @@ def _counts(sizes: list[int]) -> str:
 
 
 def _check_held_out(rule: Rule, path: str) -> None:
-    """Raise UserError for a held-out wording with a clause that training has, or that the opposite side has.
+    """Raise UserError for a held-out wording with a clause or a whole text of training, or a clause of the other side.
 
     A clause that stands on both sides (`leave out films from {value} on` beside `films from {value} on`) makes the
-    words of a held-out instruction point the wrong way. Only clauses in brackets can be told from the rest of a text.
+    words of a held-out instruction point the wrong way. Only clauses in brackets can be told from the rest of a text;
+    whole texts are compared by their words, whatever of them is in brackets.
     """
-    for number, wording in enumerate(rule.evaluation_wordings or ()):
+    if rule.evaluation_wordings is None:
+        return
+    trained_texts = {
+        words_of(text)
+        for wording in rule.wordings
+        for side in (wording.satisfying, wording.violating)
+        for text in texts_of(side)
+    }
+    for number, wording in enumerate(rule.evaluation_wordings):
         sides = {"satisfying": wording.satisfying, "violating": wording.violating}
         for side, other in (("satisfying", "violating"), ("violating", "satisfying")):
             where = f"{path}.evaluation_wordings[{number}].{side}"
@@ -238,7 +255,7 @@ def _check_held_out(rule: Rule, path: str) -> None:
             ]
             opposite = [
                 clause
-                for held_out in rule.evaluation_wordings or ()
+                for held_out in rule.evaluation_wordings
                 for clause in clauses(getattr(held_out, other), getattr(held_out, side))
             ]
             for clause in own:
@@ -248,6 +265,9 @@ def _check_held_out(rule: Rule, path: str) -> None:
                         raise UserError(
                             f"{where}: the clause {clause!r} is not held out, {of} (as {twins[0]!r}); write another one"
                         )
+            for text in texts_of(sides[side]):
+                if words_of(text) in trained_texts:
+                    raise UserError(f"{where}: {text!r} is not held out, training has it; write another one")
 
 
 def _check_template(text: str, allowed: tuple[str, ...], needed: tuple[str, ...], where: str) -> None:

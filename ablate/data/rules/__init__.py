@@ -37,7 +37,7 @@ LONGEST_SEARCH = 64
 MAX_INSTRUCTION_NEGATIVES = 4
 """The partner and up to three more documents of the other side."""
 
-_VERSION = 2
+_VERSION = 3
 """Raised whenever the same folder and rules would give other rows or labels."""
 
 

@@ -4,7 +4,8 @@
     written: corpus.jsonl -> topics (one per value of a field) -> documents and topics dealt to splits -> one query each
 
 A written query is answered by every document of its split that the program finds the value in: that is all that is
-relevant, by construction. Splits share no document and no topic.
+relevant, by construction. Splits share no document and no topic. Topics that write the same text are one query, with
+the answers of all of them: those of one topic would be the negatives of the other.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ablate.data.beir_files import PLAIN, OwnDocument, Query, bases_of, read_corpus, read_folder
-from ablate.data.rules.values import field_of, read_metadata, shown
+from ablate.data.rules.values import field_of, normal, read_metadata, shown
 from ablate.randomness import choose, key, uniform
 from ablate.recipe.grammar import spelled
 from ablate.recipe.topics import Part, Topic, WrittenQueries, check_queries
@@ -28,7 +29,7 @@ LEAST_LETTERS = 5
 """Of a word that makes a topic."""
 
 _Key = tuple[str, ...]
-"""What a topic is about: one value per part, in small letters."""
+"""What a topic is about: one value per part, in the form that its spellings have in common."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +83,49 @@ def write_plain(folder: Path, written: WrittenQueries, seed: int) -> PlainQuerie
     split_of = {doc_id: split for doc_id, split in dealt.items() if split is not None}
     queries: dict[str, list[Query]] = {name: [] for name in names}
     grades: dict[str, dict[str, dict[str, int]]] = {name: {} for name in names}
+    shared: list[str] = []
+    for posed in _posed(corpus, documents, written, seed):
+        split = _dealt(written, seed, posed.topics[0].name, *posed.about)
+        answers = [doc_id for doc_id in posed.members if split is not None and split_of.get(doc_id) == split]
+        if split is None or not written.least <= len(answers) <= written.most:
+            continue
+        query = Query(posed.query_id, posed.query_id, PLAIN, posed.text, "", split, {"topic": posed.topics[0].name})
+        queries[split].append(query)
+        grades[split][query.query_id] = dict.fromkeys(answers, 1)
+        if len(posed.topics) > 1:
+            shared.append(f"{query.text!r} of {', '.join(topic.name for topic in posed.topics)}")
+    ordered = {name: tuple(its) for name, its in queries.items()}
+    remarks: tuple[str, ...] = ()
+    if shared:
+        words = f"{len(shared):,} texts of queries are written by several topics and have the answers of all of them"
+        remarks = (f"source.queries: {words} (first: {shared[0]})",)
+        hashed.update(b"one query per text")
+    return PlainQueries(documents, ordered, grades, split_of, {}, remarks, hashed.hexdigest())
+
+
+@dataclass(slots=True)
+class _Posed:
+    """A text of a query with every topic that writes it, in the order of topics and of their values."""
+
+    query_id: str
+    text: str
+    topics: list[Topic]
+    about: _Key
+    """Of the first topic."""
+    members: dict[str, None]
+    """Documents that have the value of one of the topics, as keys; in the order of the corpus for a single topic."""
+
+
+def _posed(corpus: Path, documents: Mapping[str, Passage], written: WrittenQueries, seed: int) -> Iterable[_Posed]:
+    """Return every text that a topic writes about one of its values, once, whatever its split or its answers."""
+    by_text: dict[str, _Posed] = {}
     for topic, spellings, members in _members(corpus, documents, written):
         for about in sorted(members):
-            split = _dealt(written, seed, topic.name, *about)
-            answers = [doc_id for doc_id in members[about] if split is not None and split_of.get(doc_id) == split]
-            if split is None or not written.least <= len(answers) <= written.most:
-                continue
-            query = _query(topic, about, spellings[about], split, seed)
-            queries[split].append(query)
-            grades[split][query.query_id] = dict.fromkeys(answers, 1)
-    ordered = {name: tuple(posed) for name, posed in queries.items()}
-    return PlainQueries(documents, ordered, grades, split_of, {}, (), hashed.hexdigest())
+            query_id, text = _text(topic, about, spellings[about], seed)
+            posed = by_text.setdefault(normal(text), _Posed(query_id, text, [], about, {}))
+            posed.topics.append(topic)
+            posed.members.update(dict.fromkeys(members[about]))
+    return by_text.values()
 
 
 def _dealt(written: WrittenQueries, seed: int, *purpose: str) -> str | None:
@@ -105,13 +138,14 @@ def _dealt(written: WrittenQueries, seed: int, *purpose: str) -> str | None:
     return None
 
 
-def _query(topic: Topic, about: _Key, spelling: _Key, split: str, seed: int) -> Query:
+def _text(topic: Topic, about: _Key, spelling: _Key, seed: int) -> tuple[str, str]:
+    """Return the id and the text of the query about one value of a topic."""
     name = hashlib.sha256("\0".join(about).encode()).hexdigest()[:12]
     query_id = f"{topic.name}-{name}"
     text = choose(topic.texts, seed, "written query", query_id)
     text = spelled(text, lambda place, num: key(seed, "written query", query_id, place) % num)
     values = {part.name: value for part, value in zip(topic.parts, spelling, strict=True)}
-    return Query(query_id, query_id, PLAIN, text.format(**values), "", split, {"topic": topic.name})
+    return query_id, text.format(**values)
 
 
 def _members(
@@ -130,7 +164,7 @@ def _members(
             for part, its in zip(topic.parts, values, strict=True):
                 found[part] += bool(its)
             for spelling in itertools.product(*values):
-                about = tuple(value.casefold() for value in spelling)
+                about = tuple(map(normal, spelling))
                 spellings[place][about] = min(spellings[place].get(about, spelling), spelling)
                 members[place].setdefault(about, []).append(doc_id)
     for index, topic in enumerate(written.topics):
@@ -158,15 +192,15 @@ def values_of(part: Part, passage: Passage, metadata: Mapping[str, Any]) -> tupl
         return (str(int(raw // 10) * 10),)
     if part.measure == "value":
         entries = raw if isinstance(raw, list) else [raw]
-        texts = [shown(entry).strip() for entry in entries if isinstance(entry, (str, int, float))]
+        texts = [shown(entry) for entry in entries if isinstance(entry, (str, int, float))]
     elif not isinstance(raw, str):
         raise _wrong(part, passage, raw, "a text")
     elif part.measure == "words":
         texts = re.findall(rf"(?<![\w'])[a-z]{{{LEAST_LETTERS},}}(?![\w'])", raw)
     else:
         assert part.pattern is not None, "check_queries asks for one"
-        texts = [found.strip() for found in re.findall(part.pattern, raw)]
-    return tuple({text.casefold(): text for text in reversed(texts) if text}.values())
+        texts = [shown(found) for found in re.findall(part.pattern, raw)]
+    return tuple({normal(text): text for text in reversed(texts) if text}.values())
 
 
 def _wrong(part: Part, passage: Passage, raw: Any, wanted: str) -> UserError:

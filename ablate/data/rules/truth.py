@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from ablate.data.rules import Case, RuleSource
-from ablate.data.rules.values import satisfied
+from ablate.data.rules.values import is_worded, satisfied
 from ablate.data.truth import UNKNOWN
-from ablate.recipe.grammar import picks
 
 
 class RuleTruth:
@@ -16,20 +15,19 @@ class RuleTruth:
         self._cases: dict[str, list[Case]] = {}
         for case in source.train_cases:
             self._cases.setdefault(case.query.query_id, []).append(case)
-        self._worded: dict[str, dict[str, list[tuple[Case, bool]]]] = {}
 
     def _asked(self, query_id: str, query: str, instruction: str) -> list[tuple[Case, bool]]:
         """Return the rules that word an instruction of a query so, each with the side that is asked for."""
-        if query_id not in self._worded:
-            self._worded[query_id] = {}
-            for case in self._cases.get(query_id, ()):
-                for wording in case.rule.wordings:
-                    for pick in picks(wording.satisfying):
-                        for satisfying in (True, False):
-                            said = self._worded[query_id].setdefault(case.word(wording, satisfying, pick), [])
-                            said.append((case, satisfying))
-        said = self._worded[query_id].get(instruction, [])
-        return [(case, side) for case, side in said if case.query.text == query]
+        return [
+            (case, satisfying)
+            for case in self._cases.get(query_id, ())
+            if case.query.text == query
+            for satisfying in (True, False)
+            if any(
+                is_worded(instruction, wording.satisfying if satisfying else wording.violating, case.constraint)
+                for wording in case.rule.wordings
+            )
+        ]
 
     def is_relevant(self, query_id: str, query: str, instruction: str, doc_id: str) -> bool | None:
         """Return whether a document is relevant to the query and on the side that is asked for; None: not known."""

@@ -10,13 +10,14 @@ import bisect
 import dataclasses
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ablate import reading
-from ablate.recipe.grammar import Pick, spelled
+from ablate.recipe.grammar import Pick, spelled, stands_for
 from ablate.recipe.rules import AtLeast, Between, Constraint, Contains, Equals, Present, Rule, StartsWith, bounds
 from ablate.records import Passage, UserError
 
@@ -72,7 +73,7 @@ def field_of(path: str, passage: Passage, metadata: Mapping[str, Any]) -> Any:
 
 def measured(rule: Rule, raw: Any) -> Value:
     """Return the measured value of a field that is of the kind that the rule takes."""
-    value: Value = raw
+    value: Value = shown(raw) if isinstance(raw, str) else raw
     if rule.measure == "present":
         return raw is not None and not (isinstance(raw, (list, dict)) and not raw)
     if rule.measure in ("length", "items"):
@@ -80,18 +81,25 @@ def measured(rule: Rule, raw: Any) -> Value:
     if rule.measure == "decade":
         return int(raw // 10) * 10
     if rule.measure == "first_letter":
-        letter: str = next((letter for letter in raw if letter.isalnum()), raw[0])
+        text = shown(raw)
+        letter = next((letter for letter in text if letter.isalnum()), text[0])
         return letter.upper()
     return tuple(shown(entry) for entry in raw) if isinstance(raw, list) else value
 
 
 def shown(value: bool | int | float | str) -> str:
-    """Return a value as it is written in an instruction."""
+    """Return a value as it is written in an instruction; texts with single blanks and composed letters (NFC)."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else repr(value)
-    return str(value)
+    return unicodedata.normalize("NFC", " ".join(str(value).split()))
+
+
+def normal(text: str) -> str:
+    """Return what spellings of one value have in common: no case, single blanks, and one form of each letter (NFKC)."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(unicodedata.normalize("NFKC", folded).split())
 
 
 def _kind(raw: Any) -> str:
@@ -212,7 +220,7 @@ def _common(constraint: Equals | Contains | StartsWith, values: Sequence[Any], m
     options: Counter[str] = Counter()
     for value in values:
         if isinstance(constraint, Contains):
-            spellings = {entry.casefold(): entry for entry in sorted(value, reverse=True)}
+            spellings = {normal(entry): entry for entry in sorted(value, reverse=True)}
             options.update(spellings.values())
         elif isinstance(constraint, StartsWith):
             options.update([value[0].upper()] if value[0].isalnum() else [])
@@ -237,17 +245,27 @@ def satisfied(constraint: Constraint, value: Any) -> bool:
         return bool(value)
     assert constraint.value is not None
     if isinstance(constraint, Equals):
-        return shown(value) == constraint.value
-    wanted = constraint.value.casefold()
+        return shown(value) == shown(constraint.value)
+    wanted = normal(constraint.value)
     if isinstance(constraint, StartsWith):
-        return bool(value.casefold().startswith(wanted))
+        ends_a_word = constraint.value[-1].isspace()
+        return normal(value).startswith(f"{wanted} " if ends_a_word else wanted)
     if isinstance(value, tuple):
-        return wanted in {entry.casefold() for entry in value}
-    return re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", value.casefold()) is not None
+        return wanted in map(normal, value)
+    return re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", normal(value)) is not None
 
 
 def worded(template: str, constraint: Constraint, pick: Pick) -> str:
     """Return an instruction from its template, a constraint whose bounds are chosen, and a choice from its brackets."""
-    return spelled(template, pick).format(
-        **{name: shown(value) for name, value in bounds(constraint).items() if value is not None}
-    )
+    return spelled(template, pick).format(**_limits(constraint))
+
+
+def is_worded(text: str, template: str, constraint: Constraint) -> bool:
+    """Return whether a text is an instruction that `worded` makes with some choice from the brackets of a template."""
+    limits = _limits(constraint)
+    return stands_for(template, text, lambda option: option.format(**limits))
+
+
+def _limits(constraint: Constraint) -> dict[str, str]:
+    """Return the bounds of a constraint as they are written in an instruction, by name."""
+    return {name: shown(value) for name, value in bounds(constraint).items() if value is not None}
