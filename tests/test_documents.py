@@ -34,6 +34,25 @@ def broken_links(name: str, text: str) -> list[str]:
     return wrong + [named for named in NAMED.findall(text) if not (ROOT / named).exists()]
 
 
+def ragged_rows(text: str) -> list[str]:
+    """Return the rows of tables that have another number of columns than the first row of their table."""
+    wrong, columns = [], 0
+    for line in prose(text).splitlines():
+        if not line.startswith("|"):
+            columns = 0
+            continue
+        own = len(re.sub(r"`[^`]*`|\\\|", "", line).strip().strip("|").split("|"))
+        columns = columns or own
+        wrong += [line] if own != columns else []
+    return wrong
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_of_a_table_have_as_many_columns(name: str) -> None:
+    assert ragged_rows(text_of(name)) == []
+    assert ragged_rows("| a | b |\n|---|---|\n| `x|y` | 1 |\n| 1 | 2 | 3 |\n") == ["| 1 | 2 | 3 |"]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_links_anchors_and_named_documents_exist(name: str) -> None:
     assert broken_links(name, text_of(name)) == []
