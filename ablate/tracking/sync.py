@@ -15,8 +15,11 @@ import math
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +114,22 @@ def unsent_runs(wandb_dir: Path) -> list[UnsentRun]:
     return sorted(chosen, key=lambda run: (run.study, run.name, run.id))
 
 
+REACH_S = 10.0
+"""Seconds within which a server must take a connection."""
+
+
+def _check_reachable(url: str) -> None:
+    """Raise OSError unless something listens where a server should: the client would go on trying for long.
+
+    Behind a proxy nothing is asked, because the server's own address need not be reachable.
+    """
+    place = urllib.parse.urlsplit(url)
+    if urllib.request.getproxies().get(place.scheme) and not urllib.request.proxy_bypass(place.hostname or ""):
+        return
+    port = place.port or (443 if place.scheme == "https" else 80)
+    socket.create_connection((place.hostname or "", port), timeout=REACH_S).close()
+
+
 class Server:
     """The W&B server that the environment names, with the key that the environment or the home directory holds.
 
@@ -127,6 +146,7 @@ class Server:
         self._wandb_dir = wandb_dir.absolute()
         self.url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
         with self.asking(so):
+            _check_reachable(self.url)
             self._api = wandb.Api(timeout=20)
             self.entity = self._api.default_entity
         if not self.entity:
