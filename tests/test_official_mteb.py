@@ -34,7 +34,7 @@ from ablate.evaluation.official import (  # noqa: E402
 from ablate.evaluation.scoring import evaluate  # noqa: E402
 from ablate.evaluation.storage import read_evaluation  # noqa: E402
 from ablate.evaluation.summary import Evaluation, compare, format_table  # noqa: E402
-from ablate.model.encoder import BiEncoder  # noqa: E402
+from ablate.model.encoder import BiEncoder, TransformerEncoder  # noqa: E402
 from ablate.records import Passage, UserError  # noqa: E402
 from ablate.retrieval.rankings import rank  # noqa: E402
 from ablate.store.results import ResultStore  # noqa: E402
@@ -293,28 +293,28 @@ def test_the_template_reaches_the_model(changes: dict[str, Any]) -> None:
     assert repr(tiny(**changes).model.separator) in text
 
 
-class Swapped(BiEncoder):
+class Swapped(TransformerEncoder):
     def encode_queries(self, queries: Any, *, progress: str | None = None) -> Any:
         return super().encode_queries([(i, q) if i else (q, i) for q, i in queries], progress=progress)
 
 
-class Dropped(BiEncoder):
+class Dropped(TransformerEncoder):
     def encode_queries(self, queries: Any, *, progress: str | None = None) -> Any:
         return super().encode_queries([(q, "") for q, _ in queries], progress=progress)
 
 
-class Joined(BiEncoder):
+class Joined(TransformerEncoder):
     def encode_queries(self, queries: Any, *, progress: str | None = None) -> Any:
         return super().encode_queries([(f"{q} {i}".strip(), "") for q, i in queries], progress=progress)
 
 
-class WithoutPrefix(BiEncoder):
+class WithoutPrefix(TransformerEncoder):
     def encode_passages(self, passages: Any, *, progress: str | None = None) -> Any:
         self.template._model = replace(self.model, passage_prefix="")
         return super().encode_passages(passages, progress=progress)
 
 
-class WithoutTitle(BiEncoder):
+class WithoutTitle(TransformerEncoder):
     def encode_passages(self, passages: Any, *, progress: str | None = None) -> Any:
         return super().encode_passages([Passage(p.doc_id, p.text) for p in passages], progress=progress)
 
@@ -329,7 +329,7 @@ class WithoutTitle(BiEncoder):
         (WithoutTitle, "passage, our data path"),
     ],
 )
-def test_another_template_is_refused(kind: type[BiEncoder], what: str) -> None:
+def test_another_template_is_refused(kind: type[TransformerEncoder], what: str) -> None:
     right = tiny(query_prefix="query: ", passage_prefix="passage: ", separator=" | ")
     broken = kind(right.network, right.tokenizer, right.model)
     with pytest.raises(UserError, match=f"^{what}: the model is given .*, the configuration says '(query|passage): "):
