@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -165,12 +165,12 @@ class Work:
         return self._embed(self._texts)
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Print a line for each network and part, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.partition("\n")[0])
     parser.add_argument("--tiny", action="store_true", help="small networks on the CPU, to see that all of it runs")
     parser.add_argument("--steps", type=int, default=5)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     from transformers import AttentionInterface, AttentionMaskInterface, AutoModel
 
     if not options.tiny and not torch.cuda.is_available():

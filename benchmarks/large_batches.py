@@ -14,6 +14,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -91,14 +92,14 @@ class Measured:
         print(f"{self._peak() - self._memory:.0f} MiB, {time.process_time() - self._seconds:.2f} CPU-s")
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Print one line for each case and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.large_batches", description=__doc__.partition("\n")[0])
     parser.add_argument("--batches", type=int, nargs="*", default=[8, 32, 128, 512], help="groups of a step")
     parser.add_argument("--held", type=int, default=2048, help="runtime.held_tokens of the bounded step")
     parser.add_argument("--pairs", type=int, nargs="*", default=[1024, 4096], help="queries of the loss alone")
     parser.add_argument("--case", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     if options.case:
         torch.set_num_threads(1)
         kind, number, held = options.case.split()
