@@ -35,6 +35,9 @@ from benchmarks.peer.processes import Worker, together
 
 PARTS = ("equality", "training", "encoding", "cells")
 ARM = "instruction_negatives"
+UNTOUCHED = "untouched"
+REAL_ARM = "query_only"
+"""Real text has no instruction negatives: its queries and abstracts alone are what both sides work on."""
 STUDY = "beside"
 SEEDS = (1, 2)
 PACKAGES = ("ablate", "sentence-transformers", "torch", "transformers", "accelerate", "datasets")
@@ -138,11 +141,18 @@ def _lines(path: Path) -> list[str]:
     return path.read_text("utf-8", "replace").splitlines() if path.is_file() else []
 
 
-def _overrides(options: argparse.Namespace, seed: int) -> list[str]:
-    """Return what a cell of the generated world is, on either side."""
+def _overrides(options: argparse.Namespace, seed: int, arm: str = ARM) -> list[str]:
+    """Return what a cell of an arm on the generated world is, on either side."""
     return [
-        f"+experiment={ARM}",
+        f"+experiment={arm}",
         f"source.documents={options.documents}",
+        *_settings(options, seed),
+    ]
+
+
+def _settings(options: argparse.Namespace, seed: int) -> list[str]:
+    """Return what cells of every source have in common."""
+    return [
         "evaluation.sets=[test]",
         f"budget.limit={options.groups}",
         f"train.batch_size={options.batch_size}",
@@ -176,11 +186,10 @@ def _workloads(options: argparse.Namespace, record: dict[str, Any], folder: Path
     if options.quick:
         reason = "real text, because of --quick"
     elif text is not None and text.is_dir():
-        kept = [item for item in _overrides(options, SEEDS[0]) if not item.startswith("source.documents")]
-        real = ["source=beir", quoted("source.path", text.resolve())]
+        real = [f"+experiment={REAL_ARM}", "source=beir", quoted("source.path", text.resolve()), "source.rows=all"]
         try:
             if not (place / MATERIAL_FILE).is_file():
-                make("scifact", [kept[0], *real, *kept[1:]], place)
+                make("scifact", [*real, *_settings(options, SEEDS[0])], place)
             return {**places, "scifact": place}
         except UserError as error:
             reason = f"real text: {error}"
@@ -307,9 +316,8 @@ def _cells(options: argparse.Namespace, record: dict[str, Any], folder: Path) ->
             _say(f"{len(seeds)} cell(s): {side}")
             results = folder / f"results_{len(seeds)}"
             if setting is None:
-                untouched = [_own_cell(options, results, SEEDS[0], "ranker=untouched", "runtime.label=untouched")]
-                together(untouched, options.threads)
-                commands = [_own_cell(options, results, seed) for seed in seeds]
+                together([_own_cell(options, results, SEEDS[0], UNTOUCHED)], options.threads)
+                commands = [_own_cell(options, results, seed, ARM) for seed in seeds]
             else:
                 commands = [_other_cell(options, places[seed], seed, setting) for seed in seeds]
             took = together(commands, options.threads)
@@ -333,9 +341,9 @@ def _cells(options: argparse.Namespace, record: dict[str, Any], folder: Path) ->
         }
 
 
-def _own_cell(options: argparse.Namespace, results: Path, seed: int, *more: str) -> list[str]:
+def _own_cell(options: argparse.Namespace, results: Path, seed: int, arm: str) -> list[str]:
     place = quoted("runtime.results", results)
-    return [sys.executable, "-m", "ablate.run", *_overrides(options, seed), "train.precision=fp32", place, *more]
+    return [sys.executable, "-m", "ablate.run", *_overrides(options, seed, arm), "train.precision=fp32", place]
 
 
 def _other_cell(options: argparse.Namespace, place: Path, seed: int, setting: Any) -> list[str]:
