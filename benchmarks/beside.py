@@ -55,6 +55,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--groups", type=int, default=128, help="groups of a cell (default 128)")
     made.add_argument("--documents", type=int, default=2000, help="documents of the generated world (default 2,000)")
     made.add_argument("--encoded", type=int, default=96, help="documents encoded in a round (default 96)")
+    made.add_argument(
+        "--weights", type=Path, metavar="DIR", help="folder of another backbone (default: MiniLM as shipped)"
+    )
     made.add_argument("--threads", type=int, default=1, help="threads of each process (default 1)")
     made.add_argument("--to", type=output_file, metavar="PAGE", help="page whose section is replaced or added")
     made.add_argument("--json", type=output_file, metavar="OUT", help="file for the record of all rounds")
@@ -161,8 +164,15 @@ def _settings(options: argparse.Namespace, seed: int) -> list[str]:
         f"runtime.threads={options.threads}",
         f"runtime.study={STUDY}",
         "tracker=none",
-        *(["model=tiny"] if options.quick else []),
+        *_model(options),
     ]
+
+
+def _model(options: argparse.Namespace) -> list[str]:
+    """Return which backbone both sides have."""
+    if options.quick:
+        return ["model=tiny"]
+    return [] if options.weights is None else ["model=local", quoted("model.path", options.weights.resolve())]
 
 
 def _world(options: argparse.Namespace, folder: Path, seed: int = SEEDS[0]) -> Path:
