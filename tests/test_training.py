@@ -657,6 +657,8 @@ def test_what_the_last_bits_depend_on_is_recorded(monkeypatch):
         "threads": torch.get_num_threads(),
         "mkldnn": True,
         "kernels": torch.backends.cpu.get_cpu_capability(),
+        "packed": False,
+        "compiled": False,
         "settings": {"MKL_CBWR": "COMPATIBLE"},
     }
     monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)

@@ -9,6 +9,7 @@ import copy
 import os
 import re
 import sys
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -202,9 +203,13 @@ class BiEncoder(torch.nn.Module, ABC):
                     tokens = tokenise(block)
                     num_cut += tokens.num_truncated
                     vectors = np.empty((len(tokens.ids), self.hidden_size), np.float32)
+                    places, outputs = list[NDArray[np.int64]](), list[torch.Tensor]()
                     for rows, output in self._passes(tokens.ids):
-                        vectors[rows] = output.float().cpu().numpy()
+                        places.append(rows)
+                        outputs.append(output.float())
                         advance(len(rows) * len(block) / len(tokens.ids))
+                    if outputs:  # fetched together: a GPU then never waits for the host between passes
+                        vectors[np.concatenate(places)] = torch.cat(outputs).cpu().numpy()
                     parts.append(vectors)
             return np.concatenate(parts), num_cut
         finally:
@@ -267,6 +272,10 @@ class TransformerEncoder(BiEncoder):
 
         Layers and not the whole: they share their code, which is compiled once for all of them.
         """
+        for message in ("The .grad attribute of a Tensor that is not a leaf", "TensorFloat32 tensor cores"):
+            warnings.filterwarnings(
+                "ignore", f"{message}.*"
+            )  # PyTorch's own compiler causes the one and asks the other
         lists = [module for module in self.network.modules() if isinstance(module, torch.nn.ModuleList)]
         for layer in max(lists, key=len, default=[]):
             layer.compile(dynamic=True)
@@ -279,7 +288,8 @@ class TransformerEncoder(BiEncoder):
             vectors_NH = pool_packed(hidden_TH, part.ends_N, self.model.pooling)
             return torch.nn.functional.normalize(vectors_NH, dim=-1) if self.model.normalise else vectors_NH
         if words is None:
-            return self(part.ids_NL, part.mask_NL)
+            pooled_NH: torch.Tensor = self(part.ids_NL, part.mask_NL)
+            return pooled_NH
         return self._pooled(part.mask_NL, inputs_embeds=words.view(*part.mask_NL.shape, -1))
 
     def embed(self, texts: Sequence[IntArray], size: int, held_tokens: int | None = None) -> torch.Tensor:

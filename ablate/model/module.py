@@ -134,9 +134,14 @@ class HalfCopy:
     @timed("half copy")
     def push_gradients(self) -> None:
         """Give the gradients to the fp32 encoder and forget them here."""
+        masters, halves = list[torch.Tensor](), list[torch.Tensor]()
         for master, half in self._pairs:
-            master.grad = None if half.grad is None else half.grad.float()
+            master.grad = None if half.grad is None else torch.empty_like(master)
+            if master.grad is not None and half.grad is not None:
+                masters.append(master.grad)
+                halves.append(half.grad)
             half.grad = None
+        torch._foreach_copy_(masters, halves)
 
 
 class OnTheWay:

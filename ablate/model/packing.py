@@ -54,8 +54,8 @@ class Pack(NamedTuple):
 
     def to(self, device: torch.device) -> Pack:
         """Return the same pack on a device, without waiting for it."""
-        tensors = (sent(tensor, device) for tensor in (self.ids_1T, self.places_1T, self.ends_N))
-        return Pack(*tensors, self.longest, self.rows)
+        ids_1T, places_1T, ends_N = (sent(tensor, device) for tensor in (self.ids_1T, self.places_1T, self.ends_N))
+        return Pack(ids_1T, places_1T, ends_N, self.longest, self.rows)
 
 
 def packs(texts: Sequence[IntArray], most_tokens: int = MOST_TOKENS) -> Iterator[Pack]:
@@ -118,21 +118,28 @@ def packed_attention(
         key, value = (states.repeat_interleave(repeats, dim=1) for states in (key, value))
     side = -1 if sliding_window is None else sliding_window - 1
     if query.is_cuda:
-        from torch.nn.attention.varlen import varlen_attn
-
-        rows = (states[0].transpose(0, 1).contiguous() for states in (query, key, value))
-        window = (side, 0 if causal else side)
-        attended = varlen_attn(
-            *rows, cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q, scale=scaling, window_size=window
-        )
+        rows = [states[0].transpose(0, 1).contiguous() for states in (query, key, value)]
+        attended = _on_cuda(rows, cu_seq_lens_q, max_length_q, scaling, (side, 0 if causal else side))
         return attended[None], None
     bounds = cu_seq_lens_q.tolist()
     parts = []
     for start, stop in zip(bounds, bounds[1:], strict=False):
-        states = (whole[:, :, start:stop] for whole in (query, key, value))
+        own_query, own_key, own_value = (states[:, :, start:stop] for states in (query, key, value))
         allowed = _allowed(stop - start, causal, side)
-        parts.append(scaled_dot_product_attention(*states, attn_mask=allowed, scale=scaling))
+        parts.append(scaled_dot_product_attention(own_query, own_key, own_value, attn_mask=allowed, scale=scaling))
     return torch.cat(parts, dim=2).transpose(1, 2), None
+
+
+def _on_cuda(
+    rows: Sequence[torch.Tensor], ends_N: torch.Tensor, longest: int, scale: float | None, window: tuple[int, int]
+) -> torch.Tensor:
+    """Return attention (T, heads, size) of a query, key and value of that shape, within each text."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    query, key, value = rows
+    attended = varlen_attn(query, key, value, ends_N, ends_N, longest, longest, scale=scale, window_size=window)
+    assert isinstance(attended, torch.Tensor)  # a second result is given only where it is asked for
+    return attended
 
 
 def _allowed(length: int, causal: bool, side: int) -> torch.Tensor | None:
