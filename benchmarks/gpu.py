@@ -1,6 +1,6 @@
 """Share of a GPU's peak in training and encoding, and what packed texts, compiled layers and the tiled loss bring.
 
-    python -m benchmarks.gpu [--tiny] [--steps 10] [--texts 1536]
+    python -m benchmarks.gpu [--tiny] [--only decoder loss] [--texts 768]
 
 Weights are drawn from configurations: an encoder of 305 M parameters of the mGTE kind (Zhang et al. 2024, arXiv
 2407.19669: 12 layers of 768, 250,048 words) and two layers of a decoder of the size of Mistral 7B. They go through the
@@ -35,10 +35,11 @@ from ablate.recipe.schema import ModelConfig
 
 PARTS = {"padded": (False, False), "packed": (True, False), "packed, compiled": (True, True)}
 """Name of a row -> whether texts are packed, and layers compiled."""
+WORKS = ("encoder", "decoder", "loss")
 
 
 def configurations(tiny: bool) -> dict[str, Any]:
-    """Return what the weights are drawn from, by name."""
+    """Return what the weights are drawn from: an encoder of the mGTE kind, two layers of a decoder of the 7B kind."""
     from transformers import MistralConfig, ModernBertConfig
 
     hidden, heads, inner, layers, words = (64, 4, 128, 2, 500) if tiny else (768, 12, 3072, 12, 250_048)
@@ -64,7 +65,7 @@ def configurations(tiny: bool) -> dict[str, Any]:
         use_cache=False,
         pad_token_id=0,
     )
-    return {"encoder of the mGTE kind": encoder, "two decoder layers of the 7B kind": decoder}
+    return {"encoder": encoder, "decoder": decoder}
 
 
 def drawn(config: Any, device: str) -> TransformerEncoder:
@@ -75,7 +76,8 @@ def drawn(config: Any, device: str) -> TransformerEncoder:
     model: ModelConfig = dataclasses.replace(of_run, query_length=256, passage_length=256)
     assert model.tiny is not None
     torch.manual_seed(0)
-    network = AutoModel.from_config(config, attn_implementation="sdpa").to(device)
+    with torch.device(device):
+        network = AutoModel.from_config(config, attn_implementation="sdpa")
     return TransformerEncoder(network, tiny_tokenizer(model.tiny, ["a"]), model, batch_size=64).eval()
 
 
@@ -190,7 +192,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.partition("\n")[0])
     parser.add_argument("--tiny", action="store_true", help="small networks on the CPU, to see that all of it runs")
     parser.add_argument("--steps", type=int, default=10, help="rounds that are measured (default 10)")
-    parser.add_argument("--texts", type=int, default=1536, help="texts of a step (default 1,536)")
+    parser.add_argument("--only", nargs="+", choices=WORKS, default=WORKS, metavar="WORK", help=", ".join(WORKS))
+    parser.add_argument("--texts", type=int, default=768, help="texts of a step (default 768)")
     options = parser.parse_args(argv)
     if not options.tiny and not torch.cuda.is_available():
         parser.error("PyTorch finds no CUDA device here; --tiny runs on the CPU")
@@ -203,6 +206,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     tokens = int(lengths.sum())
     print(f"{torch.cuda.get_device_name() if best else device}, torch {torch.__version__}, bf16, {tokens:,} tokens\n")
     for name, config in configurations(options.tiny).items():
+        if name not in options.only:
+            continue
         print(f"| {name} | ms | million tokens/s | TFLOP/s | MFU | GiB | first two, s |\n|---|---|---|---|---|---|---|")
         for part, (packed, compiled) in PARTS.items():
             compiled = compiled and not options.tiny
@@ -219,6 +224,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{row} loss {step.loss.item():.4f}", flush=True)
             del step
         print()
+    if "loss" not in options.only:
+        return 0
     print("| loss and gradient in fp32 | ms | GiB beside vectors and relations |\n|---|---|---|")
     print("\n".join(losses_of((16, 32, 8) if options.tiny else (16_384, 32_768, 768), device, options.steps)))
     return 0
