@@ -5,7 +5,7 @@
     python -m benchmarks.beside --quick              a tiny model in seconds: what it does, not what it takes
 
 Parts, in order: equality of tokens, vectors, loss and gradients; training, round by round in processes that run by
-turns; encoding; whole cells (train and evaluate), one alone and two at once, with the scores that they end at. The
+turns; encoding; whole cells (train and evaluate), ours by one command, with the scores that they end at. The
 other side is given the rows and the test beds ready made, which we build ourselves in a cell. Needs the package
 sentence-transformers (the extra `extras`); real text is the folder `scifact` below ABLATE_DATA_DIR. Exit code 1: the
 two sides do not compute the same.
@@ -31,10 +31,14 @@ from ablate.cli.command import command, finish, output_file, write_text
 from ablate.cli.overrides import quoted
 from ablate.records import UserError
 from benchmarks.peer import page
-from benchmarks.peer.processes import Worker, together
+from benchmarks.peer.processes import Worker, one_by_one
 
 PARTS = ("equality", "training", "encoding", "cells")
-ARM = "instruction_negatives"
+ARM = "dual_view"
+"""Its groups share passages, as those of most arms do: where texts stand twice in a batch, we encode them once."""
+UNTOUCHED = "untouched"
+REAL_ARM = "query_only"
+"""Real text has no instruction negatives: its queries and abstracts alone are what both sides work on."""
 STUDY = "beside"
 SEEDS = (1, 2)
 PACKAGES = ("ablate", "sentence-transformers", "torch", "transformers", "accelerate", "datasets")
@@ -49,9 +53,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--quick", action="store_true", help="a tiny model and one round, without cells")
     made.add_argument("--rounds", type=int, default=5, help="rounds that are measured (default 5)")
     made.add_argument("--batch-size", type=int, default=8, help="groups per step (default 8, as both sides have it)")
-    made.add_argument("--groups", type=int, default=128, help="groups of a cell (default 128)")
-    made.add_argument("--documents", type=int, default=2000, help="documents of the generated world (default 2,000)")
+    made.add_argument("--groups", type=int, default=256, help="groups of a cell (default 256)")
+    made.add_argument("--documents", type=int, default=800, help="documents of the generated world (default 800)")
     made.add_argument("--encoded", type=int, default=96, help="documents encoded in a round (default 96)")
+    made.add_argument(
+        "--weights", type=Path, metavar="DIR", help="folder of another backbone (default: MiniLM as shipped)"
+    )
     made.add_argument("--threads", type=int, default=1, help="threads of each process (default 1)")
     made.add_argument("--to", type=output_file, metavar="PAGE", help="page whose section is replaced or added")
     made.add_argument("--json", type=output_file, metavar="OUT", help="file for the record of all rounds")
@@ -138,11 +145,18 @@ def _lines(path: Path) -> list[str]:
     return path.read_text("utf-8", "replace").splitlines() if path.is_file() else []
 
 
-def _overrides(options: argparse.Namespace, seed: int) -> list[str]:
-    """Return what a cell of the generated world is, on either side."""
+def _overrides(options: argparse.Namespace, seed: int, arm: str = ARM) -> list[str]:
+    """Return what a cell of an arm on the generated world is, on either side."""
     return [
-        f"+experiment={ARM}",
+        f"+experiment={arm}",
         f"source.documents={options.documents}",
+        *_settings(options, seed),
+    ]
+
+
+def _settings(options: argparse.Namespace, seed: int) -> list[str]:
+    """Return what cells of every source have in common."""
+    return [
         "evaluation.sets=[test]",
         f"budget.limit={options.groups}",
         f"train.batch_size={options.batch_size}",
@@ -151,8 +165,15 @@ def _overrides(options: argparse.Namespace, seed: int) -> list[str]:
         f"runtime.threads={options.threads}",
         f"runtime.study={STUDY}",
         "tracker=none",
-        *(["model=tiny"] if options.quick else []),
+        *_model(options),
     ]
+
+
+def _model(options: argparse.Namespace) -> list[str]:
+    """Return which backbone both sides have."""
+    if options.quick:
+        return ["model=tiny"]
+    return [] if options.weights is None else ["model=local", quoted("model.path", options.weights.resolve())]
 
 
 def _world(options: argparse.Namespace, folder: Path, seed: int = SEEDS[0]) -> Path:
@@ -176,11 +197,10 @@ def _workloads(options: argparse.Namespace, record: dict[str, Any], folder: Path
     if options.quick:
         reason = "real text, because of --quick"
     elif text is not None and text.is_dir():
-        kept = [item for item in _overrides(options, SEEDS[0]) if not item.startswith("source.documents")]
-        real = ["source=beir", quoted("source.path", text.resolve())]
+        real = [f"+experiment={REAL_ARM}", "source=beir", quoted("source.path", text.resolve()), "source.rows=all"]
         try:
             if not (place / MATERIAL_FILE).is_file():
-                make("scifact", [kept[0], *real, *kept[1:]], place)
+                make("scifact", [*real, *_settings(options, SEEDS[0])], place)
             return {**places, "scifact": place}
         except UserError as error:
             reason = f"real text: {error}"
@@ -291,51 +311,60 @@ def _encoders(precisions: Sequence[str], both: dict[str, Any]) -> Iterator[tuple
 
 
 def _cells(options: argparse.Namespace, record: dict[str, Any], folder: Path) -> None:
+    """Do the cells of one arm and all seeds: ours by one command, the other side's each by a process of its own."""
     from benchmarks.peer import theirs
 
     places = {seed: _world(options, folder, seed) for seed in SEEDS}
-    best = theirs.Setting(**_best(options, record, places[SEEDS[0]])["fp32"])
+    best = _best(options, record, places[SEEDS[0]])
     record["cell"] = (
-        f"{options.groups} groups of the arm {ARM} on the generated world of {options.documents:,} documents in fp32, "
-        "the model saved, then the test bed by our evaluation; the other side is given rows and test bed ready made, "
-        "and ours builds them. The untouched backbone, which a study measures once, is left out."
+        f"{options.groups} groups of the arm {ARM} on the generated world of {options.documents:,} documents, the "
+        "model saved, then the test bed by our evaluation, encoded in fp32. Several of ours are one command, the other "
+        "side's are a process each. The other side is given rows and test bed ready made, and ours builds them. The "
+        "untouched backbone, which a study measures once, is left out."
     )
+    sides = [("default", "fp32", theirs.DEFAULT)]
+    sides += [("best", precision, theirs.Setting(**best[precision])) for precision in record["precisions"]]
     record["cells"], record["scores"] = [], {}
     ends: dict[tuple[str, int], dict[str, float]] = {}
-    for seeds in (SEEDS[:1], SEEDS):
-        for side, setting in (("ours", None), ("best", best), ("default", theirs.DEFAULT)):
-            _say(f"{len(seeds)} cell(s): {side}")
-            results = folder / f"results_{len(seeds)}"
-            if setting is None:
-                untouched = [_own_cell(options, results, SEEDS[0], "ranker=untouched", "runtime.label=untouched")]
-                together(untouched, options.threads)
-                commands = [_own_cell(options, results, seed) for seed in seeds]
-            else:
-                commands = [_other_cell(options, places[seed], seed, setting) for seed in seeds]
-            took = together(commands, options.threads)
-            record["cells"].append(
-                {
-                    "side": side,
-                    "setting": "fp32, dropout 0" if setting is None else setting.words,
-                    "cells": len(seeds),
-                    "wall": took["wall"],
-                    "cpu": sum(process["cpu"] for process in took["processes"]),
-                    "peak_mib": max(process["peak_mib"] for process in took["processes"]),
-                }
-            )
-            for seed, process in zip(seeds, took["processes"], strict=True):
-                last = process["out"].splitlines()[-1]
-                ends[side, seed] = _scores(results, seed) if setting is None else json.loads(last)["scores"]
-    shown = [name for name in ends["ours", SEEDS[0]] if any(f" {measure} /" in name for measure in SHOWN)]
+    for precision in record["precisions"]:
+        for seeds in (SEEDS[:1], SEEDS):
+            _say(f"ours, {precision}, {len(seeds)} cell(s)")
+            results = folder / f"results_{precision}_{len(seeds)}"
+            one_by_one([_own_cells(options, results, SEEDS[:1], UNTOUCHED, precision)], options.threads)
+            took = one_by_one([_own_cells(options, results, seeds, ARM, precision)], options.threads)
+            record["cells"].append(_row("ours", precision, f"{precision}, dropout 0", len(seeds), took))
+            ends |= {("ours " + precision, seed): _scores(results, seed) for seed in seeds}
+    for side, precision, setting in sides:
+        _say(f"{side}, {setting.words}")
+        commands = [_other_cell(options, places[seed], seed, setting) for seed in SEEDS]
+        took = one_by_one(commands, options.threads)
+        record["cells"].append(_row(side, precision, setting.words, len(SEEDS), took))
+        for seed, process in zip(SEEDS, took["processes"], strict=True):
+            ends[f"{side} {precision}", seed] = json.loads(process["out"].splitlines()[-1])["scores"]
+    shown = [name for name in ends["ours fp32", SEEDS[0]] if any(f" {measure} /" in name for measure in SHOWN)]
     for name in sorted(shown):
-        record["scores"][name] = {
-            side: [ends[side, seed][name] for seed in SEEDS] for side in ("ours", "best", "default")
-        }
+        values = {side: [ends[f"{side} fp32", seed][name] for seed in SEEDS] for side in ("ours", "best")}
+        record["scores"][name] = values
 
 
-def _own_cell(options: argparse.Namespace, results: Path, seed: int, *more: str) -> list[str]:
-    place = quoted("runtime.results", results)
-    return [sys.executable, "-m", "ablate.run", *_overrides(options, seed), "train.precision=fp32", place, *more]
+def _row(side: str, precision: str, setting: str, cells: int, took: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "side": side,
+        "precision": precision,
+        "setting": setting,
+        "cells": cells,
+        "wall": took["wall"],
+        "cpu": sum(process["cpu"] for process in took["processes"]),
+        "peak_mib": max(process["peak_mib"] for process in took["processes"]),
+    }
+
+
+def _own_cells(options: argparse.Namespace, results: Path, seeds: Sequence[int], arm: str, precision: str) -> list[str]:
+    """Return the command of the cells of an arm; of several seeds it is a study in one process."""
+    words = [*_overrides(options, seeds[0], arm), f"train.precision={precision}", quoted("runtime.results", results)]
+    if len(seeds) > 1:
+        words = ["-m", *(item for item in words if not item.startswith("seed=")), f"seed={','.join(map(str, seeds))}"]
+    return [sys.executable, "-m", "ablate.run", *words]
 
 
 def _other_cell(options: argparse.Namespace, place: Path, seed: int, setting: Any) -> list[str]:

@@ -15,7 +15,7 @@ from ablate.records import TrainingGroup
 from benchmarks import beside
 from benchmarks.peer import page
 from benchmarks.peer.material import unmasked
-from benchmarks.peer.processes import together
+from benchmarks.peer.processes import one_by_one
 
 
 def group(name: str, query: str, positive: str, negative: str, answers: tuple[str, ...] = ()) -> TrainingGroup:
@@ -44,8 +44,9 @@ def row(side: str, precision: str, times: list[float], peak: float) -> dict[str,
     return {**told, "cpu": times, "wall": [2 * time for time in times], "peak_mib": peak}
 
 
-def cell(side: str, cells: int, cpu: float) -> dict[str, Any]:
-    return {"side": side, "setting": side, "cells": cells, "cpu": cpu, "wall": cpu, "peak_mib": 1000.0}
+def cell(side: str, cells: int, cpu: float, precision: str = "fp32") -> dict[str, Any]:
+    told = {"side": side, "precision": precision, "setting": side, "cells": cells}
+    return {**told, "cpu": cpu, "wall": cpu, "peak_mib": 1000.0}
 
 
 @pytest.fixture
@@ -83,7 +84,14 @@ def record() -> dict[str, Any]:
             {"workload": "world", "side": "best", "precision": "fp32", "setting": "y", "per_second": [60.0, 55.0]},
         ],
         "cell": "c",
-        "cells": [cell("ours", 2, 100.0), cell("best", 2, 190.0), cell("default", 2, 300.0)],
+        "cells": [
+            cell("ours", 1, 60.0),
+            cell("ours", 2, 100.0),
+            cell("ours", 2, 50.0, "bf16"),
+            cell("best", 2, 190.0),
+            cell("best", 2, 125.0, "bf16"),
+            cell("default", 2, 300.0),
+        ],
         "scores": {
             "near": {"ours": [0.5, 0.54], "best": [0.52, 0.55], "default": [0.5, 0.5]},
             "far": {"ours": [0.5, 0.51], "best": [0.7, 0.7], "default": [0.5, 0.5]},
@@ -98,8 +106,9 @@ def test_goals_are_judged_in_the_same_precision(record: dict[str, Any]) -> None:
         "memory, world, fp32": (0.5, True),
         "training, world, bf16": (1.5, False),
         "memory, world, bf16": (0.8, False),
-        "2 cells side by side, against its default, CPU": (3.0, True),
-        "2 cells side by side, against its best, CPU": (1.9, False),
+        "2 cells by one command, fp32, against its best, CPU": (1.9, False),
+        "2 cells by one command, bf16, against its best, CPU": (2.5, True),
+        "2 cells by one command, fp32, against its default, CPU": (3.0, True),
     }
     record["training"][3]["cpu"] = [95.0, 95.0, 95.0]
     assert page.goals(record)[0]["reached"]
@@ -141,11 +150,11 @@ def test_a_section_takes_the_place_of_its_own_and_of_no_other() -> None:
 
 
 def test_a_process_that_fails_ends_the_benchmark_with_its_last_words() -> None:
-    done = together([[sys.executable, "-c", "print('a')"], [sys.executable, "-c", "print('b')"]], 1)
+    done = one_by_one([[sys.executable, "-c", "print('a')"], [sys.executable, "-c", "print('b')"]], 1)
     assert [process["out"] for process in done["processes"]] == ["a\n", "b\n"]
     assert all(process["cpu"] > 0 for process in done["processes"])
     with pytest.raises(RuntimeError, match="nothing of the kind"):
-        together([[sys.executable, "-c", "raise SystemExit('nothing of the kind')"]], 1)
+        one_by_one([[sys.executable, "-c", "raise SystemExit('nothing of the kind')"]], 1)
 
 
 @pytest.mark.extras

@@ -7,11 +7,13 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from conftest import ROOT, data_folder, override
@@ -120,6 +122,26 @@ def test_the_same_command_again_does_nothing_and_shows_the_same_table(finished: 
 def test_the_same_seed_gives_the_same_bits(finished: Path, tmp_path: Path) -> None:
     assert run(tmp_path, "+experiment=dual_view", *TINY).returncode == 0
     assert contents(tmp_path) == contents(finished)
+
+
+def test_a_measurement_in_bf16_has_an_id_of_its_own_and_nearly_the_scores_of_fp32(
+    finished: Path, tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(finished, results)
+    done = run(results, "+experiment=dual_view", *TINY, "evaluation.precision=bf16", "runtime.packed=true")
+    assert done.returncode == 0, done.stderr
+    store = ResultStore(results)
+    assert len(list(store.manifests("train"))) == 1
+    measured = {}
+    for manifest in store.manifests("evaluation"):
+        if manifest.labels == ("single_runs/dual_view",):
+            scores = read_scores(store.folder("evaluation", manifest.id) / "scores.parquet")
+            precision = manifest.recipe["evaluation"].get("precision", "fp32")
+            measured[precision] = [score.value for score in scores if score.measure == "nDCG@10"]
+            assert manifest.hardware["packed"] is (precision == "bf16")
+    assert measured.keys() == {"fp32", "bf16"} and measured["fp32"] != measured["bf16"]
+    assert fmean(measured["bf16"]) == pytest.approx(fmean(measured["fp32"]), abs=0.02)
 
 
 def test_a_killed_training_goes_on_to_the_same_bits(finished: Path, tmp_path: Path) -> None:

@@ -78,6 +78,8 @@ RUNTIME = Runtime(
     keep_embeddings=False,
     checkpoint_every=3,
     held_tokens=None,
+    packed=None,
+    compile=False,
     dev_set=None,
     dev_every=2,
     dev_queries=None,
@@ -123,7 +125,7 @@ def train(
         if step == stop_after:
             raise Stop
 
-    of_runtime = {"checkpoint_every", "device", "held_tokens", "progress"}
+    of_runtime = {"checkpoint_every", "device", "held_tokens", "packed", "compile", "progress"}
     runtime = dataclasses.replace(RUNTIME, **{k: v for k, v in changes.items() if k in of_runtime})
     settings = {k: v for k, v in changes.items() if k not in of_runtime}
     report = fit(
@@ -229,9 +231,9 @@ def test_forward_passes_that_are_done_again_change_no_bit(tmp_path, monkeypatch,
 
 @pytest.mark.parametrize(("held_tokens", "expected"), [(None, 0), (1, 3), (2, 2), (5, 2), (6, 1), (11, 1), (12, 0)])
 def test_the_last_and_shortest_passes_are_held(held_tokens, expected):
-    parts = list(sub_batches([np.ones(length, np.int32) for length in (2, 6, 4)], 1, 0))
-    assert [part.ids_NL.numel() for part in parts] == [6, 4, 2]
-    assert _num_repeated(parts, held_tokens) == expected
+    sizes = [part.ids.numel() for part in sub_batches([np.ones(n, np.int32) for n in (2, 6, 4)], 1, 0)]
+    assert sizes == [6, 4, 2]
+    assert _num_repeated(sizes, held_tokens) == expected
 
 
 def test_what_a_step_holds_does_not_grow_with_the_batch():
@@ -655,6 +657,8 @@ def test_what_the_last_bits_depend_on_is_recorded(monkeypatch):
         "threads": torch.get_num_threads(),
         "mkldnn": True,
         "kernels": torch.backends.cpu.get_cpu_capability(),
+        "packed": False,
+        "compiled": False,
         "settings": {"MKL_CBWR": "COMPATIBLE"},
     }
     monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)

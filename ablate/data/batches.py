@@ -281,6 +281,20 @@ class SubBatch(NamedTuple):
     rows: NDArray[np.int64]
     """Where in the list of all texts each one stood."""
 
+    @property
+    def ids(self) -> torch.Tensor:
+        """Tokens, padding included."""
+        return self.ids_NL
+
+    def to(self, device: torch.device) -> SubBatch:
+        """Return the same sub-batch on a device, without waiting for it."""
+        return SubBatch(sent(self.ids_NL, device), sent(self.mask_NL, device), self.rows)
+
+
+def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a tensor of the host on a device, without waiting for it."""
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+
 
 def sub_batches(texts: Sequence[IntArray], size: int, pad_id: int) -> Iterator[SubBatch]:
     """Yield the texts in sub-batches of at most `size`, longest first, so that hardly any padding is computed."""

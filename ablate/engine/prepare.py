@@ -82,7 +82,8 @@ class Run:
         """What the last bits of this run depend on beside its recipe, for manifests."""
         from ablate.model.device import arithmetic
 
-        return arithmetic(self.device)
+        runtime = self.config.runtime
+        return arithmetic(self.device, packed=runtime.packed, compiled=runtime.compile)
 
     @property
     def device(self) -> str:
@@ -247,15 +248,19 @@ def _check_stemmer(recipe: Recipe) -> None:
 
 def _precision(config: RunConfig) -> Precision:
     """Return the precision that `auto` stands for; a static table is trained in fp32, and another one is refused."""
-    from ablate.model.device import resolve_device, resolve_precision
+    from ablate.model.device import check_passes, resolve_device, resolve_precision
 
     precision, device = config.recipe.train.precision, resolve_device(config.runtime.device)
     if config.recipe.model.static is None:
-        return resolve_precision(precision, device)
-    if precision == "bf16":
+        resolved = resolve_precision(precision, device)
+        check_passes(
+            device, {resolved, config.recipe.evaluation.precision}, config.runtime.packed, config.runtime.compile
+        )
+        return resolved
+    if precision == "bf16" or config.recipe.evaluation.precision == "bf16":
         raise UserError(
-            "train.precision=bf16 makes matrix products quicker, and a static table has none; with model.static set it "
-            "to fp32 or auto"
+            "bf16 makes matrix products quicker, and a static table has none; with model.static set "
+            "train.precision=fp32 and evaluation.precision=fp32"
         )
     return "fp32"
 

@@ -396,6 +396,11 @@ def open_ranker(run: Run, ranker: RankerName, folder: Path) -> Ranker:
         return plain_ranker(ranker, run.config.seed, run.config.recipe.stemmer)
     encoder = trained(run) if ranker == "trained" else run.untouched_encoder()
     encoder.batch_size = run.config.recipe.evaluation.batch_size
+    if run.config.recipe.evaluation.precision == "bf16":
+        encoder = encoder.bfloat16()
+    encoder.pack(run.config.runtime.packed)
+    if run.config.runtime.compile:
+        encoder.compile_layers()
     return Dense(encoder, retrieval(run.config, folder))
 
 

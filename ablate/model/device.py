@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -66,6 +66,17 @@ def resolve_precision(precision: str, device: str) -> Precision:
     return "bf16"
 
 
+def check_passes(device: str, precisions: Set[str], packed: bool | None, compiled: bool) -> None:
+    """Raise UserError where passes in these precisions could not be packed or compiled on a device as asked."""
+    if compiled and device != "cuda":
+        raise UserError("runtime.compile=true is for CUDA, and this run computes on a CPU; set it to false")
+    if packed and device == "cuda" and "fp32" in precisions:
+        raise UserError(
+            "runtime.packed=true takes 16-bit numbers on CUDA; set train.precision=bf16 and evaluation.precision=bf16, "
+            "or runtime.packed=null, which packs what is in bf16"
+        )
+
+
 def native_bf16(device: str) -> bool:
     """Return whether a processor multiplies bf16 natively: CUDA of compute capability 8 or above, AMX, AVX512_BF16."""
     if device == "cuda":
@@ -83,10 +94,11 @@ def processor_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
     return []
 
 
-def arithmetic(device: str) -> dict[str, Any]:
+def arithmetic(device: str, *, packed: bool | None = None, compiled: bool = False) -> dict[str, Any]:
     """Return what decides the last bits of a result beside its recipe: device, threads, the kernels that are chosen.
 
-    `settings` are the environment's variables among SETTINGS. The processor's name is in every manifest already.
+    `packed` is `auto` on a GPU that packs what is in bf16, where the backbone can. `settings` are the
+    environment's variables among SETTINGS. The processor's name is in every manifest already.
     """
     return {
         "device": device,
@@ -94,6 +106,8 @@ def arithmetic(device: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "kernels": torch.backends.cpu.get_cpu_capability(),
         "mkldnn": bool(torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled),
+        "packed": "auto" if packed is None and device == "cuda" else bool(packed),
+        "compiled": compiled,
         "settings": {name: os.environ[name] for name in SETTINGS if os.environ.get(name)},
     }
 

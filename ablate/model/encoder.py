@@ -9,6 +9,7 @@ import copy
 import os
 import re
 import sys
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch.utils.checkpoint import checkpoint
 
-from ablate.data.batches import IntArray, Query, SubBatch, Tokenised, sub_batches
+from ablate.data.batches import IntArray, Query, SubBatch, Tokenised, sent, sub_batches
 from ablate.model.backbone import (
     Backbone,
     add_lora,
@@ -31,6 +32,7 @@ from ablate.model.backbone import (
     quiet_transformers,
     resolve_backbone,
 )
+from ablate.model.packing import MOST_TOKENS, Pack, Packing, packing_of, packs, pool_packed
 from ablate.model.static import (
     SAVED_NAME,
     TOKENIZER,
@@ -135,6 +137,15 @@ class BiEncoder(torch.nn.Module, ABC):
     def _passes(self, texts: Sequence[IntArray]) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
         """Yield the vectors of tokenised texts, `batch_size` at a time, with the places of these texts."""
 
+    def pack(self, setting: bool | None) -> None:
+        """Lay texts end to end from now on, as `runtime.packed` says; a lookup has no padding to save.
+
+        Raises UserError as `packing_of` does.
+        """
+
+    def compile_layers(self) -> None:
+        """Let PyTorch compile each layer of the network at its first pass; a lookup has none."""
+
     @property
     def block_size(self) -> int:
         """Texts that are sorted and batched together: whole blocks can be encoded one by one, to the same bits."""
@@ -192,9 +203,13 @@ class BiEncoder(torch.nn.Module, ABC):
                     tokens = tokenise(block)
                     num_cut += tokens.num_truncated
                     vectors = np.empty((len(tokens.ids), self.hidden_size), np.float32)
+                    places, outputs = list[NDArray[np.int64]](), list[torch.Tensor]()
                     for rows, output in self._passes(tokens.ids):
-                        vectors[rows] = output.float().cpu().numpy()
+                        places.append(rows)
+                        outputs.append(output.float())
                         advance(len(rows) * len(block) / len(tokens.ids))
+                    if outputs:  # fetched together: a GPU then never waits for the host between passes
+                        vectors[np.concatenate(places)] = torch.cat(outputs).cpu().numpy()
                     parts.append(vectors)
             return np.concatenate(parts), num_cut
         finally:
@@ -215,6 +230,7 @@ class TransformerEncoder(BiEncoder):
         self.model = model
         self.batch_size = batch_size
         self.template = TextTemplate(model, tokenizer)
+        self._packing: Packing | None = None
         if "use_cache" in network.config.to_dict():
             network.config.use_cache = False
         check_fit(network, tokenizer, model)
@@ -247,8 +263,34 @@ class TransformerEncoder(BiEncoder):
         vectors_NH = pool(hidden_NLH, mask_NL, self.model.pooling)
         return torch.nn.functional.normalize(vectors_NH, dim=-1) if self.model.normalise else vectors_NH
 
-    def _pooled_words(self, mask_NL: torch.Tensor, words_NLH: torch.Tensor) -> torch.Tensor:
-        return self._pooled(mask_NL, inputs_embeds=words_NLH)
+    def pack(self, setting: bool | None) -> None:
+        """Lay texts end to end from now on, as `runtime.packed` says; raises UserError as `packing_of` does."""
+        self._packing = packing_of(self.network, setting)
+
+    def compile_layers(self) -> None:
+        """Let PyTorch compile each layer of the network at its first pass, for texts of any length.
+
+        Layers and not the whole: they share their code, which is compiled once for all of them.
+        """
+        for message in ("The .grad attribute of a Tensor that is not a leaf", "TensorFloat32 tensor cores"):
+            warnings.filterwarnings(
+                "ignore", f"{message}.*"
+            )  # PyTorch's own compiler causes the one and asks the other
+        lists = [module for module in self.network.modules() if isinstance(module, torch.nn.ModuleList)]
+        for layer in max(lists, key=len, default=[]):
+            layer.compile(dynamic=True)
+
+    def _vectors(self, part: SubBatch | Pack, words: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the vectors of the texts of one pass on the device; `words` are its word embeddings, if at hand."""
+        if isinstance(part, Pack):
+            assert self._packing is not None
+            hidden_TH = self._packing.hidden(part, words)
+            vectors_NH = pool_packed(hidden_TH, part.ends_N, self.model.pooling)
+            return torch.nn.functional.normalize(vectors_NH, dim=-1) if self.model.normalise else vectors_NH
+        if words is None:
+            pooled_NH: torch.Tensor = self(part.ids_NL, part.mask_NL)
+            return pooled_NH
+        return self._pooled(part.mask_NL, inputs_embeds=words.view(*part.mask_NL.shape, -1))
 
     def embed(self, texts: Sequence[IntArray], size: int, held_tokens: int | None = None) -> torch.Tensor:
         """Return the vectors (N, H) of tokenised texts in their order, in one graph, `size` texts per forward pass.
@@ -259,23 +301,33 @@ class TransformerEncoder(BiEncoder):
         reaches them, on the same random numbers, which bounds memory for any number of texts and changes no gradient
         (Gao et al. 2021, arXiv 2101.06983).
         """
-        parts = list(sub_batches(texts, size, self.template.pad_id))
-        ids = _to(torch.cat([part.ids_NL.flatten() for part in parts]), self.device)
-        words = self.network.get_input_embeddings()(ids).split([part.ids_NL.numel() for part in parts])
-        num_repeated = _num_repeated(parts, held_tokens)
+        parts = [part.to(self.device) for part in self._parts(texts, size, held_tokens)]
+        sizes = [part.ids.numel() for part in parts]
+        words = self.network.get_input_embeddings()(torch.cat([part.ids.flatten() for part in parts])).split(sizes)
+        num_repeated = _num_repeated(sizes, held_tokens)
         vectors: list[torch.Tensor] = []
         for number, (part, own) in enumerate(zip(parts, words, strict=True)):
-            mask_NL, words_NLH = _to(part.mask_NL, self.device), own.view(*part.mask_NL.shape, -1)
             if number < num_repeated:
-                vectors.append(checkpoint(self._pooled_words, mask_NL, words_NLH, use_reentrant=False))
+                vectors.append(checkpoint(self._vectors, part, own, use_reentrant=False))
             else:
-                vectors.append(self._pooled_words(mask_NL, words_NLH))
+                vectors.append(self._vectors(part, own))
         back = torch.from_numpy(np.argsort(np.concatenate([part.rows for part in parts])))
-        return torch.cat(vectors).index_select(0, _to(back, self.device))
+        return torch.cat(vectors).index_select(0, sent(back, self.device))
 
     def _passes(self, texts: Sequence[IntArray]) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
-        for ids_NL, mask_NL, rows in sub_batches(texts, self.batch_size, self.template.pad_id):
-            yield rows, self(_to(ids_NL, self.device), _to(mask_NL, self.device))
+        for part in self._parts(texts, self.batch_size):
+            yield part.rows, self._vectors(part.to(self.device))
+
+    def _parts(
+        self, texts: Sequence[IntArray], size: int, held_tokens: int | None = None
+    ) -> Iterator[SubBatch] | Iterator[Pack]:
+        """Return what goes through the network at a time: `size` texts padded, or a row of as many as may be.
+
+        Half of the tokens that may be held at most, so that there are passes whose tokens are not.
+        """
+        if self._packing is None:
+            return sub_batches(texts, size, self.template.pad_id)
+        return packs(texts, MOST_TOKENS if held_tokens is None else min(MOST_TOKENS, max(1, held_tokens // 2)))
 
 
 class StaticEncoder(BiEncoder):
@@ -317,7 +369,7 @@ class StaticEncoder(BiEncoder):
 
     def _means(self, texts: Sequence[IntArray]) -> torch.Tensor:
         ids_T, starts_N = flat(texts)
-        vectors_NH: torch.Tensor = self.network(_to(ids_T, self.device), _to(starts_N, self.device))
+        vectors_NH: torch.Tensor = self.network(sent(ids_T, self.device), sent(starts_N, self.device))
         return torch.nn.functional.normalize(vectors_NH, dim=-1) if self.model.normalise else vectors_NH
 
     def _passes(self, texts: Sequence[IntArray]) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
@@ -353,22 +405,16 @@ def pool(hidden_NLH: torch.Tensor, mask_NL: torch.Tensor, pooling: Literal["mean
     return hidden_NLH[torch.arange(len(hidden_NLH), device=hidden_NLH.device), place_N]
 
 
-def _num_repeated(parts: Sequence[SubBatch], held_tokens: int | None) -> int:
-    """Return how many forward passes, from the first, are done again in the backward pass, which ends with them."""
+def _num_repeated(sizes: Sequence[int], held_tokens: int | None) -> int:
+    """Return how many forward passes of so many tokens, from the first, are done again in the backward pass."""
     if held_tokens is None:
         return 0
     held = 0
-    for number, part in reversed(list(enumerate(parts, 1))):
-        held += part.ids_NL.numel()
+    for number, size in reversed(list(enumerate(sizes, 1))):
+        held += size
         if held > held_tokens:
             return number
     return 0
-
-
-def _to(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    if device.type == "cpu":
-        return tensor
-    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 @contextmanager

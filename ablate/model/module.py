@@ -34,6 +34,7 @@ from ablate.model.device import Precision, own_generators, resolve_device, resol
 from ablate.model.distributed import ALONE, World
 from ablate.model.encoder import BiEncoder, StaticEncoder
 from ablate.model.losses import batch_loss
+from ablate.model.packing import backbone_of
 from ablate.model.peaks import peak
 from ablate.model.prepared import PreparedTraining
 from ablate.model.resume import Checkpoint, Checkpoints
@@ -120,10 +121,7 @@ class HalfCopy:
         """Copy the encoder; on a CPU with eager attention, whose backward pass is faster there in bf16."""
         self.encoder = copy.deepcopy(encoder).to(torch.bfloat16)
         if encoder.device.type == "cpu":
-            base = self.encoder.network
-            if self.encoder.model.lora is not None:
-                base = base.get_base_model()
-            base.set_attn_implementation("eager")
+            backbone_of(self.encoder.network).set_attn_implementation("eager")
         pairs = zip(encoder.parameters(), self.encoder.parameters(), strict=True)
         self._pairs = [(master, half) for master, half in pairs if master.requires_grad]
 
@@ -136,9 +134,14 @@ class HalfCopy:
     @timed("half copy")
     def push_gradients(self) -> None:
         """Give the gradients to the fp32 encoder and forget them here."""
+        masters, halves = list[torch.Tensor](), list[torch.Tensor]()
         for master, half in self._pairs:
-            master.grad = None if half.grad is None else half.grad.float()
+            master.grad = None if half.grad is None else torch.empty_like(master)
+            if master.grad is not None and half.grad is not None:
+                masters.append(master.grad)
+                halves.append(half.grad)
             half.grad = None
+        torch._foreach_copy_(masters, halves)
 
 
 class OnTheWay:
@@ -191,12 +194,15 @@ class RetrieverModule(lightning.LightningModule):
         lag: int = 0,
         told_at: Callable[[int], bool] = lambda step: False,
         peak: float | None = None,
+        packed: bool | None = None,
+        compiled: bool = False,
     ) -> None:
         """`after_step` is called after each optimiser step with its number (from 1) and what was logged about it.
 
         That may be up to `lag` steps late, so that a device need not wait until the numbers of a step have come; not at
         the last step and those for which `told_at` holds, after which nothing is under way. `held_tokens` is that of
-        `BiEncoder.embed`, `peak` the operations per second of all devices at best, where they are known.
+        `BiEncoder.embed`, `peak` the operations per second of all devices at best, where they are known, `packed`
+        that of `BiEncoder.pack`, and `compiled` whether layers are compiled.
         """
         super().__init__()
         self.automatic_optimization = False
@@ -208,6 +214,7 @@ class RetrieverModule(lightning.LightningModule):
         self._after_step, self._resumed = after_step, resumed
         self._world, self._held_tokens = world, held_tokens
         self._lag, self._told_at, self._peak = lag, told_at, peak
+        self._packed, self._compiled = packed, compiled
         self._launched: deque[Launched] = deque()
         self._told = 0.0
         self._flops = FlopEstimate(encoder)
@@ -228,6 +235,10 @@ class RetrieverModule(lightning.LightningModule):
         )
         self._optimizer = optimizer
         self._half = HalfCopy(self.encoder) if self._precision == "bf16" else None
+        computing = self.encoder if self._half is None else self._half.encoder
+        computing.pack(self._packed)
+        if self._compiled:
+            computing.compile_layers()
         if self._resumed:
             self._restore(optimizer, self._resumed)
             self._resumed = None
@@ -429,6 +440,8 @@ def fit(
             lag=LAG[device],
             told_at=told_at,
             peak=best,
+            packed=runtime.packed,
+            compiled=runtime.compile,
         )
         if module.steps_done < len(steps):
             _run(module, steps, device, Path(checkpoint_dir))

@@ -391,7 +391,7 @@ Index = ExactIndex | IvfIndex | HnswIndex | PqIndex
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """On what and how a model is measured; always in fp32.
+    """On what and how a model is measured.
 
     A field with a default is left out of ids at its default, so that adding one changes no existing id.
     """
@@ -412,6 +412,9 @@ class EvaluationConfig:
     """Measures per query beside the usual ones: `nDCG@5`, `recall@20`, or what another distribution brings."""
     index: Index = ExactIndex(kind="exact")
     """How the nearest documents are found; all but `exact` may miss some, and the recall is recorded."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """In which documents and queries are encoded. bf16 is several times quicker where it is multiplied natively, and
+    moves near ties; scores are fp32 in either case."""
 
 
 RankerName = Literal["trained", "untouched", "bm25", "bm25_instruction", "random"]
@@ -481,6 +484,12 @@ class Runtime:
     """Tokens of a step, padding included, whose forward passes are kept for the backward pass; those beyond are done a
     second time, which takes a third longer and holds memory at that of these tokens for any train.batch_size, and
     changes no gradient. null: all of them are kept."""
+    packed: bool | None
+    """Whether texts are laid end to end in one row, so that no padding is computed; null: on CUDA in bf16, where the
+    backbone can. It moves last bits alone and is recorded."""
+    compile: bool
+    """Whether PyTorch compiles the layers of the model, on CUDA alone: it takes time at the start of each process,
+    which only long trainings and large corpora give back. It moves last bits alone and is recorded."""
     dev_set: str | None
     """Evaluation set that is measured during training, for the eye and for tuning; never one of `evaluation.sets`."""
     dev_every: Count

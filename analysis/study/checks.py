@@ -286,7 +286,7 @@ def _packages(evidence: Evidence) -> tuple[bool, str]:
     return not wrong, "; ".join(wrong) or f"one version of each of {len(versions)} packages"
 
 
-USED = ("device", "device_name", "processor", "threads", "processes", "kernels", "mkldnn")
+USED = ("device", "device_name", "processor", "threads", "processes", "kernels", "mkldnn", "packed", "compiled")
 """Of the hardware of a stage: what the last bits of its numbers depend on, beside settings of the environment."""
 SEEN_IN_USED = ("ATEN_CPU_CAPABILITY", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 """Settings that are not compared: what they come to is among USED (kernels, threads)."""

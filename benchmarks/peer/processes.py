@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
@@ -75,27 +74,21 @@ class Worker:
         return self.answer()
 
 
-def together(commands: Sequence[Sequence[str]], threads: int) -> dict[str, Any]:
-    """Run commands at the same time and return wall seconds, and of each its CPU seconds, peak memory and output.
+def one_by_one(commands: Sequence[Sequence[str]], threads: int) -> dict[str, Any]:
+    """Run commands one after another and return wall seconds, and of each its CPU seconds, peak memory and output.
 
     CPU seconds are those of a process and of the children that it waited for. Raises RuntimeError when one fails.
     """
-    began, done, failed = time.perf_counter(), list[dict[str, Any]](), ""
-    with contextlib.ExitStack() as files:
-        running = []
-        for command in commands:
-            out, words = (files.enter_context(tempfile.TemporaryFile("w+")) for _ in range(2))
+    began, done = time.perf_counter(), list[dict[str, Any]]()
+    for command in commands:
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as words:
             process = subprocess.Popen(command, cwd=ROOT, env=environment(threads), stdout=out, stderr=words)
-            running.append((process, out, words))
-        for process, out, words in running:
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
+            if process.returncode:
+                words.seek(0)
+                raise RuntimeError(f"{' '.join(map(str, process.args))} failed: {words.read()[-TAIL:]}")
             out.seek(0)
-            words.seek(0)
             peak = usage.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1024)
             done.append({"cpu": usage.ru_utime + usage.ru_stime, "peak_mib": peak, "out": out.read()})
-            if process.returncode and not failed:
-                failed = f"{' '.join(map(str, process.args))} failed: {words.read()[-TAIL:]}"
-    if failed:
-        raise RuntimeError(failed)
     return {"wall": time.perf_counter() - began, "processes": done}

@@ -102,6 +102,7 @@ BAD_INPUTS = [
         "budget.unit=toknes",
     ),
     _row("runtime.device='cuda:7' is not known; allowed: auto, cpu, cuda", "runtime.device=cuda:7"),
+    _row("runtime.compile=true is for CUDA, and this run computes", "runtime.compile=true", "runtime.device=cpu"),
     _row("runtime.threads=100000 is out of range; allowed: 1 to 1024", "runtime.threads=100000"),
     _row("evaluation.index.kind=['ivf'] is not known", "evaluation.index.kind=[ivf]"),
     _row("evaluation.measures: 'p-MRR' has no value per query", "evaluation.measures=[p-MRR]"),

@@ -204,7 +204,8 @@ BAD_INPUTS = [
         *STATIC,
         "model.passage_length=32",
     ),
-    _row("a static table in bf16", "train.precision=bf16 makes", nothing, *STATIC, "train.precision=bf16"),
+    _row("a static table in bf16", "bf16 makes matrix products quicker", nothing, *STATIC, "train.precision=bf16"),
+    _row("a static table measured in bf16", "evaluation.precision=fp32", nothing, *STATIC, "evaluation.precision=bf16"),
     _row("a static table of no folder", "is no directory here", nothing, *STATIC, "model.path=org/name"),
     _row("a drawn table of no size", "model.static.drawn=0 is out of range", nothing, *STATIC, "model.static.drawn=0"),
     _row(
