@@ -99,7 +99,7 @@ def _run(args: argparse.Namespace) -> None:
     places = [
         _place(target, doses, reference, args.equivalent, signal, options, args.clusters) for target in targets(chosen)
     ]
-    tables = [study.fairness, *(made for place in places for made in _tables(place, signal))]
+    tables = [study.unfairness, *(made for place in places for made in _tables(place, signal))]
     print("\n".join(to_markdown(made) for made in tables), end="")
     if args.json:
         record = {"study": args.study, "signal": signal and signal._asdict(), "places": [_record(p) for p in places]}

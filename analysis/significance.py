@@ -147,7 +147,7 @@ def _run(args: argparse.Namespace) -> None:
     if args.paper:
         _paper(args, study, plan, baseline)
     plan = dataclasses.replace(study_contrasts.plan, declared=family)
-    report(args, table, asked, plan, [study.fairness], {"fairness": study.fairness_record})
+    report(args, table, asked, plan, [study.unfairness], {"fairness": study.fairness_record})
 
 
 def _paper(args: argparse.Namespace, study: OpenStudy, plan: Plan, baseline: str | None) -> None:

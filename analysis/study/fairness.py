@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -41,6 +42,18 @@ def headline(checks: Sequence[Check]) -> str:
 
 def fairness_table(checks: Sequence[Check], study: str) -> Table:
     """Return the checks for readers."""
-    rows = tuple((check.name, "ok" if check.ok else "FAILED", check.found) for check in checks)
+    return _table(checks, study, [(check.name, "ok" if check.ok else "FAILED", check.found) for check in checks])
+
+
+def failed_table(checks: Sequence[Check], study: str) -> Table:
+    """Return the checks that failed, and the others as one row, for a page that is about something else."""
+    failed = [(check.name, "FAILED", check.found) for check in checks if not check.ok]
+    num_passed = len(checks) - len(failed)
+    others = f"the other {num_passed} checks" if failed else f"all {num_passed} checks"
+    passed = (others, "ok", f"python -m analysis.fairness {shlex.quote(study)} lists them")
+    return _table(checks, study, [*failed, *([passed] if num_passed else [])])
+
+
+def _table(checks: Sequence[Check], study: str, rows: Sequence[tuple[str, str, str]]) -> Table:
     columns = (Column("check"), Column("result"), Column("found"))
-    return Table(f"Fairness of study {study} ({headline(checks)})", columns, rows)
+    return Table(f"Fairness of study {study} ({headline(checks)})", columns, tuple(rows))

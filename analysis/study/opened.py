@@ -20,7 +20,7 @@ from analysis.study.composition import also_changed, changes_in_words
 from analysis.study.declared import claim_weights
 from analysis.study.differences import confounded, differences, reference_of
 from analysis.study.evidence import Evidence
-from analysis.study.fairness import Check, examine, fairness_table, headline
+from analysis.study.fairness import Check, examine, failed_table, fairness_table, headline
 from analysis.study.runs import deterministic_arms, seed_varies
 from analysis.study.totals import unmatched
 
@@ -40,6 +40,11 @@ class OpenStudy:
     def fairness(self) -> Table:
         """The checks for readers."""
         return fairness_table(self.checks, self.evidence.study)
+
+    @property
+    def unfairness(self) -> Table:
+        """The checks that failed, and the others as one row."""
+        return failed_table(self.checks, self.evidence.study)
 
     @property
     def fairness_record(self) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from ablate.study.declaration import QUERIES
 from ablate.tables import Column, Table, number, probability, to_csv
 from analysis.stats.contrast import ContrastRow
 from analysis.stats.contrast_tables import above_table, beside_table, clusters_table, interval, percent, row_record
-from analysis.study.fairness import fairness_table
+from analysis.study.fairness import failed_table
 from analysis.verdict.judge import Judged, Judgement, confirming_looks
 from analysis.verdict.rule import claim_interval
 
@@ -211,7 +211,7 @@ def verdict_tables(judgement: Judgement) -> list[Table]:
     rows = [judged.row for judged in judgement.claims if judged.row is not None]
     clusters, beside = clusters_table(rows), beside_table(rows)
     return [
-        fairness_table(judgement.checks, judgement.study),
+        failed_table(judgement.checks, judgement.study),
         *([above_table("the claims", judgement.remarks)] if judgement.remarks else []),
         claims_table(judgement),
         *(further for further in (clusters, beside) if further.rows),
