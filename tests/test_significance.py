@@ -567,7 +567,7 @@ def test_a_study_is_tested_with_what_is_known_of_its_arms(results: Path, capsys:
     assert shown == (out / "significance.md").read_text(encoding="utf-8")
     fairness, remarks, contrasts = shown.split("\n**")[:3]
     assert fairness.startswith("**Fairness of study s (fairness: 2 of 17 checks failed)**")
-    assert fairness.count("FAILED") == 2 and "| the other 15 checks | ok" in fairness
+    assert fairness.count("FAILED") == 2 and "| the other 15 checks " in fairness
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in remarks.splitlines()[4:]]
     assert lines == [
         ["double - a", "UNMATCHED", "double has 16 against 8 groups (seed 0)"],
