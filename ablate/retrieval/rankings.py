@@ -74,6 +74,7 @@ class DocumentOrder:
     def __init__(self, doc_ids: Iterable[str], query_id: str | None = None, *, ties: TieOrder = "descending") -> None:
         """Take distinct document ids; raises UserError naming the document that is there twice, and the query."""
         self.doc_ids = tuple(doc_ids)
+        self._ids = np.array(self.doc_ids, dtype=object)
         ordered = sorted(range(len(self.doc_ids)), key=self.doc_ids.__getitem__, reverse=ties == "descending")
         self.place = np.empty(len(self.doc_ids), dtype=np.int64)
         """Position of each document in the order of ties: the second sort key."""
@@ -124,7 +125,7 @@ class DocumentOrder:
         kept = row_scores[order]
         kept.setflags(write=False)
         kept_rows = order if rows is None else rows[order]
-        return Ranking(query_id, tuple(map(self.doc_ids.__getitem__, kept_rows.tolist())), kept)
+        return Ranking(query_id, tuple(self._ids[kept_rows].tolist()), kept)
 
 
 def rank(query_id: str, doc_ids: Sequence[str], scores: npt.ArrayLike) -> Ranking:
