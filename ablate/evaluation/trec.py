@@ -33,9 +33,13 @@ def write_run(path: Path | str, rankings: Iterable[Ranking], *, tag: str = "abla
     ranking has no line. Raises UserError naming an id that a file cannot hold, or a query with two rankings.
     """
     _check_id("tag", tag)
+    _write(Path(path), _run_parts(rankings, tag), _RUN_LEVEL)
+
+
+def _run_parts(rankings: Iterable[Ranking], tag: str) -> Iterator[bytes]:
+    """Yield the lines of each ranking of a run file; raises UserError as `write_run`."""
     checked: set[str] = set()
     templates: dict[int, str] = {}
-    parts: list[str] = []
     for query_id, ranking in by_query(rankings).items():
         _check_id("query id", query_id)
         for doc_id in ranking.doc_ids:
@@ -47,8 +51,8 @@ def write_run(path: Path | str, rankings: Iterable[Ranking], *, tag: str = "abla
             templates[size] = _run_template(size, tag)
         cells: list[object] = [None] * (2 * size)
         cells[::2], cells[1::2] = ranking.doc_ids, ranking.scores.tolist()
-        parts.append(templates[size].replace(_QUERY, query_id.replace("%", "%%")) % tuple(cells))
-    write_bytes(Path(path), "".join(parts).encode("utf-8"), level=_RUN_LEVEL)
+        lines = templates[size].replace(_QUERY, query_id.replace("%", "%%")) % tuple(cells)
+        yield lines.encode("utf-8")
 
 
 def _run_template(size: int, tag: str) -> str:
@@ -188,11 +192,18 @@ def _check_id(kind: str, text: str) -> None:
         raise UserError(f"{kind} {text!r} {problem}; rename it")
 
 
-def write_bytes(path: Path, content: bytes, *, level: int = 6) -> None:
-    """Write a file, compressed at zlib's `level` if its name ends in `.gz`; the same content gives the same bytes."""
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, compressed if its name ends in `.gz`; the same content gives the same bytes."""
+    _write(path, (content,), 6)
+
+
+def _write(path: Path, parts: Iterable[bytes], level: int) -> None:
+    """Write the parts of a file once all of them are made, compressed at zlib's `level` if its name ends in `.gz`."""
+    made = io.BytesIO()
     if path.suffix == ".gz":
-        packed = io.BytesIO()
-        with gzip.GzipFile(filename="", mode="wb", compresslevel=level, fileobj=packed, mtime=0) as stream:
-            stream.write(content)
-        content = packed.getvalue()
-    path.write_bytes(content)
+        with gzip.GzipFile(filename="", mode="wb", compresslevel=level, fileobj=made, mtime=0) as stream:
+            for part in parts:
+                stream.write(part)
+    else:
+        made.writelines(parts)
+    path.write_bytes(made.getbuffer())

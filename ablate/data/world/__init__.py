@@ -21,7 +21,7 @@ __all__ = ["EVALUATION_NAMES", "World"]
 _FEWEST, _MOST = 600, 10_000_000
 _KEPT_TOPICS = 1024
 _KEPT_DOCUMENTS = 10_000
-"""Worlds up to this size keep the rows and the evaluation sets that were made once: some 30 MiB."""
+"""Worlds up to this size keep the rows and the evaluation sets that were made once: at most some 20 MiB."""
 
 
 class World:
