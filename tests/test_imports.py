@@ -150,7 +150,6 @@ RULES: dict[str, set[str]] = {
         "ablate.store",
         "ablate.timing",
         "numpy",
-        "pytrec_eval",
         "pyarrow",
         "scipy",
     },
@@ -690,6 +689,15 @@ def test_no_room_leads_back_to_itself() -> None:
 def test_light_modules_load_nothing_heavy(module: str) -> None:
     heavy = sorted(HEAVY - {"hydra", "omegaconf"} if module in ("ablate.run", "ablate.compose") else HEAVY)
     code = f"import {module}, sys; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_what_a_run_works_with_loads_nothing_that_it_does_not_use() -> None:
+    parts = ("engine.stages", "engine.prepare", "evaluation.scoring", "evaluation.storage", "model.encoder")
+    unused = ("bm25s", "datasets", "faiss", "lightning", "optuna", "pandas", "peft", "pytrec_eval", "scipy", "wandb")
+    loaded = f"[name for name in {unused} if name in sys.modules]"
+    code = f"import sys, {', '.join(f'ablate.{part}' for part in parts)}; print({loaded})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 

@@ -214,7 +214,29 @@ def test_agrees_with_trec_eval_on_its_own_ties(
     theirs = engine.evaluate({q: docs for q, docs in run.items() if docs}) if qrels else {}
     for name, engine_name in names.items():
         expected = {q: theirs.get(q, {}).get(engine_name, 0.0) for q, grades in qrels.items() if grades}
-        assert ours[name].per_unit == pytest.approx(expected, abs=1e-9)
+        assert ours[name].per_unit == expected
+
+
+LISTS = st.integers(1, 1200).flatmap(
+    lambda size: st.tuples(
+        st.just(size), st.dictionaries(st.integers(0, size + 20), st.integers(-2, 7), min_size=1, max_size=40)
+    )
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(LISTS)
+def test_long_rankings_score_to_the_bit_as_in_trec_eval(given: tuple[int, dict[int, int]]) -> None:
+    size, judged = given
+    doc_ids = [f"d{place}" for place in range(size)]
+    grades = {f"d{place}": grade for place, grade in judged.items()}
+    names = {"nDCG@10": "ndcg_cut_10", "nDCG@1000": "ndcg_cut_1000", "AP@1000": "map_cut_1000"}
+    names |= {"AP@10": "map_cut_10", "recall@100": "recall_100", "RR@2000": "recip_rank"}
+    ours = measures.query_measures(list(names), {"q": grades}, {"q": rank("q", doc_ids, -np.arange(size))})
+    wanted = {"ndcg_cut.10,1000", "map_cut.10,1000", "recall.100", "recip_rank"}
+    engine = pytrec_eval.RelevanceEvaluator({"q": {d: max(grade, 0) for d, grade in grades.items()}}, wanted)
+    theirs = engine.evaluate({"q": {doc_id: -float(place) for place, doc_id in enumerate(doc_ids, start=1)}})["q"]
+    assert {name: ours[name].per_unit["q"] for name in names} == {name: theirs[key] for name, key in names.items()}
 
 
 # p-MRR

@@ -52,6 +52,27 @@ def test_twins_displace_queries_at_equal_groups() -> None:
     assert card["generated_share"] == 0.5  # in this source the instruction negatives are
 
 
+@pytest.mark.parametrize("budget", [{"limit": 7}, {"unit": "queries", "limit": 3}, {"limit": None}])
+def test_rows_that_are_read_again_are_those_that_were_held(
+    budget: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Counted(HandMadeSource):
+        """Counts how often its rows are read."""
+
+        readings = 0
+
+        def rows(self) -> Iterator[SourceRow]:
+            self.readings += 1
+            return super().rows()
+
+    source = Counted()
+    held = mix(PLAIN, source=source, **budget)
+    assert source.readings == 1
+    monkeypatch.setattr("ablate.data.mix.MOST_HELD", 3)
+    assert mix(PLAIN, source=source, **budget) == held
+    assert source.readings == 3
+
+
 def rows_of(built: Mix) -> list[str]:
     return list(dict.fromkeys(group.group_id.split("/")[0] for group in built.groups))
 

@@ -30,6 +30,7 @@ from ablate.model.module import FlopEstimate, HalfCopy, RetrieverModule, fit, ra
 from ablate.model.peaks import peak
 from ablate.model.prepared import PreparedTraining
 from ablate.model.resume import Checkpoints
+from ablate.randomness import key
 from ablate.recipe.schema import Lora, ModelConfig, Runtime, TinyModel, TrackerConfig, TrainConfig
 from ablate.records import Passage, TrainingGroup, UserError
 
@@ -670,6 +671,13 @@ def test_device_follows_what_is_there(monkeypatch):
     assert resolve_device("auto") == "cpu"
     with pytest.raises(UserError, match="runtime.device='cuda' but PyTorch finds no CUDA device here; set runtime.dev"):
         resolve_device("cuda")
+
+
+def test_own_generators_draw_what_torch_draws_from_their_key():
+    with own_generators(1, "a"):
+        drawn = torch.rand(3)
+    torch.manual_seed(key(1, "a") % 2**63)
+    assert torch.equal(drawn, torch.rand(3))
 
 
 def test_own_generators_depend_on_seed_and_purpose_alone():

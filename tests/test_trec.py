@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import tempfile
 import time
 from pathlib import Path
 
@@ -27,13 +28,30 @@ def test_a_run_file_by_hand(tmp_path: Path) -> None:
 @settings(deadline=None, max_examples=100)
 @given(st.dictionaries(st.text("aé9_/.", min_size=1, max_size=3), st.floats(width=32, allow_nan=False), min_size=1))
 def test_scores_survive_to_the_bit(scores: dict[str, float]) -> None:
-    import tempfile
-
     ranking = rank("q", list(scores), list(scores.values()))
     with tempfile.TemporaryDirectory() as folder:
         for name in ("r.run", "r.run.gz"):
             write_run(Path(folder) / name, [ranking])
             assert read_run(Path(folder) / name) == {"q": ranking}
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.dictionaries(
+        st.text("q%s\\{}", min_size=1, max_size=3),
+        st.dictionaries(st.text("aé%s.{}", min_size=1, max_size=3), st.floats(width=32, allow_nan=False)),
+    )
+)
+def test_lines_are_those_of_the_format_whatever_the_ids(run: dict[str, dict[str, float]]) -> None:
+    rankings = [rank(query_id, list(scores), list(scores.values())) for query_id, scores in run.items()]
+    expected = "".join(
+        f"{ranking.query_id} Q0 {doc_id} {place} {score:.9g} 100%s\n"
+        for ranking in rankings
+        for place, (doc_id, score) in enumerate(zip(ranking.doc_ids, ranking.scores.tolist(), strict=True), start=1)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        write_run(Path(folder) / "r.run", rankings, tag="100%s")
+        assert (Path(folder) / "r.run").read_text() == expected
 
 
 def test_the_same_rankings_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

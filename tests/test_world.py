@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 import statistics
@@ -11,11 +12,13 @@ from itertools import islice
 
 import pytest
 
+from ablate.data.sources import open_source
 from ablate.data.world import EVALUATION_NAMES, World
 from ablate.data.world.documents import BESIDE, DESCRIBED, WAYS_SAID, Draws, said_attributes
 from ablate.data.world.instructions import Demand, Wording, broad_instruction, other_wording, write_instruction
 from ablate.data.world.plan import make_plan, near_topic
 from ablate.data.world.tables import FORMS, SPLITS, domains, in_words, shared, with_article
+from ablate.recipe.schema import WorldSource
 from ablate.records import EvaluationSet, SourceRow, UserError
 
 
@@ -316,6 +319,27 @@ def test_rows_are_complete_and_consistent() -> None:
         assert len({row.instruction, row.reversed_instruction, row.paraphrase}) == 3
         combined += bool(row.still_negative)
     assert 0.1 < combined / len(rows()) < 0.2
+
+
+def test_what_a_small_world_keeps_is_what_a_large_one_makes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = World(seed=7, documents=1200, skew=0.9, shortcut=0.9)
+    assert kept.evaluation_set("dev") is kept.evaluation_set("dev")
+    first, again = list(kept.rows()), list(kept.rows())
+    assert all(row is other for row, other in zip(first, again, strict=True))
+    monkeypatch.setattr("ablate.data.world._KEPT_DOCUMENTS", 0)
+    made = World(seed=7, documents=1200, skew=0.9, shortcut=0.9)
+    for _ in range(2):
+        assert list(made.rows()) == first and made.evaluation_set("dev") == kept.evaluation_set("dev")
+    assert made.evaluation_set("dev") is not made.evaluation_set("dev")
+
+
+def test_runs_of_one_process_share_a_world_if_all_of_it_is_the_same() -> None:
+    source = WorldSource(kind="world", seed=3, documents=600, skew=0.9, shortcut=0.9, rows="complete")
+    opened = open_source(source, ("test",))
+    assert open_source(dataclasses.replace(source, rows="all"), ()) is opened
+    for key, value in {"seed": 4, "documents": 700, "skew": 0.5, "shortcut": 0.0}.items():
+        other = open_source(dataclasses.replace(source, **{key: value}), ())
+        assert other is not opened and list(other.rows()) != list(opened.rows()), key
 
 
 def test_rows_say_which_side_they_ask_for_and_name_their_passages_in_both_styles() -> None:

@@ -4,7 +4,7 @@
 
 The order goes over the queries in rounds, one row of each at a time, so that a budget is spread over as many queries
 as it can be. It does not depend on the factors and the budget takes a prefix of it, so the base rows of two arms or
-budgets of one seed are nested. Two passes over the source keep memory proportional to the budget, not to the source.
+budgets of one seed are nested. A source of many rows is read twice, which keeps memory proportional to the budget.
 """
 
 from __future__ import annotations
@@ -58,6 +58,9 @@ class Mix:
 
 RIGHT, FLAGGED, NOT_JUDGED = "right", "flagged", "not judged"
 """What an audit says of a row."""
+
+MOST_HELD = 8192
+"""Rows that may take part are held from the first reading of a source on if they are not more."""
 
 TokensOf = Callable[[Sequence[TrainingGroup], Mapping[str, Passage]], list[int]]
 """Counts the tokens of groups by the tokenizer and template of a model."""
@@ -146,6 +149,7 @@ class RowOrder:
         self.audit: Counter[str] = Counter()
         """What was judged of the rows that have every field; empty where rows are not chosen by it."""
         required = tuple(required)
+        held: list[SourceRow] = []
         query_keys, row_keys, at = array("Q"), array("Q"), array("Q")  # 24 bytes a row
         for index, row in enumerate(timed_each("source read", source.rows())):
             self.num_rows += 1
@@ -155,22 +159,18 @@ class RowOrder:
                 query_keys.append(key(seed, "query order", row.query_id))
                 row_keys.append(key(seed, "row order", row.row_id))
                 at.append(index)
+                if len(at) <= MOST_HELD:
+                    held.append(row)
         if take == "matched":
             most = self.audit[RIGHT] if most is None else min(most, self.audit[RIGHT])
         self.num_eligible = len(at)
         ranked = _in_rounds(np.frombuffer(query_keys, np.uint64), np.frombuffer(row_keys, np.uint64), most_queries)
-        wanted = {at[position]: rank for rank, position in enumerate(ranked[:most])}
-        self.rows: list[SourceRow] = [
-            row
-            for _, row in sorted(
-                (
-                    (wanted[index], row)
-                    for index, row in enumerate(timed_each("source read", source.rows()))
-                    if index in wanted
-                ),
-                key=lambda item: item[0],
-            )
-        ]
+        chosen = ranked[:most].tolist()
+        if len(at) <= MOST_HELD:
+            self.rows = [held[position] for position in chosen]
+        else:
+            held.clear()
+            self.rows = _rows_at(source, [at[position] for position in chosen])
 
     def _takes(self, row: SourceRow, audited: Audited | None, take: str) -> bool:
         """Return whether a row takes part by what was judged of it, and count that."""
@@ -186,6 +186,14 @@ class RowOrder:
         if not self.audit:
             return ""
         return f", judged: {', '.join(f'{self.audit[name]} {name}' for name in (RIGHT, FLAGGED, NOT_JUDGED))}"
+
+
+def _rows_at(source: RowSource, wanted: Sequence[int]) -> list[SourceRow]:
+    """Return rows by their places in the source, in the order of the places that are given; the source is read."""
+    rank_of = {index: rank for rank, index in enumerate(wanted)}
+    rows = timed_each("source read", source.rows())
+    ranked = ((rank_of[index], row) for index, row in enumerate(rows) if index in rank_of)
+    return [row for _, row in sorted(ranked, key=lambda item: item[0])]
 
 
 def _in_rounds(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -101,13 +102,19 @@ def check_names(sets: SetSource, names: Iterable[str]) -> None:
             )
 
 
+@functools.lru_cache(maxsize=1)
+def _world(seed: int, documents: int, skew: float, shortcut: float) -> RowSource:
+    """Return the world of these parameters, which decide all of it: the last one serves the next run of a process."""
+    from ablate.data.world import World
+
+    return World(seed=seed, documents=documents, skew=skew, shortcut=shortcut)
+
+
 @timed("source read")
 def open_source(source: Source, sets: tuple[str, ...]) -> RowSource:
     """Return the source that a recipe names, with these evaluation sets; raises UserError when files are broken."""
     if isinstance(source, WorldSource):
-        from ablate.data.world import World
-
-        return World(seed=source.seed, documents=source.documents, skew=source.skew, shortcut=source.shortcut)
+        return _world(source.seed, source.documents, source.skew, source.shortcut)
     if isinstance(source, RulesSource):
         from ablate.data.rules import RuleSource
 

@@ -21,7 +21,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pytrec_eval
 
 from ablate.plugins import Plugin, measure_function, plugin_names, plugin_of, told
 from ablate.records import EvaluationSet, UserError
@@ -52,7 +51,7 @@ PAIRWISE_ACCURACY = "pairwise accuracy"
 ONE_SIDED_RATE = "one-sided rate"
 SATISFYING_OVER_VIOLATING = "satisfying over violating"
 
-_QUERY_FAMILIES = {"nDCG": "ndcg_cut", "RR": "recip_rank", "AP": "map_cut", "recall": "recall"}
+_QUERY_FAMILIES = ("nDCG", "RR", "AP", "recall")
 _WITHOUT_CUTOFF = (
     P_MRR,
     INSTRUCTION_GAIN,
@@ -201,11 +200,52 @@ def _is_absent(ranking: Ranking | None) -> bool:
     return ranking is None or len(ranking) == 0
 
 
+class _Met(NamedTuple):
+    """The relevant documents of one query: where they were ranked, and all that were judged."""
+
+    places: list[tuple[int, int]]
+    """(rank, grade) of those that were ranked, best first."""
+    ideal: list[int]
+    """Grades of all of them, highest first."""
+
+    @classmethod
+    def of(cls, grades: Mapping[str, int], ranking: Ranking, depth: int) -> _Met:
+        """Look for the documents with a grade above zero, one at least, in the first `depth` of a ranking."""
+        relevant = {doc_id: grade for doc_id, grade in grades.items() if grade > 0}
+        found = ranking.places_of(relevant, depth)
+        return cls([(place, relevant[doc_id]) for doc_id, place in found.items()], sorted(relevant.values())[::-1])
+
+    def value(self, family: str, cutoff: int) -> float:
+        """Return nDCG, RR, AP or recall at a cut-off."""
+        places = [place for place, _ in self.places if place <= cutoff]
+        if family == "nDCG":
+            ideal = _discounted(enumerate(self.ideal[:cutoff], start=1))
+            return _discounted(self.places[: len(places)]) / ideal
+        if family == "RR":
+            return 1 / places[0] if places else 0.0
+        if family == "recall":
+            return len(places) / len(self.ideal)
+        return _summed(number / place for number, place in enumerate(places, start=1)) / len(self.ideal)
+
+
+def _discounted(places: Iterable[tuple[int, int]]) -> float:
+    """Return the discounted cumulative gain of (rank, grade)."""
+    return _summed(grade / math.log2(place + 1) for place, grade in places)
+
+
+def _summed(numbers: Iterable[float]) -> float:
+    """Return a sum that rounds after each number, as trec_eval's does; `sum` corrects itself from Python 3.12 on."""
+    total = 0.0
+    for number in numbers:
+        total += number
+    return total
+
+
 def query_measures(names: Sequence[str], qrels: Qrels, rankings: Rankings) -> dict[str, MeasureResult]:
     """Return nDCG@k, RR@k, AP@k, recall@k and what plugins bring, for every judged query.
 
     nDCG has linear gain and the ideal of all judged documents; AP divides by all judged relevant documents; RR is 0
-    beyond k. trec_eval computes them from score = -rank, so that our ranking decides, not its own tie rule. A query
+    beyond k. To the bit what trec_eval computes from score = -rank: its sums in its order, in float64. A query
     without any judgment line is not judged. Raises UserError for a measure that is not one of these.
     """
     plugins = {name: plugin_of("ablate.measures", name) for name in names if _ours(name) is None}
@@ -224,21 +264,12 @@ def query_measures(names: Sequence[str], qrels: Qrels, rankings: Rankings) -> di
     )
     absent = frozenset(listed.get(MISSING, ()) + listed.get(EMPTY, ()))
     silent = absent.union(listed.get(NO_POSITIVE, ()))
-    engine_names = {_engine_name(measure) for measure in parsed.values()}
-    run = {
-        q: {doc_id: -float(place) for place, doc_id in enumerate(rankings[q].doc_ids, start=1)}
-        for q in judged
-        if q not in silent
-    }
-    evaluator = pytrec_eval.RelevanceEvaluator({q: clipped[q] for q in run}, engine_names) if run else None
-    computed = evaluator.evaluate(run) if evaluator else {}
+    depth = max((measure.cutoff or 0 for measure in parsed.values()), default=0)
+    met = {q: _Met.of(grades, rankings[q], depth) for q, grades in clipped.items() if q not in silent}
     results: dict[str, MeasureResult] = {}
-    for name, measure in parsed.items():
-        key = _engine_name(measure).replace(".", "_")
-        values = {q: 0.0 if q in silent else float(computed[q][key]) for q in judged}
-        if measure.family == "RR" and measure.cutoff:
-            # 1 / rank is below 1 / k beyond the cut-off; the rank itself avoids comparing rounded reciprocals
-            values = {q: value if value and round(1 / value) <= measure.cutoff else 0.0 for q, value in values.items()}
+    for name, (family, cutoff) in parsed.items():
+        assert cutoff is not None, "a measure per query has a cut-off"
+        values = {q: met[q].value(family, cutoff) if q in met else 0.0 for q in judged}
         results[name] = MeasureResult(name, values, listed, absent=absent)
     for name, plugin in brought.items():
         values = _brought(plugin, {q: grades for q, grades in judged.items() if q not in silent}, rankings)
@@ -256,11 +287,6 @@ def _brought(plugin: Plugin, qrels: Qrels, rankings: Rankings) -> dict[str, floa
             raise UserError(f"{plugin.title} gave {value!r} for query {query_id!r}; a measure is a number from 0 to 1")
         values[query_id] = float(value)
     return values
-
-
-def _engine_name(measure: Measure) -> str:
-    name = _QUERY_FAMILIES[measure.family]
-    return name if measure.family == "RR" else f"{name}.{measure.cutoff}"
 
 
 def query_measure(name: str, qrels: Qrels, rankings: Rankings) -> MeasureResult:
@@ -447,8 +473,10 @@ def _decide(
     """Return whether each own document ranks above the other one ((N,), or (own, other) for a product), and counts."""
     if ranking is None:
         ranking = Ranking("", (), np.zeros(0, dtype=np.float32))
-    own_ranks, other_ranks = ranking.ranks_of(own), ranking.ranks_of(other)
-    own_scores, other_scores = ranking.scores_of(own), ranking.scores_of(other)  # NaN when missing: never a tie
+    ranks = ranking.ranks_of([*own, *other])
+    scores = ranking.scores_at(ranks)  # NaN when missing: never a tie
+    own_ranks, other_ranks = ranks[: len(own)], ranks[len(own) :]
+    own_scores, other_scores = scores[: len(own)], scores[len(own) :]
     if product:
         own_ranks, own_scores = own_ranks[:, None], own_scores[:, None]
     right = own_ranks < other_ranks

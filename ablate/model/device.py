@@ -112,6 +112,14 @@ def arithmetic(device: str, *, packed: bool | None = None, compiled: bool = Fals
     }
 
 
+def _seed_torch(start: int) -> None:
+    """Do what `torch.manual_seed` does; without an accelerator it would note the stack of the caller for each kind."""
+    if torch.accelerator.is_available():
+        torch.manual_seed(start)
+    else:
+        torch.default_generator.manual_seed(start)
+
+
 @contextmanager
 def own_generators(seed: int, *purpose: str | int) -> Iterator[None]:
     """Run a block on the random stream of a seed and a purpose, and leave the global generators as they were.
@@ -124,7 +132,7 @@ def own_generators(seed: int, *purpose: str | int) -> Iterator[None]:
     start = key(seed, *purpose)
     random.seed(start)
     np.random.seed(start % 2**32)
-    torch.manual_seed(start % 2**63)
+    _seed_torch(start % 2**63)
     try:
         yield
     finally:

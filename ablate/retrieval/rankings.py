@@ -7,7 +7,8 @@ that list.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,15 +47,25 @@ class Ranking:
 
     def ranks_of(self, doc_ids: Sequence[str]) -> IntArray:
         """Return the 1-based ranks of documents; a document that is not in the list has rank len + 1."""
-        wanted = set(doc_ids)
-        ranks = {doc_id: place for place, doc_id in enumerate(self.doc_ids, start=1) if doc_id in wanted}
-        missing = len(self.doc_ids) + 1
+        ranks, missing = self.places_of(set(doc_ids)), len(self.doc_ids) + 1
         return np.array([ranks.get(doc_id, missing) for doc_id in doc_ids], dtype=np.int64)
+
+    def places_of(self, doc_ids: Collection[str], depth: int | None = None) -> dict[str, int]:
+        """Return document -> its 1-based rank, best first, of a set (or the keys) of documents; missing ones have none.
+
+        With `depth`, only the first so many documents of the list are looked at.
+        """
+        listed = self.doc_ids[:depth]
+        is_wanted = map(doc_ids.__contains__, listed)  # in C: of thousands of documents, a handful is asked for
+        return {listed[place - 1]: place for place in itertools.compress(itertools.count(1), is_wanted)}
 
     def scores_of(self, doc_ids: Sequence[str], missing: float = float("nan")) -> FloatArray:
         """Return the scores of documents, `missing` for a document that is not in the list."""
-        padded = np.append(self.scores, np.float32(missing))
-        return padded[self.ranks_of(doc_ids) - 1]
+        return self.scores_at(self.ranks_of(doc_ids), missing)
+
+    def scores_at(self, ranks: IntArray, missing: float = float("nan")) -> FloatArray:
+        """Return the scores at ranks as `ranks_of` gives them."""
+        return np.append(self.scores, np.float32(missing))[ranks - 1]
 
 
 class DocumentOrder:
@@ -63,6 +74,7 @@ class DocumentOrder:
     def __init__(self, doc_ids: Iterable[str], query_id: str | None = None, *, ties: TieOrder = "descending") -> None:
         """Take distinct document ids; raises UserError naming the document that is there twice, and the query."""
         self.doc_ids = tuple(doc_ids)
+        self._ids = np.array(self.doc_ids, dtype=object)
         ordered = sorted(range(len(self.doc_ids)), key=self.doc_ids.__getitem__, reverse=ties == "descending")
         self.place = np.empty(len(self.doc_ids), dtype=np.int64)
         """Position of each document in the order of ties: the second sort key."""
@@ -113,7 +125,7 @@ class DocumentOrder:
         kept = row_scores[order]
         kept.setflags(write=False)
         kept_rows = order if rows is None else rows[order]
-        return Ranking(query_id, tuple(map(self.doc_ids.__getitem__, kept_rows.tolist())), kept)
+        return Ranking(query_id, tuple(self._ids[kept_rows].tolist()), kept)
 
 
 def rank(query_id: str, doc_ids: Sequence[str], scores: npt.ArrayLike) -> Ranking:

@@ -27,7 +27,6 @@ PACKAGES = (
     "bm25s",
     "numpy",
     "scipy",
-    "pytrec-eval-terrier",
     "hydra-core",
 )
 """Whose versions are recorded: they can change a number."""

@@ -20,6 +20,8 @@ __all__ = ["EVALUATION_NAMES", "World"]
 
 _FEWEST, _MOST = 600, 10_000_000
 _KEPT_TOPICS = 1024
+_KEPT_DOCUMENTS = 10_000
+"""Worlds up to this size keep the rows and the evaluation sets that were made once: at most some 20 MiB."""
 
 
 class World:
@@ -52,6 +54,8 @@ class World:
         self._skew = skew
         self._shortcut = shortcut
         self._levels: dict[str, tuple[tuple[int, ...], ...]] = {}
+        self._rows: tuple[SourceRow, ...] | None = None
+        self._sets: dict[str, EvaluationSet] = {}
 
     @property
     def revision(self) -> str:
@@ -69,7 +73,13 @@ class World:
 
     def rows(self) -> Iterator[SourceRow]:
         """Yield all base training rows, in a fixed order."""
-        return training_rows(self._seed, self._plan.train, self._skew, self._shortcut)
+        if self._rows is not None:
+            return iter(self._rows)
+        made = training_rows(self._seed, self._plan.train, self._skew, self._shortcut)
+        if self._num_documents > _KEPT_DOCUMENTS:
+            return made
+        self._rows = tuple(made)
+        return iter(self._rows)
 
     def passages(self, doc_ids: Iterable[str]) -> Iterator[Passage]:
         """Yield training passages in the order asked; raises UserError for an id that is not one."""
@@ -100,7 +110,12 @@ class World:
         """Return the documents, queries and labels of `dev`, `test` or `heldout`; raises UserError for another name."""
         if name not in EVALUATION_NAMES:
             raise UserError(f"world has no evaluation set {name!r}; choose from {', '.join(EVALUATION_NAMES)}")
-        return make_evaluation_set(self._seed, name, self._plan.evaluation(name))
+        if name in self._sets:
+            return self._sets[name]
+        made = make_evaluation_set(self._seed, name, self._plan.evaluation(name))
+        if self._num_documents <= _KEPT_DOCUMENTS:
+            self._sets[name] = made
+        return made
 
     def training_topics(self) -> Iterable[Topic]:
         """Return all topics that training passages are about, each followed by its sibling."""
