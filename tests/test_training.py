@@ -78,6 +78,7 @@ RUNTIME = Runtime(
     keep_embeddings=False,
     checkpoint_every=3,
     held_tokens=None,
+    shard_weights=False,
     dev_set=None,
     dev_every=2,
     dev_queries=None,

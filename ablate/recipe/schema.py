@@ -481,6 +481,9 @@ class Runtime:
     """Tokens of a step, padding included, whose forward passes are kept for the backward pass; those beyond are done a
     second time, which takes a third longer and holds memory at that of these tokens for any train.batch_size, and
     changes no gradient. null: all of them are kept."""
+    shard_weights: bool
+    """Split weights, gradients and the optimiser's moments over the processes of one run (FSDP2), for a model that a
+    device holds but cannot train. Not with model.static, model.lora, or a dev set."""
     dev_set: str | None
     """Evaluation set that is measured during training, for the eye and for tuning; never one of `evaluation.sets`."""
     dev_every: Count
