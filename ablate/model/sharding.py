@@ -32,9 +32,8 @@ def split_up(encoder: BiEncoder, world: World, device: str, precision: Precision
     if world.leads:
         encoder = copy.deepcopy(encoder)
     mesh = init_device_mesh(device, (world.size,))
-    policy = MixedPrecisionPolicy(
-        param_dtype=torch.bfloat16 if precision == "bf16" else None, reduce_dtype=torch.float32
-    )
+    bf16 = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    policy = bf16 if precision == "bf16" else MixedPrecisionPolicy()
     for layer in _layers(encoder):
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     fully_shard(encoder, mesh=mesh, mp_policy=policy)
