@@ -33,8 +33,8 @@ from ablate.store.results import ResultStore
 from benchmarks.kills import all_steps, children_of, command_of, first_steps, scores
 
 STUDY = ("-m", "+sweeps=smoke", "runtime.threads=1", "runtime.checkpoint_every=64")
-SHORT, LONG = ("train.epochs=60", "seed=0"), ("train.epochs=600", "seed=0")
-"""Two cells of some seconds of training each; of a minute and more."""
+SHORT, LONG = ("train.epochs=60", "seed=0"), ("train.epochs=2000", "seed=0")
+"""Two cells of some seconds of training each; of a minute, which a limit of two ends, SLURM being early."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Command:
 
 def time_limit(command: Command, _: argparse.Namespace) -> int:
     """A limit that is shorter than the training."""
-    return command.run("hydra.launcher.timeout_min=3", "hydra.launcher.signal_delay_s=45")
+    return command.run("hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=45")
 
 
 def scancel_one(command: Command, _: argparse.Namespace) -> int:
