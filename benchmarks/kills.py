@@ -82,7 +82,7 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 
 def _kill_worker(process: subprocess.Popen[bytes]) -> None:
     workers = [
-        pid for pid in _children(process.pid) if b"loky" in _command_of(pid) and b"tracker" not in _command_of(pid)
+        pid for pid in children_of(process.pid) if b"loky" in command_of(pid) and b"tracker" not in command_of(pid)
     ]
     if workers:
         os.kill(random.choice(workers), signal.SIGKILL)
@@ -98,7 +98,8 @@ MODES = (
 )
 
 
-def _children(pid: int) -> list[int]:
+def children_of(pid: int) -> list[int]:
+    """Return the processes that a living process started itself."""
     children = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -109,7 +110,8 @@ def _children(pid: int) -> list[int]:
     return children
 
 
-def _command_of(pid: int) -> bytes:
+def command_of(pid: int) -> bytes:
+    """Return the command line of a process, its words apart by zero bytes; empty when it is gone."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

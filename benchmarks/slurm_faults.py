@@ -1,20 +1,23 @@
 """Strikes a study on a SLURM, issues its command again, and says what was told, what ran and whether scores differ.
 
     python -m benchmarks.slurm_faults --partition cpu --results /shared/slurm_faults
-    python -m benchmarks.slurm_faults --partition cpu --results ... --faults lost_node \\
-        --stop-node "systemctl stop slurmd" --start-node "systemctl start slurmd"
+    python -m benchmarks.slurm_faults --partition cpu --results ... hydra.launcher.account=lab    # what jobs need there
+    python -m benchmarks.slurm_faults --partition cpu --results ... --faults lost_node failed_node rebooted_node
 
-It needs `sbatch` here, a folder that all nodes see, and a partition that runs jobs of one core and 4 GB; `lost_node`
-needs commands that stop and start the node's daemon, and so a SLURM of one node that may be disturbed. Each fault takes
-one to eight minutes. Exit code 1 when scores differ from those of the study in one process, a second command does not
-end well, or a training that was complete was taken up again.
+It needs `sbatch` here, a folder that all nodes see, and a partition that runs jobs of one core and 4 GB. The faults of
+a node kill the daemon of this machine's node and whatever its jobs run, with SIGKILL, as a crash does, and start it
+again: they need root on the only node of a SLURM that may be disturbed, and wait for its SlurmdTimeout (300 s unless
+slurm.conf says less). Each other fault takes one to eight minutes. Exit code 1 when scores differ from those of the
+study in one process, a second command does not end well or leaves a lock, or a training that was complete was taken up
+again.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
-import shlex
+import re
 import shutil
 import signal
 import subprocess
@@ -25,12 +28,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablate.project import ROOT
+from ablate.store.files import LOCKS
 from ablate.store.results import ResultStore
-from benchmarks.kills import all_steps, first_steps, scores
+from benchmarks.kills import all_steps, children_of, command_of, first_steps, scores
 
 STUDY = ("-m", "+sweeps=smoke", "runtime.threads=1", "runtime.checkpoint_every=64")
-SHORT, LONG = ("train.epochs=60", "seed=0"), ("train.epochs=600", "seed=0")
-"""Two cells of some seconds of training each; of a minute and more."""
+SHORT, LONG = ("train.epochs=60", "seed=0"), ("train.epochs=3000", "seed=0")
+"""Two cells of some seconds of training each; of more than the 75 seconds that a time limit leaves."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,11 @@ class Command:
         path = Path(f"{self.results}.log")
         return path.read_text(errors="replace").splitlines() if path.is_file() else []
 
+    def note(self, text: str) -> None:
+        """Add a line of the benchmark's own to what it said."""
+        with open(f"{self.results}.log", "a") as log:
+            log.write(f"[{text}]\n")
+
     def array(self) -> str:
         """Return the id of the array that it queued last, once it has."""
         while not (lines := [line for line in self.said() if line.startswith("queued in SLURM")]):
@@ -75,7 +84,11 @@ class Command:
 
 def time_limit(command: Command, _: argparse.Namespace) -> int:
     """A limit that is shorter than the training."""
-    return command.run("hydra.launcher.timeout_min=3", "hydra.launcher.signal_delay_s=45")
+    code = command.run("hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=45")
+    restarts = re.findall(r"Restarts=(\d+)", _answer("scontrol", "show", "job", command.array()))
+    if not any(map(int, restarts)):
+        raise SystemExit("no job was queued again, so nothing was struck: the training is too short for this machine")
+    return code
 
 
 def scancel_one(command: Command, _: argparse.Namespace) -> int:
@@ -95,13 +108,63 @@ def scancel_all(command: Command, _: argparse.Namespace) -> int:
 
 
 def lost_node(command: Command, given: argparse.Namespace) -> int:
-    """The node's daemon and its jobs die, the node is down for a while and comes back."""
+    """The node crashes, SLURM takes it for down and queues its jobs again, and it comes back after a while."""
+    return _node_is_away(command.start(), command, given)
+
+
+def failed_node(command: Command, given: argparse.Namespace) -> int:
+    """The node crashes, and its jobs must not be queued again: SLURM ends them as NODE_FAIL."""
+    process = command.start("+hydra.launcher.additional_parameters.no_requeue=true")
+    return _node_is_away(process, command, given)
+
+
+def rebooted_node(command: Command, given: argparse.Namespace) -> int:
+    """The node crashes and is back before SLURM took it for down."""
     process = command.start()
     command.until_trained(20)
-    subprocess.run(shlex.split(given.stop_node), check=True)
-    time.sleep(given.down_s)
-    subprocess.run(shlex.split(given.start_node), check=True)
+    subprocess.run(_crash(), check=True)
     return process.wait()
+
+
+def _node_is_away(process: subprocess.Popen[bytes], command: Command, given: argparse.Namespace) -> int:
+    command.until_trained(20)
+    daemon = _crash()
+    while "down" not in (state := _answer("sinfo", "--noheader", f"--partition={given.partition}", "--format=%T")):
+        time.sleep(1)
+    command.note(f"the node is {state}")
+    time.sleep(given.down_s)
+    command.note("the node comes back")
+    subprocess.run(daemon, check=True)
+    return process.wait()
+
+
+def _crash() -> list[str]:
+    """Kill this node's daemon and all that its jobs run; return the command that starts the daemon again."""
+    pid = _daemon()
+    if pid is None:
+        raise SystemExit("no slurmd runs on this machine")
+    restart = command_of(pid).decode().rstrip("\0").split("\0")
+    # The daemon first: alive, it would report how the jobs ended.
+    os.kill(pid, signal.SIGKILL)
+    supervisors = [
+        int(path.name) for path in Path("/proc").glob("[0-9]*") if command_of(int(path.name)).startswith(b"slurmstepd")
+    ]
+    for supervisor in supervisors:
+        os.kill(supervisor, signal.SIGSTOP)  # sees no end of a process that it could report
+    family = supervisors
+    while family:
+        children = [child for member in family for child in children_of(member)]
+        for member in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(member, signal.SIGKILL)
+        family = children
+    return restart
+
+
+def _daemon() -> int | None:
+    told = re.search(r"^SlurmdPidFile\s*=\s*(\S+)", _answer("scontrol", "show", "config"), re.MULTILINE)
+    path = Path(told.group(1)) if told else None
+    return int(path.read_text()) if path is not None and path.is_file() else None
 
 
 def killed_sweeper(command: Command, _: argparse.Namespace) -> int:
@@ -139,13 +202,20 @@ FAULTS: dict[str, tuple[Fault, tuple[str, ...]]] = {
     "scancel_all": (scancel_all, SHORT),
     "killed_sweeper": (killed_sweeper, SHORT),
     "ended_sweeper": (ended_sweeper, SHORT),
-    "lost_node": (lost_node, SHORT),
     "time_limit": (time_limit, LONG),
+    "lost_node": (lost_node, SHORT),
+    "failed_node": (failed_node, SHORT),
+    "rebooted_node": (rebooted_node, SHORT),
 }
+OF_A_NODE = ("lost_node", "failed_node", "rebooted_node")
 
 
 def _slurm(*command: str) -> None:
     subprocess.run(command, check=True)
+
+
+def _answer(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def strike(name: str, given: argparse.Namespace) -> Iterator[str]:
@@ -165,6 +235,7 @@ def strike(name: str, given: argparse.Namespace) -> Iterator[str]:
             f"hydra.launcher.partition={given.partition}",
             "hydra.launcher.cpus_per_task=1",
             "hydra.launcher.mem_gb=4",
+            *given.overrides,
         ),
     )
     first = fault(command, given)
@@ -178,29 +249,30 @@ def strike(name: str, given: argparse.Namespace) -> Iterator[str]:
     repeated = sum(after[run] > before.get(run, 0) for run in complete)
     started = max(first_steps(results).values())
     same = scores(results) == scores(reference.results)
+    locks = [path.name for path in sorted((results / LOCKS).glob("*.json"))]
     steps = {run: number - all_steps(reference.results)[run] for run, number in after.items()}
     yield f"  exit codes {first}, then {second}; scores {'identical' if same else 'DIFFERENT'}"
     yield f"  complete trainings taken up again: {repeated}; most first steps of a training: {started}"
     yield f"  steps that a training did again: {sorted(steps.values())}"
-    yield "  right" if same and second == 0 and not repeated else "  WRONG"
+    yield f"  locks that are left: {', '.join(locks) or 'none'}"
+    yield "  right" if same and second == 0 and not repeated and not locks else "  WRONG"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Strike the faults that are named, or all that need no command of the person."""
+    """Strike the faults that are named, or all that leave the node alone."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--partition", required=True, help="a partition of nodes without a GPU")
     parser.add_argument("--results", type=Path, required=True, help="a folder that all nodes see")
-    parser.add_argument("--faults", nargs="+", choices=list(FAULTS), help="default: all but lost_node")
-    parser.add_argument("--stop-node", help="for lost_node: a command that stops the node's daemon and its jobs")
-    parser.add_argument("--start-node", help="for lost_node: a command that starts it again")
-    parser.add_argument("--down-s", type=float, default=30, help="for lost_node: how long it is down")
+    parser.add_argument("--faults", nargs="+", choices=list(FAULTS), help="default: all but those of a node")
+    parser.add_argument("--down-s", type=float, default=70, help="how long a node stays down (default: 70)")
     parser.add_argument("--lines", type=int, default=8, help="lines of the struck command that are shown")
-    given = parser.parse_args(argv)
-    names = given.faults or [name for name in FAULTS if name != "lost_node"]
-    if "lost_node" in names and not (given.stop_node and given.start_node):
-        parser.error("lost_node needs --stop-node and --start-node")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="what else jobs need, as for ablate.run")
+    given = parser.parse_intermixed_args(argv)
+    names = given.faults or [name for name in FAULTS if name not in OF_A_NODE]
     if shutil.which("sbatch") is None:
         parser.error("there is no sbatch on this machine")
+    if set(names) & set(OF_A_NODE) and (os.geteuid() != 0 or _daemon() is None):
+        parser.error(f"{', '.join(OF_A_NODE)} need root, and a slurmd on this machine")
     given.results = given.results.resolve()
     given.results.mkdir(parents=True, exist_ok=True)
     wrong = 0

@@ -15,6 +15,7 @@ import torch
 from conftest import ROOT, override
 from test_training import STEPS
 
+from ablate.model import distributed
 from ablate.model.distributed import ALONE, World, joined, world_size
 from ablate.records import UserError
 from ablate.store.results import ResultStore
@@ -45,6 +46,27 @@ def test_a_process_by_itself_gathers_nothing_and_leads() -> None:
     assert ALONE.leads and not World(1, 2).leads
     with joined("cpu") as world:
         assert world is ALONE
+
+
+def test_gradients_are_sent_in_buckets_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second process with the same gradients is played: sums are twice as large, whatever shares a bucket."""
+    parameters = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((2, 3), (4,), (5, 4), (1,), (3, 1))]
+    for number, parameter in enumerate(parameters):
+        parameter.grad = torch.full_like(parameter, number + 1.0)
+    parameters[3].grad = None  # not used by this process
+    sent = []
+
+    def all_reduce(tensor: torch.Tensor) -> None:
+        sent.append(tensor.tolist())
+        tensor.mul_(2)
+
+    monkeypatch.setattr(distributed, "BUCKET_BYTES", 4 * 10)
+    monkeypatch.setattr(distributed.dist, "all_reduce", all_reduce)
+    World(0, 2).sum_gradients(parameters)
+    assert sent == [[1.0] * 6 + [2.0] * 4, [3.0] * 20, [0.0] + [5.0] * 3]
+    expected = (2.0, 4.0, 6.0, 0.0, 10.0)
+    for parameter, value in zip(parameters, expected, strict=True):
+        assert torch.equal(parameter.grad, torch.full_like(parameter, value))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("text", ["two", "0", "-1", ""])

@@ -118,12 +118,22 @@ def test_what_sbatch_is_asked_for(state: Path, tmp_path: Path, preset: str) -> N
     assert re.fullmatch("run-[0-9a-f]{12}", asked["job-name"])
 
 
-def test_a_lost_job_is_told_with_what_slurm_knows_and_others_count(state: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ("JobState=CANCELLED Reason=None ExitCode=0:15 NodeList=n1", "CANCELLED, exit code 0:15, on n1"),
+        ("JobState=NODE_FAIL Reason=NodeDown ExitCode=0:0 NodeList=n1", "NODE_FAIL, NodeDown, exit code 0:0, on n1"),
+    ],
+)
+def test_a_lost_job_is_told_with_what_slurm_knows_and_others_count(
+    state: Path, tmp_path: Path, fields: str, words: str
+) -> None:
     leaves_result(tmp_path, "7_1")
-    (state / "known").write_text("JobId=8 JobState=CANCELLED Reason=None ExitCode=0:15 NodeList=n1\n")
+    (state / "known").write_text(f"JobId=8 {fields}\n")
     ended = launched(launcher_of(tmp_path), tmp_path, "a", "b")
     assert ended[1] is None
-    assert "SLURM job 7_0 left no result: CANCELLED, exit code 0:15, on n1" in str(ended[0])
+    assert f"SLURM job 7_0 left no result: {words}" in str(ended[0])
+    assert str(ended[0]).endswith("; the same command queues it again")
     assert not list((tmp_path / "submissions").iterdir())
 
 

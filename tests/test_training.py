@@ -81,6 +81,7 @@ RUNTIME = Runtime(
     held_tokens=None,
     packed=None,
     compile=False,
+    shard_weights=False,
     dev_set=None,
     dev_every=2,
     dev_queries=None,

@@ -86,6 +86,11 @@ class Run:
         return arithmetic(self.device, packed=runtime.packed, compiled=runtime.compile)
 
     @property
+    def sharding(self) -> dict[str, Any]:
+        """That weights were split over processes, which decides in which order gradients are summed; else nothing."""
+        return {"shard_weights": True} if self.config.runtime.shard_weights else {}
+
+    @property
     def device(self) -> str:
         """The device that this run computes on."""
         from ablate.model.device import resolve_device
@@ -146,6 +151,14 @@ class Run:
         self._keeping(encoder.template)
         return encoder
 
+    def encoder_to_train(self) -> BiEncoder:
+        """Return the backbone before any training; on the CPU where its weights are going to be split over devices."""
+        if not self.config.runtime.shard_weights:
+            return self.untouched_encoder()
+        encoder = self.untouched.encoder()
+        self._keeping(encoder.template)
+        return encoder
+
     def trained_encoder(self, folder: Path) -> BiEncoder:
         """Return the model that a training left in a folder, on the device of the run."""
         from ablate.model.encoder import BiEncoder
@@ -199,6 +212,7 @@ def prepare(config: RunConfig, *, declared: str = "", opened: dict[Any, Any] | N
         from ablate.model.backbone import resolve_backbone
 
     _check_stemmer(config.recipe)
+    _check_sharding(config)
     torch.set_num_threads(config.runtime.threads or len(os.sched_getaffinity(0)))
     precision = _precision(config)
     train = dataclasses.replace(config.recipe.train, precision=precision)
@@ -243,6 +257,32 @@ def _check_stemmer(recipe: Recipe) -> None:
         raise UserError(
             f"stemmer={recipe.stemmer} is of BM25 as a ranker, and ranker={recipe.ranker} has no words to stem; set it "
             f"to null (that of mined negatives is miner.stemmer)"
+        )
+
+
+def _check_sharding(config: RunConfig) -> None:
+    """Raise UserError where weights should be split over processes and cannot be; a plan is made by one process."""
+    from ablate.model.distributed import world_size
+
+    model, runtime = config.recipe.model, config.runtime
+    if not runtime.shard_weights or config.recipe.ranker != "trained":
+        return
+    if model.static is not None:
+        raise UserError("runtime.shard_weights=true splits layers, and model.static has none; set it to false")
+    if model.lora is not None:
+        raise UserError(
+            "runtime.shard_weights=true is for training all weights, and model.lora trains few; "
+            "set it to false, or model.lora=null"
+        )
+    if runtime.dev_set is not None:
+        raise UserError(
+            f"runtime.shard_weights=true leaves no device with the whole model to measure runtime.dev_set="
+            f"{runtime.dev_set!r} with during training; set runtime.dev_set=null"
+        )
+    if world_size() == 1 and not runtime.plan_only:
+        raise UserError(
+            "runtime.shard_weights=true splits weights over several processes, and this is one; start it with torchrun "
+            "--nproc-per-node N -m ablate.run, N the number of devices, or set it to false"
         )
 
 

@@ -140,7 +140,7 @@ def follow(run: Run, world: World) -> None:
         manifest = run.store.find("mix", run.identity.mix)
         assert manifest is not None
         prepared = run.prepared(read_mix(run.store.whole(manifest), manifest.counts))
-        _fit(run, prepared, run.untouched_encoder(), world, lambda step, values: None, None)
+        _fit(run, prepared, run.encoder_to_train(), world, lambda step, values: None, None)
 
 
 def _fit(
@@ -180,7 +180,7 @@ def make_model(
         world.announce(folder is not None)
         if folder is not None:
             tracker = recorder.tracker
-            encoder = run.untouched_encoder()
+            encoder = run.encoder_to_train()
 
             def on_dev(step: int, encoder: BiEncoder) -> None:
                 with staged("dev set"):
@@ -209,7 +209,7 @@ def make_model(
                 seed=config.seed,
                 label=run.label,
                 counts=counts,
-                hardware={**run.hardware, "processes": world.size},
+                hardware={**run.hardware, "processes": world.size, **run.sharding},
                 cost=cost,
                 started=started,
                 declared=run.declared,

@@ -24,6 +24,9 @@ from ablate.records import UserError
 TIMEOUT = datetime.timedelta(hours=24)
 """How long a process waits for the others: the first one may be building a mix or measuring a dev set."""
 
+BUCKET_BYTES = 25 * 2**20
+"""Of gradients that are sent together, as DDP's buckets; one call for each tensor waits many times."""
+
 
 class World:
     """The processes of one training. The first one (rank 0) does all that is not a step; the others follow it."""
@@ -76,10 +79,27 @@ class World:
         """Add up the gradients of all processes; a parameter that one process did not use counts as zero there."""
         if self.size == 1:
             return
+        gradients = []
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-            dist.all_reduce(parameter.grad)
+            gradients.append(parameter.grad)
+        for bucket in _buckets(gradients):
+            sums = torch.cat([gradient.flatten() for gradient in bucket])
+            dist.all_reduce(sums)
+            parts = sums.split([gradient.numel() for gradient in bucket])
+            torch._foreach_copy_(bucket, [part.view_as(own) for part, own in zip(parts, bucket, strict=True)])
+
+
+def _buckets(gradients: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    """Yield gradients in their order, so many at a time as fit into BUCKET_BYTES; one that is larger by itself."""
+    bucket: list[torch.Tensor] = []
+    for gradient in gradients:
+        if bucket and sum(own.nbytes for own in bucket) + gradient.nbytes > BUCKET_BYTES:
+            yield bucket
+            bucket = []
+        bucket.append(gradient)
+    yield bucket
 
 
 ALONE = World()

@@ -38,6 +38,7 @@ from ablate.model.packing import backbone_of
 from ablate.model.peaks import peak
 from ablate.model.prepared import PreparedTraining
 from ablate.model.resume import Checkpoint, Checkpoints
+from ablate.model.sharding import put_together, split_as, split_up, whole
 from ablate.recipe.schema import Runtime, TrainConfig
 from ablate.records import UserError
 from ablate.timing import timed
@@ -196,13 +197,16 @@ class RetrieverModule(lightning.LightningModule):
         peak: float | None = None,
         packed: bool | None = None,
         compiled: bool = False,
+        sharded: bool = False,
     ) -> None:
         """`after_step` is called after each optimiser step with its number (from 1) and what was logged about it.
 
         That may be up to `lag` steps late, so that a device need not wait until the numbers of a step have come; not at
         the last step and those for which `told_at` holds, after which nothing is under way. `held_tokens` is that of
         `BiEncoder.embed`, `peak` the operations per second of all devices at best, where they are known, `packed`
-        that of `BiEncoder.pack`, and `compiled` whether layers are compiled.
+        that of `BiEncoder.pack`, and `compiled` whether layers are compiled. `sharded`: the encoder is one of
+        `split_up`; with `held_tokens` every forward pass is then done again, and no text is packed, so that all
+        processes make as many passes.
         """
         super().__init__()
         self.automatic_optimization = False
@@ -212,7 +216,8 @@ class RetrieverModule(lightning.LightningModule):
         self.counters = dict(resumed.counters) if resumed else dict.fromkeys(names, 0.0)
         self._train, self._seed, self._num_steps, self._precision = train, seed, num_steps, precision
         self._after_step, self._resumed = after_step, resumed
-        self._world, self._held_tokens = world, held_tokens
+        self._world, self._sharded = world, sharded
+        self._held_tokens = 1 if sharded and held_tokens is not None else held_tokens
         self._lag, self._told_at, self._peak = lag, told_at, peak
         self._packed, self._compiled = packed, compiled
         self._launched: deque[Launched] = deque()
@@ -222,7 +227,7 @@ class RetrieverModule(lightning.LightningModule):
         if resumed:
             with torch.no_grad():
                 for name, parameter in self._trained.items():
-                    parameter.copy_(resumed.tensors[f"weight/{name}"])
+                    parameter.copy_(split_as(parameter, resumed.tensors[f"weight/{name}"]))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) without decay on biases and norms."""
@@ -234,9 +239,9 @@ class RetrieverModule(lightning.LightningModule):
             fused=True,
         )
         self._optimizer = optimizer
-        self._half = HalfCopy(self.encoder) if self._precision == "bf16" else None
+        self._half = HalfCopy(self.encoder) if self._precision == "bf16" and not self._sharded else None
         computing = self.encoder if self._half is None else self._half.encoder
-        computing.pack(self._packed)
+        computing.pack(False if self._sharded else self._packed)
         if self._compiled:
             computing.compile_layers()
         if self._resumed:
@@ -252,8 +257,8 @@ class RetrieverModule(lightning.LightningModule):
         state = {
             place: {
                 "step": torch.tensor(float(checkpoint.step)),
-                "exp_avg": checkpoint.tensors[f"first_moment/{name}"],
-                "exp_avg_sq": checkpoint.tensors[f"second_moment/{name}"],
+                "exp_avg": split_as(self._trained[name], checkpoint.tensors[f"first_moment/{name}"]),
+                "exp_avg_sq": split_as(self._trained[name], checkpoint.tensors[f"second_moment/{name}"]),
             }
             for place, name in enumerate(self._in_order())
             if f"first_moment/{name}" in checkpoint.tensors
@@ -261,13 +266,19 @@ class RetrieverModule(lightning.LightningModule):
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
     def checkpoint_tensors(self) -> dict[str, torch.Tensor]:
-        """Return what the next step depends on, by name: trained weights (fp32) and the optimiser's moments."""
+        """Return what the next step depends on, by name: trained weights (fp32) and the optimiser's moments.
+
+        Of sharded weights all processes must ask; the one that leads gets them, whole and in its machine's memory.
+        """
         tensors: dict[str, torch.Tensor] = {f"weight/{name}": parameter for name, parameter in self._trained.items()}
         for name, parameter in self._trained.items():
             if moments := self._optimizer.state.get(parameter):
                 tensors[f"first_moment/{name}"] = moments["exp_avg"]
                 tensors[f"second_moment/{name}"] = moments["exp_avg_sq"]
-        return tensors
+        if not self._sharded:
+            return tensors
+        gathered = ((name, whole(tensor)) for name, tensor in tensors.items())
+        return {name: tensor.cpu() for name, tensor in gathered if self._world.leads}
 
     @timed("forward")
     def loss(self, batch: Batch, encoder: BiEncoder) -> torch.Tensor:
@@ -277,7 +288,9 @@ class RetrieverModule(lightning.LightningModule):
         """
         shares = self._world.share([len(text) for text in batch.texts])
         mine = shares[self._world.rank]
-        own = [batch.texts[place] for place in mine] or batch.texts[:1]  # a share without texts still takes part
+        own = [batch.texts[place] for place in mine]
+        fewest = max(map(len, shares)) if self._sharded else 1  # sharded: as many forward passes everywhere
+        own += [min(batch.texts, key=len)] * (fewest - len(own))  # a share without texts still takes part
         own_NH = encoder.embed(own, self._train.sub_batch, self._held_tokens)[: len(mine)]
         vectors_NH = self._world.gather(own_NH, shares)
         num_queries = len(batch.query_tokens)
@@ -311,8 +324,9 @@ class RetrieverModule(lightning.LightningModule):
                 with timed("backward"):
                     self.manual_backward(loss)
                 self._half.push_gradients()
-        self._world.sum_gradients(self._trained.values())
-        norm = torch.nn.utils.clip_grad_norm_(list(self._trained.values()), self._train.clip_norm)
+        if not self._sharded:  # sharded, the backward pass has summed them
+            self._world.sum_gradients(self._trained.values())
+        norm = whole(torch.nn.utils.clip_grad_norm_(list(self._trained.values()), self._train.clip_norm))
         launched = Launched(
             step=self.steps_done + 1,
             values=OnTheWay(torch.stack([loss.detach().float(), norm.float()])),
@@ -399,7 +413,7 @@ def fit(
     `runtime.checkpoint_every` steps a checkpoint is written last, so a step that a callback did not finish is done
     again. On a CPU a training that was stopped anywhere ends with the same bits as one that was not; the number of
     threads must stay the same. Of several processes only the one that leads the `world` shows, calls back and writes
-    checkpoints; all read them.
+    checkpoints; all read them. With `runtime.shard_weights` its encoder alone holds the trained weights at the end.
     Raises UserError for a loss that is not a number, a passage that is missing, a full disk, and checkpoints of another
     training.
     """
@@ -418,17 +432,22 @@ def fit(
             return step % runtime.checkpoint_every == 0 or (on_dev is not None and step % runtime.dev_every == 0)
 
         def after_step(step: int, logged: dict[str, float]) -> None:
+            is_saved = step % runtime.checkpoint_every == 0
+            tensors = module.checkpoint_tensors() if is_saved else {}
+            if runtime.shard_weights and step == len(steps):  # before Lightning moves the parts
+                put_together(trained, encoder, world)
             if not world.leads:
                 return
             show(logged)
             on_step(step, logged)
             if on_dev is not None and step % runtime.dev_every == 0:
                 on_dev(step, encoder)
-            if step % runtime.checkpoint_every == 0:
-                checkpoints.save(step, module.checkpoint_tensors(), module.counters)
+            if is_saved:
+                checkpoints.save(step, tensors, module.counters)
 
+        trained = split_up(encoder, world, device, precision) if runtime.shard_weights else encoder
         module = RetrieverModule(
-            encoder,
+            trained,
             prepared.train,
             seed=prepared.seed,
             num_steps=len(steps),
@@ -442,9 +461,12 @@ def fit(
             peak=best,
             packed=runtime.packed,
             compiled=runtime.compile,
+            sharded=runtime.shard_weights,
         )
         if module.steps_done < len(steps):
             _run(module, steps, device, Path(checkpoint_dir))
+        elif runtime.shard_weights:
+            put_together(trained, encoder, world)
     encoder.eval()
     flops, seconds = module.counters["flops"], module.counters["seconds"]
     return FitReport(

@@ -190,7 +190,8 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc,valid-type,unuse
                 elif time.monotonic() - unseen.setdefault(place, time.monotonic()) > GONE_AFTER_S:
                     del left[place]
                     how = f"SLURM job {job.job_id} left no result: {fate(job.job_id)}"
-                    yield place, RuntimeError(f"{how}; what it wrote: {job.paths.stderr}")
+                    remedy = "the same command queues it again"
+                    yield place, RuntimeError(f"{how}; what it wrote: {job.paths.stderr}; {remedy}")
             if left:
                 words = "squeue does not answer; still waiting"
                 if queued is not None:

@@ -206,6 +206,15 @@ BAD_INPUTS = [
     ),
     _row("a static table in bf16", "bf16 makes matrix products quicker", nothing, *STATIC, "train.precision=bf16"),
     _row("a static table measured in bf16", "evaluation.precision=fp32", nothing, *STATIC, "evaluation.precision=bf16"),
+    *(
+        _row(f"split weights {name}", words, nothing, "runtime.shard_weights=true", *overrides)
+        for name, words, overrides in (
+            ("by one process", "this is one; start it with torchrun", (*TINY, "runtime.dev_set=null")),
+            ("of a static table", "model.static has none", (*STATIC, "runtime.dev_set=null")),
+            ("with LoRA", "or model.lora=null", (*TINY, LORA % "query", "runtime.dev_set=null")),
+            ("with a dev set", "set runtime.dev_set=null", (*TINY, "runtime.dev_set=dev")),
+        )
+    ),
     _row("a static table of no folder", "is no directory here", nothing, *STATIC, "model.path=org/name"),
     _row("a drawn table of no size", "model.static.drawn=0 is out of range", nothing, *STATIC, "model.static.drawn=0"),
     _row(
