@@ -492,8 +492,8 @@ class Runtime:
     which only long trainings and large corpora give back. It moves last bits alone and is recorded."""
     shard_weights: bool
     """Split weights, gradients and the optimiser's moments over the processes of one run (FSDP2), for a model that a
-    device holds but cannot train; `held_tokens` at any number then has every forward pass done a second time, and no text
-    is packed. Not with model.static, model.lora, or a dev set."""
+    device holds but cannot train; `held_tokens` at any number then has every forward pass done a second time, and no
+    text is packed. Not with model.static, model.lora, or a dev set."""
     dev_set: str | None
     """Evaluation set that is measured during training, for the eye and for tuning; never one of `evaluation.sets`."""
     dev_every: Count
