@@ -8,18 +8,24 @@ caller.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import re
 from collections.abc import Sequence
 from typing import Any
 
 import hydra
+from hydra._internal.config_repository import ConfigRepository
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from ablate.cli.explain import in_words
 from ablate.project import CONF, files_of
@@ -131,18 +137,21 @@ class Jobs:
     def __init__(self, loader: ConfigLoader, config: DictConfig) -> None:
         """`loader` and `config` are what Hydra hands to a sweeper."""
         self._loader, self._config = loader, config
+        self._short = copy.copy(loader)
+        self._short.repository = _WithoutStudy(loader)  # type: ignore[attr-defined]
         self._cells: dict[tuple[str, ...], DictConfig] = {}
 
     def run(self, overrides: Sequence[str]) -> RunConfig:
         """Return the frozen configuration of a job, whatever its block `study`; raises UserError for what is wrong."""
         with self._in_words(overrides):
-            composed = self._load(overrides, leave_out=("hydra", "study"))
+            composed = self._load(self._loader, overrides, leave_out=("hydra", "study"))
         return strict(composed)
 
     def cell(self, overrides: Sequence[str]) -> Composed:
         """Return the values of a job; those that differ in the seed alone, which stands last, are composed once.
 
-        Raises UserError for what Hydra does not take.
+        The block `study` takes part only where something refers to it: it may hold a claim on each arm, and would be
+        read and merged again for each of them. Raises UserError for what Hydra does not take.
         """
         *shared, last = overrides or ("",)
         key, _, seed = last.partition("=")
@@ -150,15 +159,49 @@ class Jobs:
         words = tuple(shared if split else overrides)
         with self._in_words(overrides):
             if words not in self._cells:
-                self._cells[words] = self._load(words, leave_out=("hydra",))
+                self._cells[words] = self._composed(words)
             composed = self._cells[words]
             if split:
                 OmegaConf.update(composed, "seed", int(seed))
             return cell_of(composed)
 
-    def _load(self, overrides: Sequence[str], leave_out: Sequence[str]) -> DictConfig:
-        loaded = self._loader.load_sweep_config(self._config, list(overrides))
+    def _composed(self, words: Sequence[str]) -> DictConfig:
+        with contextlib.suppress(HydraException, OmegaConfBaseException):  # told below, in the words for the whole
+            composed = self._load(self._short, words, leave_out=("hydra", "study"))
+            OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+            return composed
+        return self._load(self._loader, words, leave_out=("hydra",))
+
+    def _load(self, loader: ConfigLoader, overrides: Sequence[str], leave_out: Sequence[str]) -> DictConfig:
+        loaded = loader.load_sweep_config(self._config, list(overrides))
         return OmegaConf.masked_copy(loaded, [str(name) for name in loaded if name not in leave_out])
 
     def _in_words(self, overrides: Sequence[str]) -> Any:
         return in_words((*self._config.hydra.overrides.hydra, *overrides))
+
+
+class _WithoutStudy(ConfigRepository):
+    """The files of a loader, each read once, without the block `study` of those that have one."""
+
+    def __init__(self, loader: ConfigLoader) -> None:
+        self._read: dict[str, ConfigResult | None] = {}
+        super().__init__(loader.get_search_path())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _WithoutStudy:
+        """Return one that shares what was read: Hydra copies the repository for each configuration."""
+        return copy.copy(self)
+
+    def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
+        """Look into other places; what was read in those of before is not taken for theirs."""
+        super().initialize_sources(config_search_path)
+        self._read = {}
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        """Return a copy of what a file holds, because Hydra writes into it."""
+        if config_path not in self._read:
+            loaded = super().load_config(config_path)
+            if loaded is not None and isinstance(loaded.config, DictConfig) and "study" in loaded.config:
+                names = [name for name in loaded.config if name != "study"]
+                loaded.config = OmegaConf.masked_copy(loaded.config, [str(name) for name in names])
+            self._read[config_path] = loaded
+        return copy.deepcopy(self._read[config_path])

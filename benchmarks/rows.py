@@ -92,8 +92,8 @@ def stream(path: Path) -> int:
     return sum(1 for _ in open_published(format="promptriever", path=str(path), max_negative_score=0.5).rows())
 
 
-def mix(path: Path) -> int:
-    """Build a mix of 10,000 groups (the arm `dual_view`) and return the number of rows that it was drawn from."""
+def mix(path: Path, limit: int | None = GROUPS) -> int:
+    """Build a mix of `limit` groups, None: all (the arm `dual_view`), and return the number of rows in the source."""
     from ablate.compose import load, strict
     from ablate.data.mix import build_mix
     from ablate.data.published import open_published
@@ -101,13 +101,13 @@ def mix(path: Path) -> int:
     overrides = [
         "+experiment=dual_view",
         "budget.unit=groups",
-        f"budget.limit={GROUPS}",
+        f"budget.limit={'null' if limit is None else limit}",
         f"budget.negatives_per_group={NEGATIVES}",
     ]
     recipe = strict(load(overrides)).recipe
     source = open_published(format="promptriever", path=str(path), max_negative_score=0.5)
     built = build_mix(source, recipe, seed=0)
-    assert len(built.groups) == GROUPS
+    assert len(built.groups) == (limit or 2 * built.card["rows_eligible"])  # each row and its twin
     return built.card["rows_in_source"]
 
 

@@ -2,8 +2,9 @@
 
     python -m benchmarks.search --sizes 100000 1000000 --queries 1000 --depths 100 1000
 
-Vectors are noise around random centres in a space of 32 dimensions that is turned into all dimensions, with a little
-noise there, scaled to length one. Times: exact search and faiss's IndexFlatIP (which
+Vectors have clusters: 2,000 centres drawn in a space of 32 dimensions, half as much noise around them, turned into all
+dimensions with a quarter as much noise there, scaled to length one; queries are drawn likewise. A larger corpus has
+more documents of the same clusters. Times: exact search and faiss's IndexFlatIP (which
 gives float32 products and no tie rule) take turns in one process, vectors in memory; medians and the ratio. Memory: the
 highest resident size of one fresh process each, with what the process holds before it loads a vector beside it; in
 shards, vectors lie in files. Indexes: seconds to build and search, and recall against exact search on a sample.
@@ -34,6 +35,10 @@ from ablate.retrieval.vectors import DocumentVectors
 
 SHARD = 65_536
 CENTRES, INNER = 2_000, 32
+MOST_LISTS, PER_LIST = 1_024, 64
+"""Inverted lists, at most, and documents that a list has at least: as many as k-means looks at for a centre."""
+PROBED, SEEN = 16, 20
+"""Of so many lists one is scored for a query, but no fewer than hold so many times the documents asked for."""
 WAYS = ("exact", "exact in shards", "faiss", "ivf", "ivf in shards", "hnsw", "pq", "pq in shards")
 
 
@@ -73,10 +78,17 @@ def in_memory(folder: Path) -> npt.NDArray[np.float32]:
 
 
 def index_of(kind: str, num_documents: int, depth: int, checked: int) -> Index:
-    """Return an index with parameters that suit a corpus of this size."""
-    lists = max(1, int(4 * num_documents**0.5))
+    """Return an index with parameters that suit a corpus of this size and some hundred queries.
+
+    Inverted lists are bounded in number, so that building takes time in proportion to the documents: with 4 sqrt(D)
+    lists, which pay off where many queries are asked, each of D documents is compared with that many centres. A
+    sixteenth of the lists is scored, and in a small corpus more: lists that hold hardly more documents than are asked
+    for miss most of them.
+    """
+    lists = min(MOST_LISTS, max(1, num_documents // PER_LIST))
+    probes = min(lists, max(lists // PROBED, -(-SEEN * depth * lists // num_documents)))
     choices: dict[str, Index] = {
-        "ivf": IvfIndex(kind="ivf", lists=lists, probes=max(1, lists // 16), seed=0, checked_queries=checked),
+        "ivf": IvfIndex(kind="ivf", lists=lists, probes=probes, seed=0, checked_queries=checked),
         "hnsw": HnswIndex(kind="hnsw", links=32, build_breadth=80, search_breadth=2 * depth, checked_queries=checked),
         "pq": PqIndex(kind="pq", code_bytes=48, oversampling=4.0, seed=0, checked_queries=checked),
     }

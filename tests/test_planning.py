@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
 from conftest import ROOT, compose, run_config
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
+from ablate.compose import Jobs, cell_of
+from ablate.project import CONF
 from ablate.recipe.identity import Identity, Revisions, identify
 from ablate.recipe.schema import RunConfig
 from ablate.records import UserError
@@ -346,6 +353,52 @@ def test_an_arm_that_trains_nothing_has_neither_the_lock_nor_the_cost_of_a_train
         board.release(bm25)
     finally:
         training.release()
+
+
+STUDY_OF_JOBS = """# @package _global_
+study:
+  question: Which?
+  arms: [query_only, dual_view]
+  seeds: [0, 1]
+  claims: [{name: better, says: It is better., contrast: dual_view - query_only}]
+model:
+  passage_length: 77
+"""
+
+
+def test_jobs_are_composed_without_the_study_where_nothing_refers_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "own.yaml").write_text(STUDY_OF_JOBS)
+    monkeypatch.chdir(tmp_path)
+    GlobalHydra.instance().clear()
+    reads = Counter[str]()
+    real = OmegaConf.load
+
+    def load(file: Any) -> Any:
+        reads[str(getattr(file, "name", file))] += 1
+        return real(file)
+
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        loader: Any = GlobalHydra.instance().config_loader()
+        config = loader.load_configuration("config", ["+sweeps=own"], run_mode=RunMode.MULTIRUN)
+        jobs = Jobs(loader, config)
+        monkeypatch.setattr(OmegaConf, "load", load)
+        arms = [("+sweeps=own", f"+experiment={arm}", "model=tiny") for arm in ("query_only", "dual_view", "bm25")]
+        got = {words: jobs.cell(words) for arm in arms for words in ((*arm, "seed=0"), (*arm, "seed=1"))}
+        assert max(reads.values()) == 1 and any(name.endswith("own.yaml") for name in reads)
+        referring = [("+sweeps=own", "+experiment=dual_view", "runtime.label='${study.question}'", "seed=1")]
+        referring += [("+sweeps=own", "+experiment=dual_view", "study.question=Why?", "seed=1")]
+        got |= {words: jobs.cell(words) for words in referring}
+        for words, composed in got.items():
+            whole = loader.load_sweep_config(config, list(words))
+            expected = cell_of(OmegaConf.masked_copy(whole, [str(name) for name in whole if name != "hydra"]))
+            assert composed.label == expected.label
+            assert {**composed.values, "study": None} == {**expected.values, "study": None}
+        assert got[referring[0]].values["runtime"]["label"] == "Which?"
+        with pytest.raises(UserError, match="nothing_such"):
+            jobs.cell(("+sweeps=own", "model.nothing_such=1", "seed=0"))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import errno
 import hashlib
+import itertools
 import json
+import math
 import os
 import signal
 import subprocess
@@ -441,6 +443,47 @@ def test_a_cell_of_a_living_process_is_waited_for_and_not_run(board: Callable[[]
     assert "0 running here, 1 elsewhere" in here.line()
     run_one_by_one(here, launch)
     assert launched == [1, 2, 3] and not here.failed
+
+
+def test_a_cell_is_looked_at_a_few_times_however_many_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ablate.study.running.LOOKING", 1e-9)
+    from test_planning import ids
+
+    (first,) = itertools.islice(cells(), 1)
+    config = first.config
+    assert config is not None
+
+    def looks(number: int) -> int:
+        done, asked = set[int](), list[int]()
+
+        def is_done(store: ResultStore, cell: Cell) -> bool:
+            asked.append(cell.seed or 0)
+            return cell.seed in done
+
+        def launch(cell: Cell, number: int) -> None:
+            done.add(cell.seed or 0)
+
+        monkeypatch.setattr("ablate.study.running.is_done", is_done)
+        configs = [dataclasses.replace(config, seed=seed) for seed in range(number)]
+        many = [Cell((), "dual_view", config.seed, config, ids(config)) for config in configs]
+        here = Board(ResultStore(tmp_path / str(number)), many)
+        run_one_by_one(here, launch)
+        assert len(done) == number and f"{number} of {number} cells done" in here.line()
+        return len(asked)
+
+    assert looks(40) <= 2.1 * looks(20)
+
+
+def test_a_line_tells_of_other_processes_once_looking_is_due(
+    board: Callable[[], Board], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = board()
+    assert "0 of 4 cells done" in here.line()
+    (tmp_path / "done-3").touch()
+    monkeypatch.setattr("ablate.study.running.time.monotonic", lambda: math.inf)
+    assert "1 of 4 cells done" in here.line()
 
 
 def test_lanes_share_the_cells_and_pass_on_the_end_of_the_process(board: Callable[[], Board], tmp_path: Path) -> None:

@@ -32,6 +32,9 @@ from ablate.terminal import one_line
 POLL_S = 0.5
 """Between looks at cells that other processes work on."""
 
+LOOKING = 0.02
+"""Share of the time that looks at all cells may take, which only serve the line that is printed as cells end."""
+
 MAX_STARTS = 2
 """Times that a cell is started when its worker dies: a worker that is killed takes its neighbours down with it."""
 
@@ -62,13 +65,18 @@ class Board:
         self.workers = workers
         self.failed: dict[str, str] = {}
         """Name of a cell -> one line about what went wrong."""
+        self._claim_names = [claim_name(cell) for cell in self.cells]  # a digest each, and asked for again and again
         self._claims: dict[str, Lock] = {}
         self._done: set[int] = set()
+        self._elsewhere: set[int] = set()
+        """What other processes worked on at the last look at all cells."""
+        self._next_look = 0.0
         self._starts: dict[int, int] = {}
         self._seconds: list[float] = []
         self._mutex = threading.RLock()
         self._failures_before = {number: self._failure_stamp(cell) for number, cell in enumerate(self.cells)}
-        self._look()
+        for number, cell in enumerate(self.cells):
+            self._look_at(number, cell)
 
     def claim(self) -> tuple[int, Cell] | None:
         """Take the first cell that is not done and that no living process works on; None when none is left.
@@ -81,21 +89,24 @@ class Board:
                 taken = self.claim_now()
                 if taken is not None:
                     return taken
-                left = [cell for number, cell in enumerate(self.cells) if self._is_left(number, cell)]
-                if all(claim_name(cell) in self._claims for cell in left):
+                numbers = [number for number, cell in enumerate(self.cells) if self._is_left(number, cell)]
+                if all(map(self._is_here, numbers)):
                     return None  # nothing is left, or other lanes of this process have it
-            remind(functools.partial(self._waiting, left))
+            remind(functools.partial(self._waiting, [self.cells[number] for number in numbers]))
             time.sleep(POLL_S)
         return None
 
     def claim_now(self) -> tuple[int, Cell] | None:
-        """Take a cell as `claim` does, without waiting."""
+        """Take a cell as `claim` does, without waiting; cells behind the one that is taken are not looked at."""
         with self._mutex:
-            self._look()
             for number, cell in enumerate(self.cells):
-                if not asked_to_end.is_set() and self._is_left(number, cell) and self._take(number, cell):
-                    self._starts[number] = self._starts.get(number, 0) + 1
-                    return number, cell
+                if asked_to_end.is_set():
+                    return None
+                if self._is_left(number, cell):
+                    self._look_at(number, cell)
+                    if self._is_left(number, cell) and self._take(number, cell):
+                        self._starts[number] = self._starts.get(number, 0) + 1
+                        return number, cell
             return None
 
     def finish(self, number: int, cell: Cell, error: Exception | None, seconds: float | None) -> None:
@@ -109,7 +120,7 @@ class Board:
                 self._seconds.extend([] if seconds is None else [seconds])
                 self._failure_file(cell).unlink(missing_ok=True)
             else:
-                self._fail(cell, error or RuntimeError("its worker came back without results"))
+                self._fail(number, cell, error or RuntimeError("its worker came back without results"))
             self.release(cell)
             print(self.line(), file=sys.stderr, flush=True)
 
@@ -126,13 +137,14 @@ class Board:
             self.release(cell)
 
     def line(self) -> str:
-        """Return how the whole study stands, in one line."""
+        """Return how the whole study stands, in one line; what other processes did may be as old as the last look."""
         with self._mutex:
             self._look()
             total, done, failed = len(self.cells), len(self._done), len(self.failed)
-            left = [cell for number, cell in enumerate(self.cells) if self._is_left(number, cell)]
-            here = sum(claim_name(cell) in self._claims for cell in left)
-            elsewhere = sum(claim_name(cell) not in self._claims and is_running(self.store, cell) for cell in left)
+            numbers = [number for number, cell in enumerate(self.cells) if self._is_left(number, cell)]
+            left = [self.cells[number] for number in numbers]
+            here = sum(self._is_here(number) for number in numbers)
+            elsewhere = sum(number in self._elsewhere and not self._is_here(number) for number in numbers)
             text = f"{done} of {total} cells done, {here} running here, {elsewhere} elsewhere, {failed} failed"
             costs = [cell.estimate_s for cell in left if not cell.same_as]
             mean = sum(self._seconds) / len(self._seconds) if self._seconds else None
@@ -145,22 +157,34 @@ class Board:
     def _is_left(self, number: int, cell: Cell) -> bool:
         return number not in self._done and cell.name not in self.failed
 
+    def _is_here(self, number: int) -> bool:
+        return self._claim_names[number] in self._claims
+
     def _look(self) -> None:
-        """Read from the results what is done, and what another process found to fail since this one started."""
+        """Look at all cells, unless the last look is so recent that more than LOOKING of the time would go there."""
+        began = time.monotonic()
+        if began < self._next_look:
+            return
+        self._elsewhere.clear()
         for number, cell in enumerate(self.cells):
-            if number not in self._done and claim_name(cell) not in self._claims:
-                if is_done(self.store, cell):
-                    self._done.add(number)
-                    self._failure_file(cell).unlink(missing_ok=True)
-                elif cell.name not in self.failed and self._failure_stamp(cell) not in (
-                    None,
-                    self._failures_before[number],
-                ):
-                    self.failed[cell.name] = f"failed in another process ({self._failure_file(cell)})"
+            self._look_at(number, cell)
+            if self._is_left(number, cell) and not self._is_here(number) and is_running(self.store, cell):
+                self._elsewhere.add(number)
+        ended = time.monotonic()
+        self._next_look = ended + (ended - began) / LOOKING
+
+    def _look_at(self, number: int, cell: Cell) -> None:
+        """Read from the results whether a cell is done, or another process found it to fail since this one started."""
+        if number in self._done or self._is_here(number):
+            return
+        if is_done(self.store, cell):
+            self._done.add(number)
+            self._failure_file(cell).unlink(missing_ok=True)
+        elif cell.name not in self.failed and self._failure_stamp(cell) not in (None, self._failures_before[number]):
+            self.failed[cell.name] = f"failed in another process ({self._failure_file(cell)})"
 
     def _take(self, number: int, cell: Cell) -> bool:
-        name = claim_name(cell)
-        if name in self._claims:
+        if self._is_here(number):
             return False
         claim, *others = locks_of(self.store, cell)
         if not claim.take():
@@ -168,7 +192,7 @@ class Board:
         if any(lock.is_held() for lock in others) or is_done(self.store, cell):
             claim.release()
             return False
-        self._claims[name] = claim
+        self._claims[self._claim_names[number]] = claim
         return True
 
     def _waiting(self, cells: Sequence[Cell]) -> str:
@@ -183,9 +207,9 @@ class Board:
             if claim is not None:
                 claim.release()
 
-    def _fail(self, cell: Cell, error: Exception) -> None:
+    def _fail(self, number: int, cell: Cell, error: Exception) -> None:
         path = self._failure_file(cell)
-        if self._failure_stamp(cell) in (None, self._failures_before[self.cells.index(cell)]):
+        if self._failure_stamp(cell) in (None, self._failures_before[number]):
             StudyRecords(self.store, cell.study).keep_failure(*_place(cell), failure_text(error))
         self.failed[cell.name] = f"{_one_line(error)} ({path})"
         print(f"{cell.name}: {_one_line(error)}", file=sys.stderr)
