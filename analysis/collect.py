@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from ablate.cli.command import add_study, command, finish, output_file, write_parquet
+from ablate.evaluation.measures import mean_name
 from ablate.records import UserError
 from analysis.stats.collapse import Collapsed, collapses
 from analysis.study.evidence import Evidence
@@ -35,15 +36,17 @@ def _run(args: argparse.Namespace) -> None:
     table = in_words(evidence.long_table())
     averages = means(table)
     known = {key[1] for key in averages}
-    for measure in args.measure or ():
-        if measure not in known:
-            raise UserError(f"--measure {measure!r} is not there; measures: {', '.join(sorted(known))}")
+    by_name = {mean_name(measure): measure for measure in sorted(known)} | {measure: measure for measure in known}
+    for name in args.measure or ():
+        if name not in by_name:
+            raise UserError(f"--measure {name!r} is not there; measures: {', '.join(sorted(map(mean_name, known)))}")
+    chosen = {by_name[name] for name in args.measure or known}
     for line in evidence.remarks:
         print(line)
     fixed = sorted(deterministic_arms(evidence.runs))
     for collapsed in _collapses(evidence, fixed):
         print("{1}: {0}, {2}".format(*collapsed.remark))
-    print(format_means({key: value for key, value in averages.items() if key[1] in (args.measure or known)}))
+    print(format_means({key: value for key, value in averages.items() if key[1] in chosen}))
     if fixed:
         flags = " ".join(f"--deterministic {arm}" for arm in fixed)
         print(f"without training randomness, one seed stands for all; analysis.significance --scores: {flags}")

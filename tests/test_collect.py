@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from synthetic_study import NDCG, Arm, make_study
 
 from ablate.evaluation.storage import write_scores
 from ablate.recipe.values import digest
 from ablate.records import QueryScore
 from ablate.store.results import ResultStore
 from analysis.collect import main
+from analysis.study.scores import format_means
 
 
 def record(root: Path, arm: str, seed: int, values: dict[str, float], recipe: str = "") -> None:
@@ -79,3 +81,22 @@ def test_unknown_studies_and_measures_are_named(results: Path, capsys: pytest.Ca
     assert "no evaluation of a study 't'" in capsys.readouterr().err
     assert main(["s", "--results", str(results), "--measure", "x"]) == 2
     assert "--measure 'x' is not there; measures: nDCG@10" in capsys.readouterr().err
+
+
+def test_measures_are_called_and_scaled_as_in_the_table_of_a_run() -> None:
+    place = ("changed", "after")
+    shown = format_means(
+        {("d", "AP@1000", *place): {"a": {0: 0.25, 1: 0.25}}, ("d", "p-MRR", *place): {"a": {0: 0.125, 1: 0.375}}}
+    )
+    heads = [line.partition("  (")[0] for line in shown.splitlines() if line.startswith("d ")]
+    rows = [line.split() for line in shown.splitlines() if line.strip().startswith("a ")]
+    assert heads == ["d  MAP@1000", "d  p-MRR x 100"]
+    assert rows == [["a", "2", "0.250", "±0.000"], ["a", "2", "25.0", "±17.7"]]
+
+
+def test_a_measure_may_be_asked_for_by_the_name_of_its_mean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_study(tmp_path, {"a": Arm(shift={("d/test", "plain", "plain", "RR@10"): 0.0, NDCG: 0.0})})
+    for name in ("RR@10", "MRR@10"):
+        assert main(["s", "--results", str(tmp_path), "--measure", name]) == 0
+        printed = capsys.readouterr().out
+        assert "d/test  MRR@10" in printed and "nDCG@10" not in printed

@@ -2,7 +2,7 @@
 
 Attention stays within each text by the texts' ends, which every backbone of transformers hands through to the attention
 that its configuration names (`cu_seq_lens_q` and `max_length_q`, as for FlashAttention); positions start anew with each
-text. On CUDA the kernel is torch.nn.attention.varlen's, for 16-bit numbers; elsewhere each text is attended by itself,
+text. On CUDA the kernel is PyTorch's own FlashAttention, for 16-bit numbers; elsewhere each text is attended by itself,
 which shows what is computed and saves nothing. Shapes: N texts, T tokens of all of them, H hidden size.
 """
 
@@ -133,12 +133,27 @@ def packed_attention(
 def _on_cuda(
     rows: Sequence[torch.Tensor], ends_N: torch.Tensor, longest: int, scale: float | None, window: tuple[int, int]
 ) -> torch.Tensor:
-    """Return attention (T, heads, size) of a query, key and value of that shape, within each text."""
-    from torch.nn.attention.varlen import varlen_attn
+    """Return attention (T, heads, size) of a query, key and value of that shape, within each text.
 
+    The kernel is that of torch.nn.attention.varlen.varlen_attn, called below its Python layers: they cost a step of a
+    small model more than padding does (docs/performance.md).
+    """
     query, key, value = rows
-    attended = varlen_attn(query, key, value, ends_N, ends_N, longest, longest, scale=scale, window_size=window)
-    assert isinstance(attended, torch.Tensor)  # a second result is given only where it is asked for
+    attended: torch.Tensor = torch.ops.aten._flash_attention_forward(
+        query,
+        key,
+        value,
+        ends_N,
+        ends_N,
+        longest,
+        longest,
+        0.0,  # dropout
+        window == (-1, 0),  # causal
+        False,  # no mask to look at
+        scale=scale,
+        window_size_left=window[0],
+        window_size_right=window[1],
+    )[0]
     return attended
 
 
@@ -218,8 +233,12 @@ def _objection(network: Any, packing: Packing) -> str | None:
             network.eval()
             alone = first_text(PROBES[0])
             base.set_attn_implementation(ATTENTION)
-            network.train(training)  # dropout of attention is part of the question
-            first_text(PROBES[0])
+            network.train(training)  # dropout of attention is part of the question, and so is a backward pass
+            trained = [weights for weights in network.parameters() if training and weights.requires_grad]
+            with torch.set_grad_enabled(bool(trained)):
+                vectors = first_text(PROBES[0])
+                if trained:
+                    torch.autograd.grad(vectors.sum(), trained, allow_unused=True)
             network.eval()
             far = max(float((first_text(PROBES[0], other) - alone).norm()) for other in PROBES[1:])
             same = far <= ALIKE[next(network.parameters()).dtype] * float(alone.norm())

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ablate.evaluation.measures import P_MRR, mean_name
 from ablate.evaluation.storage import UnitClusters
 from ablate.records import QueryScore, UserError
 from ablate.store.files import SCORES_FILE
@@ -141,7 +142,10 @@ def means(table: pa.Table) -> dict[tuple[str, str, str, str], dict[str, dict[int
 
 
 def format_means(averages: Mapping[tuple[str, str, str, str], Mapping[str, Mapping[int, float]]]) -> str:
-    """Return one block per dataset and measure: an arm a row, mean over seeds and standard deviation between them."""
+    """Return one block per dataset and measure: an arm a row, mean over seeds and standard deviation between them.
+
+    Measures have the names and the scale of a run's own table: means of RR and AP are MRR and MAP, p-MRR is times 100.
+    """
     lines: list[str] = []
     blocks: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for dataset, measure, condition, direction in sorted(averages):
@@ -150,15 +154,17 @@ def format_means(averages: Mapping[tuple[str, str, str, str], Mapping[str, Mappi
         arms = sorted({arm for column in columns for arm in averages[dataset, measure, *column]})
         width = max(len(arm) for arm in arms)
         heads = [c if c == d or d in ("all", "both") else f"{c}: {d}" for c, d in columns]
-        lines.append(f"{dataset}  {measure}  (mean over seeds, ± standard deviation between seeds)")
+        scale, digits = (100, 1) if measure == P_MRR else (1, 3)
+        name = f"{mean_name(measure)} x 100" if measure == P_MRR else mean_name(measure)
+        lines.append(f"{dataset}  {name}  (mean over seeds, ± standard deviation between seeds)")
         lines.append("  ".join([" " * (width + 2), "seeds", *(head.rjust(18) for head in heads)]))
         for arm in arms:
             cells, seeds = [], 0
             for column in columns:
-                values = list(averages[dataset, measure, *column].get(arm, {}).values())
+                values = [scale * value for value in averages[dataset, measure, *column].get(arm, {}).values()]
                 seeds = max(seeds, len(values))
-                spread = f" ±{stdev(values):.3f}" if len(values) > 1 else " " * 7
-                cells.append((f"{fmean(values):.3f}{spread}" if values else "-").rjust(18))
+                spread = f" ±{stdev(values):.{digits}f}" if len(values) > 1 else " " * (digits + 4)
+                cells.append((f"{fmean(values):.{digits}f}{spread}" if values else "-").rjust(18))
             lines.append("  ".join([f"  {arm.ljust(width)}", f"{seeds:5d}", *cells]).rstrip())
         lines.append("")
     return "\n".join(lines)
