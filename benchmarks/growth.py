@@ -449,6 +449,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.to:
         words = (__doc__ or "").split("\n\n", 2)[2].rstrip()
         origin = f"Written by `python -m benchmarks.growth` ({made_on})."
+        if args.kept:
+            origin = (
+                f"Measured by the functions of `python -m benchmarks.growth`, not all by one command or at one time,\n"
+                f"and put together with `--kept` ({made_on})."
+            )
         section = "\n".join([HEADING, "", origin, "", words, "", *tables])
         before = args.to.read_text(encoding="utf-8") if args.to.exists() else ""
         write_text(args.to, with_section(before, section))

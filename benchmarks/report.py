@@ -32,8 +32,9 @@ from analysis.study.opened import OpenStudy
 STUDY = "made"
 PLACES = (("plain", "plain", "nDCG@10"), ("changed", "after", "nDCG@10"), ("changed", "after", "p-MRR"))
 MOST_BYTES = 5_000_000
-_EFFECT = 0.01
-"""By which each arm is better than the one before."""
+_EFFECT, _LEVELS = 0.01, 20
+"""By how much each arm is better than the one before, and after how many arms the first level comes again: scores that
+are cut at 1 would be equal in all further arms, and equal scores count as those of one model."""
 
 
 def make(root: Path, num_arms: int, num_seeds: int, num_units: int) -> None:
@@ -77,11 +78,12 @@ def make(root: Path, num_arms: int, num_seeds: int, num_units: int) -> None:
 
 
 def scores(arm: int, seed: int, num_units: int) -> list[QueryScore]:
-    """Return the drawn scores of a run in all places; an arm of a higher number is a little better."""
+    """Return the drawn scores of a run in all places; an arm of a higher number is a little better, up to 20."""
     drawn = []
     for number, (condition, direction, measure) in enumerate(PLACES):
         easy = np.random.Generator(np.random.PCG64([number])).random(num_units) * 0.4
-        noise = np.random.Generator(np.random.PCG64([number, arm, seed])).normal(_EFFECT * arm, 0.05, num_units)
+        effect = _EFFECT * (arm % _LEVELS)
+        noise = np.random.Generator(np.random.PCG64([number, arm, seed])).normal(effect, 0.05, num_units)
         drawn += [
             QueryScore("made/test", condition, direction, f"query-{unit:06d}", measure, float(value))
             for unit, value in enumerate(np.clip(0.3 + easy + noise, 0, 1))

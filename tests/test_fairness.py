@@ -32,7 +32,7 @@ from analysis.study.differences import HOW, between, confounded
 from analysis.study.evidence import Evidence
 from analysis.study.fairness import Check, examine, fairness_table, headline
 from analysis.study.opened import OpenStudy
-from analysis.study.runs import ArmRun, deterministic_arms, seed_varies
+from analysis.study.runs import ArmRun, by_arm, deterministic_arms, seed_varies
 from analysis.study.totals import ArmTotals, idle_factors
 
 FAIR = {"a": Arm(seeds=(0, 1)), "b": Arm({"instructed": 1.0}, seeds=(0, 1))}
@@ -560,11 +560,11 @@ def test_differences_are_shown_with_their_levels() -> None:
 def test_an_interaction_and_a_trend_are_not_confounded_and_a_jump_over_two_factors_is(tmp_path: Path) -> None:
     one, other = {"instructed": 1.0}, {"plain_twins": 1.0}
     levels: dict[str, dict[str, float]] = {"none": {}, "x": one, "y": other, "xy": {**one, **other}}
-    runs = runs_of(make_study(tmp_path, {name: Arm(f, seeds=(0,)) for name, f in levels.items()}))
-    assert confounded(runs, {"xy": 1, "x": -1, "y": -1, "none": 1}) == ""
-    assert confounded(runs, {"x": 1, "none": -1}) == ""
-    assert confounded(runs, {"x": 0.5, "y": 0.5, "none": -1}) == ""
-    assert confounded(runs, {"xy": 1, "none": -1}) == (
+    arms = by_arm(runs_of(make_study(tmp_path, {name: Arm(f, seeds=(0,)) for name, f in levels.items()})))
+    assert confounded(arms, {"xy": 1, "x": -1, "y": -1, "none": 1}) == ""
+    assert confounded(arms, {"x": 1, "none": -1}) == ""
+    assert confounded(arms, {"x": 0.5, "y": 0.5, "none": -1}) == ""
+    assert confounded(arms, {"xy": 1, "none": -1}) == (
         "xy and none differ in 2 keys: factors.instructed, factors.plain_twins"
     )
 
@@ -586,17 +586,18 @@ def test_a_contrast_in_two_places_is_not_confounded_where_it_is_the_same_one(tmp
             },
         )
     )
+    arms = by_arm(runs)
     keys = "differ in 2 keys: train.learning_rate, train.epochs"
-    assert confounded(runs, {"x": 1, "none": -1, "x_there": -1, "none_there": 1}) == ""
-    assert confounded(runs, {"none_there": 1, "x_there": -1, "none": -1, "x": 1}) == ""
-    assert confounded(runs, {"x": 0.5, "none": -0.5, "x_there": 0.5, "none_there": -0.5}) == ""
-    assert confounded(runs, {"x": 1, "none_there": -1}).startswith("x and none_there differ in 3 keys")
-    assert keys in confounded(runs, {"x": 1, "x_there": -1})  # each place has one arm and does not sum to 0
-    assert keys in confounded(runs, {"x": 1, "none": 1, "x_there": -1, "none_there": -1})  # the places themselves
+    assert confounded(arms, {"x": 1, "none": -1, "x_there": -1, "none_there": 1}) == ""
+    assert confounded(arms, {"none_there": 1, "x_there": -1, "none": -1, "x": 1}) == ""
+    assert confounded(arms, {"x": 0.5, "none": -0.5, "x_there": 0.5, "none_there": -0.5}) == ""
+    assert confounded(arms, {"x": 1, "none_there": -1}).startswith("x and none_there differ in 3 keys")
+    assert keys in confounded(arms, {"x": 1, "x_there": -1})  # each place has one arm and does not sum to 0
+    assert keys in confounded(arms, {"x": 1, "none": 1, "x_there": -1, "none_there": -1})  # the places themselves
     uneven = {"x": 1, "none": -1, "x_there": -1, "none_there": 0.5, "y_there": 0.5}
-    assert "differ in" in confounded(runs, uneven)
-    assert "differ in 3 keys" in confounded(runs, {"x": 1, "none": -1, "y_there": -1, "none_there": 1})  # another step
-    apart = confounded(runs, {"x": 1, "none": -1, "x_there": -1, "none_elsewhere": 1})
+    assert "differ in" in confounded(arms, uneven)
+    assert "differ in 3 keys" in confounded(arms, {"x": 1, "none": -1, "y_there": -1, "none_there": 1})  # another step
+    apart = confounded(arms, {"x": 1, "none": -1, "x_there": -1, "none_elsewhere": 1})
     assert "differ in" in apart, "none_elsewhere is no counterpart of none"
 
 

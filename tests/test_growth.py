@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from ablate.recipe.schema import IvfIndex
+from ablate.study.declaration import Claim
 from analysis import budgets, claims
-from benchmarks import growth
+from analysis.stats import families
+from analysis.stats.asked import Asked, Target
+from analysis.stats.contrast_rows import contrast_rows
+from analysis.stats.families import DeclaredFamily, Plan
+from analysis.stats.matrix import Cell, CellScores, ScoreTable, Values
+from analysis.study.evidence import Evidence
+from analysis.study.opened import OpenStudy
+from analysis.study.runs import ArmRun
+from analysis.verdict.judge import judge
+from benchmarks import growth, report
 from benchmarks.growth import Measured, exponent, tables_of, with_section
 from benchmarks.search import index_of
+from tests.synthetic_study import NDCG, Arm, claim, declare, make_quick, make_study, study_block
 
 
 def test_exponent_is_the_slope_of_the_logarithms() -> None:
@@ -114,3 +129,99 @@ def test_work_that_takes_no_time_goes_through_all_cells(tmp_path: Path) -> None:
 
 def test_an_epoch_has_each_group_once() -> None:
     assert growth.epoch(growth.groups_of(50)) == 50
+
+
+def test_no_two_made_runs_have_the_same_scores() -> None:
+    """Runs of equal scores count as one model, so that what is measured would be another study."""
+    assert len({tuple(report.scores(arm, seed, 20)) for arm in range(300) for seed in range(2)}) == 600
+
+
+def count_calls(monkeypatch: pytest.MonkeyPatch, calls: Counter[str], owner: Any, name: str) -> None:
+    """Count the calls of a function or method that is looked up in this owner."""
+    original = getattr(owner, name)
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        calls[name] += 1
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, counted)
+
+
+class CountedRuns(tuple[ArmRun, ...]):
+    """The runs of a study, which count how often all of them are gone through."""
+
+    calls: Counter[str]
+
+    def __iter__(self) -> Iterator[ArmRun]:
+        self.calls["all runs"] += 1
+        return super().__iter__()
+
+
+def calls_of_judging(folder: Path, num_claims: int, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Return what is looked through when a study of six arms of one model is judged."""
+    names = [f"arm_{number}" for number in range(6)]
+    asked = [claim(f"c{number}", "greater", contrast=f"{names[number]} - arm_0") for number in range(1, num_claims + 1)]
+    under = declare(folder, study_block(asked, arms=names, seeds=[0, 1]))
+    made = {
+        name: Arm(train={"learning_rate": number}, seeds=(0, 1), declared=under, weights="one")
+        for number, name in enumerate(names)
+    }
+    make_study(folder, made)
+    opened = OpenStudy(Evidence(folder, "s"))
+    assert [check.name for check in opened.checks]  # what is looked at once for all claims
+    calls: Counter[str] = Counter()
+    with monkeypatch.context() as patched:
+        count_calls(patched, calls, Evidence, "same_model")
+        count_calls(patched, calls, type(opened.evidence.store), "manifests")
+        count_calls(patched, calls, Claim, "__eq__")
+        runs = CountedRuns(opened.evidence.runs)
+        runs.calls = calls
+        patched.setitem(vars(opened.evidence), "runs", runs)
+        assert sum(judged.row is not None for judged in judge(opened).claims) == num_claims
+    return calls
+
+
+def test_a_further_claim_looks_through_no_list_of_runs_models_or_claims(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_quick(monkeypatch)
+    few, many = (calls_of_judging(tmp_path / str(number), number, monkeypatch) for number in (1, 5))
+    assert few == many
+    assert set(few) == {"manifests", "all runs"}, "the counts count"
+
+
+class NotListed(dict[str, Values]):
+    """Scores of arms that can be looked up and not listed."""
+
+    def __iter__(self) -> Iterator[str]:
+        raise AssertionError("all arms are gone through")
+
+
+def made_table(num_arms: int, mapping: type[dict[str, Values]] = dict) -> ScoreTable:
+    """Return a table of arms with two seeds and three units in one place."""
+    arms = {f"arm_{number}": np.random.default_rng(number).random((2, 3)) for number in range(num_arms)}
+    place = CellScores(("a", "b", "c"), mapping(arms))
+    return ScoreTable("made", dict.fromkeys(arms, ("0", "1")), {Cell(*NDCG): place})
+
+
+def contrasts_of(table: ScoreTable) -> list[Asked]:
+    """Return each arm of a table against the first."""
+    ((cell, scores),) = table.cells.items()
+    target = Target(cell, (scores,), (cell.dataset,))
+    return [Asked(f"{arm} - arm_0", {arm: 1.0, "arm_0": -1.0}, target) for arm in table.arms[1:]]
+
+
+def test_a_contrast_asks_for_the_scores_of_its_own_arms() -> None:
+    tables = made_table(4), made_table(4, mapping=NotListed)
+    listed, looked_up = (contrast_rows(table, contrasts_of(table), Plan()) for table in tables)
+    assert listed == looked_up
+
+
+def test_a_place_in_a_declared_family_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = contrasts_of(made_table(9))
+    family = DeclaredFamily(tuple(asked), (False,) * len(asked))
+    calls: Counter[str] = Counter()
+    count_calls(monkeypatch, calls, families, "_identity")
+    assert [list(family.places(contrast)) for contrast in asked] == [[place] for place in range(len(asked))]
+    assert [family.as_declared(contrast) for contrast in asked] == asked
+    assert calls["_identity"] == 3 * len(asked)  # once to know the family, and once for each question

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from ablate.records import UserError
 from analysis.stats.clusters import MOST_KINDS, Groupings
-from analysis.stats.crossed import Blocks
 from analysis.stats.grouping import Grouping
-from analysis.stats.matrix import FORM, Cell, CellScores, ScoreTable, listed
+from analysis.stats.matrix import FORM, Cell, CellScores, ScoreTable, Values, listed
+
+
+class _Joint(Mapping[str, Sequence[Values]]):
+    """Arm -> its matrices in several cells, of the arms that all of them have; what is asked for is looked up alone."""
+
+    def __init__(self, parts: Sequence[CellScores]) -> None:
+        self._parts = parts
+
+    def __getitem__(self, arm: str) -> list[Values]:
+        return [part.values_SQ[arm] for part in self._parts]
+
+    def __contains__(self, arm: object) -> bool:
+        return all(arm in part.values_SQ for part in self._parts)
+
+    def __iter__(self) -> Iterator[str]:
+        return (arm for arm in self._parts[0].values_SQ if arm in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class Target(NamedTuple):
@@ -19,10 +37,9 @@ class Target(NamedTuple):
     parts: tuple[CellScores, ...]
     datasets: tuple[str, ...]
 
-    def blocks(self) -> dict[str, Blocks]:
+    def blocks(self) -> Mapping[str, Sequence[Values]]:
         """Return arm -> its matrices (S, Q), of the arms that all parts have."""
-        arms = [arm for arm in self.parts[0].values_SQ if all(arm in part.values_SQ for part in self.parts)]
-        return {arm: [part.values_SQ[arm] for part in self.parts] for arm in arms}
+        return _Joint(self.parts)
 
     def kinds(self) -> list[str]:
         """Return the kinds of clusters that units of all parts have."""

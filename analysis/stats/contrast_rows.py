@@ -42,7 +42,7 @@ def contrast_rows(table: ScoreTable, asked: Sequence[Asked], plan: Plan) -> tupl
     Raises UserError for an arm without scores in a place, single-seed arms, unlike seeds where they are matched.
     """
     for arm in sorted(plan.options.deterministic):
-        if arm not in table.arms:
+        if arm not in table.seeds:
             raise UserError(f"the deterministic arm {arm!r} has no scores; arms are {', '.join(table.arms)}")
     drafts = [_draft(table, contrast, plan) for contrast in asked]
     rows = _with_sign_flips(drafts, asked, plan)
@@ -71,7 +71,7 @@ def _draft(table: ScoreTable, asked: Asked, plan: Plan) -> ContrastRow:
     blocks, cell = asked.target.blocks(), asked.target.cell
     weights = {arm: weight for arm, weight in asked.weights.items() if weight != 0}
     for arm in weights:
-        if arm in table.arms and arm not in blocks:
+        if arm in table.seeds and arm not in blocks:
             raise UserError(
                 f"contrast {asked.label!r}: arm {arm!r} has no {cell}; score it there or leave the cell out"
             )

@@ -300,7 +300,7 @@ def _largest(blocks: Sequence[Values]) -> float:
 
 def _checked(arms: Mapping[str, Blocks], weights: Mapping[str, float], options: Options) -> dict[str, list[Values]]:
     used = check_weights(weights, arms)
-    unknown = sorted(options.deterministic - set(arms))
+    unknown = sorted(arm for arm in options.deterministic if arm not in arms)
     if unknown:
         raise UserError(f"arm {unknown[0]!r} is declared deterministic but has no scores; arms are {', '.join(arms)}")
     wanted = arms if options.seed_variance == "family" else used

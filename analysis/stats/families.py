@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from analysis.stats.asked import Asked
@@ -30,13 +31,24 @@ class DeclaredFamily:
         """How many contrasts Holm's correction is over."""
         return len(self.contrasts) + self.num_untestable
 
-    def places(self, asked: Asked) -> list[int]:
+    def places(self, asked: Asked) -> Sequence[int]:
         """Return where a contrast stands in the family, whichever arm is named first."""
-        return [place for place, declared in enumerate(self.contrasts) if _identity(declared) == _identity(asked)]
+        return self._places.get(_identity(asked), ())
+
+    @cached_property
+    def _places(self) -> Mapping[tuple[Any, ...], Sequence[int]]:
+        places: dict[tuple[Any, ...], list[int]] = {}
+        for place, declared in enumerate(self.contrasts):
+            places.setdefault(_identity(declared), []).append(place)
+        return places
+
+    @cached_property
+    def _populations(self) -> Sequence[tuple[str, ...]]:
+        return list(dict.fromkeys(declared.population for declared in self.contrasts))
 
     def as_declared(self, asked: Asked) -> Asked:
         """Return a contrast over the population of the one that was declared in its place, if one was."""
-        for population in dict.fromkeys(declared.population for declared in self.contrasts):
+        for population in self._populations:
             if self.places(asked._replace(population=population)):
                 return asked._replace(population=population)
         return asked
@@ -113,4 +125,5 @@ def _family(
 
 
 def options_of(plan: Plan, blocks: Mapping[str, Any]) -> Options:
-    return dataclasses.replace(plan.options, deterministic=plan.options.deterministic & set(blocks))
+    known = frozenset(arm for arm in plan.options.deterministic if arm in blocks)
+    return dataclasses.replace(plan.options, deterministic=known)

@@ -62,8 +62,8 @@ def remarks_of_seeds(
     table: ScoreTable, contrasts: Mapping[str, Mapping[str, float]], deterministic: frozenset[str]
 ) -> list[tuple[str, str, str]]:
     """Return (contrast, mark, why) for each contrast with an arm of which a seed stands apart."""
-    arms = [arm for arm in table.arms if arm not in deterministic]
-    apart = seeds_apart(table, [arm for arm in arms if any(weights.get(arm) for weights in contrasts.values())])
+    used = {arm for weights in contrasts.values() for arm, weight in weights.items() if weight != 0}
+    apart = seeds_apart(table, [arm for arm in table.arms if arm in used and arm not in deterministic])
     return [
         (label, "SEED APART", f"{seed}; it is in every number")
         for label, weights in contrasts.items()

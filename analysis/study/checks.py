@@ -24,7 +24,7 @@ from analysis.stats.seeds_apart import LEAST_SEEDS, seeds_apart
 from analysis.study.composition import look_at_changes
 from analysis.study.evidence import Evidence
 from analysis.study.leak_check import no_leak
-from analysis.study.runs import ArmRun, by_arm, deterministic_arms, seeds_of
+from analysis.study.runs import ArmRun, deterministic_arms, seeds_of
 from analysis.study.scores import UNITS, Scores
 from analysis.study.totals import idle_factors, same_recipes, unmatched
 from analysis.study.words import grouped, numbers, runs_in_words, some
@@ -62,7 +62,7 @@ def _missing(evidence: Evidence) -> tuple[bool, str]:
 
 def _one_recipe(evidence: Evidence) -> tuple[bool, str]:
     wrong = []
-    for arm, runs in by_arm(evidence.runs).items():
+    for arm, runs in evidence.arms.items():
         keys = dict.fromkeys(key for run in runs for key in diff(runs[0].recipe, run.recipe))
         if keys:
             wrong.append(f"{arm} differs between its seeds in {some(keys)}")
@@ -349,7 +349,8 @@ def _mixes(evidence: Evidence) -> tuple[bool, str]:
 
 def _tuning(evidence: Evidence) -> tuple[bool, str]:
     """Compare how many trials the values of the arms were chosen from; a winner in no recipe counts for nothing."""
-    trained = {arm: runs for arm, runs in by_arm(evidence.runs).items() if arm not in deterministic_arms(evidence.runs)}
+    free = deterministic_arms(evidence.runs)
+    trained = {arm: runs for arm, runs in evidence.arms.items() if arm not in free}
     trials = {arm: tuned_by(evidence.store, arm, runs) for arm, runs in trained.items()}
     if not any(trials.values()):
         return True, "not tuned: no recipe has the values of a winner"

@@ -14,7 +14,7 @@ from ablate.records import UserError
 from analysis.study.declared import claim_weights
 from analysis.study.differences import differences, reference_of
 from analysis.study.evidence import Evidence
-from analysis.study.runs import ArmRun, by_arm
+from analysis.study.runs import ArmRun
 from analysis.study.totals import mean_values
 from analysis.study.words import some
 
@@ -65,14 +65,14 @@ def arm_composition(runs: Sequence[ArmRun]) -> dict[str, float | None]:
     return mean_values(by_run)
 
 
-def also_changed(runs: Sequence[ArmRun], weights: Mapping[str, float]) -> dict[str, tuple[Change, ...]]:
+def also_changed(arms: Mapping[str, Sequence[ArmRun]], weights: Mapping[str, float]) -> dict[str, tuple[Change, ...]]:
     """Return, for every arm of a contrast but its reference, what differs in composition beside the switch.
 
-    Compared is what both arms know, by COUNT_TOLERANCE and SHARE_TOLERANCE. Arms without a mix have nothing to compare.
+    `arms`: arm -> its runs. Compared is what both arms know, by COUNT_TOLERANCE and SHARE_TOLERANCE; arms without a mix
+    have nothing to compare.
     """
-    arms = by_arm(runs)
     changes = {}
-    for arm, difference in differences(runs, weights).items():
+    for arm, difference in differences(arms, weights).items():
         theirs, ours = arm_composition(arms[reference_of(weights)]), arm_composition(arms[arm])
         changes[arm] = tuple(
             Change(name, before, after)
@@ -112,14 +112,14 @@ def look_at_changes(evidence: Evidence) -> tuple[bool, str]:
 
     The contrasts are those of the declared claims, else each arm with a mix against the baseline.
     """
-    trained = {arm: runs for arm, runs in by_arm(evidence.runs).items() if any(run.mix is not None for run in runs)}
+    trained = {arm: runs for arm, runs in evidence.arms.items() if any(run.mix is not None for run in runs)}
     values = {arm: arm_composition(runs) for arm, runs in trained.items()}
     unrecorded = [arm for arm in trained if "right_labels" not in values[arm]]
     beside = f"; not recorded, by an earlier version: {some(unrecorded)}" if unrecorded else ""
     found = {}
     contrasts = _contrasts(evidence, list(trained))
     for label, weights in contrasts.items():
-        text = changes_in_words(also_changed(evidence.runs, weights))
+        text = changes_in_words(also_changed(evidence.arms, weights))
         if text:
             found[label] = text
     if not found:
@@ -136,7 +136,7 @@ def _contrasts(evidence: Evidence, trained: Sequence[str]) -> dict[str, Mapping[
         others = [arm for arm in trained if arm != baseline]
         return {f"{arm} - {baseline}": {arm: 1.0, baseline: -1.0} for arm in others if baseline in trained}
     asked: dict[str, Mapping[str, float]] = {}
-    scored = list(by_arm(evidence.runs))
+    scored = list(evidence.arms)
     for claim in evidence.declared.study.claims:
         try:
             weights = claim_weights(claim, scored)

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 from ablate.recipe.factors import STAGES
 from ablate.recipe.values import diff
-from analysis.study.runs import ArmRun, by_arm
+from analysis.study.runs import ArmRun
 
 HOW: Mapping[str, tuple[str, ...]] = {
     f"factors.{stage.factor}": tuple(f"factors.{name}" for name in stage.modifies) for stage in STAGES if stage.modifies
@@ -100,9 +100,11 @@ def reference_of(weights: Mapping[str, float]) -> str:
     return min(weights, key=weights.__getitem__)
 
 
-def differences(runs: Sequence[ArmRun], weights: Mapping[str, float]) -> dict[str, Difference]:
-    """Return, for every arm of a contrast but its reference, what it differs from the reference in."""
-    arms = by_arm(runs)
+def differences(arms: Mapping[str, Sequence[ArmRun]], weights: Mapping[str, float]) -> dict[str, Difference]:
+    """Return, for every arm of a contrast but its reference, what it differs from the reference in.
+
+    `arms`: arm -> its runs.
+    """
     reference = reference_of(weights)
     return {
         arm: between(arms[reference][0].recipe, arms[arm][0].recipe)
@@ -111,9 +113,8 @@ def differences(runs: Sequence[ArmRun], weights: Mapping[str, float]) -> dict[st
     }
 
 
-def confounded(runs: Sequence[ArmRun], weights: Mapping[str, float]) -> str:
-    """Return why a contrast does not compare one thing, or an empty text when it does."""
-    arms = by_arm(runs)
+def confounded(arms: Mapping[str, Sequence[ArmRun]], weights: Mapping[str, float]) -> str:
+    """Return why a contrast does not compare one thing, or an empty text when it does; `arms`: arm -> its runs."""
     used = [arm for arm, weight in weights.items() if weight != 0]
     by_pair = {pair: between(*(arms[arm][0].recipe for arm in pair)) for pair in itertools.permutations(used, 2)}
     parts = _joined(used, by_pair)

@@ -6,7 +6,7 @@ is said of one state of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -19,11 +19,11 @@ from ablate.records import UserError
 from ablate.store.files import CLUSTERS_FILE, NOTES_FILE
 from ablate.store.manifest import Kind, Manifest
 from ablate.store.results import ResultStore
-from ablate.study.declaration import DeclaredCell
+from ablate.study.declaration import Claim, DeclaredCell
 from ablate.study.records import StudyRecords
 from analysis.stats.matrix import ScoreTable, from_arrow
 from analysis.study.declared import Declaration, stored_declarations
-from analysis.study.runs import ArmRun, same_model_keys
+from analysis.study.runs import ArmRun, by_arm, documents_of, same_model_keys, source_of
 from analysis.study.scores import Scores, long_table, read_scores, without_measure
 from analysis.study.totals import ArmTotals, Training, arm_totals, default_baseline, unmatched
 from analysis.study.words import runs_in_words
@@ -87,6 +87,15 @@ class Evidence:
         return tuple(runs)
 
     @cached_property
+    def arms(self) -> Mapping[str, list[ArmRun]]:
+        """Arm -> its runs that have scores, by seed; the arms in order of their names."""
+        return by_arm(self.runs)
+
+    def runs_of(self, arms: Collection[str]) -> list[ArmRun]:
+        """Return the runs of these arms, by arm and seed; an arm without scores has none."""
+        return [run for arm in sorted(set(arms)) for run in self.arms.get(arm, ())]
+
+    @cached_property
     def _evaluations(self) -> dict[tuple[str, int], Manifest]:
         return self.store.by_arm("evaluation", self.study)
 
@@ -98,8 +107,17 @@ class Evidence:
     def same_model(self, run: ArmRun) -> list[Manifest]:
         """Return the other evaluations of the model of a run, in whatever study (see `same_model_keys`)."""
         keys = same_model_keys(run.evaluation, run.train)
-        others = {manifest.id: manifest for key in keys for manifest in self._by_model.get(key, ())}
+        others = {manifest.id: manifest for key in sorted(keys) for manifest in self._by_model.get(key, ())}
         return [manifest for manifest in others.values() if manifest.id != run.evaluation.id]
+
+    def measured_under(self, run: ArmRun) -> set[str]:
+        """Return the digests under which the model of a run was measured, in whatever study; '' is no declaration."""
+        keys = same_model_keys(run.evaluation, run.train)
+        return {declared for key in keys for declared in self._declared_by_model.get(key, ())}
+
+    @cached_property
+    def _declared_by_model(self) -> Mapping[str, set[str]]:
+        return {key: {manifest.declared for manifest in measured} for key, measured in self._by_model.items()}
 
     @cached_property
     def _by_model(self) -> dict[str, list[Manifest]]:
@@ -150,6 +168,34 @@ class Evidence:
     def declarations(self) -> tuple[Declaration, ...]:
         """The declarations that are stored with the results, the oldest first."""
         return tuple(stored_declarations(self.store, self.study))
+
+    def declared_in(self, claim: Claim) -> Collection[str]:
+        """Return the digests of the stored declarations that have a claim, word for word."""
+        return self._declared_in.get(claim, ())
+
+    @cached_property
+    def _declared_in(self) -> Mapping[Claim, set[str]]:
+        digests: dict[Claim, set[str]] = {}
+        for declaration in self.declarations:
+            for claim in declaration.study.claims:
+                digests.setdefault(claim, set()).add(declaration.digest)
+        return digests
+
+    @cached_property
+    def documents_under(self) -> Mapping[str, set[str]]:
+        """Digest of a declaration ('' for none) -> digests of the documents ranked under it, in whatever study."""
+        documents: dict[str, set[str]] = {}
+        for manifest in self.store.manifests("evaluation"):
+            documents.setdefault(manifest.declared, set()).update(documents_of(manifest).values())
+        return documents
+
+    @cached_property
+    def sources_under(self) -> Mapping[str, set[str]]:
+        """Digest of a declaration ('' for none) -> digests of the sources of mixes under it, in whatever study."""
+        sources: dict[str, set[str]] = {}
+        for manifest in self.store.manifests("mix"):
+            sources.setdefault(manifest.declared, set()).add(source_of(manifest))
+        return sources
 
     @property
     def declaration_files(self) -> list[Path]:

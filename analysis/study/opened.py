@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +23,7 @@ from analysis.study.differences import confounded, differences, reference_of
 from analysis.study.evidence import Evidence
 from analysis.study.fairness import Check, examine, failed_table, fairness_table, headline
 from analysis.study.runs import deterministic_arms, seed_varies
-from analysis.study.totals import unmatched
+from analysis.study.totals import ArmTotals, unmatched
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,20 +62,24 @@ class OpenStudy:
         """The arms without training randomness, known from their recipes."""
         return deterministic_arms(self.evidence.runs)
 
+    @cached_property
+    def _totals(self) -> Mapping[str, ArmTotals]:
+        return {totals.arm: totals for totals in self.evidence.totals}
+
     def against(self, weights: Mapping[str, float]) -> dict[str, str]:
         """Return the marks of a contrast with their reasons.
 
         UNMATCHED for unequal budgets, compared among the arms that have a mix; CONFOUNDED for several changes.
         """
         marks = {}
-        used = [arm for arm in self.evidence.totals if weights.get(arm.arm, 0) != 0]
+        used = [self._totals[arm] for arm in sorted(weights) if weights[arm] != 0 and arm in self._totals]
         if len(used) > 1:
             names = [arm.arm for arm in used]
             reference = reference_of(weights)
             wrong = unmatched(used, reference if reference in names else names[0])
             if wrong:
                 marks["UNMATCHED"] = "; ".join(f"{arm} has {reason}" for arm, reason in wrong.items())
-        why = confounded(self.evidence.runs, weights)
+        why = confounded(self.evidence.arms, weights)
         if why:
             marks["CONFOUNDED"] = why
         return marks
@@ -88,7 +93,7 @@ class OpenStudy:
 
     def also_changed(self, weights: Mapping[str, float]) -> str:
         """Return in what else than their switch the mixes of a contrast differ; empty where nothing is known to."""
-        return changes_in_words(also_changed(self.evidence.runs, weights))
+        return changes_in_words(also_changed(self.evidence.arms, weights))
 
     def ask(
         self, baselines: Sequence[str], contrasts: Sequence[str], trends: Sequence[str], plan: Plan
@@ -127,7 +132,7 @@ class OpenStudy:
         differs, marks, also = {}, {}, {}
         remarks: list[tuple[str, str, str]] = []
         for label, weights in contrasts.items():
-            changes = differences(self.evidence.runs, weights)
+            changes = differences(self.evidence.arms, weights)
             alone = len(changes) == 1
             differs[label] = "; ".join(f"{change}" if alone else f"{arm}: {change}" for arm, change in changes.items())
             also[label] = self.also_changed(weights)
@@ -172,8 +177,9 @@ class StudyContrasts:
         if not left:
             (label, why), _ = next(iter(remarks.items()))
             raise UserError(f"nothing can be tested in {self.table.source}: {label}: {why}")
+        num_places = Counter(contrast.label for contrast in asked)
         more = tuple(
-            (label, "NOT TESTED", f"{why} ({len(cells)} of {sum(a.label == label for a in asked)} places)")
+            (label, "NOT TESTED", f"{why} ({len(cells)} of {num_places[label]} places)")
             for (label, why), cells in remarks.items()
         )
         return left, dataclasses.replace(self.table, remarks=(*self.table.remarks, *more))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ablate.recipe.values import digest
 from ablate.store.files import SCORES_FILE
 from ablate.store.manifest import Manifest, is_deterministic
 
@@ -51,6 +52,16 @@ def same_model_keys(evaluation: Manifest, train: Manifest | None) -> set[str]:
         return keys
     weights = {sha256 for name, sha256 in train.content_sha256.items() if name.endswith(_WEIGHTS)}
     return {*keys, f"train {train.id}", *(f"weights {sha256}" for sha256 in weights)}
+
+
+def documents_of(evaluation: Manifest) -> dict[str, str]:
+    """Return data set -> digest of the documents that an evaluation ranked, of those that recorded it."""
+    return dict(evaluation.counts.get("candidates") or {})
+
+
+def source_of(mix: Manifest) -> str:
+    """Return the digest of the source that a mix was drawn from."""
+    return digest(mix.recipe.get("source"))
 
 
 def _system(manifest: Manifest) -> Any:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from ablate.recipe.values import digest
 from ablate.store.manifest import Manifest
 from ablate.study.declaration import Claim
 from analysis.study.evidence import Evidence
+from analysis.study.runs import documents_of, source_of
 
 
 class Fresh(NamedTuple):
@@ -31,19 +31,17 @@ def fresh(evidence: Evidence, claim: Claim, arms: Collection[str]) -> Fresh:
     Seeds: all trainings with them stand under one. Sets and sources: nothing else in the folder, of whatever study,
     was measured on the same documents, or trained from the same source, before.
     """
-    holding = {declaration.digest for declaration in evidence.declarations if claim in declaration.study.claims}
-    runs = [run for run in evidence.runs if run.arm in arms and run.train is not None]
+    holding = evidence.declared_in(claim)
+    runs = [run for run in evidence.runs_of(arms) if run.train is not None]
     by_seed: dict[int, set[bool]] = {}
     for run in runs:
         assert run.train is not None
         by_seed.setdefault(run.seed, set()).add(run.train.declared in holding)
-    others = [manifest for manifest in evidence.store.manifests("evaluation") if manifest.declared not in holding]
-    seen = {documents for other in others for documents in _candidates(other).values()}
+    seen = _elsewhere(evidence.documents_under, holding)
     measured = [run.evaluation for run in runs if run.evaluation.declared in holding]
-    sets = {name for stage in measured for name, documents in _candidates(stage).items() if documents not in seen}
-    mixes = [m for m in evidence.store.manifests("mix") if m.declared not in holding]
-    used = {_source(mix) for mix in mixes}
-    sources = {_name(run.mix): _source(run.mix) not in used for run in runs if run.mix is not None}
+    sets = {name for stage in measured for name, documents in documents_of(stage).items() if documents not in seen}
+    used = _elsewhere(evidence.sources_under, holding)
+    sources = {_name(run.mix): source_of(run.mix) not in used for run in runs if run.mix is not None}
     return Fresh(
         tuple(seed for seed, under in sorted(by_seed.items()) if under == {True}),
         tuple(sorted(sets)),
@@ -51,12 +49,9 @@ def fresh(evidence: Evidence, claim: Claim, arms: Collection[str]) -> Fresh:
     )
 
 
-def _candidates(evaluation: Manifest) -> dict[str, str]:
-    return dict(evaluation.counts.get("candidates") or {})
-
-
-def _source(mix: Manifest) -> str:
-    return digest(mix.recipe.get("source"))
+def _elsewhere(found_under: Mapping[str, set[str]], holding: Collection[str]) -> set[str]:
+    """Return what was found under other declarations than these, or under none."""
+    return {found for declared, those in found_under.items() if declared not in holding for found in those}
 
 
 def _name(mix: Manifest) -> str:

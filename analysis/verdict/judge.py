@@ -116,7 +116,7 @@ def judge(study: OpenStudy) -> Judgement:
 
 def withdrawn_claims(evidence: Evidence) -> list[Claim]:
     """Return the claims that runs were trained or measured under and that the current declaration has no longer."""
-    current = () if evidence.declared is None else evidence.declared.study.claims
+    current = frozenset(() if evidence.declared is None else evidence.declared.study.claims)
     stood = {stage.declared for run in evidence.runs for stage in run.stages if stage.kind != "mix"}
     earlier = [
         c for declaration in evidence.declarations if declaration.digest in stood for c in declaration.study.claims
@@ -131,7 +131,7 @@ def exploratory_reasons(study: OpenStudy, claim: Claim, arms: Collection[str]) -
     """
     assert study.evidence.declared is not None
     declared, free = study.evidence.declared.study, study.deterministic
-    runs = [run for run in study.evidence.runs if run.arm in arms]
+    runs = study.evidence.runs_of(arms)
     trained = [run for run in runs if run.arm not in free]  # BM25 may have been measured long before
     seeds = {arm: arm_seeds for arm, arm_seeds in _seeds(runs).items() if arm not in free}
     loose = f"its alpha is {claim.alpha:g}, and above {MOST_ALPHA:g} nothing is confirmed"
@@ -208,18 +208,24 @@ def late(study: OpenStudy, claim: Claim, runs: Sequence[ArmRun]) -> list[str]:
     assert evidence.declared is not None
     current = evidence.declared.study
     known = {declaration.digest: declaration for declaration in evidence.declarations}
+    holding = evidence.declared_in(claim)
     wrong: dict[str, list[str]] = {}
     for run in runs:
-        why = _late(claim, current, run.evaluation, known)
+        why = _late(claim, current, run.evaluation, known, holding)
         if run.train is not None:
-            why = why or _late(claim, current, run.train, known) or _seen(claim, run, evidence.same_model(run), known)
+            why = why or _late(claim, current, run.train, known, holding) or _seen(evidence, run, holding)
         if why:
             wrong.setdefault(why, []).append(f"{run.arm} seed {run.seed}")
     return [f"{why}: {len(late_runs)} of {len(runs)} runs ({_few(late_runs)})" for why, late_runs in wrong.items()]
 
 
-def _late(claim: Claim, current: Study, stage: Manifest, known: Mapping[str, Declaration]) -> str:
-    """Return why a claim was declared after a stage was made, or nothing; `known`: stored declarations by digest."""
+def _late(
+    claim: Claim, current: Study, stage: Manifest, known: Mapping[str, Declaration], holding: Collection[str]
+) -> str:
+    """Return why a claim was declared after a stage was made, or nothing.
+
+    `known`: stored declarations by digest; `holding`: digests of those that have the claim.
+    """
     is_training = stage.kind == "train"
     if not stage.declared:
         return "trained without any declaration" if is_training else "results were there without any declaration"
@@ -227,7 +233,7 @@ def _late(claim: Claim, current: Study, stage: Manifest, known: Mapping[str, Dec
     if under is None:
         what = "trained" if is_training else "results stood"
         return f"{what} under a declaration that is not stored ({stage.declared})"
-    if claim not in under.study.claims:
+    if stage.declared not in holding:
         before = "trained before the claim was declared, or changed since"
         return before if is_training else "declared after results, or changed since"
     looks = confirming_looks(current)
@@ -240,14 +246,16 @@ def _late(claim: Claim, current: Study, stage: Manifest, known: Mapping[str, Dec
     return ""
 
 
-def _seen(claim: Claim, run: ArmRun, others: Sequence[Manifest], known: Mapping[str, Declaration]) -> str:
-    """Return where the model of a run was measured before it was under the claim, or nothing.
+def _seen(evidence: Evidence, run: ArmRun, holding: Collection[str]) -> str:
+    """Return where the model of a run was measured before it was under a claim, or nothing.
 
-    The evaluation is no part of a declaration, so what was seen of a model can choose how it is measured.
+    The evaluation is no part of a declaration, so what was seen of a model can choose how it is measured. `holding`:
+    digests of the stored declarations that have the claim. A model that was measured under these alone, as most are,
+    has no other evaluation to look at.
     """
+    others = [] if evidence.measured_under(run).issubset(holding) else evidence.same_model(run)
     for other in others:
-        under = known.get(other.declared)
-        if under is not None and claim in under.study.claims:
+        if other.declared in holding:
             continue
         if _time(other.finished) <= _time(run.evaluation.finished):
             studies = dict.fromkeys(label.partition("/")[0] for label in other.labels)
