@@ -71,6 +71,8 @@ class Board:
         self._elsewhere: set[int] = set()
         """What other processes worked on at the last look at all cells."""
         self._next_look = 0.0
+        self._told = ""
+        """The line that was printed last."""
         self._starts: dict[int, int] = {}
         self._seconds: list[float] = []
         self._mutex = threading.RLock()
@@ -122,7 +124,18 @@ class Board:
             else:
                 self._fail(number, cell, error or RuntimeError("its worker came back without results"))
             self.release(cell)
-            print(self.line(), file=sys.stderr, flush=True)
+            self.tell()
+
+    def tell(self, *, again: bool = True) -> None:
+        """Print how the whole study stands; not `again`: only where that is not what was printed last.
+
+        Once `claim` has found that nothing is left, it is up to date.
+        """
+        with self._mutex:
+            line = self.line()
+            if again or line != self._told:
+                print(line, file=sys.stderr, flush=True)
+            self._told = line
 
     def give_back(self, number: int, cell: Cell, error: Exception) -> None:
         """Put a cell whose worker died back, or record it as failed when that happened too often."""
