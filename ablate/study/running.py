@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.cli.interrupts import PATIENCE_S, asked_to_end
+from ablate.recipe.schema import RunConfig
 from ablate.records import UserError
 from ablate.store.files import disk_trouble
 from ablate.store.lock import Lock, Reminder
@@ -53,6 +54,15 @@ def refuse_several_processes() -> None:
         raise UserError(
             f"torchrun started {processes} processes and each of them would go through every run of this multirun; "
             f"use torchrun for one run (without -m), and a launcher (hydra/launcher=joblib, …) for many runs"
+        )
+
+
+def refuse_split_weights(config: RunConfig) -> None:
+    """Raise UserError for a run of a multirun that would split its weights: torchrun starts one run, not many."""
+    if config.runtime.shard_weights and config.recipe.ranker == "trained":
+        raise UserError(
+            "runtime.shard_weights=true is for one run that torchrun starts (without -m), and this is one of a "
+            "multirun; set it to false"
         )
 
 

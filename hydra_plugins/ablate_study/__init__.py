@@ -153,11 +153,13 @@ class StudySweeper(Sweeper):
 def _identify_once() -> Any:
     """Return a function from configurations to ids that opens each source once, and the sets that it met: run, name."""
     from ablate.engine.prepare import prepare
+    from ablate.study.running import refuse_split_weights
 
     opened: dict[Any, Any] = {}
     beds: dict[Any, Any] = {}
 
     def identify(config: Any) -> Any:
+        refuse_split_weights(config)
         run = prepare(config, opened=opened)
         for name in config.recipe.evaluation.sets:
             beds.setdefault((id(run.test_beds), name), (run, name))
