@@ -474,6 +474,7 @@ RULES: dict[str, set[str]] = {
     },
     "benchmarks": {
         "benchmarks",
+        "ablate.check",
         "ablate.cli",
         "ablate.compose",
         "ablate.data",
