@@ -169,7 +169,8 @@ class Jobs:
         with contextlib.suppress(HydraException, OmegaConfBaseException):  # told below, in the words for the whole
             composed = self._load(self._short, words, leave_out=("hydra", "study"))
             OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-            return composed
+            if "oc.select:" not in str(OmegaConf.to_container(composed)):  # what is not there is no error of it
+                return composed
         return self._load(self._loader, words, leave_out=("hydra",))
 
     def _load(self, loader: ConfigLoader, overrides: Sequence[str], leave_out: Sequence[str]) -> DictConfig:
@@ -181,7 +182,10 @@ class Jobs:
 
 
 class _WithoutStudy(ConfigRepository):
-    """The files of a loader, each read once, without the block `study` of those that have one."""
+    """The files of a loader, each read once, without the block `study` of those that write one for the whole.
+
+    `study` in a file of another package is another key, such as `runtime.study`.
+    """
 
     def __init__(self, loader: ConfigLoader) -> None:
         self._read: dict[str, ConfigResult | None] = {}
@@ -200,7 +204,8 @@ class _WithoutStudy(ConfigRepository):
         """Return a copy of what a file holds, because Hydra writes into it."""
         if config_path not in self._read:
             loaded = super().load_config(config_path)
-            if loaded is not None and isinstance(loaded.config, DictConfig) and "study" in loaded.config:
+            is_global = loaded is not None and loaded.header.get("package") == "_global_"
+            if loaded is not None and is_global and isinstance(loaded.config, DictConfig) and "study" in loaded.config:
                 names = [name for name in loaded.config if name != "study"]
                 loaded.config = OmegaConf.masked_copy(loaded.config, [str(name) for name in names])
             self._read[config_path] = loaded

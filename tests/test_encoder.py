@@ -180,6 +180,18 @@ def test_encoding_has_no_dropout_and_keeps_the_mode():
     assert np.array_equal(first, second) and encoder.training
 
 
+def test_half_weights_leave_the_frequencies_of_positions_whole(decoder_folder):
+    encoder = BiEncoder.from_config(decoder(decoder_folder), seed=0)
+    before = {name: buffer.clone() for name, buffer in encoder.named_buffers() if buffer.is_floating_point()}
+    whole = encoder.encode_passages([Passage("1", " ".join(TEXTS))])
+    encoder.halve()
+    after = dict(encoder.named_buffers())
+    assert before and all(torch.equal(after[name], buffer) for name, buffer in before.items())
+    assert {weights.dtype for weights in encoder.parameters()} == {torch.bfloat16}
+    half = encoder.encode_passages([Passage("1", " ".join(TEXTS))])
+    assert half.dtype == np.float32 and 0 < np.abs(half - whole).max() < 0.05
+
+
 def test_left_and_right_padding_give_the_same_last_token_vector(decoder_folder):
     encoder = BiEncoder.from_config(decoder(decoder_folder), seed=0)
     ids = torch.from_numpy(encoder.template.tokenise_queries([("dog cat", "")]).ids[0].astype(np.int64))

@@ -293,6 +293,16 @@ def test_the_template_reaches_the_model(changes: dict[str, Any]) -> None:
     assert repr(tiny(**changes).model.separator) in text
 
 
+@pytest.mark.parametrize("changes", TEMPLATES, ids=str)
+def test_the_template_reaches_the_model_in_packed_texts(changes: dict[str, Any]) -> None:
+    encoder = tiny(**changes)
+    encoder.pack(True)
+    assert repr(encoder.model.separator) in check_template(encoder)
+    encoder.template._model = replace(encoder.model, query_prefix="another: ")
+    with pytest.raises(UserError, match="query with instruction, our data path"):
+        check_template(encoder)
+
+
 class Swapped(TransformerEncoder):
     def encode_queries(self, queries: Any, *, progress: str | None = None) -> Any:
         return super().encode_queries([(i, q) if i else (q, i) for q, i in queries], progress=progress)

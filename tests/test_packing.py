@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_training import MODEL, make_encoder, train
+from test_training import MODEL, PASSAGES, Stop, make_encoder, same, train
 from transformers import (
     BertConfig,
     BertModel,
@@ -31,8 +31,9 @@ from transformers import (
 
 from ablate.data.batches import sub_batches
 from ablate.model.device import arithmetic, check_passes
-from ablate.model.encoder import pool
+from ablate.model.encoder import BiEncoder, pool
 from ablate.model.packing import packing_of, packs, pool_packed
+from ablate.recipe.schema import Lora
 from ablate.records import UserError
 
 SIZES = {
@@ -129,6 +130,24 @@ def test_nothing_is_packed_by_itself_on_a_cpu():
     assert packing_of(network, False) is None and packing_of(network, True) is not None
 
 
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
+def test_a_text_without_tokens_has_a_vector_of_zeros_and_disturbs_no_other(pooling):
+    network, texts = PACKED["Qwen3"]().eval(), texts_of(6)
+    packing = packing_of(network, True)
+
+    def vectors(texts):
+        found = torch.full((len(texts), 32), torch.nan)
+        for pack in packs(texts):
+            found[pack.rows] = pool_packed(packing.hidden(pack), pack.ends_N, pooling)
+        return found
+
+    found = vectors([texts[0], texts[1][:0], *texts[1:], texts[1][:0]])
+    assert not found[[1, 7]].any()
+    torch.testing.assert_close(found[[0, 2, 3, 4, 5, 6]], vectors(texts))
+    found.sum().backward()
+    assert all(weights.grad.isfinite().all() for weights in network.parameters() if weights.grad is not None)
+
+
 @pytest.mark.parametrize("held_tokens", [None, 30])
 def test_gradients_through_packed_texts_are_those_through_padded_ones(held_tokens):
     texts = texts_of(12)
@@ -154,6 +173,45 @@ def test_a_training_on_packed_texts_goes_as_on_padded_ones_and_leaves_the_same_m
     assert [values["loss"] for _, values in packed] == pytest.approx([values["loss"] for _, values in padded], rel=1e-4)
     encoder.save(tmp_path / "model")
     assert "ablate_packed" not in (tmp_path / "model" / "config.json").read_text()
+
+
+ADAPTED = dataclasses.replace(CALM, lora=Lora(rank=4, alpha=8.0, dropout=0.0, targets=("query", "value")))
+
+
+@pytest.mark.parametrize("model", [CALM, ADAPTED], ids=["whole", "adapted"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_the_network_is_given_can_be_watched(model, packed):
+    encoder, passages = make_encoder(1, model), list(PASSAGES.values())[:7]
+    encoder.batch_size = 3
+    encoder.pack(packed)
+    with encoder.watched() as seen:
+        encoder.encode_passages(passages)
+    encoder.encode_passages(passages)
+    expected = [ids.tolist() for ids in encoder.template.tokenise_passages(passages).ids]
+    assert sorted(seen) == sorted(expected)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_adapters_are_trained_on_packed_texts_as_on_padded_ones(tmp_path, precision):
+    _, padded, _ = train(tmp_path / "padded", model=ADAPTED, precision=precision, packed=False)
+    encoder = make_encoder(1, ADAPTED)
+    _, packed, _ = train(tmp_path / "packed", encoder=encoder, model=ADAPTED, precision=precision, packed=True)
+    within = 1e-4 if precision == "fp32" else 0.05
+    assert [told["loss"] for _, told in packed] == pytest.approx([told["loss"] for _, told in padded], rel=within)
+    encoder.save(tmp_path / "model")
+    again = BiEncoder.load(tmp_path / "model", ADAPTED)
+    passages = list(PASSAGES.values())
+    assert np.allclose(again.encode_passages(passages), encoder.encode_passages(passages), atol=1e-5)
+
+
+@pytest.mark.parametrize("held_tokens", [None, 8])
+def test_a_training_on_packed_texts_that_was_stopped_ends_with_the_same_bits(tmp_path, held_tokens):
+    changes = {"model": CALM, "packed": True, "held_tokens": held_tokens}
+    whole, _, _ = train(tmp_path / "whole", **changes)
+    with pytest.raises(Stop):
+        train(tmp_path / "stopped", stop_after=5, **changes)
+    rest, log, _ = train(tmp_path / "stopped", **changes)
+    assert log[0][0] == 4 and same(rest, whole)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")

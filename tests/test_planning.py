@@ -371,6 +371,8 @@ def test_jobs_are_composed_without_the_study_where_nothing_refers_to_it(
 ) -> None:
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "sweeps" / "own.yaml").write_text(STUDY_OF_JOBS)
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "conf" / "experiment" / "named.yaml").write_text("# @package runtime\nstudy: of_its_own\n")
     monkeypatch.chdir(tmp_path)
     GlobalHydra.instance().clear()
     reads = Counter[str]()
@@ -390,13 +392,17 @@ def test_jobs_are_composed_without_the_study_where_nothing_refers_to_it(
         assert max(reads.values()) == 1 and any(name.endswith("own.yaml") for name in reads)
         referring = [("+sweeps=own", "+experiment=dual_view", "runtime.label='${study.question}'", "seed=1")]
         referring += [("+sweeps=own", "+experiment=dual_view", "study.question=Why?", "seed=1")]
+        asking = "runtime.label='${oc.select:study.question,none}'"
+        referring += [("+sweeps=own", "+experiment=dual_view", asking, "seed=1")]
+        referring += [("+sweeps=own", "+experiment=named", "seed=1")]
         got |= {words: jobs.cell(words) for words in referring}
         for words, composed in got.items():
             whole = loader.load_sweep_config(config, list(words))
             expected = cell_of(OmegaConf.masked_copy(whole, [str(name) for name in whole if name != "hydra"]))
             assert composed.label == expected.label
             assert {**composed.values, "study": None} == {**expected.values, "study": None}
-        assert got[referring[0]].values["runtime"]["label"] == "Which?"
+        assert got[referring[0]].values["runtime"]["label"] == got[referring[2]].values["runtime"]["label"] == "Which?"
+        assert got[referring[3]].values["runtime"]["study"] == "of_its_own"
         with pytest.raises(UserError, match="nothing_such"):
             jobs.cell(("+sweeps=own", "model.nothing_such=1", "seed=0"))
 

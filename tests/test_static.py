@@ -52,6 +52,9 @@ def test_a_text_is_the_mean_of_the_vectors_of_its_first_tokens(tmp_path: Path) -
     np.testing.assert_allclose(vectors, [[5, 6], [7, 8], [0, 0], [1, 2]])
     cut = encoder.encode_passages([Passage("1", "red " * 6 + "cat")])
     np.testing.assert_allclose(cut, [[3, 4]])
+    with encoder.watched() as seen:
+        encoder.encode_queries([("red cat", ""), ("", ""), ("mouse", "")])
+    assert seen == [[1, 3], [], [0]]
 
 
 @pytest.mark.parametrize(

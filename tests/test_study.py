@@ -486,6 +486,25 @@ def test_a_line_tells_of_other_processes_once_looking_is_due(
     assert "1 of 4 cells done" in here.line()
 
 
+def test_the_last_line_tells_of_what_other_processes_did_meanwhile(
+    board: Callable[[], Board], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ablate.study.running.LOOKING", 1e-9)
+    here = board()
+    here.tell()
+
+    def launch(cell: Cell, number: int) -> None:
+        (tmp_path / f"done-{cell.seed}").touch()
+        if number == 2:
+            (tmp_path / "done-3").touch()  # by another process
+
+    run_one_by_one(here, launch)
+    assert capsys.readouterr().err.splitlines()[-1].startswith("3 of 4 cells done")
+    here.tell(again=False)
+    here.tell(again=False)
+    assert capsys.readouterr().err == "4 of 4 cells done, 0 running here, 0 elsewhere, 0 failed\n"
+
+
 def test_lanes_share_the_cells_and_pass_on_the_end_of_the_process(board: Callable[[], Board], tmp_path: Path) -> None:
     launched: list[int] = []
 

@@ -238,6 +238,10 @@ def test_the_last_and_shortest_passes_are_held(held_tokens, expected):
     assert _num_repeated(sizes, held_tokens) == expected
 
 
+def test_with_no_token_held_every_pass_is_done_again_even_one_of_a_single_token():
+    assert _num_repeated([4, 1], 0) == 2 and _num_repeated([4, 1], 1) == 1
+
+
 def test_what_a_step_holds_does_not_grow_with_the_batch():
     """Counted in tensors that are kept for the backward pass; words and vectors alone grow."""
     encoder = make_encoder(model=dataclasses.replace(MODEL, dropout=0.0))

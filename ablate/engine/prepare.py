@@ -87,8 +87,11 @@ class Run:
 
     @property
     def sharding(self) -> dict[str, Any]:
-        """That weights were split over processes, which decides in which order gradients are summed; else nothing."""
-        return {"shard_weights": True} if self.config.runtime.shard_weights else {}
+        """That weights were split over processes, which decides in which order gradients are summed; else nothing.
+
+        No text of such a training is packed.
+        """
+        return {"shard_weights": True, "packed": False} if self.config.runtime.shard_weights else {}
 
     @property
     def device(self) -> str:
@@ -273,6 +276,11 @@ def _check_sharding(config: RunConfig) -> None:
         raise UserError(
             "runtime.shard_weights=true is for training all weights, and model.lora trains few; "
             "set it to false, or model.lora=null"
+        )
+    if runtime.packed:
+        raise UserError(
+            "runtime.shard_weights=true trains on padded texts, and runtime.packed=true asks for packed ones; "
+            "set runtime.packed=null, which packs where it can"
         )
     if runtime.dev_set is not None:
         raise UserError(

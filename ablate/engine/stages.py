@@ -397,7 +397,7 @@ def open_ranker(run: Run, ranker: RankerName, folder: Path) -> Ranker:
     encoder = trained(run) if ranker == "trained" else run.untouched_encoder()
     encoder.batch_size = run.config.recipe.evaluation.batch_size
     if run.config.recipe.evaluation.precision == "bf16":
-        encoder = encoder.bfloat16()
+        encoder.halve()
     encoder.pack(run.config.runtime.packed)
     if run.config.runtime.compile:
         encoder.compile_layers()

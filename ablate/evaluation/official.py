@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -31,15 +32,15 @@ QUERY, INSTRUCTION, TITLE, TEXT = "violet kites", "only wooden lamps", "amber ga
 
 
 class ProbedEncoder(Encoder, Protocol):
-    """An encoder whose token ids can be watched: a torch module that is called with ids and mask."""
+    """An encoder whose token ids can be watched."""
 
     model: ModelConfig
     tokenizer: Any
     template: Any
     """`ablate.model.text.TextTemplate`, which joins and cuts the texts."""
 
-    def register_forward_pre_hook(self, hook: Callable[[Any, tuple[Any, ...]], None]) -> Any:
-        """Call the hook with the arguments of every forward pass; the result can be removed."""
+    def watched(self) -> AbstractContextManager[list[list[int]]]:
+        """Yield a list that gets the tokens of each text that the model is given inside the block."""
         ...
 
 
@@ -178,17 +179,8 @@ def check_template(encoder: ProbedEncoder) -> str:
 
 
 def _compare(encoder: ProbedEncoder, what: str, expected: str, length: int, send: Callable[[], object]) -> None:
-    seen: list[list[int]] = []
-
-    def watch(_: Any, arguments: tuple[Any, ...]) -> None:
-        ids, mask = arguments
-        seen.extend(row[keep.bool()].tolist() for row, keep in zip(ids, mask, strict=True))
-
-    handle = encoder.register_forward_pre_hook(watch)
-    try:
+    with encoder.watched() as seen:
         send()
-    finally:
-        handle.remove()
     wanted = list(encoder.tokenizer(expected, add_special_tokens=False)["input_ids"])
     reached = seen[0] if len(seen) == 1 else []
     if not _is_wrapped(reached, wanted, length, set(encoder.tokenizer.all_special_ids)):

@@ -146,6 +146,29 @@ class BiEncoder(torch.nn.Module, ABC):
     def compile_layers(self) -> None:
         """Let PyTorch compile each layer of the network at its first pass; a lookup has none."""
 
+    def halve(self) -> None:
+        """Make all weights bf16; what is computed and not learned, such as the frequencies of positions, stays fp32."""
+        for weights in self.parameters():
+            weights.data = weights.data.bfloat16()
+
+    @contextmanager
+    def watched(self) -> Iterator[list[list[int]]]:
+        """Yield a list that gets the tokens of each text that the network is given inside the block."""
+        seen: list[list[int]] = []
+
+        def watch(_: object, places: tuple[Any, ...], names: dict[str, Any]) -> None:
+            seen.extend(self._given(*places, **names))
+
+        handle = self.network.register_forward_pre_hook(watch, with_kwargs=True)
+        try:
+            yield seen
+        finally:
+            handle.remove()
+
+    @abstractmethod
+    def _given(self, *places: Any, **names: Any) -> list[list[int]]:
+        """Return the tokens of each text among the arguments of a forward pass of the network, without padding."""
+
     @property
     def block_size(self) -> int:
         """Texts that are sorted and batched together: whole blocks can be encoded one by one, to the same bits."""
@@ -318,6 +341,12 @@ class TransformerEncoder(BiEncoder):
         for part in self._parts(texts, self.batch_size):
             yield part.rows, self._vectors(part.to(self.device))
 
+    def _given(self, *places: Any, **names: Any) -> list[list[int]]:
+        ids, mask = names["input_ids"], names.get("attention_mask")
+        if mask is not None:
+            return [own[real.bool()].tolist() for own, real in zip(ids, mask, strict=True)]
+        return [own.tolist() for own in ids[0].split(names["cu_seq_lens_q"].diff().tolist())]
+
     def _parts(
         self, texts: Sequence[IntArray], size: int, held_tokens: int | None = None
     ) -> Iterator[SubBatch] | Iterator[Pack]:
@@ -376,6 +405,10 @@ class StaticEncoder(BiEncoder):
         for start in range(0, len(texts), self.batch_size):
             part = texts[start : start + self.batch_size]
             yield np.arange(start, start + len(part)), self._means(part)
+
+    def _given(self, *places: Any, **names: Any) -> list[list[int]]:
+        ids_T, starts_N = places
+        return [own.tolist() for own in ids_T.tensor_split(starts_N[1:].tolist())]
 
 
 @contextmanager

@@ -217,7 +217,7 @@ class RetrieverModule(lightning.LightningModule):
         self._train, self._seed, self._num_steps, self._precision = train, seed, num_steps, precision
         self._after_step, self._resumed = after_step, resumed
         self._world, self._sharded = world, sharded
-        self._held_tokens = 1 if sharded and held_tokens is not None else held_tokens
+        self._held_tokens = 0 if sharded and held_tokens is not None else held_tokens
         self._lag, self._told_at, self._peak = lag, told_at, peak
         self._packed, self._compiled = packed, compiled
         self._launched: deque[Launched] = deque()

@@ -81,12 +81,15 @@ def packs(texts: Sequence[IntArray], most_tokens: int = MOST_TOKENS) -> Iterator
 
 
 def pool_packed(hidden_TH: torch.Tensor, ends_N: torch.Tensor, pooling: Literal["mean", "cls", "last"]) -> torch.Tensor:
-    """Return one vector per text (N, H) in fp32: the mean over its tokens, its first token, or its last one."""
+    """Return one vector per text (N, H) in fp32: the mean over its tokens, its first token, or its last one.
+
+    That of a text without tokens is 0, as its mean among padded texts is.
+    """
+    lengths_N = ends_N.diff().to(torch.int64)
     if pooling == "mean":
-        lengths_N = ends_N.diff().to(torch.int64)
-        return torch.segment_reduce(hidden_TH.float(), "mean", lengths=lengths_N, axis=0, unsafe=True)
-    places_N = ends_N[:-1] if pooling == "cls" else ends_N[1:] - 1
-    return hidden_TH.index_select(0, places_N).float()
+        return torch.segment_reduce(hidden_TH.float(), "mean", lengths=lengths_N, axis=0, unsafe=True, initial=0)
+    places_N = (ends_N[:-1] if pooling == "cls" else ends_N[1:] - 1).clamp(max=len(hidden_TH) - 1)
+    return hidden_TH.index_select(0, places_N).float().masked_fill((lengths_N == 0)[:, None], 0)
 
 
 def packed_attention(

@@ -493,7 +493,7 @@ class Runtime:
     shard_weights: bool
     """Split weights, gradients and the optimiser's moments over the processes of one run (FSDP2), for a model that a
     device holds but cannot train; `held_tokens` at any number then has every forward pass done a second time, and no
-    text is packed. Not with model.static, model.lora, or a dev set."""
+    text is packed. Not with model.static, model.lora, runtime.packed=true, or a dev set."""
     dev_set: str | None
     """Evaluation set that is measured during training, for the eye and for tuning; never one of `evaluation.sets`."""
     dev_every: Count

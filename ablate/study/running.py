@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.cli.interrupts import PATIENCE_S, asked_to_end
+from ablate.recipe.schema import RunConfig
 from ablate.records import UserError
 from ablate.store.files import disk_trouble
 from ablate.store.lock import Lock, Reminder
@@ -56,6 +57,15 @@ def refuse_several_processes() -> None:
         )
 
 
+def refuse_split_weights(config: RunConfig) -> None:
+    """Raise UserError for a run of a multirun that would split its weights: torchrun starts one run, not many."""
+    if config.runtime.shard_weights and config.recipe.ranker == "trained":
+        raise UserError(
+            "runtime.shard_weights=true is for one run that torchrun starts (without -m), and this is one of a "
+            "multirun; set it to false"
+        )
+
+
 class Board:
     """The cells of a plan, and which of them are taken, done or failed; safe for threads."""
 
@@ -71,6 +81,8 @@ class Board:
         self._elsewhere: set[int] = set()
         """What other processes worked on at the last look at all cells."""
         self._next_look = 0.0
+        self._told = ""
+        """The line that was printed last."""
         self._starts: dict[int, int] = {}
         self._seconds: list[float] = []
         self._mutex = threading.RLock()
@@ -122,7 +134,18 @@ class Board:
             else:
                 self._fail(number, cell, error or RuntimeError("its worker came back without results"))
             self.release(cell)
-            print(self.line(), file=sys.stderr, flush=True)
+            self.tell()
+
+    def tell(self, *, again: bool = True) -> None:
+        """Print how the whole study stands; not `again`: only where that is not what was printed last.
+
+        Once `claim` has found that nothing is left, it is up to date.
+        """
+        with self._mutex:
+            line = self.line()
+            if again or line != self._told:
+                print(line, file=sys.stderr, flush=True)
+            self._told = line
 
     def give_back(self, number: int, cell: Cell, error: Exception) -> None:
         """Put a cell whose worker died back, or record it as failed when that happened too often."""

@@ -105,7 +105,7 @@ class StudySweeper(Sweeper):
             if beyond:
                 print(f"seeds {beyond} are not declared in {name}: recorded without its declaration", file=sys.stderr)
         board = running.Board(store, cells, workers=workers)
-        print(board.line(), file=sys.stderr)
+        board.tell()
         threads = max(1, len(os.sched_getaffinity(0)) // workers) if workers > 1 and launcher in LANES else None
 
         def overrides(cell: planning.Cell) -> list[str]:
@@ -131,6 +131,7 @@ class StudySweeper(Sweeper):
             running.run_in_lanes(board, launch, workers)
         else:
             running.run_in_batches(board, launch_all, None if slurm is None else slurm.largest_batch())
+        board.tell(again=False)
         for failed, reason in board.failed.items():
             print(f"failed: {failed}: {reason}", file=sys.stderr)
         if wrong:
@@ -152,11 +153,13 @@ class StudySweeper(Sweeper):
 def _identify_once() -> Any:
     """Return a function from configurations to ids that opens each source once, and the sets that it met: run, name."""
     from ablate.engine.prepare import prepare
+    from ablate.study.running import refuse_split_weights
 
     opened: dict[Any, Any] = {}
     beds: dict[Any, Any] = {}
 
     def identify(config: Any) -> Any:
+        refuse_split_weights(config)
         run = prepare(config, opened=opened)
         for name in config.recipe.evaluation.sets:
             beds.setdefault((id(run.test_beds), name), (run, name))

@@ -151,6 +151,14 @@ BAD_INPUTS = [
     _row(
         "budget.limit=0 is out of range; allowed: at least 1 (each of the 2 cells)", "-m", "seed=0,1", "budget.limit=0"
     ),
+    _row(
+        "one of a multirun; set it to false (each of the 2 cells)",
+        "-m",
+        "seed=0,1",
+        "runtime.shard_weights=true",
+        "runtime.dev_set=null",
+        "runtime.plan_only=true",
+    ),
     _row("there is no 'dual_vew' in experiment", "-m", "+experiment=dual_vew", "seed=0,1"),
     _row("one study at a time", "-m", "+sweeps=smoke,laptop"),
     _row("a study has a list of values (key=1,2,3), not a range to search", "-m", "seed=interval(0,3)"),

@@ -212,6 +212,7 @@ BAD_INPUTS = [
             ("by one process", "this is one; start it with torchrun", (*TINY, "runtime.dev_set=null")),
             ("of a static table", "model.static has none", (*STATIC, "runtime.dev_set=null")),
             ("with LoRA", "or model.lora=null", (*TINY, LORA % "query", "runtime.dev_set=null")),
+            ("of packed texts", "set runtime.packed=null", (*TINY, "runtime.dev_set=null", "runtime.packed=true")),
             ("with a dev set", "set runtime.dev_set=null", (*TINY, "runtime.dev_set=dev")),
         )
     ),
