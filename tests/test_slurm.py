@@ -55,6 +55,9 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / name).touch()
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("STATE", str(folder))
+    settings(
+        "ablate_slurm_cpu"
+    )  # Hydra executes the module anew when it looks for plugins, the first time in a process
     monkeypatch.setattr(plugin, "QUEUE", Queue(look_s=0.0))
     monkeypatch.setattr(slurm, "GONE_AFTER_S", 0.0)
     return folder

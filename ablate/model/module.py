@@ -120,7 +120,8 @@ class HalfCopy:
 
     def __init__(self, encoder: BiEncoder) -> None:
         """Copy the encoder; on a CPU with eager attention, whose backward pass is faster there in bf16."""
-        self.encoder = copy.deepcopy(encoder).to(torch.bfloat16)
+        self.encoder = copy.deepcopy(encoder)
+        self.encoder.halve()
         if encoder.device.type == "cpu":
             backbone_of(self.encoder.network).set_attn_implementation("eager")
         pairs = zip(encoder.parameters(), self.encoder.parameters(), strict=True)
