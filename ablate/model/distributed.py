@@ -10,6 +10,7 @@ size.
 from __future__ import annotations
 
 import datetime
+import gc
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -134,6 +135,7 @@ def joined(device: str) -> Iterator[World]:
             if world.leads:
                 world.announce(False)
         finally:
+            gc.collect()  # split weights refer to the group in cycles, and must go before it
             dist.destroy_process_group()
 
 
