@@ -20,6 +20,7 @@ import datetime
 import importlib.util
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -53,9 +54,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--quick", action="store_true", help="a tiny model and one round, without cells")
     made.add_argument("--rounds", type=int, default=5, help="rounds that are measured (default 5)")
     made.add_argument("--batch-size", type=int, default=8, help="groups per step (default 8, as both sides have it)")
-    made.add_argument("--groups", type=int, default=256, help="groups of a cell (default 256)")
+    made.add_argument("--groups", type=int, default=128, help="groups of a cell (default 128)")
     made.add_argument("--documents", type=int, default=800, help="documents of the generated world (default 800)")
-    made.add_argument("--encoded", type=int, default=96, help="documents encoded in a round (default 96)")
+    made.add_argument("--encoded", type=int, default=40, help="documents encoded in a round (default 40)")
     made.add_argument(
         "--weights", type=Path, metavar="DIR", help="folder of another backbone (default: MiniLM as shipped)"
     )
@@ -326,11 +327,12 @@ def _cells(options: argparse.Namespace, record: dict[str, Any], folder: Path) ->
     sides += [("best", precision, theirs.Setting(**best[precision])) for precision in record["precisions"]]
     record["cells"], record["scores"] = [], {}
     ends: dict[tuple[str, int], dict[str, float]] = {}
+    measured = folder / "untouched"
+    one_by_one([_own_cells(options, measured, SEEDS[:1], UNTOUCHED, "fp32")], options.threads)
     for precision in record["precisions"]:
         for seeds in (SEEDS[:1], SEEDS):
             _say(f"ours, {precision}, {len(seeds)} cell(s)")
-            results = folder / f"results_{precision}_{len(seeds)}"
-            one_by_one([_own_cells(options, results, SEEDS[:1], UNTOUCHED, precision)], options.threads)
+            results = shutil.copytree(measured, folder / f"results_{precision}_{len(seeds)}")
             took = one_by_one([_own_cells(options, results, seeds, ARM, precision)], options.threads)
             record["cells"].append(_row("ours", precision, f"{precision}, dropout 0", len(seeds), took))
             ends |= {("ours " + precision, seed): _scores(results, seed) for seed in seeds}

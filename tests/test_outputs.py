@@ -108,6 +108,7 @@ OUTPUTS = [
     Output("analysis.import_wandb", "--csv", "x.csv"),
     Output("analysis.import_wandb", "--scores", "x.csv"),
     Output("benchmarks.growth", "--to", "x.md"),
+    Output("benchmarks.growth", "--json", "x.json"),
     Output(
         "analysis.sample_for_audit",
         "--to",
