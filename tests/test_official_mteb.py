@@ -5,6 +5,7 @@ The data is made up, in the layout of the hub; no network. Needs the extra `mteb
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import os
@@ -295,7 +296,7 @@ def test_the_template_reaches_the_model(changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("changes", TEMPLATES, ids=str)
 def test_the_template_reaches_the_model_in_packed_texts(changes: dict[str, Any]) -> None:
-    encoder = tiny(**changes)
+    encoder = copy.deepcopy(tiny(**changes))
     encoder.pack(True)
     assert repr(encoder.model.separator) in check_template(encoder)
     encoder.template._model = replace(encoder.model, query_prefix="another: ")

@@ -148,6 +148,14 @@ def test_a_text_without_tokens_has_a_vector_of_zeros_and_disturbs_no_other(pooli
     assert all(weights.grad.isfinite().all() for weights in network.parameters() if weights.grad is not None)
 
 
+def test_an_encoder_that_packs_no_more_attends_as_before() -> None:
+    encoder, texts = make_encoder(1, CALM), [text % 20 + 1 for text in texts_of(6)]
+    before = encoder.embed(texts, 5)
+    for setting in (True, True, False):
+        encoder.pack(setting)
+    assert torch.equal(encoder.embed(texts, 5), before)
+
+
 @pytest.mark.parametrize("held_tokens", [None, 30])
 def test_gradients_through_packed_texts_are_those_through_padded_ones(held_tokens):
     texts = texts_of(12)

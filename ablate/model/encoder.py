@@ -288,6 +288,8 @@ class TransformerEncoder(BiEncoder):
 
     def pack(self, setting: bool | None) -> None:
         """Lay texts end to end from now on, as `runtime.packed` says; raises UserError as `packing_of` does."""
+        if self._packing is not None:
+            self._packing.undo()
         self._packing = packing_of(self.network, setting)
 
     def compile_layers(self) -> None:

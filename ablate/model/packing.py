@@ -173,8 +173,13 @@ class Packing:
     """How packed texts go through one network."""
 
     def __init__(self, network: Any) -> None:
-        """`network` attends to packed texts already, see `packing_of`."""
+        """`network` has the attention of padded texts still; `packing_of` gives it the other one."""
         self._network, self._first_place = network, usable_positions(network)[1]
+        self._before = backbone_of(network).config._attn_implementation
+
+    def undo(self) -> None:
+        """Give the network the attention that it had."""
+        backbone_of(self._network).set_attn_implementation(self._before)
 
     def hidden(self, pack: Pack, words_TH: torch.Tensor | None = None) -> torch.Tensor:
         """Return the last hidden states (T, H) of a pack on the network's device; `words_TH` are its word embeddings.
@@ -226,7 +231,7 @@ def _objection(network: Any, packing: Packing) -> str | None:
 
     AttentionInterface.register(ATTENTION, packed_attention)
     base, device = backbone_of(network), next(network.parameters()).device
-    before, name, training = base.config._attn_implementation, type(base).__name__, network.training
+    name, training = type(base).__name__, network.training
 
     def first_text(*texts: IntArray) -> torch.Tensor:
         return packing.hidden(next(packs(texts)).to(device))[: len(texts[0])].float()
@@ -250,6 +255,6 @@ def _objection(network: Any, packing: Packing) -> str | None:
             reason = f"{name} does not take packed texts ({' '.join(str(error).split())[:200]})"
         finally:
             network.train(training)
-    if reason is not None:
-        base.set_attn_implementation(before)
+        if reason is not None:
+            packing.undo()
     return reason
