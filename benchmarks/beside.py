@@ -54,9 +54,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--quick", action="store_true", help="a tiny model and one round, without cells")
     made.add_argument("--rounds", type=int, default=5, help="rounds that are measured (default 5)")
     made.add_argument("--batch-size", type=int, default=8, help="groups per step (default 8, as both sides have it)")
-    made.add_argument("--groups", type=int, default=128, help="groups of a cell (default 128)")
+    made.add_argument("--groups", type=int, default=96, help="groups of a cell (default 96)")
     made.add_argument("--documents", type=int, default=800, help="documents of the generated world (default 800)")
-    made.add_argument("--encoded", type=int, default=40, help="documents encoded in a round (default 40)")
+    made.add_argument("--encoded", type=int, default=24, help="documents encoded in a round (default 24)")
     made.add_argument(
         "--weights", type=Path, metavar="DIR", help="folder of another backbone (default: MiniLM as shipped)"
     )
