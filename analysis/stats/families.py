@@ -125,5 +125,6 @@ def _family(
 
 
 def options_of(plan: Plan, blocks: Mapping[str, Any]) -> Options:
+    """Return the options of a plan for some arms: deterministic are those of its arms that are among them."""
     known = frozenset(arm for arm in plan.options.deterministic if arm in blocks)
     return dataclasses.replace(plan.options, deterministic=known)
